@@ -1,0 +1,168 @@
+"""Attention: a linear operator that is never stored.
+
+    P_ij = softmax_j(scale · β(q_i, k_j) + b_j),   A @ v = P v
+
+`Attention(q, k, …)` is the matrix P as an object: it can be applied, transposed and measured, all
+differentiably and, on the fused kernel, in memory linear in n and m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from limelight import check
+from limelight.errors import InputError
+from limelight.kernels import DenseScores, Kernel, Scores, choose, compute, dense_scores
+from limelight.mask import Mask, as_mask
+from limelight.normalisation import Normalisation, Softmax
+from limelight.similarity import Dot, Similarity
+
+_Kept = TypeVar("_Kept", Tensor, Scores)
+
+
+class Attention:
+    """P_ij = softmax_j(scale · β(q_i, k_j) + b_j): a row-stochastic n×m operator that is never stored.
+
+    q (*batch, n, d) and k (*batch, m, d) share dtype and device; batch dimensions broadcast.
+    `similarity` is β, `normalisation` chooses b, `mask` says which query may see which key
+    (True = may), and `scale`, a number or a tensor that broadcasts against (*batch, 1, 1),
+    overrides the similarity's own. A query whose keys are all masked has a row of zeros.
+
+    The kernel is chosen automatically and can be read: "fused" (O(n + m) memory) where the device
+    and dtype allow, else "reference" (dense). One asked for by name never falls back.
+
+    Statistics are in at least float32, entropies in nats. Results of one object may share an
+    autograd graph: call backward once on their sum, or with `retain_graph=True`.
+
+    Raises `InputError` (shapes, values, a causal mask with a normalisation that mixes queries),
+    `DtypeError`, `DeviceError`, `KernelError` and `UnknownNameError`.
+    """
+
+    def __init__(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        similarity: Similarity = Dot(),
+        normalisation: Normalisation = Softmax(),
+        mask: Mask | Bool[Tensor, "*#batch #n #m"] | None = None,
+        scale: float | Float[Tensor, "*#batch 1 1"] | None = None,
+        *,
+        kernel: Kernel = "auto",
+    ) -> None:
+        check.instance("similarity", similarity, Similarity)
+        check.instance("normalisation", normalisation, Normalisation)
+        check.operands(q, k)
+        self.q, self.k = q, k
+        self.similarity, self.normalisation = similarity, normalisation
+        self.mask = None if mask is None else as_mask(mask)
+        self.scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
+        self.shape = check.shape(q, k, self.mask, self.scale)
+        self.kernel = choose(kernel, q.device, q.dtype)
+        _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
+        self._kept: dict[tuple[str, bool, bool], Tensor | Scores] = {}
+
+    def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
+        """P v: for each query the weighted mean of the rows of v."""
+        check.values("v", v, self.q, self.shape[-1], self.shape[:-2])
+        out, _ = self._scores().reduce(v)
+        return out
+
+    @property
+    def T(self) -> Transposed:
+        """Pᵀ, as an operator."""
+        return Transposed(self)
+
+    def logsumexp(self) -> Float[Tensor, "*batch n"]:
+        """L_i = log Σ_j exp(s_ij + b_j), so that P_ij = exp(s_ij + b_j − L_i); −∞ where every key is masked."""
+        return self._keep("logsumexp", lambda: self._full(self._scores().logsumexp(), -2))
+
+    def entropy(self) -> Float[Tensor, "*batch n"]:
+        """H_i = −Σ_j P_ij log P_ij in nats: query i mixes about exp H_i keys; 0 where every key is masked."""
+        return self._full(self._scores().entropy(), -2)
+
+    def column_mass(self) -> Float[Tensor, "*batch m"]:
+        """Σ_i P_ij: what all queries together take from key j. The masses sum to the number of rows that see a key."""
+        return self._full(self._by_key().logsumexp().exp(), -1)
+
+    def free_energy(self) -> Float[Tensor, "*batch n"]:
+        """F_i = −τ L_i, with temperature τ = 1/scale and energy E_ij = −τ (s_ij + b_j).
+
+        F_i is the minimum over the simplex of Σ_j p_j E_ij − τ H(p), attained at p = P_i; so
+        F = mean energy − τ · entropy, row by row. +∞ where every key is masked.
+        """
+        scale = self.scale
+        if isinstance(scale, Tensor):
+            scale = scale.reshape(scale.shape[:-1])  # (*batch, 1, 1) beside (*batch, n)
+        return -self.logsumexp() / scale
+
+    def dense(self) -> Float[Tensor, "*batch n m"]:
+        """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m."""
+        scores = self.normalisation(dense_scores(self.q, self.k, self.similarity, self.scale, self.mask))
+        assert isinstance(scores, DenseScores)
+        return scores.weights().expand(self.shape).to(self.q.dtype)
+
+    def __repr__(self) -> str:
+        mask = "" if self.mask is None else f", mask={self.mask!r}"
+        return f"Attention({self.shape}, {self.similarity}, {self.normalisation}{mask}, kernel={self.kernel!r})"
+
+    def _scores(self) -> Scores:
+        """s_ij + b_j, whose row softmax is P."""
+        return self._keep("scores", lambda: self.normalisation(self._raw_scores()))
+
+    def _raw_scores(self) -> Scores:
+        return compute(self.kernel, self.q, self.k, self.similarity, self.scale, self.mask)
+
+    def _by_key(self) -> Scores:
+        """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
+        return self._keep("by key", lambda: self._scores().log_softmax().T)
+
+    def _keep(self, name: str, make: Callable[[], _Kept]) -> _Kept:
+        # What was computed without gradients must not serve a call that wants them.
+        key = (name, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]  # type: ignore[return-value]
+
+    def _full(self, statistic: Tensor, length: int) -> Tensor:
+        return statistic.expand(*self.shape[:-2], self.shape[length])
+
+
+class Transposed:
+    """Aᵀ: what each key gives, gathered from the queries. `A.T @ w` is (Pᵀ w)_j = Σ_i P_ij w_i."""
+
+    def __init__(self, attention: Attention) -> None:
+        self._attention = attention
+        *batch, n, m = attention.shape
+        self.shape = (*batch, m, n)
+
+    def __matmul__(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
+        """Pᵀ w."""
+        check.values("w", w, self._attention.q, self.shape[-1], self.shape[:-2])
+        mean, log_mass = self._attention._by_key().reduce(w)
+        return (log_mass.exp()[..., None] * mean).to(w.dtype)
+
+    @property
+    def T(self) -> Attention:
+        return self._attention
+
+    def dense(self) -> Float[Tensor, "*batch m n"]:
+        """Pᵀ itself, m×n."""
+        return self._attention.dense().mT
+
+    def __repr__(self) -> str:
+        return f"{self._attention!r}.T"
+
+
+def _refuse_a_leak(
+    normalisation: Normalisation, mask: Mask | None, shape: tuple[int, ...], device: torch.device
+) -> None:
+    if mask is not None and normalisation.mixes_queries and mask.is_causal(shape[-2], shape[-1], device):
+        raise InputError(
+            f"{normalisation} with a causal mask would leak the future: it divides by sums over all queries, "
+            "later ones included; use Softmax(), or a mask that is not causal"
+        )

@@ -1,0 +1,58 @@
+"""What went wrong at the boundary: what was expected, what came, and what to try.
+
+LimelightError
+├── InputError          a shape, a value or a combination that has no meaning    (also ValueError)
+├── DtypeError          a dtype that cannot be computed with                      (also TypeError)
+├── DeviceError         tensors on different devices                              (also ValueError)
+├── KernelError         a kernel asked for by name cannot do what was asked       (also RuntimeError)
+├── UnknownNameError    a name that is not in the list, with the nearest that is  (also LookupError)
+├── MissingExtraError   an optional dependency is not installed                   (also ImportError)
+├── StoreError          a results folder that cannot be read or written           (also OSError)
+└── ClusterError        no cluster answers                                        (also ConnectionError)
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LimelightError(Exception):
+    """Every error that Limelight raises on purpose."""
+
+
+class InputError(LimelightError, ValueError):
+    """A shape, a value or a combination that has no meaning."""
+
+
+class DtypeError(LimelightError, TypeError):
+    """A dtype that cannot be computed with."""
+
+
+class DeviceError(LimelightError, ValueError):
+    """Tensors that should share a device and do not."""
+
+
+class KernelError(LimelightError, RuntimeError):
+    """A kernel asked for by name cannot do what was asked; it never falls back."""
+
+
+class UnknownNameError(LimelightError, LookupError):
+    """A name that is not among the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        choices = sorted(known)
+        near = get_close_matches(name, choices, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(choices) if choices else "none"
+        super().__init__(f"unknown {kind} {name!r}{hint} Known: {listed}.")
+
+
+class MissingExtraError(LimelightError, ImportError):
+    """A part of Limelight whose optional dependencies are not installed."""
+
+
+class StoreError(LimelightError, OSError):
+    """A results folder that cannot be read or written."""
+
+
+class ClusterError(LimelightError, ConnectionError):
+    """A cluster that does not answer."""

@@ -1,0 +1,214 @@
+"""torch's fused attention, forward and backward, with the log-normaliser and its gradient.
+
+    out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
+
+The operations are private to torch, so this is the only file that names them, and
+`tests/kernels/test_flash.py` pins what is relied on. Two columns make them do more than they offer:
+
+- A column of ones in q against zeros in k leaves the scores alone, and dk there is scale·Σ_i dS_ij,
+  the gradient of the key bias, which torch would otherwise compute densely.
+- dS_ij = p_ij (dP_ij − D_i) with D_i = ⟨out_i, dout_i⟩. A column with lse's gradient g_i in `out`,
+  −1 in `dout` and 0 in v turns D_i into D_i − g_i: the exact gradient of lse, at no cost.
+
+All tensors are (x, y, n|m, width); the bias is (x, y, m) and stays in float32 or float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_CUDA = torch.ops.aten._scaled_dot_product_efficient_attention
+_CUDA_BACKWARD = torch.ops.aten._scaled_dot_product_efficient_attention_backward
+
+_SUPPORTED = {
+    "cpu": (torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
+_SPEED_MULTIPLE = 4  # widths that are multiples of 4 run up to 7 % faster on the CPU
+_CUDA_MULTIPLE = 8  # the CUDA kernel takes no other widths, nor other bias lengths
+_CUDA_LSE_ROWS = 32  # it pads the rows of lse to a multiple of 32, with +∞
+
+
+def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why these kernels cannot run there, or None if they can."""
+    if device.type not in _SUPPORTED:
+        return f"it runs on {' and '.join(_SUPPORTED)}, not on {device.type}"
+    if dtype not in _SUPPORTED[device.type]:
+        return f"on {device.type} it takes {', '.join(map(str, _SUPPORTED[device.type]))}, not {dtype}"
+    return None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One rectangle of scores: which pairs are seen, by an array that broadcasts, by causality, or both."""
+
+    seen: Bool[Tensor, "#x #y #n m"] | None
+    causal: bool
+    scale: float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    q: Float[Tensor, "x y n d"]
+    k: Float[Tensor, "x y m d"]
+    v: Float[Tensor, "x y m e"]
+    bias: Float[Tensor, "x y m"] | None
+
+
+def forward(
+    q: Float[Tensor, "x y n d"],
+    k: Float[Tensor, "x y m d"],
+    v: Float[Tensor, "x y m e"],
+    bias: Float[Tensor, "x y m"] | None,
+    tile: Tile,
+) -> tuple[Float[Tensor, "x y n e"], Float[Tensor, "x y n"]]:
+    """(out, lse). A row that sees no key has out 0 and an lse that means nothing: mask it."""
+    run = _cuda_forward if q.device.type == "cuda" else _cpu_forward
+    return run(_dense_rows(q), _dense_rows(k), _dense_rows(v), bias, tile)
+
+
+def backward(
+    dout: Float[Tensor, "x y n e"],
+    dlse: Float[Tensor, "x y n"] | None,
+    q: Float[Tensor, "x y n d"],
+    k: Float[Tensor, "x y m d"],
+    v: Float[Tensor, "x y m e"],
+    bias: Float[Tensor, "x y m"] | None,
+    out: Float[Tensor, "x y n e"],
+    lse: Float[Tensor, "x y n"],
+    tile: Tile,
+    bias_gradient: bool,
+) -> Gradients:
+    """The gradients of `forward` for those of out and lse; rows with lse = −∞ give none."""
+    e = v.shape[-1]
+    if dlse is not None:  # a column e that only D_i sees
+        out = torch.cat([out, dlse[..., None].to(out.dtype)], -1)
+        dout = F.pad(dout, (0, 1), value=-1)
+        v = F.pad(v, (0, 1))
+    run = _cuda_backward if q.device.type == "cuda" else _cpu_backward
+    dout, q, k, v, out = (_dense_rows(x) for x in (dout, q, k, v, out))
+    gradients = run(dout, q, k, v, bias, out, lse, tile, bias_gradient)
+    return Gradients(gradients.q, gradients.k, gradients.v[..., :e], gradients.bias)
+
+
+def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
+    width = max(q.shape[-1], v.shape[-1])
+    out, lse = _CPU(
+        _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal,
+        attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
+    )  # fmt: skip
+    return out[..., : v.shape[-1]], lse
+
+
+def _cpu_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, tile: Tile,
+    bias_gradient: bool,
+) -> Gradients:  # fmt: skip
+    d, e = q.shape[-1], v.shape[-1]
+    width = max(d + bias_gradient, e)
+    if width > d or width > e:
+        width += -width % _SPEED_MULTIPLE
+    dq, dk, dv = _CPU_BACKWARD(
+        _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
+        _pad(v, width), _pad(out, width), lse.masked_fill(lse == float("-inf"), 0), 0.0, tile.causal,
+        attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
+    )  # fmt: skip
+    dbias = dk[..., d].to(lse.dtype) / tile.scale if bias_gradient else None
+    return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
+
+
+def _additive(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Bias and mask as one float array. Its dtype matters: a wrong one is read as garbage."""
+    if seen is None:
+        return None if bias is None else bias[..., None, :].to(dtype)
+    zero = seen.new_zeros((), dtype=dtype)
+    return torch.where(seen, zero if bias is None else bias[..., None, :].to(dtype), float("-inf"))
+
+
+def lse_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of lse and of biases: float64 for float64, else float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _dense_rows(x: Tensor) -> Tensor:
+    """The kernels take any strides but the last, which they believe to be 1 without a look."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _pad(x: Tensor, width: int) -> Tensor:
+    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
+
+
+def _ones_column(q: Tensor, width: int) -> Tensor:
+    padded = _pad(q, width)
+    padded[..., q.shape[-1]] = 1
+    return padded
+
+
+# CUDA: the efficient-attention pair, which takes float32 and half precision and any width of v.
+# Its additive array is in q's dtype, so the bias travels in columns instead, split into as many
+# parts as its bits need: q gains c, c, c and k gains the parts of b/(c·scale).
+
+
+def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
+    wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
+    wide_v = _pad(v, _cuda_width(v.shape[-1]))
+    out, lse, _, _ = _CUDA(wide_q, wide_k, wide_v, _cuda_mask(q, k, tile), True, 0.0, tile.causal, scale=tile.scale)
+    return out[..., : v.shape[-1]], lse[..., : q.shape[-2]]
+
+
+def _cuda_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, tile: Tile,
+    bias_gradient: bool,
+) -> Gradients:  # fmt: skip
+    d, e, n = q.shape[-1], v.shape[-1], q.shape[-2]
+    wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
+    width_v = _cuda_width(e)
+    lse = F.pad(lse.masked_fill(lse == float("-inf"), float("inf")), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
+    unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
+    dq, dk, dv, _ = _CUDA_BACKWARD(
+        _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _pad(out, width_v), lse,
+        unused, unused, 0.0, [True, True, True, False], tile.causal, scale=tile.scale,
+    )  # fmt: skip
+    dbias = dk[..., d].to(lse.dtype) / (tile.scale * _column(q.dtype)) if bias_gradient else None
+    return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
+
+
+def bias_in_columns(
+    q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], bias: Float[Tensor, "x y m"] | None, scale: float
+) -> tuple[Float[Tensor, "x y n w"], Float[Tensor, "x y m w"]]:
+    """q and k such that scale·⟨q', k'⟩ = scale·⟨q, k⟩ + b, to float32 accuracy whatever their dtype."""
+    d = q.shape[-1]
+    if bias is None:
+        return _pad(q, _cuda_width(d)), _pad(k, _cuda_width(d))
+    column, rest, parts = _column(q.dtype), bias / (scale * _column(q.dtype)), []
+    for _ in range(1 if q.dtype == torch.float32 else 3):
+        parts.append(rest.to(k.dtype))
+        rest = rest - parts[-1]
+    width = _cuda_width(d + len(parts))
+    ones = q.new_full((*q.shape[:-1], len(parts)), column)
+    return _pad(torch.cat([q, ones], -1), width), _pad(torch.cat([k, torch.stack(parts, -1)], -1), width)
+
+
+def _cuda_width(width: int) -> int:
+    return max(_CUDA_MULTIPLE, width + -width % _CUDA_MULTIPLE)
+
+
+def _column(dtype: torch.dtype) -> float:
+    return 16.0 if dtype == torch.float16 else 1.0  # or float16 would overflow at a bias of 65504·scale
+
+
+def _cuda_mask(q: Tensor, k: Tensor, tile: Tile) -> Tensor | None:
+    if tile.seen is None:
+        return None
+    m = k.shape[-2]
+    additive = torch.where(tile.seen, tile.seen.new_zeros((), dtype=q.dtype), float("-inf"))
+    aligned = F.pad(additive, (0, -m % _CUDA_MULTIPLE))[..., :m]
+    return aligned.expand(q.shape[0], q.shape[1], q.shape[2], m)

@@ -1,0 +1,194 @@
+"""Attention that is never stored: two primitives on torch's fused kernels, O(n + m) memory.
+
+    softmax(s) v   and   logsumexp(s),   s_ij = scale·⟨q_i, k_j⟩ + a_i + b_j,  −∞ where masked
+
+Both are one differentiable function, `(q, k, v, b) ↦ (out, lse)`. A mask that depends on the key
+alone, or is causal, costs nothing; any other is walked over in tiles of rows, each of which sees
+only the keys in its span, so that a window costs time and memory linear in n.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from limelight.kernels import flash
+from limelight.kernels.scores import Scores, finite
+from limelight.kernels.tiles import Batch, tiles
+from limelight.mask import Mask, real_keys
+from limelight.similarity import Similarity, centre, wide
+
+
+@dataclass(frozen=True)
+class FactoredScores(Scores):
+    """s_ij = scale·⟨q_i, k_j⟩ + a_i + b_j, kept as its factors; a term that is None is zero."""
+
+    q: Float[Tensor, "*#batch n r"]
+    k: Float[Tensor, "*#batch m r"]
+    query_term: Float[Tensor, "*#batch n"] | None
+    key_term: Float[Tensor, "*#batch m"] | None
+    scale: float
+    mask: Mask | None
+
+    @property
+    def T(self) -> FactoredScores:
+        mask = None if self.mask is None else self.mask.T
+        return FactoredScores(self.k, self.q, self.key_term, self.query_term, self.scale, mask)
+
+    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> FactoredScores:
+        return replace(self, key_term=_plus(self.key_term, keys))
+
+    def shifted(self, constant: Float[Tensor, "*#batch"]) -> FactoredScores:
+        return replace(
+            self, query_term=_plus(self.query_term, constant[..., None].expand(*constant.shape, self.q.shape[-2]))
+        )
+
+    def split(self) -> tuple[FactoredScores, Float[Tensor, "*#batch"]]:
+        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centres μ. Half precision keeps
+        # q and k as they are: its products are exact, its differences are not.
+        real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
+        q, k, a, b = self.q, self.k, self.query_term, self.key_term
+        common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))
+        if q.dtype == common.dtype:
+            middle_q, middle_k = centre(q, real_q), centre(k, real_k)
+            q, k = q - middle_q, k - middle_k
+            a, b = _plus(a, self.scale * (q @ middle_k.mT)[..., 0]), _plus(b, self.scale * (k @ middle_q.mT)[..., 0])
+            common = self.scale * (middle_q @ middle_k.mT)[..., 0, 0]
+        if a is not None:
+            mean = centre(a[..., None], real_q)[..., 0]
+            a, common = a - mean, common + mean[..., 0]
+        if b is not None:
+            mean = centre(b[..., None], real_k)[..., 0]
+            b, common = b - mean, common + mean[..., 0]
+        return replace(self, q=q, k=k, query_term=a, key_term=b), common
+
+    def log_softmax(self) -> FactoredScores:
+        alone = self._by_keys_alone()
+        return replace(alone, query_term=-finite(alone.logsumexp()))
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        return self.reduce(self.k[..., :0])[1]
+
+    def reduce(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        term = None if self.key_term is None else self.key_term[..., None]
+        batch = Batch.of(self.q, self.k, v, term, mask=self.mask)
+        bias = None if term is None else batch.merge(term)[..., 0]
+        out, lse = _Reduce.apply(  # type: ignore[no-untyped-call]
+            batch.merge(self.q), batch.merge(self.k), batch.merge(v), bias, self.mask, self.scale, batch
+        )
+        lse = batch.split(lse)
+        return batch.split(out), lse if self.query_term is None else lse + self.query_term
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
+        alone = replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
+        q, k, term = alone.q, alone.k, alone.key_term
+        out, lse = alone.reduce(_with_column(k, term))
+        mean = self.scale * (q * out[..., : q.shape[-1]]).sum(-1)
+        if term is not None:
+            mean = mean + out[..., -1]
+        return torch.where(lse == -math.inf, 0, lse - mean)
+
+    def _by_keys_alone(self) -> FactoredScores:
+        """The same row softmax, from small numbers: without what a query gives to all its scores."""
+        rest, _ = self.split()
+        return replace(rest, query_term=None)
+
+
+def _plus(term: Tensor | None, more: Tensor) -> Tensor:
+    return more if term is None else term + more
+
+
+def _with_column(k: Tensor, term: Tensor | None) -> Tensor:
+    """[k, term], with the batch dimensions of both."""
+    if term is None:
+        return k
+    rows = torch.broadcast_shapes(k.shape[:-1], term.shape)
+    return torch.cat([k.expand(*rows, k.shape[-1]), term[..., None].expand(*rows, 1)], -1)
+
+
+def factored_scores(
+    q: Float[Tensor, "*#batch n d"],
+    k: Float[Tensor, "*#batch m d"],
+    similarity: Similarity,
+    scale: float | Tensor,
+    mask: Mask | None,
+) -> FactoredScores:
+    """scale · β(q, k) by the similarity's factors."""
+    real = real_keys(mask)
+    factors = similarity.factor(q, k, real)
+    a, b, left = factors.query_term, factors.key_term, factors.q
+    right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
+    if isinstance(scale, Tensor):  # the kernel takes a number: the query carries the rest
+        left, outer, scale = (left * scale).to(left.dtype), scale.reshape(scale.shape[:-1] or ()), 1.0
+        a, b = (None if term is None else term * outer for term in (a, b))
+    else:
+        a, b = (None if term is None else term * scale for term in (a, b))
+    return FactoredScores(left, right, a, b, scale, mask)
+
+
+class _Reduce(torch.autograd.Function):
+    """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij), differentiable in all four and in both."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, mask, scale, batch):  # type: ignore[no-untyped-def]
+        out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
+        lse = q.new_full(q.shape[:-1], -math.inf, dtype=flash.lse_dtype(q.dtype))
+        for rows, cols, tile, alive in tiles(mask, q, k, scale, batch, biased=bias is not None):
+            piece, lse[:, :, rows] = flash.forward(
+                q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols], tile
+            )
+            if alive is not None:
+                piece = piece.masked_fill(~alive[..., None], 0)
+                lse[:, :, rows].masked_fill_(~alive, -math.inf)
+            out.add(rows, piece)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, v, bias, out.total(), lse)
+        ctx.mask, ctx.scale, ctx.batch = mask, scale, batch
+        return out.total(), lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        q, k, v, bias, out, lse = ctx.saved_tensors
+        dout = torch.zeros_like(out) if dout is None else dout
+        dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
+        dbias = _Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
+        for rows, cols, tile, _ in tiles(ctx.mask, q, k, ctx.scale, ctx.batch, biased=bias is not None):
+            gradients = flash.backward(
+                dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
+                q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols],
+                out[:, :, rows], lse[:, :, rows], tile, bias_gradient=dbias is not None,
+            )  # fmt: skip
+            dq.add(rows, gradients.q)
+            dk.add(cols, gradients.k)
+            dv.add(cols, gradients.v)
+            if dbias is not None and gradients.bias is not None:
+                dbias.add(cols, gradients.bias)
+        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), None, None, None
+
+
+class _Pieces:
+    """A sum of pieces along dimension 2, in at least float32; one piece that is the whole is not copied."""
+
+    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
+        self.shape, self.like = shape, like
+        self.sum: Tensor | None = None
+
+    def add(self, at: slice, piece: Tensor) -> None:
+        if self.sum is None and at == slice(0, self.shape[2]):
+            self.sum = piece
+            return
+        total = wide(self.like.new_zeros(self.shape) if self.sum is None else self.sum)
+        total[:, :, at] += piece
+        self.sum = total
+
+    def total(self) -> Tensor:
+        return self.like.new_zeros(self.shape) if self.sum is None else self.sum.to(self.like.dtype)

@@ -1,0 +1,79 @@
+"""The specification: attention as a dense matrix, in any dtype, differentiable any number of times.
+
+    s_ij = scale · β(q_i, k_j),  −∞ where masked;  P = softmax_j(s + bias);  everything else from P.
+
+Slow, and n×m in memory. Every other kernel is tested against this one in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from limelight.kernels.scores import Scores, finite
+from limelight.mask import Mask
+from limelight.similarity import Similarity
+
+
+class DenseScores(Scores):
+    """Scores held as an n×m array, −∞ where masked."""
+
+    def __init__(self, scores: Float[Tensor, "*#batch n m"]) -> None:
+        self.scores = scores
+
+    @property
+    def T(self) -> DenseScores:
+        return DenseScores(self.scores.mT)
+
+    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> DenseScores:
+        return DenseScores(self.scores + keys[..., None, :])
+
+    def shifted(self, constant: Float[Tensor, "*#batch"]) -> DenseScores:
+        return DenseScores(self.scores + constant[..., None, None])
+
+    def split(self) -> tuple[DenseScores, Float[Tensor, "*#batch"]]:
+        return self, self.scores.new_zeros(())  # plain: precision is float64's affair here
+
+    def weights(self) -> Float[Tensor, "*#batch n m"]:
+        """P_ij = exp(s_ij) / Σ_j exp(s_ij); a row whose keys are all masked is zero."""
+        return torch.softmax(self._safe(), -1).masked_fill(self._empty()[..., None], 0)
+
+    def log_softmax(self) -> DenseScores:
+        return DenseScores(self.scores - finite(self.logsumexp())[..., None])
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        return torch.logsumexp(self._safe(), -1).masked_fill(self._empty(), float("-inf"))
+
+    def reduce(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        weights = self.weights()
+        return (weights @ v.to(weights.dtype)).to(v.dtype), self.logsumexp()
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        surprise = torch.logsumexp(self._safe(), -1, keepdim=True) - self._safe()
+        return (self.weights() * surprise.masked_fill(self.scores == float("-inf"), 0)).sum(-1)
+
+    def _empty(self) -> Bool[Tensor, "*#batch n"]:
+        return (self.scores == float("-inf")).all(-1)
+
+    def _safe(self) -> Float[Tensor, "*#batch n m"]:
+        # A row of −∞ alone has no softmax: give it zeros, whose gradient the caller masks.
+        return self.scores.masked_fill(self._empty()[..., None], 0)
+
+
+def dense_scores(
+    q: Float[Tensor, "*#batch n d"],
+    k: Float[Tensor, "*#batch m d"],
+    similarity: Similarity,
+    scale: float | Tensor,
+    mask: Mask | None,
+) -> DenseScores:
+    """scale · β(q, k) by the similarity's definition, −∞ where the mask forbids; at least float32."""
+    scores = scale * similarity.dense(q, k)
+    if mask is not None:
+        n, m = scores.shape[-2:]
+        seen = mask.block(slice(0, n), slice(0, m), scores.device)
+        scores = torch.where(seen, scores, float("-inf"))
+    return DenseScores(scores)

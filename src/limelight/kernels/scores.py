@@ -1,0 +1,59 @@
+"""What a kernel offers: scores s_ij that can be biased, exchanged and reduced over keys.
+
+Everything else about attention (normalisations, the transpose, column mass, free energy) is written
+once on these and so holds for every kernel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Scores(ABC):
+    """s_ij for queries i = 1..n and keys j = 1..m; a masked pair has s_ij = −∞."""
+
+    @property
+    @abstractmethod
+    def T(self) -> Scores:
+        """The same scores with queries and keys exchanged."""
+
+    @abstractmethod
+    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> Scores:
+        """s_ij + b_j."""
+
+    @abstractmethod
+    def shifted(self, constant: Float[Tensor, "*#batch"]) -> Scores:
+        """s_ij + δ, one number for each matrix."""
+
+    @abstractmethod
+    def split(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
+        """(s − δ, δ) with δ about what all scores share, which every normalisation cancels.
+
+        Left in, a large δ would round away what distinguishes the scores.
+        """
+
+    @abstractmethod
+    def log_softmax(self) -> Scores:
+        """log p_ij = s_ij − log Σ_j exp s_ij; −∞ in a row where every key is masked."""
+
+    @abstractmethod
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        """log Σ_j exp s_ij; −∞ where every key is masked."""
+
+    @abstractmethod
+    def reduce(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij) in one pass; (0, −∞) where every key is masked."""
+
+    @abstractmethod
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        """−Σ_j p_ij log p_ij in nats, p = softmax_j(s); zero where every key is masked."""
+
+
+def finite(normaliser: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
+    """A log-normaliser with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
+    return normaliser.masked_fill(normaliser == float("-inf"), 0)

@@ -1,0 +1,113 @@
+"""Which rectangles of the matrix must be visited, and what is seen in each?
+
+One rectangle, if the mask depends on the key alone, or is causal, or both. Otherwise tiles of rows,
+as many as keep a tile's mask small, each with only the keys in its span.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from limelight.kernels.flash import Tile
+from limelight.mask import Band, Mask, Padding, conjuncts
+
+_ENTRIES = 1 << 22  # of a mask held at once: 16 MB as float32
+_LEAST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Any number of batch dimensions as the two (x, y) that the kernels know."""
+
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *tensors: Tensor | None, mask: Mask | None) -> Batch:
+        shapes = [tensor.shape[:-2] for tensor in tensors if tensor is not None]
+        return cls(torch.broadcast_shapes(*shapes, () if mask is None else mask.batch_shape))
+
+    @property
+    def merged(self) -> tuple[int, int]:
+        return math.prod(self.shape[:-1]), self.shape[-1] if self.shape else 1
+
+    def merge(self, tensor: Tensor) -> Tensor:
+        """(*#batch, n, w) → (x, y, n, w); no copy for two batch dimensions or fewer."""
+        return tensor.expand(*self.shape, *tensor.shape[-2:]).reshape(*self.merged, *tensor.shape[-2:])
+
+    def merge_mask(self, seen: Tensor) -> Tensor:
+        """The same, but (1, 1, r, c) for a mask that is one for the whole batch."""
+        if math.prod(seen.shape[:-2]) == 1:
+            return seen.reshape(1, 1, *seen.shape[-2:])
+        return self.merge(seen)
+
+    def split(self, tensor: Tensor) -> Tensor:
+        """(x, y, …) → (*batch, …)."""
+        return tensor.reshape(*self.shape, *tensor.shape[2:])
+
+
+Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
+
+
+def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool) -> Iterator[Visit]:
+    """(rows, keys, tile, alive) over the matrix; `alive` marks the rows that see a key, None = all."""
+    n, m = q.shape[-2], k.shape[-2]
+    if 0 in (*batch.merged, n, m):
+        return
+    simple = _simple(mask)
+    if simple is not None:
+        is_causal, seen = simple
+        seen = None if seen is None else batch.merge_mask(seen)
+        yield slice(0, n), slice(0, m), Tile(seen, is_causal, scale), _alive(seen, is_causal, n)
+        return
+    assert mask is not None
+    copies: int = math.prod(batch.shape if biased else mask.batch_shape)
+    step = _rows_per_tile(mask, n, m, copies)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        cols = mask.span(rows, m)
+        if cols.stop > cols.start:
+            seen = batch.merge_mask(mask.block(rows, cols, q.device))
+            yield rows, cols, Tile(seen, False, scale), _alive(seen, False, n)
+
+
+def _simple(mask: Mask | None) -> tuple[bool, Bool[Tensor, "*#batch 1 m"] | None] | None:
+    """(is causal, which keys) for a mask that is no more than that; None for any other."""
+    is_causal, keys = False, None
+    for part in conjuncts(mask):
+        if isinstance(part, Band) and (part.before, part.after) == (None, 0):
+            is_causal = True
+        elif isinstance(part, Padding) and part.queries is None and part.keys is not None:
+            keys = part.keys if keys is None else keys & part.keys
+        else:
+            return None
+    return is_causal, None if keys is None else keys[..., None, :]
+
+
+def _alive(seen: Tensor | None, is_causal: bool, n: int) -> Bool[Tensor, "#x #y #r"] | None:
+    if seen is None:
+        return None  # a causal query sees at least the first key
+    if not is_causal:
+        return seen.any(-1)
+    any_so_far = seen[..., 0, :].cumsum(-1) > 0
+    return any_so_far[..., torch.arange(n, device=seen.device).clamp(max=seen.shape[-1] - 1)]
+
+
+def _rows_per_tile(mask: Mask, n: int, m: int, copies: int) -> int:
+    """As many rows as keep the mask small, but not so many that a narrow span is mostly unseen."""
+
+    def width(rows: int) -> int:
+        start = max((n - rows) // 2, 0)
+        span = mask.span(slice(start, min(start + rows, n)), m)
+        length: int = span.stop - span.start
+        return max(length, 1)
+
+    rows = max(1, min(_LEAST_ROWS, _ENTRIES // (copies * width(_LEAST_ROWS))))
+    while rows < n and copies * 2 * rows * width(2 * rows) <= _ENTRIES and width(2 * rows) < 1.5 * width(rows):
+        rows *= 2
+    return rows

@@ -1,0 +1,18 @@
+"""Shapes and dtypes in the signatures of everything behind the boundary are enforced while testing."""
+
+import hypothesis
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+_HOOK = install_import_hook(["limelight.kernels"], "beartype.beartype")
+
+torch.set_num_threads(1)  # the tests run in one process for each core
+
+hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.load_profile("limelight")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,93 @@
+"""Gradients by finite differences, through everything that learns; and what shares a graph."""
+
+import pytest
+import torch
+
+from limelight import Attention, Dot, Euclidean, Metric, Sinkhorn, Softmax, causal, window
+from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, Phi
+
+
+def doubles(*shapes):
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_by_finite_differences(similarity, normalisation):
+    def everything(q, k, v):
+        A = Attention(q, k, SIMILARITIES[similarity].make(), NORMALISATIONS[normalisation].make(), kernel="fused")
+        return A @ v, A.T @ q, A.entropy(), A.column_mass(), A.logsumexp()
+
+    assert torch.autograd.gradcheck(everything, doubles((2, 3, 6), (2, 5, 6), (2, 5, 2)), fast_mode=True)
+
+
+@pytest.mark.parametrize("mask", [causal, window(1, 1)], ids=repr)
+def test_by_finite_differences_masked(mask):
+    def everything(q, k, v):
+        A = Attention(q, k, Euclidean(1.2), mask=mask, kernel="fused")
+        return A @ v, A.T @ q, A.entropy(), A.logsumexp()
+
+    assert torch.autograd.gradcheck(everything, doubles((1, 5, 6), (1, 5, 6), (1, 5, 2)), fast_mode=True)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "fused"])
+def test_what_a_similarity_learns_gets_gradients(kernel):
+    q, k, v = doubles((4, 6), (5, 6), (5, 2))
+    bandwidth, scale, phi = (
+        torch.nn.Parameter(torch.tensor(1.3).double()),
+        torch.nn.Parameter(torch.tensor(0.7).double()),
+        Phi(),
+    )
+
+    def outputs():
+        return (
+            (Attention(q, k, Euclidean(bandwidth), Softmax(1.0), kernel=kernel) @ v).square().sum()
+            + (Attention(q, k, Dot(), scale=scale, kernel=kernel) @ v).square().sum()
+            + (Attention(q, k, Metric(phi), Sinkhorn(2), kernel=kernel) @ v).square().sum()
+        )
+
+    step = 1e-6
+    for parameter in (bandwidth, scale, phi.outer):
+        (gradient,) = torch.autograd.grad(outputs(), parameter)
+        direction = torch.randn_like(parameter)
+        with torch.no_grad():
+            parameter += step * direction
+            above = outputs()
+            parameter -= 2 * step * direction
+            below = outputs()
+            parameter += step * direction
+        torch.testing.assert_close((gradient * direction).sum(), (above - below) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+def test_the_reference_can_be_differentiated_twice_and_the_fused_kernel_says_that_it_cannot():
+    q, k, v = doubles((3, 4), (5, 4), (5, 2))
+    assert torch.autograd.gradgradcheck(lambda *x: Attention(*x[:2], kernel="reference") @ x[2], (q, k, v))
+    out = (Attention(q, k, kernel="fused") @ v).square().sum()
+    (gradient,) = torch.autograd.grad(out, q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_statistics_taken_without_gradients_do_not_stand_in_for_those_with():
+    q, k, _ = doubles((3, 4), (5, 4), (5, 2))
+    A = Attention(q, k, normalisation=Softmax(1.0))
+    with torch.no_grad():
+        assert not A.logsumexp().requires_grad
+    with torch.inference_mode():
+        A.column_mass()
+    assert A.logsumexp().requires_grad
+    A.column_mass().sum().backward()
+    assert q.grad is not None
+
+
+def test_phi_is_asked_once_where_queries_are_keys():
+    asked = []
+
+    def phi(x):
+        asked.append(x.shape)
+        return x.tanh()
+
+    x = torch.randn(2, 5, 4)
+    A = Attention(x, x, Metric(phi), Softmax(0.5))
+    A @ x, A.entropy(), A.column_mass(), A.T @ x
+    assert len(asked) == 1

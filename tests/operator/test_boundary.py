@@ -1,0 +1,133 @@
+"""Bad input gets one clear sentence: what was expected, what came, what to try."""
+
+import pytest
+import torch
+
+import limelight
+from limelight import (
+    Attention,
+    Cosine,
+    DeviceError,
+    Dot,
+    DtypeError,
+    Euclidean,
+    InputError,
+    KernelError,
+    LimelightError,
+    Metric,
+    Sinkhorn,
+    Softmax,
+    UnknownNameError,
+    attend,
+    causal,
+    padding,
+)
+from limelight.kernels import choose
+
+Q, K, V = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 6)
+
+
+def spoilt(x, value):
+    x = x.clone()
+    x[0, 0, 0, 0] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: Attention(Q, K[..., :3]), InputError, "same width.*4 and 3"),
+        (lambda: Attention(Q[..., :0], K[..., :0]), InputError, "same width ≥ 1"),
+        (lambda: Attention(Q[0, 0, 0], K), InputError, r"at least \(length, width\), got shape \(4,\)"),
+        (lambda: Attention(Q, K[:, :2]), InputError, r"do not broadcast: q \(2, 3\), k \(2, 2\).*enable_gqa"),
+        (lambda: Attention(Q.double(), K), DtypeError, "share a dtype.*float64 and torch.float32"),
+        (lambda: Attention(Q.long(), K.long()), DtypeError, "expects one of torch.float64.*got torch.int64"),
+        (lambda: Attention(Q.numpy(), K), DtypeError, "expects a torch tensor, got ndarray"),
+        (lambda: Attention(Q.to("meta"), K), DeviceError, "share a device, got meta and cpu"),
+        (lambda: Attention(spoilt(Q, float("nan")), K), InputError, "q has 1 NaN or infinite of 120 entries"),
+        (lambda: Attention(Q, spoilt(K, float("inf"))), InputError, "k has 1 NaN or infinite"),
+        (lambda: Attention(Q, K, "dot"), InputError, "similarity expects a Similarity object, got 'dot'"),
+        (lambda: Attention(Q, K, Cosine), InputError, r"got the class Cosine; write Cosine\(\)"),
+        (lambda: Attention(Q, K, normalisation=Sinkhorn), InputError, r"write Sinkhorn\(\)"),
+        (lambda: Attention(Q, K, scale=0.0), InputError, "positive finite number"),
+        (lambda: Attention(Q, K, scale=float("nan")), InputError, "positive finite number"),
+        (lambda: Attention(Q, K, scale=True), InputError, "positive finite number"),
+        (lambda: Attention(Q, K, scale=torch.ones(3)), InputError, r"shape \(\) or \(\*batch, 1, 1\), got \(3,\)"),
+        (lambda: Attention(Q, K, scale=-torch.ones(3, 1, 1)), InputError, "minimum -1"),
+        (lambda: Attention(Q, K, scale=torch.ones((), dtype=torch.int)), DtypeError, "floating"),
+        (lambda: Attention(Q, K, kernel="flash"), UnknownNameError, "unknown kernel 'flash'"),
+        (lambda: Attention(Q, K, mask=torch.ones(5, 7)), DtypeError, "torch.bool"),
+        (lambda: Attention(Q, K, mask=torch.ones(5, 6).bool()), InputError, r"\(\*batch, 5, 7\), got \(5, 6\)"),
+        (lambda: Attention(Q, K, mask=torch.ones(4, 1, 5, 7).bool()), InputError, r"the mask \(4, 1\)"),
+        (lambda: Attention(Q, K, mask=padding(keys=torch.ones(5).bool())), InputError, r"\(\*batch, 7\), got \(5,\)"),
+        (lambda: Attention(Q, K, mask=torch.ones(5, 7).bool().to("meta")), DeviceError, "the mask is on meta"),
+        (lambda: Attention(Q, Q, normalisation=Softmax(1.0), mask=causal), InputError, "leak the future"),
+        (lambda: Attention(Q, Q, normalisation=Sinkhorn(2), mask=causal), InputError, "leak the future"),
+        (lambda: Attention(Q, K) @ V[..., 0, :, :2].mT, InputError, r"v expects \(\*batch, 7, e\)"),
+        (lambda: Attention(Q, K) @ V[0, 0, :, 0], InputError, r"v\[:, None\]"),
+        (lambda: Attention(Q, K) @ V.double(), DtypeError, "v must have the dtype of q and k, torch.float32"),
+        (lambda: Attention(Q, K) @ V.to("meta"), DeviceError, "v must be on the device"),
+        (lambda: Attention(Q, K) @ 3, DtypeError, "got int"),
+        (lambda: Attention(Q, K).T @ V, InputError, r"w expects \(\*batch, 5, e\)"),
+        (lambda: Euclidean(0.0), InputError, "bandwidth must be positive and finite, got 0.0"),
+        (lambda: Euclidean(-1.0), InputError, "got -1.0"),
+        (lambda: Euclidean(float("inf")), InputError, "bandwidth"),
+        (lambda: Euclidean(torch.tensor([1.0, 0.0])), InputError, "bandwidth"),
+        (lambda: Metric(3), InputError, "module or function"),
+        (lambda: Attention(Q, K, Metric(lambda x: x.sum(-1))), InputError, "φ must map q of shape"),
+        (lambda: Attention(Q, K, Metric(lambda x: x.double())) @ V, InputError, "same dtype"),
+        (lambda: Attention(Q, K, Metric(lambda x: x / 0)) @ V, InputError, "φ returned NaN or infinity for q"),
+        (lambda: Softmax(1.5), InputError, r"\[0, 1\], got 1.5"),
+        (lambda: Softmax(-0.1), InputError, r"\[0, 1\]"),
+        (lambda: Softmax(float("nan")), InputError, r"\[0, 1\]"),
+        (lambda: Sinkhorn(0), InputError, "whole number ≥ 1"),
+        (lambda: attend(Q, K, V, dropout_p=0.1), InputError, "no dropout"),
+        (lambda: attend(Q, K, V, torch.full((5, 7), -0.5)), InputError, "belongs to the similarity"),
+        (lambda: attend(Q, K[:, :2], V[:, :2], enable_gqa=True), InputError, "whole g"),
+    ],
+)
+def test_one_clear_sentence(make, error, says):
+    with pytest.raises(error, match=says) as caught:
+        out = make()
+        _ = out @ V if isinstance(out, Attention) else out  # a Metric is asked when it is applied
+    assert isinstance(caught.value, LimelightError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kernel_asked_for_by_name_never_falls_back():
+    q = torch.empty(2, 3, 4, device="meta")
+    with pytest.raises(KernelError, match=r"kernel='fused' cannot serve this call.*not on meta"):
+        choose("fused", q.device, q.dtype)
+    assert choose("auto", q.device, q.dtype) == "reference"
+    assert Attention(Q, K).kernel == "fused"
+    assert Attention(Q, K, kernel="reference").kernel == "reference"
+
+
+def test_the_errors_are_what_python_users_catch():
+    assert issubclass(InputError, ValueError)
+    assert issubclass(DtypeError, TypeError)
+    assert issubclass(UnknownNameError, LookupError)
+    assert "did you mean 'fused'" in str(UnknownNameError("kernel", "fusd", ["fused", "reference"]))
+
+
+def test_the_public_names_are_all_there_is():
+    public = {name for name in vars(limelight) if not name.startswith("_")}
+    modules = {name for name in public if type(vars(limelight)[name]).__name__ == "module"}
+    assert public - modules == set(limelight.__all__) - {"__version__"}
+
+
+def test_a_learned_bandwidth_that_wandered_off_is_noticed():
+    similarity = Euclidean(torch.nn.Parameter(torch.tensor(1.0)))
+    assert [name for name, _ in similarity.named_parameters()] == ["bandwidth"]
+    Attention(Q, K, similarity)
+    with torch.no_grad():
+        similarity.bandwidth.fill_(-1.0)
+    with pytest.raises(InputError, match="bandwidth must be positive"):
+        Attention(Q, K, similarity)
+
+
+def test_it_prints_what_it_is():
+    assert repr(Attention(Q, K, Euclidean(2.0), Softmax(0.5), padding(keys=torch.ones(7).bool()))) == (
+        "Attention((2, 3, 5, 7), Euclidean(bandwidth=2.0), Softmax(alpha=0.5), mask=padding, kernel='fused')"
+    )
+    assert repr(Attention(Q, K, Dot()).T).endswith(").T")

@@ -1,0 +1,112 @@
+"""What Limelight relies on in torch's private kernels: if a new torch changes it, these say so."""
+
+import math
+
+import pytest
+import torch
+
+from limelight.kernels import flash
+from limelight.kernels.flash import Tile
+
+SCHEMAS = {
+    flash._CPU: "(Tensor query, Tensor key, Tensor value, float dropout_p=0., bool is_causal=False, *, "
+    "Tensor? attn_mask=None, float? scale=None) -> (Tensor output, Tensor logsumexp)",
+    flash._CPU_BACKWARD: "(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, "
+    "float dropout_p, bool is_causal, *, Tensor? attn_mask=None, float? scale=None) -> "
+    "(Tensor grad_query, Tensor grad_key, Tensor grad_value)",
+    flash._CUDA: "(Tensor query, Tensor key, Tensor value, Tensor? attn_bias, bool compute_log_sumexp, "
+    "float dropout_p=0., bool is_causal=False, *, float? scale=None) -> "
+    "(Tensor output, Tensor log_sumexp, Tensor philox_seed, Tensor philox_offset)",
+    flash._CUDA_BACKWARD: "(Tensor grad_out_, Tensor query, Tensor key, Tensor value, Tensor attn_bias, Tensor out, "
+    "Tensor logsumexp, Tensor philox_seed, Tensor philox_offset, float dropout_p, bool[4] grad_input_mask, "
+    "bool is_causal=False, *, float? scale=None) -> (Tensor, Tensor, Tensor, Tensor)",
+}
+
+
+@pytest.mark.parametrize("operation", SCHEMAS, ids=str)
+def test_the_schema_is_the_one_relied_on(operation):
+    assert str(operation.default._schema).partition("(")[2] == SCHEMAS[operation].partition("(")[2]
+
+
+def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
+    shapes = ((2, 3, n, d), (2, 3, m, d), (2, 3, m, e), (2, 3, m), (2, 3, n, e), (2, 3, n))
+    q, k, v, bias, dout, dlse = (torch.randn(shape, device=device) for shape in shapes)
+    return q.to(dtype), k.to(dtype), v.to(dtype), bias.to(flash.lse_dtype(dtype)), dout.to(dtype), dlse
+
+
+def dense(q, k, v, bias, tile):
+    s = tile.scale * q @ k.mT + bias[..., None, :]
+    if tile.seen is not None:
+        s = s.masked_fill(~tile.seen, -math.inf)
+    if tile.causal:
+        s = s.masked_fill(~torch.ones(s.shape[-2:]).tril().bool(), -math.inf)
+    return s.softmax(-1) @ v, s.logsumexp(-1)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("seen", [None, torch.rand(2, 1, 1, 23) > 0.3])
+def test_forward_and_backward_with_the_gradient_of_lse(seen, causal):
+    if seen is not None:
+        seen[..., 0] = True
+    tile = Tile(seen, causal, 0.4)
+    q, k, v, bias, dout, dlse = operands(torch.float64)
+    leaves = [x.clone().requires_grad_() for x in (q, k, v, bias)]
+    out, lse = dense(*leaves, tile)
+    expected = torch.autograd.grad((out, lse), leaves, (dout, dlse.double()))
+
+    mine, normaliser = flash.forward(q, k, v, bias, tile)
+    torch.testing.assert_close(mine, out)
+    torch.testing.assert_close(normaliser, lse)
+    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normaliser, tile, bias_gradient=True)
+    for got, right in zip((gradients.q, gradients.k, gradients.v, gradients.bias), expected, strict=True):
+        torch.testing.assert_close(got, right)
+
+
+def test_a_row_that_sees_nothing_has_no_gradient():
+    seen = torch.ones(1, 1, 19, 23, dtype=torch.bool)
+    seen[..., 4, :] = False
+    tile = Tile(seen, False, 0.4)
+    q, k, v, bias, dout, dlse = operands(torch.float32)
+    out, lse = flash.forward(q, k, v, bias, tile)
+    assert (out[..., 4, :] == 0).all()
+    lse[..., 4] = -math.inf
+    gradients = flash.backward(dout, dlse, q, k, v, bias, out, lse, tile, bias_gradient=True)
+    assert (gradients.q[..., 4, :] == 0).all()
+    assert all(x.isfinite().all() for x in (gradients.q, gradients.k, gradients.v, gradients.bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", [1.0, 1e3])
+def test_a_bias_in_columns_keeps_float32s_accuracy(dtype, size):
+    """The CUDA path's form of the bias, on the CPU's arithmetic: the products of the columns are exact there too."""
+    q, k, _, bias, _, _ = operands(dtype)
+    wide_q, wide_k = flash.bias_in_columns(q, k, size * bias, 0.4)
+    assert wide_q.shape[-1] == wide_k.shape[-1] == 16
+    assert wide_q.dtype == wide_k.dtype == dtype
+    got = 0.4 * wide_q.double() @ wide_k.double().mT
+    right = 0.4 * q.double() @ k.double().mT + size * bias.double()[..., None, :]
+    assert (got - right).abs().max() <= 4e-7 * size * bias.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("seen", [False, True])
+def test_the_cuda_calls_are_well_formed(dtype, seen):
+    """Shapes and dtypes through torch's own description of its CUDA kernels; no GPU computes anything here."""
+    q, k, v, bias, dout, dlse = operands(dtype, device="meta")
+    tile = Tile(torch.ones(2, 1, 19, 23, dtype=torch.bool, device="meta") if seen else None, not seen, 0.4)
+    out, lse = flash._cuda_forward(q, k, v, bias, tile)
+    assert out.shape == dout.shape
+    assert lse.shape == dlse.shape
+    assert lse.dtype == torch.float32
+    gradients = flash._cuda_backward(dout, q, k, v, bias, out, lse, tile, bias_gradient=True)
+    assert gradients.q.shape == q.shape
+    assert gradients.k.shape == k.shape
+    assert gradients.v.shape == v.shape
+    assert gradients.bias is not None
+    assert gradients.bias.shape == bias.shape
+
+
+def test_where_it_runs():
+    assert flash.unsupported(torch.device("cpu"), torch.float64) is None
+    assert "float64" in flash.unsupported(torch.device("cuda"), torch.float64)
+    assert "not on meta" in flash.unsupported(torch.device("meta"), torch.float32)

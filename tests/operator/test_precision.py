@@ -1,0 +1,125 @@
+"""Is the fused kernel as accurate as its precision allows, forward and backward?
+
+The budget is not chosen but derived. The same sum written densely in the same precision (`naive`)
+errs by so much against float64; the fused kernel may err by four times that. And it may round each
+score: a fused backward recomputes p = exp(s − lse), so a rounding of s or lse, at most ε·max|s|, is a
+relative error of p. That is for the s that the kernel sees, centred where the mechanism allows.
+Sixteen of these are allowed: four outputs at once, of two passes each, forward and backward.
+"""
+
+import math
+
+import pytest
+import torch
+
+from limelight import Attention, causal, padding, window
+from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, WIDTH, Phi
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+OUTPUTS = ("A @ v", "A.T @ w", "entropy", "column mass", "dq", "dk", "dv")
+SHAPES = [(1, 1), (1, 8), (9, 1), (37, 53), (64, 64)]
+
+
+def naive(q, k, v, w, similarity, normalisation, seen):
+    """Every output, dense and in the dtype of q throughout."""
+    if similarity.kind == "metric":
+        phi = Phi(q.dtype)
+        q, k = phi(q), phi(k)
+    if similarity.kind == "cosine":
+        q, k = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
+    if similarity.kind in ("metric", "euclidean"):
+        centre = k.detach().double().mean(-2, keepdim=True)  # the same sum: an inner product and two terms
+        q, k = (q - centre).to(q.dtype), (k - centre).to(k.dtype)
+        s = similarity.scale * (q @ k.mT - q.square().sum(-1)[..., :, None] / 2 - k.square().sum(-1)[..., None, :] / 2)
+    else:
+        s = similarity.scale * (q @ k.mT)
+    s = s if seen is None else s.masked_fill(~seen, -math.inf)
+    for _ in range(max(normalisation.steps - 1, 0)):
+        s = s - s.logsumexp(-2, keepdim=True)
+        s = s - s.logsumexp(-1, keepdim=True)
+    if normalisation.alpha or normalisation.steps:
+        s = s - (normalisation.alpha or 1) * s.logsumexp(-2, keepdim=True)
+    P = s.softmax(-1)
+    entropy = -(P * P.clamp(min=torch.finfo(P.dtype).tiny).log()).sum(-1)
+    return P @ v, P.mT @ w, entropy, P.sum(-2)
+
+
+def by_operator(q, k, v, w, similarity, normalisation, mask, kernel):
+    A = Attention(q, k, similarity.make().to(q.dtype), normalisation.make(), mask, kernel=kernel)
+    return A @ v, A.T @ w, A.entropy(), A.column_mass()
+
+
+def with_gradients(run, q, k, v, w, dtype):
+    """The outputs, and the gradients of one smooth function of them all."""
+    q, k, v, w = (x.to(dtype, copy=True).requires_grad_() for x in (q, k, v, w))
+    outputs = run(q, k, v, w)
+    loss = sum((out.to(torch.float64) * _directions(out)).sum() for out in outputs)
+    return [x.detach().double() for x in (*outputs, *torch.autograd.grad(loss, (q, k, v)))]
+
+
+def seen_size(similarity, normalisation, q, k):
+    """The largest score that the kernel computes with."""
+    if similarity.kind == "metric":
+        q, k = (x.detach() for x in (Phi()(q), Phi()(k)))
+    if similarity.kind == "cosine":
+        return 2 * similarity.scale
+    s = q @ k.mT
+    if similarity.kind == "dot" and normalisation.alpha == normalisation.steps == 0:
+        return similarity.scale * float(s.abs().max())  # plain attention is left as plain as SDPA's
+    q, k = q - k.mean(-2, keepdim=True), k - k.mean(-2, keepdim=True)
+    spread = (s - s.mean((-2, -1), keepdim=True)).abs().max() if similarity.kind == "dot" else 0.0
+    return similarity.scale * float(max(spread, torch.cat([q, k], -2).norm(dim=-1).max() ** 2))
+
+
+def _directions(out):
+    return torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
+
+
+def check(similarity, normalisation, dtype, n, m, mask=None, offset=0.0, spread=1.0):
+    sim, norm = SIMILARITIES[similarity], NORMALISATIONS[normalisation]
+    q, k = (offset + spread * torch.randn(2, 3, length, WIDTH) for length in (n, m))
+    v, w = torch.randn(2, 3, m, 5), torch.randn(2, 3, n, 5)
+    inputs = [x.to(dtype).double() for x in (q, k, v, w)]  # rounding the inputs is nobody's error
+    seen = None if mask is None else mask.block(slice(0, n), slice(0, m), q.device)
+
+    truth = with_gradients(lambda *x: by_operator(*x, sim, norm, mask, "reference"), *inputs, torch.float64)
+    fused = with_gradients(lambda *x: by_operator(*x, sim, norm, mask, "fused"), *inputs, dtype)
+    dense = with_gradients(lambda *x: naive(*x, sim, norm, seen), *inputs, dtype)
+    # Gradients are sums of terms dS_ij · scale · k_j: where the terms cancel, their roundings do not.
+    longest = max(x.norm(dim=-1).max().item() for x in inputs[:2])
+    largest = max(1.0, sim.scale * longest, *(x.abs().max().item() for x in truth))
+    rounding = torch.finfo(dtype).eps * (1 + seen_size(sim, norm, *inputs[:2])) * largest
+    for name, right, mine, plain in zip(OUTPUTS, truth, fused, dense, strict=True):
+        error, allowed = (mine - right).abs().max(), 4 * (plain - right).abs().max() + 16 * rounding
+        assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_every_mechanism_in_every_precision(similarity, normalisation, dtype):
+    for n, m in SHAPES:
+        check(similarity, normalisation, dtype, n, m)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_far_from_the_origin(similarity, normalisation, dtype):
+    """Keys and queries offset by 100: what is translation invariant must stay as accurate as it was."""
+    check(similarity, normalisation, dtype, 21, 34, offset=100.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_masked(similarity, dtype):
+    keys = torch.rand(2, 1, 21) > 0.3
+    for mask in (causal, causal & padding(keys=keys | (torch.arange(21) == 0)), window(3, 2), padding(keys=keys)):
+        check(similarity, "softmax", dtype, 21, 21, mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_sharp_and_blunt(similarity, dtype):
+    for spread in (0.01, 5.0):
+        check(similarity, "alpha=1", dtype, 21, 34, spread=spread)
