@@ -109,8 +109,8 @@ def test_the_future_is_looked_for_a_few_rows_at_a_time(monkeypatch):
 
 def test_a_narrow_window_gets_narrow_tiles():
     assert _rows_per_tile(window(50, 50), 100_000, 100_000, 1) <= 256
-    assert _rows_per_tile(Boolean(torch.ones(1, 1).bool()), 4096, 4096, 1) == 1024
-    assert _rows_per_tile(Boolean(torch.ones(1, 1).bool()), 4096, 4096, 64) == 16
+    assert _rows_per_tile(Boolean(torch.ones(1, 1).bool()), 4096, 4096, 1) == 512
+    assert _rows_per_tile(Boolean(torch.ones(1, 1).bool()), 4096, 4096, 64) == 8
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def _cpu_backward(
         width += -width % _SPEED_MULTIPLE
     dq, dk, dv = _CPU_BACKWARD(
         _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
-        _pad(v, width), _pad(out, width), lse.masked_fill(lse == float("-inf"), 0), 0.0, tile.causal,
+        _pad(v, width), _pad(out, width), _unseeing(lse), 0.0, tile.causal,
         attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     dbias = dk[..., d].to(lse.dtype) / tile.scale if bias_gradient else None
@@ -135,6 +135,11 @@ def _additive(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> T
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of lse and of biases: float64 for float64, else float32."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def _unseeing(lse: Tensor) -> Tensor:
+    """lse with +∞ for a row that sees nothing, so that p = exp(s − lse) is 0 there whatever s is."""
+    return lse.masked_fill(lse == float("-inf"), float("inf"))
 
 
 def _dense_rows(x: Tensor) -> Tensor:
@@ -171,7 +176,7 @@ def _cuda_backward(
     d, e, n = q.shape[-1], v.shape[-1], q.shape[-2]
     wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
     width_v = _cuda_width(e)
-    lse = F.pad(lse.masked_fill(lse == float("-inf"), float("inf")), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
+    lse = F.pad(_unseeing(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
     dq, dk, dv, _ = _CUDA_BACKWARD(
         _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _pad(out, width_v), lse,

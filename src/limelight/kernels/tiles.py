@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
@@ -17,7 +17,7 @@ from torch import Tensor
 from limelight.kernels.flash import Tile
 from limelight.mask import Band, Mask, Padding, conjuncts
 
-_ENTRIES = 1 << 22  # of a mask held at once: 16 MB as float32
+_ENTRIES = 1 << 21  # of a mask held at once: 8 MB as float32
 _LEAST_ROWS = 64
 
 
@@ -59,11 +59,14 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
     n, m = q.shape[-2], k.shape[-2]
     if 0 in (*batch.merged, n, m):
         return
-    simple = _simple(mask)
+    simple = _Simple.of(mask)
     if simple is not None:
-        is_causal, seen = simple
-        seen = None if seen is None else batch.merge_mask(seen)
-        yield slice(0, n), slice(0, m), Tile(seen, is_causal, scale), _alive(seen, is_causal, n)
+        keys = None if simple.keys is None else batch.merge_mask(simple.keys[..., None, :])
+        alive = None if keys is None else _alive(keys, simple.causal, n)
+        if simple.queries is not None:
+            queries = batch.merge_mask(simple.queries[..., None])[..., 0]
+            alive = queries if alive is None else alive & queries
+        yield slice(0, n), slice(0, m), Tile(keys, simple.causal, scale), alive
         return
     assert mask is not None
     copies: int = math.prod(batch.shape if biased else mask.batch_shape)
@@ -73,29 +76,41 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         cols = mask.span(rows, m)
         if cols.stop > cols.start:
             seen = batch.merge_mask(mask.block(rows, cols, q.device))
-            yield rows, cols, Tile(seen, False, scale), _alive(seen, False, n)
+            yield rows, cols, Tile(seen, False, scale), seen.any(-1)
 
 
-def _simple(mask: Mask | None) -> tuple[bool, Bool[Tensor, "*#batch 1 m"] | None] | None:
-    """(is causal, which keys) for a mask that is no more than that; None for any other."""
-    is_causal, keys = False, None
-    for part in conjuncts(mask):
-        if isinstance(part, Band) and (part.before, part.after) == (None, 0):
-            is_causal = True
-        elif isinstance(part, Padding) and part.queries is None and part.keys is not None:
-            keys = part.keys if keys is None else keys & part.keys
-        else:
-            return None
-    return is_causal, None if keys is None else keys[..., None, :]
+@dataclass(frozen=True)
+class _Simple:
+    """A mask that the kernels know: causal or not, and which keys and which queries are real."""
+
+    causal: bool = False
+    keys: Bool[Tensor, "*#batch m"] | None = None
+    queries: Bool[Tensor, "*#batch n"] | None = None
+
+    @classmethod
+    def of(cls, mask: Mask | None) -> _Simple | None:
+        """The mask as such, or None where it is more than that."""
+        found = cls()
+        for part in conjuncts(mask):
+            if isinstance(part, Band) and (part.before, part.after) == (None, 0):
+                found = replace(found, causal=True)
+            elif isinstance(part, Padding):
+                found = replace(found, keys=_both(found.keys, part.keys), queries=_both(found.queries, part.queries))
+            else:
+                return None
+        return found
 
 
-def _alive(seen: Tensor | None, is_causal: bool, n: int) -> Bool[Tensor, "#x #y #r"] | None:
-    if seen is None:
-        return None  # a causal query sees at least the first key
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a & b
+
+
+def _alive(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> Bool[Tensor, "#x #y #n"]:
+    """Which queries see a real key; the causal one sees those up to its own position."""
     if not is_causal:
-        return seen.any(-1)
-    any_so_far = seen[..., 0, :].cumsum(-1) > 0
-    return any_so_far[..., torch.arange(n, device=seen.device).clamp(max=seen.shape[-1] - 1)]
+        return keys.any(-1)
+    any_so_far = keys[..., 0, :].cumsum(-1) > 0
+    return any_so_far[..., torch.arange(n, device=keys.device).clamp(max=keys.shape[-1] - 1)]
 
 
 def _rows_per_tile(mask: Mask, n: int, m: int, copies: int) -> int:
