@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.mask import Mask
+from limelight.shapes import broadcast_shapes
 from limelight.similarity import is_finite
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -64,7 +65,7 @@ def shape(q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor) -> tup
 def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     """The common batch dimensions."""
     try:
-        return tuple(torch.broadcast_shapes(*batches.values()))
+        return broadcast_shapes(*batches.values())
     except RuntimeError:
         came = ", ".join(f"{name} {tuple(batch)}" for name, batch in batches.items())
         raise InputError(

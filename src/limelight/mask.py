@@ -18,6 +18,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from limelight.errors import DeviceError, DtypeError, InputError
+from limelight.shapes import broadcast_shapes
 
 _ENTRIES = 1 << 22  # of a mask looked at in one go
 
@@ -160,7 +161,7 @@ class Padding(Mask):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        return tuple(torch.broadcast_shapes(*(r.shape[:-1] for r in (self.keys, self.queries) if r is not None)))
+        return broadcast_shapes(*(r.shape[:-1] for r in (self.keys, self.queries) if r is not None))
 
     def check(self, n: int, m: int, device: torch.device) -> None:
         for name, real, length in (("keys", self.keys, m), ("queries", self.queries, n)):
@@ -227,7 +228,7 @@ class _Pair(Mask):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        return tuple(torch.broadcast_shapes(self.left.batch_shape, self.right.batch_shape))
+        return broadcast_shapes(self.left.batch_shape, self.right.batch_shape)
 
     def check(self, n: int, m: int, device: torch.device) -> None:
         self.left.check(n, m, device)

@@ -181,7 +181,7 @@ class Metric(Similarity):
 
 def is_finite(x: Tensor) -> bool:
     """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry."""
-    return bool(x.detach().sum().isfinite()) or bool(x.detach().isfinite().all())
+    return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
 
 
 def _unit(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n d"]:

@@ -21,6 +21,7 @@ from limelight.kernels import flash
 from limelight.kernels.scores import Scores, finite
 from limelight.kernels.tiles import Batch, tiles
 from limelight.mask import Mask, real_keys
+from limelight.shapes import broadcast_shapes
 from limelight.similarity import Similarity, centre, wide
 
 
@@ -110,7 +111,7 @@ def _with_column(k: Tensor, term: Tensor | None) -> Tensor:
     """[k, term], with the batch dimensions of both."""
     if term is None:
         return k
-    rows = torch.broadcast_shapes(k.shape[:-1], term.shape)
+    rows = broadcast_shapes(k.shape[:-1], term.shape)
     return torch.cat([k.expand(*rows, k.shape[-1]), term[..., None].expand(*rows, 1)], -1)
 
 

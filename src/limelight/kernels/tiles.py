@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limelight.kernels.flash import Tile
 from limelight.mask import Band, Mask, Padding, conjuncts
+from limelight.shapes import broadcast_shapes
 
 _ENTRIES = 1 << 21  # of a mask held at once: 8 MB as float32
 _LEAST_ROWS = 64
@@ -30,7 +31,7 @@ class Batch:
     @classmethod
     def of(cls, *tensors: Tensor | None, mask: Mask | None) -> Batch:
         shapes = [tensor.shape[:-2] for tensor in tensors if tensor is not None]
-        return cls(torch.broadcast_shapes(*shapes, () if mask is None else mask.batch_shape))
+        return cls(broadcast_shapes(*shapes, () if mask is None else mask.batch_shape))
 
     @property
     def merged(self) -> tuple[int, int]:

@@ -1,0 +1,13 @@
+"""Which shape do these have in common?"""
+
+from __future__ import annotations
+
+import torch
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """`torch.broadcast_shapes`, without its 16 µs where there is nothing to broadcast."""
+    first = shapes[0]
+    if all(shape == first or not shape for shape in shapes):
+        return tuple(first)
+    return tuple(torch.broadcast_shapes(*shapes))
