@@ -69,8 +69,7 @@ class Attention:
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v: for each query the weighted mean of the rows of v."""
         check.values("v", v, self.q, self.shape[-1], self.shape[:-2])
-        out, _ = self._scores().reduce(v)
-        return out
+        return self._scores().softmax(v)
 
     @property
     def T(self) -> Transposed:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from limelight import Attention, Euclidean, Softmax, attend, causal, padding
+from limelight import Attention, Dot, Euclidean, Softmax, attend, causal, padding
 
 Q, K, V = (torch.randn(2, 4, length, width) for length, width in ((5, 8), (7, 8), (7, 6)))
 SEEN = torch.rand(2, 1, 5, 7, generator=torch.Generator().manual_seed(1)) > 0.3
@@ -76,12 +76,13 @@ def test_batch_dimensions_broadcast_forward_and_backward():
 
 
 @pytest.mark.parametrize("kernel", ["reference", "fused"])
-@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
-def test_no_queries_or_no_keys(kernel, n, m):
-    q, k, v = (torch.randn(2, length, 4, requires_grad=True) for length in (n, m, m))
-    A = Attention(q, k, kernel=kernel)
+@pytest.mark.parametrize("similarity", [Dot(), Euclidean()], ids=str)
+@pytest.mark.parametrize(("batch", "n", "m"), [(2, 0, 3), (2, 3, 0), (2, 0, 0), (0, 3, 3)])
+def test_no_queries_or_no_keys_or_no_batch(batch, n, m, similarity, kernel):
+    q, k, v = (torch.randn(batch, length, 4, requires_grad=True) for length in (n, m, m))
+    A = Attention(q, k, similarity, kernel=kernel)
     out = A @ v
-    assert out.shape == (2, n, 4)
+    assert out.shape == (batch, n, 4)
     assert (out == 0).all()
     assert (A.entropy() == 0).all()
     out.sum().backward()

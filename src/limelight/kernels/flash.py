@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -60,6 +61,20 @@ class Gradients:
     k: Float[Tensor, "x y m d"]
     v: Float[Tensor, "x y m e"]
     bias: Float[Tensor, "x y m"] | None
+
+
+def plain(
+    q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], v: Float[Tensor, "x y m e"], tile: Tile
+) -> Float[Tensor, "x y n e"]:
+    """out alone and without a bias: torch's own call, with torch's own derivative. Zero where no key is seen."""
+    q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
+    if q.device.type == "cuda":
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+            return F.scaled_dot_product_attention(q, k, v, tile.seen, is_causal=tile.causal, scale=tile.scale)
+    width = max(q.shape[-1], v.shape[-1])
+    mask = _additive(None, tile.seen, lse_dtype(q.dtype))
+    out, _ = _CPU(_pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale)
+    return _pad_away(out, v.shape[-1])
 
 
 def forward(
@@ -104,7 +119,7 @@ def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Til
         _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal,
         attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
-    return out[..., : v.shape[-1]], lse
+    return _pad_away(out, v.shape[-1]), lse
 
 
 def _cpu_backward(
@@ -149,6 +164,10 @@ def _dense_rows(x: Tensor) -> Tensor:
 
 def _pad(x: Tensor, width: int) -> Tensor:
     return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
+
+
+def _pad_away(x: Tensor, width: int) -> Tensor:
+    return x if x.shape[-1] == width else x[..., :width]
 
 
 def _ones_column(q: Tensor, width: int) -> Tensor:

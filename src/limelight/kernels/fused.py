@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from limelight.kernels import flash
 from limelight.kernels.scores import Scores, finite
-from limelight.kernels.tiles import Batch, tiles
+from limelight.kernels.tiles import Batch, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Similarity, centre, wide
@@ -86,6 +86,14 @@ class FactoredScores(Scores):
         )
         lse = batch.split(lse)
         return batch.split(out), lse if self.query_term is None else lse + self.query_term
+
+    def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        if self.key_term is None:
+            batch = Batch.of(self.q, self.k, v, mask=self.mask)
+            tile = plain_tile(self.mask, self.scale, batch)
+            if tile is not None and 0 not in (*batch.merged, self.q.shape[-2], v.shape[-2]):
+                return batch.split(flash.plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile))
+        return self.reduce(v)[0]
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.

@@ -49,6 +49,10 @@ class Scores(ABC):
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij) in one pass; (0, −∞) where every key is masked."""
 
+    def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        """Σ_j softmax_j(s_ij) v_j; zero where every key is masked."""
+        return self.reduce(v)[0]
+
     @abstractmethod
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p_ij log p_ij in nats, p = softmax_j(s); zero where every key is masked."""

@@ -39,6 +39,8 @@ class Batch:
 
     def merge(self, tensor: Tensor) -> Tensor:
         """(*#batch, n, w) → (x, y, n, w); no copy for two batch dimensions or fewer."""
+        if len(self.shape) == 2 and tensor.shape[:-2] == self.shape:
+            return tensor
         return tensor.expand(*self.shape, *tensor.shape[-2:]).reshape(*self.merged, *tensor.shape[-2:])
 
     def merge_mask(self, seen: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ class Batch:
 
     def split(self, tensor: Tensor) -> Tensor:
         """(x, y, …) → (*batch, …)."""
-        return tensor.reshape(*self.shape, *tensor.shape[2:])
+        return tensor if tensor.shape[:2] == self.shape else tensor.reshape(*self.shape, *tensor.shape[2:])
 
 
 Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
@@ -62,12 +64,12 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         return
     simple = _Simple.of(mask)
     if simple is not None:
-        keys = None if simple.keys is None else batch.merge_mask(simple.keys[..., None, :])
-        alive = None if keys is None else _alive(keys, simple.causal, n)
+        tile = simple.tile(scale, batch)
+        alive = None if tile.seen is None else _alive(tile.seen, simple.causal, n)
         if simple.queries is not None:
             queries = batch.merge_mask(simple.queries[..., None])[..., 0]
             alive = queries if alive is None else alive & queries
-        yield slice(0, n), slice(0, m), Tile(keys, simple.causal, scale), alive
+        yield slice(0, n), slice(0, m), tile, alive
         return
     assert mask is not None
     copies: int = math.prod(batch.shape if biased else mask.batch_shape)
@@ -78,6 +80,12 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         if cols.stop > cols.start:
             seen = batch.merge_mask(mask.block(rows, cols, q.device))
             yield rows, cols, Tile(seen, False, scale), seen.any(-1)
+
+
+def plain_tile(mask: Mask | None, scale: float, batch: Batch) -> Tile | None:
+    """The whole matrix as one tile with no row to treat apart, if the mask allows."""
+    simple = _Simple.of(mask)
+    return None if simple is None or simple.queries is not None else simple.tile(scale, batch)
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,11 @@ class _Simple:
             else:
                 return None
         return found
+
+    def tile(self, scale: float, batch: Batch) -> Tile:
+        """The whole matrix; queries that are not real are left to the caller."""
+        seen = None if self.keys is None else batch.merge_mask(self.keys[..., None, :])
+        return Tile(seen, self.causal, scale)
 
 
 def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:

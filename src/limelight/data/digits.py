@@ -1,0 +1,53 @@
+"""Handwritten digits, 8×8 (UCI, through scikit-learn, BSD): as points, or shifted inside a larger frame."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+FRAME = 16  # pixels, each way
+_SIDE = 8
+
+
+@cache
+def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
+    """All 1797 images, grey values in [0, 1], and their digits."""
+    found = load_digits()
+    return torch.tensor(found.images / 16, dtype=torch.float32), torch.tensor(found.target)
+
+
+def fingerprint() -> str:
+    """SHA-256 of the data, so that a changed data set is a changed experiment."""
+    images, labels = digits()
+    return hashlib.sha256(images.numpy().tobytes() + labels.numpy().astype(np.int64).tobytes()).hexdigest()
+
+
+def split(train: int, test: int, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """((images, digits) to train on, (images, digits) to test on), drawn without overlap."""
+    images, labels = digits()
+    order = torch.randperm(len(images), generator=generator)[: train + test]
+    chosen = images[order], labels[order]
+    return (chosen[0][:train], chosen[1][:train]), (chosen[0][train:], chosen[1][train:])
+
+
+def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Float[Tensor, "n 16 16"]:
+    """Each image somewhere in an empty `FRAME`×`FRAME` frame, every place equally likely."""
+    room = FRAME - _SIDE + 1
+    down, across = torch.randint(room, (2, len(images)), generator=generator)
+    framed = torch.zeros(len(images), FRAME, FRAME)
+    rows = down[:, None, None] + torch.arange(_SIDE)[None, :, None]
+    cols = across[:, None, None] + torch.arange(_SIDE)[None, None, :]
+    framed[torch.arange(len(images))[:, None, None], rows, cols] = images
+    return framed
+
+
+def permuted(images: Float[Tensor, "n h w"], generator: torch.Generator) -> Float[Tensor, "n h w"]:
+    """All images with their pixels in one new order, the same for all: neighbours no longer mean anything."""
+    order = torch.randperm(images[0].numel(), generator=generator)
+    return images.flatten(1)[:, order].view_as(images)

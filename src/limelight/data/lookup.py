@@ -1,0 +1,48 @@
+"""A table of keys and values, and a query that is one of the keys, blurred. Drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ENTRIES = 16  # in a table
+WIDTH = 8  # of a key
+BITS = 4  # of a value
+BLUR = 0.1  # standard deviation of the query about its key, in each coordinate
+
+
+@dataclass(frozen=True)
+class Tables:
+    """n tables, one query to each, and the value that it asks for (bits ±1)."""
+
+    query: Float[Tensor, "n width"]
+    keys: Float[Tensor, "n entries width"]
+    values: Float[Tensor, "n entries bits"]
+    target: Float[Tensor, "n bits"]
+
+
+def key_pool(size: int, generator: torch.Generator) -> Float[Tensor, "size width"]:
+    """Keys of length one, in directions drawn at random."""
+    keys = torch.randn(size, WIDTH, generator=generator)
+    return keys / keys.norm(dim=-1, keepdim=True)
+
+
+def tables(
+    n: int, generator: torch.Generator, pool: Float[Tensor, "size width"] | None = None, stretch: float = 0.0
+) -> Tables:
+    """n tables whose keys come from `pool` (None: drawn anew, never seen before).
+
+    stretch is the standard deviation of the logarithm of the key lengths; 0 leaves them at one.
+    """
+    if pool is None:
+        keys = key_pool(n * ENTRIES, generator).view(n, ENTRIES, WIDTH)
+    else:
+        keys = pool[torch.rand(n, len(pool), generator=generator).topk(ENTRIES).indices]
+    values = torch.where(torch.rand(n, ENTRIES, BITS, generator=generator) < 0.5, -1.0, 1.0)
+    rows, wanted = torch.arange(n), torch.randint(ENTRIES, (n,), generator=generator)
+    query = keys[rows, wanted] + BLUR * torch.randn(n, WIDTH, generator=generator)
+    lengths = (stretch * torch.randn(n, ENTRIES, 1, generator=generator)).exp()
+    return Tables(query, keys * lengths, values, values[rows, wanted])

@@ -1,0 +1,24 @@
+"""Five lines z = a(y)·x, with a slope for each band of y. Drawn; after the data of document 000."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SLOPES = (-2.0, 1.0, -0.5, 2.0, 0.5)  # in no order: a(y) is nothing that a line could follow
+CENTRES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the bands of y, each half as wide as the step between them
+REACH = 2.0  # |x| in the training data
+
+
+def slopes(
+    n: int, generator: torch.Generator, x: tuple[float, float] = (0.0, REACH), noise: float = 0.0
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """n points (x, y) with low ≤ |x| < high, and z = a(y)·x plus normal noise."""
+    low, high = x
+    band = torch.randint(len(SLOPES), (n,), generator=generator)
+    y = torch.tensor(CENTRES)[band] + 0.5 * (torch.rand(n, generator=generator) - 0.5)
+    sign = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
+    across = sign * (low + (high - low) * torch.rand(n, generator=generator))
+    z = torch.tensor(SLOPES)[band] * across + noise * torch.randn(n, generator=generator)
+    return torch.stack([across, y], 1), z

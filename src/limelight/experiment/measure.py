@@ -1,0 +1,27 @@
+"""What is measured, and what a cell found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that every cell yields: what it is, its unit, which way is better, what a failed run counts as."""
+
+    says: str
+    unit: str
+    better: Literal["lower", "higher", "neither"]
+    failed: float  # a run that diverged takes this value: it is a result, and never dropped
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one cell found: a value for each measure, and arrays to draw."""
+
+    values: Mapping[str, float]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""The results of one claim, arm by arm and seed by seed, and the comparisons that a judgement is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from limelight.experiment.measure import Measure
+from limelight.experiment.statistics import Interval, interval
+
+Status = Literal["done", "diverged", "error"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one cell. `diverged` is a result of the arm; `error` is a fault of the program."""
+
+    claim: str
+    arm: str
+    seed: int
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
+    values: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, list] = field(default_factory=dict)  # type: ignore[type-arg]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Results:
+    """Every cell of a claim that has a result. Comparisons are paired by seed."""
+
+    def __init__(self, arms: Iterable[str], measures: Mapping[str, Measure], records: Iterable[Record]) -> None:
+        self.arms, self.measures = tuple(arms), measures
+        self.records = sorted(records, key=lambda record: (self.arms.index(record.arm), record.seed))
+        self._cells = {(record.arm, record.seed): record for record in self.records}
+
+    @property
+    def failures(self) -> list[Record]:
+        """The cells that diverged or raised."""
+        return [record for record in self.records if record.status != "done"]
+
+    def seeds(self, *arms: str) -> list[int]:
+        """The seeds for which all these arms (by default all there are) have a result that counts."""
+        wanted = arms or self.arms
+        everyone = {seed for _, seed in self._cells}
+        return sorted(seed for seed in everyone if all(self._counts(arm, seed) for arm in wanted))
+
+    def values(self, arm: str, measure: str, seeds: Iterable[int] | None = None) -> np.ndarray:
+        """The measure by seed; a run that diverged counts as the measure says."""
+        chosen = self.seeds(arm) if seeds is None else seeds
+        return np.array([self._value(self._cells[arm, seed], measure) for seed in chosen])
+
+    def mean(self, arm: str, measure: str) -> Interval:
+        """The mean of a measure over seeds."""
+        return interval(self.values(arm, measure))
+
+    def difference(self, first: str, second: str, measure: str) -> Interval:
+        """The mean of first − second, seed by seed."""
+        seeds = self.seeds(first, second)
+        return interval(self.values(first, measure, seeds) - self.values(second, measure, seeds))
+
+    def ratio(self, first: str, second: str, measure: str) -> Interval:
+        """The geometric mean of first / second, seed by seed; the measure must be positive."""
+        seeds = self.seeds(first, second)
+        logs = np.log(self.values(first, measure, seeds)) - np.log(self.values(second, measure, seeds))
+        return interval(logs).map(np.exp)
+
+    def array(self, arm: str, name: str, seed: int) -> np.ndarray | None:
+        """An array to draw, or None if that cell has none."""
+        record = self._cells.get((arm, seed))
+        return None if record is None or name not in record.arrays else np.array(record.arrays[name], dtype=float)
+
+    def stack(self, arm: str, name: str) -> np.ndarray:
+        """That array of every seed that has it, (seeds, …)."""
+        found = [self.array(arm, name, seed) for seed in self.seeds(arm)]
+        return np.array([array for array in found if array is not None])
+
+    def _counts(self, arm: str, seed: int) -> bool:
+        record = self._cells.get((arm, seed))
+        return record is not None and record.status != "error"
+
+    def _value(self, record: Record, measure: str) -> float:
+        if record.status == "diverged":
+            return self.measures[measure].failed
+        return float(record.values[measure])

@@ -1,0 +1,67 @@
+"""How sure can one be of a difference between arms, from a few paired seeds?
+
+An interval is a bootstrap of the mean (SciPy's percentile method), with the percentiles moved
+outwards as Student's t asks of small samples (Hesterberg 2015, "expanded percentile"): with ten seeds
+the plain percentiles call two equal arms different in 10 % of all trials.
+
+Intervals are at 98 %, so that the two errors that evidence can make both keep clear of their
+limits: the same arm twice is called different less than 5 % of the time, and a difference of one
+standard deviation is found more than 80 % of the time with 30 seeds. `make evidence` measures both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.98
+_RESAMPLES = 9_999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate over n seeds with its interval at `CONFIDENCE`."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+    def map(self, function: np.ufunc) -> Interval:
+        """The interval of an increasing function of the estimate."""
+        return Interval(*(float(function(x)) for x in (self.estimate, self.low, self.high)), self.n)
+
+
+def interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """The mean of independent values with its interval; (−∞, ∞) for fewer than two.
+
+    Raises `ValueError` for a value that is not finite.
+    """
+    sample = np.asarray(values, dtype=float)
+    if not np.isfinite(sample).all():
+        raise ValueError(f"expected finite values, got {sample.tolist()}")
+    n = len(sample)
+    if n < 2:
+        return Interval(float(sample.mean()) if n else math.nan, -math.inf, math.inf, n)
+    if np.ptp(sample) == 0:
+        return Interval(float(sample[0]), float(sample[0]), float(sample[0]), n)
+    found = stats.bootstrap(
+        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=_expanded(n), method="percentile", rng=0
+    ).confidence_interval
+    return Interval(float(sample.mean()), float(found.low), float(found.high), n)
+
+
+def differs(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Does the interval of the paired difference leave out zero?"""
+    difference = interval(np.subtract(first, second))
+    return difference.low > 0 or difference.high < 0
+
+
+def _expanded(n: int) -> float:
+    """The level whose normal quantile is the t quantile of `CONFIDENCE`, with the n/(n−1) of the variance."""
+    t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(n / (n - 1))
+    return float(1 - 2 * stats.norm.sf(t))

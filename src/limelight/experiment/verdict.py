@@ -1,0 +1,77 @@
+"""What follows from the results? A claim's parts, each held against its threshold, and the verdict.
+
+supported     every part holds
+refuted       every part fails
+mixed         some hold and some fail: the sentence says which
+inconclusive  nothing contradicts, but a part is undecided, seeds are too few, or the control passed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from limelight.experiment.statistics import Interval
+
+Outcome = Literal["supported", "refuted", "mixed", "inconclusive"]
+LEAST_SEEDS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a claim: an effect that is expected to be at least, or at most, a threshold."""
+
+    says: str
+    effect: Interval
+    expects: Literal["at least", "at most"]
+    threshold: float
+    unit: str = ""
+
+    @property
+    def outcome(self) -> Literal["holds", "fails", "undecided"]:
+        """Holds or fails where the whole interval lies on one side of the threshold."""
+        low, high = self.effect.low - self.threshold, self.effect.high - self.threshold
+        if self.expects == "at most":
+            low, high = -high, -low
+        return "holds" if low >= 0 else "fails" if high < 0 else "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome in one word and one sentence, and the parts that it rests on, the chief one first."""
+
+    outcome: Outcome
+    sentence: str
+    parts: Sequence[Part]
+    control: Part
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], control: Part) -> Verdict:
+        """The verdict on these parts, unless the control, which ought to fail, does not."""
+        outcome, sentence = _decide(parts, control)
+        return cls(outcome, sentence, tuple(parts), control)
+
+
+def _decide(parts: Sequence[Part], control: Part) -> tuple[Outcome, str]:
+    seeds = min(part.effect.n for part in (*parts, control))
+    if seeds < LEAST_SEEDS:
+        return "inconclusive", f"Too few seeds to judge: {seeds} of at least {LEAST_SEEDS}."
+    if control.outcome != "fails":
+        passed = "passed" if control.outcome == "holds" else "did not clearly fail"
+        return "inconclusive", f"The control {passed}, so the test cannot tell: {control.says}."
+    by = {kind: [part.says for part in parts if part.outcome == kind] for kind in ("holds", "fails", "undecided")}
+    told = [
+        f"{heading}: {'; '.join(by[kind])}."
+        for kind, heading in (
+            ("holds", "It holds that"),
+            ("fails", "It does not hold that"),
+            ("undecided", "Undecided"),
+        )
+        if by[kind]
+    ]
+    if by["holds"] and by["fails"]:
+        return "mixed", " ".join(told)
+    if by["undecided"]:
+        return "inconclusive", " ".join(told)
+    return ("supported" if by["holds"] else "refuted"), " ".join(told)
