@@ -5,6 +5,7 @@ from limelight.attention import Attention
 from limelight.errors import (
     ClusterError,
     DeviceError,
+    DivergenceError,
     DtypeError,
     InputError,
     KernelError,
@@ -24,6 +25,7 @@ __all__ = [
     "ClusterError",
     "Cosine",
     "DeviceError",
+    "DivergenceError",
     "Dot",
     "DtypeError",
     "Euclidean",

@@ -46,6 +46,10 @@ class UnknownNameError(LimelightError, LookupError):
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {listed}.")
 
 
+class DivergenceError(LimelightError, ArithmeticError):
+    """Training left the finite numbers: a result of the model, not a fault of the program."""
+
+
 class MissingExtraError(LimelightError, ImportError):
     """A part of Limelight whose optional dependencies are not installed."""
 

@@ -64,7 +64,7 @@ def test_the_reference_can_be_differentiated_twice_and_the_fused_kernel_says_tha
     assert torch.autograd.gradgradcheck(lambda *x: Attention(*x[:2], kernel="reference") @ x[2], (q, k, v))
     out = (Attention(q, k, kernel="fused") @ v).square().sum()
     (gradient,) = torch.autograd.grad(out, q, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|derivative .* is not implemented"):
+    with pytest.raises(RuntimeError, match=r"once_differentiable|derivative .* is not implemented"):
         gradient.sum().backward()
 
 

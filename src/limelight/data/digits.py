@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-FRAME = 16  # pixels, each way
+FRAME = 12  # pixels, each way
 _SIDE = 8
 
 
@@ -22,6 +22,7 @@ def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
     return torch.tensor(found.images / 16, dtype=torch.float32), torch.tensor(found.target)
 
 
+@cache
 def fingerprint() -> str:
     """SHA-256 of the data, so that a changed data set is a changed experiment."""
     images, labels = digits()
@@ -36,7 +37,7 @@ def split(train: int, test: int, generator: torch.Generator) -> tuple[tuple[Tens
     return (chosen[0][:train], chosen[1][:train]), (chosen[0][train:], chosen[1][train:])
 
 
-def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Float[Tensor, "n 16 16"]:
+def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Float[Tensor, "n 12 12"]:
     """Each image somewhere in an empty `FRAME`×`FRAME` frame, every place equally likely."""
     room = FRAME - _SIDE + 1
     down, across = torch.randint(room, (2, len(images)), generator=generator)

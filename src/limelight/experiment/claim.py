@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from plotly.graph_objects import Figure
@@ -19,12 +18,11 @@ from limelight.experiment.results import Results
 from limelight.experiment.verdict import Verdict
 
 
-@dataclass(frozen=True)
 class Picture:
-    """A figure and the sentence that says what it shows."""
+    """One figure or several side by side, and the sentence that says what they show."""
 
-    figure: Figure
-    caption: str
+    def __init__(self, caption: str, *figures: Figure) -> None:
+        self.caption, self.figures = caption, figures
 
 
 class Claim(ABC):

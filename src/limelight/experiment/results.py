@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from limelight.experiment.measure import Measure
-from limelight.experiment.statistics import Interval, interval
+from limelight.experiment.statistics import Interval, interval, spread_ratio
 
 Status = Literal["done", "diverged", "error"]
 
@@ -57,16 +57,21 @@ class Results:
         """The mean of a measure over seeds."""
         return interval(self.values(arm, measure))
 
-    def difference(self, first: str, second: str, measure: str) -> Interval:
-        """The mean of first − second, seed by seed."""
+    def difference(self, first: str, second: str, measure: str, less: str | None = None) -> Interval:
+        """The mean of first's measure less second's, seed by seed; of second another measure, if `less` names one."""
         seeds = self.seeds(first, second)
-        return interval(self.values(first, measure, seeds) - self.values(second, measure, seeds))
+        return interval(self.values(first, measure, seeds) - self.values(second, less or measure, seeds))
 
     def ratio(self, first: str, second: str, measure: str) -> Interval:
         """The geometric mean of first / second, seed by seed; the measure must be positive."""
         seeds = self.seeds(first, second)
         logs = np.log(self.values(first, measure, seeds)) - np.log(self.values(second, measure, seeds))
         return interval(logs).map(np.exp)
+
+    def spread_ratio(self, first: str, second: str, measure: str) -> Interval:
+        """The standard deviation over seeds of first over that of second; seeds are resampled in pairs."""
+        seeds = self.seeds(first, second)
+        return spread_ratio(self.values(first, measure, seeds), self.values(second, measure, seeds))
 
     def array(self, arm: str, name: str, seed: int) -> np.ndarray | None:
         """An array to draw, or None if that cell has none."""

@@ -33,7 +33,8 @@ class Interval:
 
     def map(self, function: np.ufunc) -> Interval:
         """The interval of an increasing function of the estimate."""
-        return Interval(*(float(function(x)) for x in (self.estimate, self.low, self.high)), self.n)
+        estimate, low, high = (float(function(x)) for x in (self.estimate, self.low, self.high))
+        return Interval(estimate, low, high, self.n)
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
@@ -53,6 +54,28 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
         (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=_expanded(n), method="percentile", rng=0
     ).confidence_interval
     return Interval(float(sample.mean()), float(found.low), float(found.high), n)
+
+
+def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> Interval:
+    """The ratio of two standard deviations over paired values, by the same bootstrap on the logarithm.
+
+    (0, ∞) where either does not vary: nothing is known of how little.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    n = len(a)
+    if n < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Interval(math.nan, 0.0, math.inf, n)
+
+    def log_ratio(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(x.std(axis, ddof=1)) - np.log(y.std(axis, ddof=1))
+
+    resampled = stats.bootstrap(
+        (a, b), log_ratio, n_resamples=_RESAMPLES, paired=True, method="percentile", rng=0
+    ).bootstrap_distribution  # fmt: skip
+    tail = (1 - _expanded(n)) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return Interval(float(np.exp(log_ratio(a, b, 0))), float(np.exp(low)), float(np.exp(high)), n)
 
 
 def differs(first: Sequence[float], second: Sequence[float]) -> bool:

@@ -1,4 +1,7 @@
-"""Data points that listen to each other: H ← P H between two linear layers (2412.18288's IPN)."""
+"""Data points that listen to each other: H ← P H between two linear layers (2412.18288's IPN).
+
+A block maps (points, which of them are known) to P, an `Attention`.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,22 @@ from limelight.mask import padding
 from limelight.similarity import Dot, Metric
 
 
+def linear_map(width: int) -> nn.Linear:
+    """A square linear map that starts as a rotation: it keeps lengths, so that scores start neither flat nor sharp."""
+    linear = nn.Linear(width, width, bias=False)
+    nn.init.orthogonal_(linear.weight)
+    return linear
+
+
 class DotBlock(nn.Module):
-    """P = softmax ⟨W_q h_i, W_k h_j⟩ / √d."""
+    """P = softmax ⟨W_q h_i, W_k h_j⟩."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.query, self.key = linear_map(width), linear_map(width)
 
-    def attention(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
-        return Attention(self.query(h), self.key(h), Dot(), mask=padding(keys=known))
+    def forward(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
+        return Attention(self.query(h), self.key(h), Dot(), mask=padding(keys=known), scale=1.0)
 
 
 class MetricBlock(nn.Module):
@@ -31,14 +41,14 @@ class MetricBlock(nn.Module):
         super().__init__()
         self.similarity = Metric(phi)
 
-    def attention(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
+    def forward(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
         return Attention(h, h, self.similarity, mask=padding(keys=known))
 
 
 class UniformBlock(nn.Module):
     """P = 1/m: every point takes the mean of all."""
 
-    def attention(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
+    def forward(self, h: Float[Tensor, "n width"], known: Bool[Tensor, " n"]) -> Attention:
         return Attention(torch.zeros_like(h), torch.zeros_like(h), Dot(), mask=padding(keys=known))
 
 
@@ -64,5 +74,5 @@ class PropagationNetwork(nn.Module):
     def forward(self, points: Float[Tensor, "n inputs"], known: Bool[Tensor, " n"]) -> Float[Tensor, "n classes"]:
         h = self.first(points)
         for block in self.blocks:
-            h = block.attention(h, known) @ h
+            h = block(h, known) @ h
         return self.last(h)

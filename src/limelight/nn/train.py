@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a finite number. This is a result of the model, not a fault of the program."""
+from limelight.errors import DivergenceError
 
 
 def descend(
@@ -18,7 +16,7 @@ def descend(
 ) -> Iterator[float]:
     """Adam on `loss()`, a fresh value of which is asked for at every step; yields the loss before each step.
 
-    Raises `Diverged` when the loss is NaN or infinite.
+    Raises `DivergenceError` when the loss is NaN or infinite.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     for step in range(steps):
@@ -26,7 +24,7 @@ def descend(
         value = loss()
         current = value.item()
         if not math.isfinite(current):
-            raise Diverged(f"the loss became {current} at step {step}")
-        value.backward()  # type: ignore[no-untyped-call]
+            raise DivergenceError(f"the loss became {current} at step {step}")
+        value.backward()
         optimiser.step()
         yield current

@@ -1,0 +1,20 @@
+"""The command line's front door: it opens with the library alone, and says what is missing."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `limelight`; without the extra that claims need, say how to get it."""
+    try:
+        from limelight.cli import app
+    except ModuleNotFoundError as missing:
+        sys.exit(
+            f"limelight: the command line needs {missing.name}, which is not installed; pip install 'limelight[claims]'"
+        )
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Dynamic weights: a fully connected layer weighs its inputs the same every time, attention anew each time.
+
+Document 001 sets the two side by side: both combine all inputs, and what differs is how importance
+is assigned. Here the input that matters changes from sample to sample, and what each arm says
+matters is checked by taking that input away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.data.priorities import TOKENS, priorities
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.verdict import Part, Verdict
+from limelight.nn.mlp import mlp
+from limelight.nn.pick import Pick
+from limelight.nn.train import descend
+
+BATCH, STEPS, LR, TEST = 128, 800, 0.01, 2000
+EVERY = 10  # steps between two points of a curve
+ATTENTION, LAYER, NETWORK, UNIFORM = "attention", "fully connected layer", "relu network", "uniform attention"
+
+ARMS: dict[str, Callable[[], nn.Module]] = {
+    ATTENTION: lambda: Pick(inputs=2, width=8),
+    LAYER: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 1), nn.Flatten(0)),
+    NETWORK: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 128, 128, 1), nn.Flatten(0)),
+    UNIFORM: lambda: Pick(inputs=2, width=8, looks=False),
+}
+
+
+class DynamicWeights(Claim):
+    """Which input matters, sample by sample."""
+
+    name = "dynamic_weights"
+    title = "A fully connected layer's weights are the same for every input; attention's are not"
+    question = (
+        "Of eight tokens the one with the highest priority gives the answer: another one each time. Can a fully "
+        "connected layer, whose weights are fixed, follow? Is what attention's weights call important what really "
+        "changes the answer when it is taken away? And is a fully connected network of several layers as blind as one?"
+    )
+    source = "document 001: Attention: General Deep Learning Idea"
+    arms = {
+        ATTENTION: "one learned query over eight tokens: 35 parameters; influence = attention weight",
+        LAYER: "one linear layer over all 16 numbers: 17 parameters; influence = |weight|",
+        NETWORK: "a ReLU network, two hidden layers of 128: 18,817 parameters; influence = |gradient|",
+        UNIFORM: "attention whose query is zero, so that it weighs all tokens alike: the control",
+    }
+    control = UNIFORM
+    measures = {
+        "explained": Measure("variance of the answer explained", "R²", "higher", failed=0.0),
+        "agreement": Measure(
+            "samples where the input called most influential is the one whose absence changes the output most",
+            "share", "higher", failed=0.0,
+        ),
+        "change": Measure(
+            "how much the influence of an input changes from sample to sample",
+            "standard deviation / mean", "neither", failed=0.0,
+        ),
+    }  # fmt: skip
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        generator = torch.Generator().manual_seed(seed)
+        test, target, which = priorities(TEST, generator)
+        model = ARMS[arm]()
+
+        def loss() -> Tensor:
+            tokens, wanted, _ = priorities(BATCH, generator)
+            return (model(tokens) - wanted).square().mean()
+
+        losses = list(descend(model, loss, STEPS, LR))
+        influence, effect = influence_of(model, test), ablation(model, test)
+        with torch.no_grad():
+            explained = 1 - (model(test) - target).square().mean() / target.var()
+        agree = influence.argmax(-1) == effect.argmax(-1)
+        return Measurement(
+            values={
+                "explained": float(explained),
+                "agreement": float(agree.float().mean()),
+                "change": float((influence.std(0) / influence.mean(0)).mean()),
+            },
+            arrays={
+                "loss": np.array(losses)[::EVERY],
+                "influence": share(influence[:12]),
+                "ablation": share(effect[:12]),
+                "which": which[:12].numpy(),
+            },
+        )
+
+    def judge(self, results: Results) -> Verdict:
+        return Verdict.of(
+            [
+                Part(
+                    "attention explains at least half of the variance that a fully connected layer leaves",
+                    results.difference(ATTENTION, LAYER, "explained"), "at least", 0.5, "R²",
+                ),
+                Part(
+                    "attention's weight falls, in at least 90 % of samples, on the input whose absence changes the output most",
+                    results.mean(ATTENTION, "agreement"), "at least", 0.9, "share of samples",
+                ),
+                Part(
+                    "a fully connected layer's weights do so in less than half of all samples",
+                    results.mean(LAYER, "agreement"), "at most", 0.5, "share of samples",
+                ),
+                Part(
+                    "a fully connected network with hidden layers is as blind: its influences agree with ablation at "
+                    "least 0.2 less often than attention's",
+                    results.difference(ATTENTION, NETWORK, "agreement"), "at least", 0.2, "share of samples",
+                ),
+            ],
+            control=Part(
+                "attention that weighs all tokens alike explains half of the variance more than a fully connected layer",
+                results.difference(UNIFORM, LAYER, "explained"), "at least", 0.5, "R²",
+            ),
+        )  # fmt: skip
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        seed = results.seeds()[0]
+        says = {f"{arm}: says": results.array(arm, "influence", seed) for arm in self.arms}
+        does = {f"{arm}: does": results.array(arm, "ablation", seed) for arm in self.arms}
+        losses = {arm: results.stack(arm, "loss") for arm in self.arms}
+        return [
+            Picture(
+                f"Twelve samples of seed {seed}, one a row. What each arm says matters: the influence that it assigns "
+                "to each token, as a share.",
+                *figures.matrices(says, "token", "sample", "share"),
+            ),
+            Picture(
+                "The same samples. What does matter: how much the output changes when a token's value is taken away.",
+                *figures.matrices(does, "token", "sample", "share"),
+            ),
+            Picture(
+                "A dot for each seed, and the mean with its interval.",
+                *figures.comparison(results, ["explained", "agreement", "change"]),
+            ),
+            Picture(
+                "Training error by step: the median over seeds, and the middle half of them.",
+                figures.curves(losses, EVERY, "step", "squared error", log=True),
+            ),
+        ]
+
+
+def influence_of(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Tensor, "n tokens"]:
+    """What a model says matters: attention's weights, or else the size of the output's derivative by each value.
+
+    For a linear layer that derivative is its weight, the same for every sample.
+    """
+    if isinstance(model, Pick):
+        with torch.no_grad():
+            return model.attention(tokens).dense()[:, 0]
+    values = tokens.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(values).sum(), values)
+    return gradient[..., 1].abs()
+
+
+@torch.no_grad()
+def ablation(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Tensor, "n tokens"]:
+    """What really matters: the change of the output when one token's value becomes the mean value, zero."""
+    before, changes = model(tokens), []
+    for token in range(TOKENS):
+        without = tokens.clone()
+        without[:, token, 1] = 0
+        changes.append((model(without) - before).abs())
+    return torch.stack(changes, -1)
+
+
+def share(rows: Float[Tensor, "n tokens"]) -> np.ndarray:
+    """Each row as shares of its sum."""
+    return (rows / rows.sum(-1, keepdim=True).clamp(min=1e-12)).numpy()

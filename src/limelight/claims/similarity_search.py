@@ -1,0 +1,174 @@
+"""Similarity search: attention fetches the value of the key that matches, among keys never seen.
+
+Document 004 calls attention a similarity search by the cosine between query and key, and a fully
+connected network one that can find any relation but might memorise. Here a query must fetch the value
+of its key from a table: with keys from the training pool, and with keys drawn anew. And attention as
+it is used takes the dot product, not the cosine, so key lengths matter: how much?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.data.lookup import BITS, ENTRIES, WIDTH, Tables, key_pool, tables
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.verdict import Part, Verdict
+from limelight.nn.lookup import Lookup
+from limelight.nn.mlp import mlp
+from limelight.nn.train import descend
+from limelight.similarity import Cosine, Dot
+
+POOL, BATCH, STEPS, TEST = 64, 128, 400, 2000
+EVERY = 5  # steps between two points of a curve
+STRETCH = 0.5  # standard deviation of the logarithm of the key lengths, where they vary
+DOT, COSINE, NETWORK, UNIFORM = "dot", "cosine", "fully connected", "uniform attention"
+DOT_VARIED, COSINE_VARIED = "dot, lengths vary", "cosine, lengths vary"
+
+
+class FullyConnected(nn.Module):
+    """The query and the whole table in, the value out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = mlp(WIDTH + ENTRIES * (WIDTH + BITS), 128, 128, BITS)
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return self.network(torch.cat([query, keys.flatten(1), values.flatten(1)], 1))
+
+
+class Uniform(nn.Module):
+    """The mean of all values, by a learned factor: a look-up that does not look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return self.factor * values.mean(1)
+
+
+# How to build, the learning rate, and how much key lengths vary, in training and in the test.
+ARMS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
+    DOT: (lambda: Lookup(WIDTH, Dot()), 0.03, 0.0),
+    COSINE: (lambda: Lookup(WIDTH, Cosine()), 0.03, 0.0),
+    NETWORK: (FullyConnected, 0.003, 0.0),
+    DOT_VARIED: (lambda: Lookup(WIDTH, Dot()), 0.03, STRETCH),
+    COSINE_VARIED: (lambda: Lookup(WIDTH, Cosine()), 0.03, STRETCH),
+    UNIFORM: (Uniform, 0.03, 0.0),
+}
+
+
+class SimilaritySearch(Claim):
+    """Attention as a look-up."""
+
+    name = "similarity_search"
+    title = "Attention is a similarity search that works for keys never seen; a fully connected network's is not"
+    question = (
+        "A table of sixteen keys with a value each, and a query that is one of the keys, blurred: fetch its value. "
+        "Does what was learned on one pool of keys serve for others? And attention in practice compares by dot product: "
+        "what is lost against the cosine when keys have different lengths?"
+    )
+    source = "document 004: daulet/nn-intuition"
+    arms = {
+        DOT: "one attention head, ⟨W_q q, W_k k⟩: 129 parameters",
+        COSINE: "the same with the cosine",
+        NETWORK: "query and table through two hidden layers of 128: 42,756 parameters",
+        DOT_VARIED: "dot, trained and tested with keys of different lengths",
+        COSINE_VARIED: "cosine, trained and tested with keys of different lengths",
+        UNIFORM: "the mean of all values: the control",
+    }
+    control = UNIFORM
+    measures = {
+        "seen": Measure(
+            f"values fetched, all {BITS} bits, by keys of the training pool", "share", "higher", failed=0.0
+        ),
+        "new": Measure(
+            f"values fetched, all {BITS} bits, by keys never seen in training", "share", "higher", failed=0.0
+        ),
+    }
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        generator = torch.Generator().manual_seed(seed)
+        pool = key_pool(POOL, generator)
+        build, lr, stretch = ARMS[arm]
+        seen, new = tables(TEST, generator, pool, stretch), tables(TEST, generator, None, stretch)
+        model = build()
+
+        def loss() -> Tensor:
+            batch = tables(BATCH, generator, pool, stretch)
+            return (answer(model, batch) - batch.target).square().mean()
+
+        losses = list(descend(model, loss, STEPS, lr))
+        arrays = {"loss": np.array(losses)[::EVERY]}
+        with torch.no_grad():
+            if isinstance(model, Lookup):
+                arrays["weights"] = model.attention(new.query[:12], new.keys[:12]).dense()[:, 0].numpy()
+            return Measurement({"seen": fetched(model, seen), "new": fetched(model, new)}, arrays)
+
+    def judge(self, results: Results) -> Verdict:
+        return Verdict.of(
+            [
+                Part(
+                    "attention fetches at least 90 % of the values by keys that it never saw",
+                    results.mean(DOT, "new"), "at least", 0.9, "share",
+                ),
+                Part(
+                    "that is at least 0.5 more than a fully connected network",
+                    results.difference(DOT, NETWORK, "new"), "at least", 0.5, "share",
+                ),
+                Part(
+                    "attention loses at most one point from seen keys to new ones",
+                    results.difference(DOT, DOT, "seen", "new"), "at most", 0.01, "share",
+                ),
+                Part(
+                    "where key lengths vary the cosine fetches at least 0.1 more than the dot product",
+                    results.difference(COSINE_VARIED, DOT_VARIED, "new"), "at least", 0.1, "share",
+                ),
+                Part(
+                    "where key lengths are equal the dot product fetches as much as the cosine, to two points",
+                    results.difference(COSINE, DOT, "new"), "at most", 0.02, "share",
+                ),
+            ],
+            control=Part(
+                "the mean of all values fetches at least 0.5 more than a fully connected network",
+                results.difference(UNIFORM, NETWORK, "new"), "at least", 0.5, "share",
+            ),
+        )  # fmt: skip
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        seed = results.seeds()[0]
+        looks = {arm: results.array(arm, "weights", seed) for arm in (DOT, COSINE, DOT_VARIED, COSINE_VARIED)}
+        losses = {arm: results.stack(arm, "loss") for arm in self.arms}
+        return [
+            Picture(
+                "Values fetched, by keys of the training pool and by new ones: a dot for each seed, and the mean with its "
+                "interval.",
+                *figures.comparison(results, ["seen", "new"]),
+            ),
+            Picture(
+                f"Where twelve queries of seed {seed} look, among sixteen new keys: one dark cell in a row is a look-up.",
+                *figures.matrices(looks, "entry of the table", "query", "weight"),
+            ),
+            Picture(
+                "Training error by step: the median over seeds, and the middle half of them.",
+                figures.curves(losses, EVERY, "step", "squared error", log=True),
+            ),
+        ]
+
+
+def answer(model: nn.Module, asked: Tables) -> Tensor:
+    """What the model fetches."""
+    fetched: Tensor = model(asked.query, asked.keys, asked.values)
+    return fetched
+
+
+def fetched(model: nn.Module, asked: Tables) -> float:
+    """The share of queries of which every bit came out right."""
+    return float((answer(model, asked) * asked.target > 0).all(-1).float().mean())

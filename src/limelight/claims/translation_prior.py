@@ -1,0 +1,167 @@
+"""Translation prior: what a network assumes of its data, it need not learn from them.
+
+Document 003 argues that a convolution needs fewer images because it knows that neighbours belong
+together and that places do not matter; that self-attention plays a similar role; and, in a reply, that
+assuming a symmetry helps even when it is wrong. Here digits stand anywhere in a larger frame; and
+then the same digits with their pixels shuffled, one shuffle for all, where neighbours mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.data import digits
+from limelight.data.digits import FRAME
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.statistics import Interval, interval
+from limelight.experiment.verdict import Part, Verdict
+from limelight.nn.train import descend
+from limelight.nn.vision import Convolutional, PatchAttention, fully_connected
+
+SIZES = (50, 250, 1200)  # training images
+TEST, BATCH = 500, 64
+FULL, CONV, ATTENTION = "fully connected", "convolution", "self-attention"
+SHUFFLED, NO_LABELS = "convolution, shuffled", "convolution, random labels"
+
+# How to build, steps and learning rate: where training had settled on seeds 1000 and 1001, which are not judged.
+FULLY_CONNECTED = (lambda: fully_connected(FRAME, classes=10), 800, 0.003)
+CONVOLUTION = (lambda: Convolutional(classes=10, channels=16), 150, 0.01)
+MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
+    FULL: FULLY_CONNECTED,
+    CONV: CONVOLUTION,
+    ATTENTION: (lambda: PatchAttention(FRAME, patch=4, classes=10, blocks=1), 220, 0.01),
+    SHUFFLED: CONVOLUTION,
+    NO_LABELS: CONVOLUTION,
+}
+
+
+class TranslationPrior(Claim):
+    """Priors, right and wrong."""
+
+    name = "translation_prior"
+    title = "A prior saves training images where it is right, and costs accuracy where it is wrong"
+    question = (
+        "Digits stand anywhere in a frame. How many training images does each network need: one that connects "
+        "everything to everything, one that looks at neighbourhoods wherever they are, one that relates patches to each "
+        "other? And when all images are shuffled in one way, so that neighbours mean nothing, does the prior still help?"
+    )
+    source = "document 003: a comment on self-attention and inductive bias, and the replies to it"
+    arms = {
+        FULL: "144 pixels → 64 → 10: 9,930 parameters, no prior; shuffling the pixels changes nothing for it",
+        CONV: "two 3×3 convolutions and a maximum over places: 5,130 parameters",
+        ATTENTION: "self-attention over nine 4×4 patches with learned places: 9,706 parameters",
+        SHUFFLED: "the convolution, on images whose pixels are all shuffled in one way",
+        NO_LABELS: "the convolution, trained on labels drawn at random: the control",
+    }
+    control = NO_LABELS
+    measures = {
+        f"accuracy at {size}": Measure(f"accuracy after {size} training images", "share", "higher", failed=0.0)
+        for size in SIZES
+    }
+
+    def data(self) -> dict[str, str]:
+        return {"digits": digits.fingerprint()}
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        generator = torch.Generator().manual_seed(seed)
+        (images, labels), (unseen, truth) = digits.split(SIZES[-1], TEST, generator)
+        images, unseen = digits.in_frame(images, generator), digits.in_frame(unseen, generator)
+        if arm == SHUFFLED:
+            images, unseen = digits.permuted(torch.cat([images, unseen]), generator).split([SIZES[-1], TEST])
+        if arm == NO_LABELS:
+            labels = labels[torch.randperm(len(labels), generator=generator)]
+        values = {}
+        for size in SIZES:
+            model = train(arm, images[:size], labels[:size], generator)
+            with torch.no_grad():
+                right = model(unseen).argmax(-1) == truth
+            values[f"accuracy at {size}"] = float(right.float().mean())
+        return Measurement(
+            values,
+            arrays={
+                "accuracy": np.array(list(values.values())),
+                "images": unseen[:8].numpy(),
+                "right": right[:8].numpy(),
+            },
+        )
+
+    def judge(self, results: Results) -> Verdict:
+        most = f"accuracy at {SIZES[-1]}"
+        return Verdict.of(
+            [
+                Part(
+                    "a convolution needs at most a quarter of the images for a fully connected network's best accuracy",
+                    images_saved(results, CONV), "at least", 4.0, "times fewer images",
+                ),
+                Part(
+                    "self-attention over patches needs at most half of the images for it",
+                    images_saved(results, ATTENTION), "at least", 2.0, "times fewer images",
+                ),
+                Part(
+                    "where neighbours mean nothing the convolution's prior costs at least five points of accuracy",
+                    results.difference(FULL, SHUFFLED, most), "at least", 0.05, "share",
+                ),
+            ],
+            control=Part(
+                "trained on random labels, a convolution is right twice as often as chance",
+                results.mean(NO_LABELS, most), "at least", 0.2, "share",
+            ),
+        )  # fmt: skip
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        seed = results.seeds()[0]
+        seen = {"as they are": results.array(CONV, "images", seed), "shuffled": results.array(SHUFFLED, "images", seed)}
+        accuracies = {arm: results.stack(arm, "accuracy") for arm in self.arms}
+        return [
+            Picture(
+                "Accuracy on unseen images by the number of training images: the median over seeds, and the middle half.",
+                figures.curves(accuracies, SIZES, "training images", "accuracy", log_x=True),
+            ),
+            Picture(
+                f"Eight test images of seed {seed}: somewhere in the frame, and with their pixels shuffled in one way.",
+                *figures.images(seen),
+            ),
+            Picture(
+                "A dot for each seed, and the mean with its interval.",
+                *figures.comparison(results, list(self.measures)),
+            ),
+        ]
+
+
+def train(arm: str, images: Tensor, labels: Tensor, generator: torch.Generator) -> nn.Module:
+    """The arm's model after its steps on batches drawn from these images."""
+    build, steps, lr = MODELS[arm]
+    model = build()
+
+    def loss() -> Tensor:
+        batch = torch.randint(len(images), (BATCH,), generator=generator)
+        return F.cross_entropy(model(images[batch]), labels[batch])
+
+    for _ in descend(model, loss, steps, lr):
+        pass
+    return model
+
+
+def images_saved(results: Results, arm: str) -> Interval:
+    """How many times fewer images `arm` needs for the best accuracy of the fully connected network.
+
+    Read off its accuracy over log(images), seed by seed. Where even the fewest suffice the answer is
+    no more than that ratio; where the most do not, it is less than one by the accuracy that lacks.
+    """
+    seeds = results.seeds(FULL, arm)
+    saved = []
+    for seed in seeds:
+        goal = results.values(FULL, f"accuracy at {SIZES[-1]}", [seed])[0]
+        curve = np.maximum.accumulate([results.values(arm, f"accuracy at {size}", [seed])[0] for size in SIZES])
+        needed = np.interp(goal, curve, np.log(SIZES))
+        short = max(goal - curve[-1], 0.0)
+        saved.append(np.log(SIZES[-1]) - needed - short)
+    return interval(saved).map(np.exp)

@@ -1,0 +1,173 @@
+"""The command line: arguments in, exit codes out. What is shown is in `limelight.experiment.terminal`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limelight import __version__
+from limelight.errors import ClusterError, InputError, LimelightError, StoreError
+from limelight.experiment import catalogue, report, runner, terminal
+from limelight.experiment.claim import Claim
+from limelight.experiment.report import Entry
+from limelight.experiment.store import Store, write_atomically
+
+FAULTS, BAD_INPUT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Claims about attention, put to the test on your own machine.",
+    epilog="Exit codes: 0 every verdict was reached, whatever it is · 1 a run raised an error · 2 bad input · "
+    "3 a folder or a cluster cannot be used · 130 interrupted; what was finished is kept.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[CLAIM]...", help="Claims by name; all if none is given.")]
+Folder = Annotated[Path, typer.Option("--results", envvar="LIMELIGHT_RESULTS", help="Where results are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+RESULTS = Path("results")
+
+
+def told(command: Callable[..., None]) -> Callable[..., None]:
+    """One sentence and an exit code for what goes wrong, instead of a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except (StoreError, ClusterError) as problem:
+            _quit(problem, UNREACHABLE)
+        except LimelightError as problem:
+            _quit(problem, BAD_INPUT)
+
+    return guarded
+
+
+@app.command("list")
+@told
+def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
+    """The claims, and the verdicts reached so far."""
+    store = Store(results) if results.exists() else None
+    entries = [(claim, None if store is None else _entry(claim, store)) for claim in catalogue.claims()]
+    if as_json:
+        _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
+    else:
+        terminal.show_list(entries)
+
+
+@app.command()
+@told
+def run(
+    names: Names = None,
+    quick: Annotated[bool, typer.Option("--quick", help=f"{runner.QUICK} seeds: the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help=f"{runner.FULL} seeds.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="This many seeds.", show_default=False)] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be repeated.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at once; as many as cores.", show_default=False)
+    ] = None,
+    backend: Annotated[str, typer.Option(help="loky (this machine), dask or ray.")] = "loky",
+    address: Annotated[str | None, typer.Option(help="Of the Dask or Ray cluster; started here if left out.")] = None,
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Run claims and print their verdicts. What has a result already is not run again."""
+    if sum((quick, full, seeds is not None)) > 1:
+        raise InputError("--quick, --full and --seeds exclude each other; give one")
+    count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
+    claims = catalogue.claims(names or ())
+    wanted = runner.cells(claims, count, arm or ())
+    store = Store(results)
+    missing = runner.missing(wanted, store)
+    terminal.tell_damaged(store.damaged)
+    try:
+        with terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
+            runner.run(missing, store, backend, workers, address, done)
+    except KeyboardInterrupt:
+        left = len(runner.missing(wanted, store))
+        terminal.tell(
+            f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, the same command goes on from there"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    entries = [(claim, _entry(claim, store, count)) for claim in claims]
+    if as_json:
+        _print_json(
+            {"results": str(results), "ran": len(missing), "claims": [terminal.as_json(*entry) for entry in entries]}
+        )
+    else:
+        terminal.show_verdicts(entries)
+    if any(record.status == "error" for _, entry in entries if entry for record in entry.results.records):
+        raise typer.Exit(FAULTS)
+
+
+@app.command("report")
+@told
+def write_report(
+    names: Names = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; RESULTS/report.html if left out.")] = None,
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page with every verdict and the evidence for it."""
+    store = Store(results)
+    entries = [entry for claim in catalogue.claims(names or ()) if (entry := _entry(claim, store)) is not None]
+    terminal.tell_damaged(store.damaged)
+    if not entries:
+        raise InputError(
+            f"no results in {results} to report on; run `limelight run` first, or name a folder with --results"
+        )
+    path = output or results / "report.html"
+    page = report.render(entries)
+    write_atomically(path, page)
+    if as_json:
+        _print_json(
+            {"report": str(path), "bytes": len(page.encode()), "claims": [entry.claim.name for entry in entries]}
+        )
+    else:
+        terminal.tell_report(path, len(page.encode()))
+
+
+@app.command()
+@told
+def show(
+    name: Annotated[str, typer.Argument(metavar="CLAIM", help="A claim by name.")],
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """One claim: its question, who competes, what is expected, and what was found."""
+    claim = catalogue.claim(name)
+    entry = _entry(claim, Store(results)) if results.exists() else None
+    if as_json:
+        _print_json(terminal.as_json(claim, entry))
+    else:
+        terminal.show_claim(claim, entry)
+
+
+@app.callback(invoke_without_command=True)
+def version(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        typer.echo(f"limelight {__version__}")
+        raise typer.Exit
+
+
+def _entry(claim: Claim, store: Store, seeds: int | None = None) -> Entry | None:
+    """The claim with its results and verdict, or None while an arm has no result."""
+    found = store.results(claim, seeds)
+    verdict = claim.verdict(found)
+    return None if verdict is None else Entry(claim, found, verdict)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _quit(problem: LimelightError, code: int) -> None:
+    print(f"limelight: {problem}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,83 @@
+"""One cell: measure one arm on one seed, and keep what became of it, whatever that is."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from limelight.errors import DivergenceError
+from limelight.experiment.claim import Claim
+from limelight.experiment.fingerprint import versions
+from limelight.experiment.measure import Measurement
+from limelight.experiment.results import Record, Status
+from limelight.experiment.store import Store
+
+# Seeds are set for the whole process, so threads of one worker must take turns.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def run_cell(claim: Claim, arm: str, seed: int, folder: Path) -> Record:
+    """The result of a cell, from the folder if it is there by now, else computed and saved there.
+
+    The same on any worker: one thread, and torch and NumPy seeded alike.
+    """
+    store = Store(folder)
+    with _ONE_AT_A_TIME:
+        known = store.load(claim, arm, seed)
+        if known is not None and known.status != "error":
+            return known
+        record = _measured(claim, arm, seed)
+        store.save(claim, record)
+    return record
+
+
+def _measured(claim: Claim, arm: str, seed: int) -> Record:
+    claim.require_arm(arm)
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (for libraries that draw from it)
+    started = time.perf_counter()
+    try:
+        found = claim.measure(arm, seed)
+        status, reason = _judged_sane(claim, found)
+    except DivergenceError as divergence:
+        found, status, reason = Measurement({}), "diverged", str(divergence)
+    except Exception as fault:
+        found, status, reason = Measurement({}), "error", f"{type(fault).__name__}: {fault}"
+    return Record(
+        claim=claim.name,
+        arm=arm,
+        seed=seed,
+        status=status,
+        reason=reason,
+        seconds=round(time.perf_counter() - started, 3),
+        values=dict(found.values) if status == "done" else {},
+        arrays=_plain(found.arrays) if status == "done" else {},
+        versions=versions(),
+    )
+
+
+def _judged_sane(claim: Claim, found: Measurement) -> tuple[Status, str]:
+    """A measurement counts if it has every measure, as a finite number."""
+    if set(found.values) != set(claim.measures):
+        return "error", f"expected the measures {sorted(claim.measures)}, got {sorted(found.values)}"
+    strange = [name for name, value in found.values.items() if not math.isfinite(value)]
+    return ("diverged", f"not finite: {', '.join(strange)}") if strange else ("done", "")
+
+
+def _plain(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:  # type: ignore[type-arg]
+    """Arrays as nested lists, to six significant digits, None for what is not finite."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(part) for part in value]
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+
+    return {name: plain(np.asarray(array).tolist()) for name, array in arrays.items()}

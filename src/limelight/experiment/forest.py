@@ -1,0 +1,53 @@
+"""An effect, its interval and its threshold, as a few words and as a bar drawn in SVG."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from limelight.experiment.verdict import Part
+
+_WIDTH, _HEIGHT, _MARGIN = 180, 26, 10
+
+
+def number(value: float) -> str:
+    """Three significant digits, with the field's signs: 0.0123, 12.3, 1.23 × 10⁵ as 1.23e5, −∞."""
+    if math.isnan(value):
+        return "not defined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def bar(part: Part) -> Markup:
+    """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
+    effect, ratio = part.effect, part.unit.startswith("times")
+    known = [x for x in (effect.estimate, effect.low, effect.high, part.threshold) if math.isfinite(x)]
+    if ratio:
+        known = [math.log(x) for x in known if x > 0]
+    low, high = min(known), max(known)
+    reach = max(high - low, 1e-9)
+    low, high = low - 0.1 * reach, high + 0.1 * reach
+
+    def place(value: float) -> float:
+        if ratio:
+            value = math.log(value) if value > 0 else -math.inf
+        share = (min(max(value, low), high) - low) / (high - low)
+        return _MARGIN + share * (_WIDTH - 2 * _MARGIN)
+
+    threshold = place(part.threshold)
+    start, width = (threshold, _WIDTH - threshold) if part.expects == "at least" else (0.0, threshold)
+    dot = "" if math.isnan(effect.estimate) else f'<circle cx="{place(effect.estimate):.1f}" cy="13" r="4"/>'
+    told = f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
+    return Markup(
+        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}">'
+        f'<rect class="expected" x="{start:.1f}" y="0" width="{width:.1f}" height="{_HEIGHT}"/>'
+        f'<line class="threshold" x1="{threshold:.1f}" x2="{threshold:.1f}" y1="0" y2="{_HEIGHT}"/>'
+        f'<line class="interval" x1="{place(effect.low):.1f}" x2="{place(effect.high):.1f}" y1="13" y2="13"/>'
+        f"{dot}</svg>"
+    )

@@ -1,0 +1,33 @@
+"use strict";
+// Draws each picture when it comes into view, in the page's colours, and again when those change.
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const root = document.documentElement;
+  const plots = [...document.querySelectorAll(".plot")];
+  const ink = () => getComputedStyle(root).getPropertyValue("--ink").trim();
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "sendDataToCloud"] };
+
+  const draw = (plot) => {
+    const figure = figures[Number(plot.dataset.figure)];
+    const layout = { ...figure.layout, autosize: true };
+    layout.font = { ...layout.font, color: ink() };
+    Plotly.newPlot(plot, figure.data, layout, config).then(() => { plot.dataset.drawn = "yes"; });
+  };
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
+    }
+  }, { rootMargin: "400px" });
+  plots.forEach((plot) => seen.observe(plot));
+  addEventListener("beforeprint", () => plots.filter((plot) => !plot.dataset.drawn).forEach(draw));
+
+  const recolour = () => plots.filter((plot) => plot.dataset.drawn).forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", recolour);
+  document.getElementById("theme").addEventListener("click", () => {
+    const now = root.dataset.theme || (dark.matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    recolour();
+  });
+})();

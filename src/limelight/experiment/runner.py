@@ -1,0 +1,89 @@
+"""Run what is missing: the cells of some claims for some seeds, in parallel, each kept as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
+
+from limelight.errors import InputError
+from limelight.experiment import backends
+from limelight.experiment.cell import run_cell
+from limelight.experiment.claim import Claim
+from limelight.experiment.results import Record
+from limelight.experiment.store import Store
+
+QUICK, FULL = 10, 30  # seeds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm of one claim on one seed."""
+
+    claim: Claim
+    arm: str
+    seed: int
+
+
+def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Cell]:
+    """Every cell, seed by seed, so that all arms get on alike; only these arms, if any are named.
+
+    Raises `InputError` for fewer than one seed, `UnknownNameError` for an arm of none of the claims.
+    """
+    if seeds < 1:
+        raise InputError(f"--seeds expects a whole number ≥ 1, got {seeds}; {QUICK} are the fewest that give a verdict")
+    for arm in arms:
+        if not any(arm in claim.arms for claim in claims):
+            claims[0].require_arm(arm)
+    return [
+        Cell(claim, arm, seed)
+        for seed in range(seeds)
+        for claim in claims
+        for arm in claim.arms
+        if not arms or arm in arms
+    ]
+
+
+def missing(wanted: Sequence[Cell], store: Store) -> list[Cell]:
+    """The cells without a result. A fault of the program is no result: it is tried again."""
+    known = {cell: store.load(cell.claim, cell.arm, cell.seed) for cell in wanted}
+    return [cell for cell, record in known.items() if record is None or record.status == "error"]
+
+
+def run(
+    wanted: Sequence[Cell],
+    store: Store,
+    backend: str = "loky",
+    workers: int | None = None,
+    address: str | None = None,
+    done: Callable[[Record], None] = lambda record: None,
+) -> None:
+    """Compute these cells and keep their results in the store; `done` hears of each.
+
+    Workers write their results themselves, so the folder must be theirs too; where it is not, the
+    result is written here when it arrives. Interrupted, all finished cells are kept.
+    """
+    count = backends.cores() if workers is None else workers
+    if count < 1:
+        raise InputError(f"--workers expects a whole number ≥ 1, got {count}")
+    if not wanted:
+        return
+    folder = store.folder.resolve()
+    claims = {cell.claim.name: cell.claim for cell in wanted}
+    with backends.workers(backend, min(count, len(wanted)), address):
+        results = Parallel(return_as="generator_unordered", batch_size=1)(
+            delayed(run_cell)(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted
+        )
+        try:
+            for record in results:
+                claim = claims[record.claim]
+                if not store.path(claim, record.arm, record.seed).exists():
+                    store.save(claim, record)
+                done(record)
+        except BaseException:
+            if backend == "loky":
+                get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            raise

@@ -1,0 +1,45 @@
+"""Grids of cells: weights as a matrix, and images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from plotly.graph_objects import Figure, Heatmap
+
+from limelight.figures.theme import SCALE, styled
+
+
+def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str) -> tuple[Figure, ...]:
+    """A figure for each matrix, rows downwards, all on one scale from zero."""
+    present = {name: np.asarray(matrix) for name, matrix in series.items() if matrix is not None}
+    most = max((float(matrix.max()) for matrix in present.values()), default=1.0)
+    return tuple(_matrix(name, matrix, x, y, value, most) for name, matrix in present.items())
+
+
+def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: float) -> Figure:
+    rows, columns = (np.arange(1, length + 1) for length in matrix.shape)
+    figure = Figure(
+        Heatmap(
+            z=matrix, x=columns, y=rows, zmin=0, zmax=most, colorscale=SCALE, reversescale=True, xgap=1, ygap=1,
+            colorbar={"title": {"text": value, "side": "right"}, "thickness": 10},
+            hovertemplate=f"{y} %{{y}}, {x} %{{x}}: %{{z:.3f}}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title=x, showgrid=False)
+    figure.update_yaxes(title=y, autorange="reversed", showgrid=False)
+    return styled(figure, 300, title={"text": name, "font": {"size": 13}})
+
+
+def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
+    """A figure for each set of grey images (n, h, w): the images in a row."""
+    return tuple(_row(name, np.asarray(batch)) for name, batch in series.items() if batch is not None)
+
+
+def _row(name: str, batch: np.ndarray) -> Figure:
+    gap = np.full((batch.shape[1], 1), np.nan)
+    row = np.concatenate([part for image in batch for part in (image, gap)][:-1], axis=1)
+    figure = Figure(Heatmap(z=row, colorscale="Greys", showscale=False, hoverinfo="skip"))
+    figure.update_xaxes(visible=False, scaleanchor="y", constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
+    return styled(figure, 140, title={"text": name, "font": {"size": 13}})

@@ -1,0 +1,60 @@
+"""Lines: how something goes with steps, sizes or a coordinate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from plotly.graph_objects import Figure, Scatter
+
+from limelight.figures.theme import COLOURS, colours, styled, translucent
+
+
+def curves(
+    series: Mapping[str, np.ndarray],
+    at: int | Sequence[float],
+    x: str,
+    y: str,
+    log: bool = False,
+    log_x: bool = False,
+) -> Figure:
+    """For each arm the median over seeds, and a band from the lower to the upper quartile.
+
+    series: arm → (seeds, points); at: the x of each point, or the steps between two.
+    """
+    figure, colour = Figure(), colours(series)
+    for arm, values in series.items():
+        if values.size == 0:
+            continue
+        across = np.arange(values.shape[1]) * at if isinstance(at, int) else np.asarray(at, dtype=float)
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+        figure.add_trace(
+            Scatter(
+                x=np.concatenate([across, across[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself",
+                fillcolor=translucent(colour[arm], 0.18), line={"width": 0}, hoverinfo="skip", showlegend=False,
+                legendgroup=arm,
+            )
+        )  # fmt: skip
+        mode = "lines" if len(across) > 10 else "lines+markers"
+        figure.add_trace(
+            Scatter(x=across, y=middle, name=arm, mode=mode, line={"color": colour[arm], "width": 2}, legendgroup=arm)
+        )
+    figure.update_xaxes(title=x, type="log" if log_x else "linear")
+    figure.update_yaxes(title=y, type="log" if log else "linear", exponentformat="power")
+    return styled(figure, 380, hovermode="x unified")
+
+
+def shares(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
+    """Weights that sum to one, stacked. weights: (points, parts)."""
+    figure = Figure()
+    for i, column in enumerate(() if weights is None else np.asarray(weights).T):
+        colour = COLOURS[i % len(COLOURS)]
+        figure.add_trace(
+            Scatter(
+                x=at, y=column, name=f"{part} {i + 1}", stackgroup="one", line={"width": 0.5, "color": colour},
+                fillcolor=translucent(colour, 0.75),
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y, range=[0, 1])
+    return styled(figure, 320, hovermode="x unified")

@@ -1,0 +1,58 @@
+"""Surfaces over two inputs, to turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from plotly.graph_objects import Figure, Scatter3d, Surface
+from torch import Tensor
+
+from limelight.figures.theme import DIVERGING, NEUTRAL, styled
+
+_EYE = {"x": 1.35, "y": -1.55, "z": 0.95}
+
+
+def surfaces(
+    x: np.ndarray, y: np.ndarray, series: Mapping[str, np.ndarray | None], data: tuple[Tensor, Tensor]
+) -> tuple[Figure, ...]:
+    """The data alone, then a figure for each arm: its surface z(x, y) and the data on it.
+
+    series: arm → (len(y), len(x)); data: points (n, 2) and z (n,).
+    """
+    points, z = (part.numpy() for part in data)
+    most = float(np.abs(z).max()) * 1.6
+    panels = {"the data": None, **series}
+    return tuple(_panel(name, x, y, surface, points, z, most) for name, surface in panels.items())
+
+
+def _panel(
+    name: str, x: np.ndarray, y: np.ndarray, surface: np.ndarray | None, points: np.ndarray, z: np.ndarray, most: float
+) -> Figure:
+    figure = Figure()
+    if surface is not None:
+        figure.add_trace(
+            Surface(
+                x=x, y=y, z=np.clip(surface, -most, most), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
+                opacity=0.9, hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
+            )
+        )  # fmt: skip
+    figure.add_trace(
+        Scatter3d(
+            x=points[:, 0], y=points[:, 1], z=z, mode="markers", showlegend=False,
+            marker={"size": 2, "color": z if surface is None else NEUTRAL, "colorscale": DIVERGING, "cmin": -most,
+                    "cmax": most},
+            hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
+        )
+    )  # fmt: skip
+    limits = {"x": [x.min(), x.max()], "y": [y.min(), y.max()], "z": [-most, most]}
+    axes = {
+        f"{axis}axis": {
+            "title": {"text": axis},
+            "gridcolor": "rgba(128,128,128,0.35)",
+            "range": [float(v) for v in ends],
+        }
+        for axis, ends in limits.items()
+    }
+    styled(figure, 320, scene={**axes, "camera": {"eye": _EYE}, "aspectmode": "cube"}, uirevision="camera")
+    return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 0}, title={"text": name, "font": {"size": 13}})
