@@ -16,6 +16,7 @@ from limelight.errors import ClusterError, InputError, LimelightError, StoreErro
 from limelight.experiment import catalogue, report, runner, terminal
 from limelight.experiment.claim import Claim
 from limelight.experiment.report import Entry
+from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
 
 FAULTS, BAD_INPUT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[CLAIM]...", help="Claims by name; all if none is given.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="Claims by name; all if none is given.")]
 Folder = Annotated[Path, typer.Option("--results", envvar="LIMELIGHT_RESULTS", help="Where results are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 RESULTS = Path("results")
@@ -96,14 +97,15 @@ def run(
             f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, the same command goes on from there"
         )
         raise typer.Exit(INTERRUPTED) from None
-    entries = [(claim, _entry(claim, store, count)) for claim in claims]
+    found = [(claim, store.results(claim, count)) for claim in claims]
+    entries = [(claim, _judged(claim, results)) for claim, results in found]
     if as_json:
         _print_json(
             {"results": str(results), "ran": len(missing), "claims": [terminal.as_json(*entry) for entry in entries]}
         )
     else:
         terminal.show_verdicts(entries)
-    if any(record.status == "error" for _, entry in entries if entry for record in entry.results.records):
+    if any(record.status == "error" for _, results in found for record in results.failures):
         raise typer.Exit(FAULTS)
 
 
@@ -157,11 +159,14 @@ def version(show_version: Annotated[bool, typer.Option("--version", help="Print 
         raise typer.Exit
 
 
-def _entry(claim: Claim, store: Store, seeds: int | None = None) -> Entry | None:
-    """The claim with its results and verdict, or None while an arm has no result."""
-    found = store.results(claim, seeds)
-    verdict = claim.verdict(found)
-    return None if verdict is None else Entry(claim, found, verdict)
+def _entry(claim: Claim, store: Store) -> Entry | None:
+    """The claim with all its results and the verdict, or None while an arm has no result."""
+    return _judged(claim, store.results(claim))
+
+
+def _judged(claim: Claim, results: Results) -> Entry | None:
+    verdict = claim.verdict(results)
+    return None if verdict is None else Entry(claim, results, verdict)
 
 
 def _print_json(value: object) -> None:

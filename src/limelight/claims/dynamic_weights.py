@@ -3,6 +3,10 @@
 Document 001 sets the two side by side: both combine all inputs, and what differs is how importance
 is assigned. Here the input that matters changes from sample to sample, and what each arm says
 matters is checked by taking that input away.
+
+A single head finds, in about half of all runs, a way out that explains a third: it picks tokens that
+have a high priority and a high value. Two heads do not stop there, so attention has two here, and
+one head competes beside them.
 """
 
 from __future__ import annotations
@@ -26,13 +30,15 @@ from limelight.nn.train import descend
 
 BATCH, STEPS, LR, TEST = 128, 800, 0.01, 2000
 EVERY = 10  # steps between two points of a curve
-ATTENTION, LAYER, NETWORK, UNIFORM = "attention", "fully connected layer", "relu network", "uniform attention"
+ATTENTION, ONE_HEAD, LAYER = "attention", "attention, one head", "fully connected layer"
+NETWORK, UNIFORM = "relu network", "uniform attention"
 
 ARMS: dict[str, Callable[[], nn.Module]] = {
-    ATTENTION: lambda: Pick(inputs=2, width=8),
+    ATTENTION: lambda: Pick(inputs=2, width=8, heads=2),
+    ONE_HEAD: lambda: Pick(inputs=2, width=8, heads=1),
     LAYER: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 1), nn.Flatten(0)),
     NETWORK: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 128, 128, 1), nn.Flatten(0)),
-    UNIFORM: lambda: Pick(inputs=2, width=8, looks=False),
+    UNIFORM: lambda: Pick(inputs=2, width=8, heads=2, looks=False),
 }
 
 
@@ -48,7 +54,8 @@ class DynamicWeights(Claim):
     )
     source = "document 001: Attention: General Deep Learning Idea"
     arms = {
-        ATTENTION: "one learned query over eight tokens: 35 parameters; influence = attention weight",
+        ATTENTION: "two heads, each a learned query over eight tokens: 70 parameters; influence = attention weight",
+        ONE_HEAD: "the same with one head: 35 parameters",
         LAYER: "one linear layer over all 16 numbers: 17 parameters; influence = |weight|",
         NETWORK: "a ReLU network, two hidden layers of 128: 18,817 parameters; influence = |gradient|",
         UNIFORM: "attention whose query is zero, so that it weighs all tokens alike: the control",
@@ -110,6 +117,10 @@ class DynamicWeights(Claim):
                     results.mean(LAYER, "agreement"), "at most", 0.5, "share of samples",
                 ),
                 Part(
+                    "a single head learns it as well as two, to 0.05 of R²",
+                    results.difference(ONE_HEAD, ATTENTION, "explained"), "at least", -0.05, "R²",
+                ),
+                Part(
                     "a fully connected network with hidden layers is as blind: its influences agree with ablation at "
                     "least 0.2 less often than attention's",
                     results.difference(ATTENTION, NETWORK, "agreement"), "at least", 0.2, "share of samples",
@@ -148,13 +159,13 @@ class DynamicWeights(Claim):
 
 
 def influence_of(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Tensor, "n tokens"]:
-    """What a model says matters: attention's weights, or else the size of the output's derivative by each value.
+    """What a model says matters: attention's weights, the mean over heads, or else the size of the output's derivative by each value.
 
     For a linear layer that derivative is its weight, the same for every sample.
     """
     if isinstance(model, Pick):
         with torch.no_grad():
-            return model.attention(tokens).dense()[:, 0]
+            return model.attention(tokens).dense()[:, :, 0].mean(1)
     values = tokens.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(values).sum(), values)
     return gradient[..., 1].abs()

@@ -153,7 +153,7 @@ class SimilaritySearch(Claim):
                 *figures.comparison(results, ["seen", "new"]),
             ),
             Picture(
-                f"Where twelve queries of seed {seed} look, among sixteen new keys: one dark cell in a row is a look-up.",
+                f"Where twelve queries of seed {seed} look, among sixteen new keys: one strong cell in a row is a look-up.",
                 *figures.matrices(looks, "entry of the table", "query", "weight"),
             ),
             Picture(

@@ -96,7 +96,7 @@ class Slopes(Claim):
                     results.ratio(GATE, SMALL, "error"), "at most", 0.5, "times",
                 ),
                 Part(
-                    "a ReLU network with ten times the parameters does not fit better than the gate",
+                    "the gate fits at least as well as a ReLU network with ten times the parameters",
                     results.ratio(GATE, LARGE, "error"), "at most", 1.0, "times",
                 ),
                 Part(
@@ -131,8 +131,8 @@ class Slopes(Claim):
                 figures.shares(grid()[1], results.array(GATE, "gate", seed), "expert", "y", "weight of each expert"),
             ),
             Picture(
-                "The slopes that each arm found at the middle of the five bands, a dot for each seed; dotted: the truth.",
-                figures.strips(recovered, SLOPES, "slope Δz/Δx"),
+                "The slopes that each arm found at the middle of the five bands of y, a dot for each seed.",
+                figures.strips(recovered, SLOPES, CENTRES, "middle of the band of y", "slope Δz/Δx"),
             ),
             Picture(
                 "Training error by step: the median over seeds, and the middle half of them.",

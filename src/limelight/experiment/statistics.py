@@ -20,6 +20,7 @@ from scipy import stats
 
 CONFIDENCE = 0.98
 _RESAMPLES = 9_999
+_NO_SPREAD = 1e-9  # of a resample
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,15 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
         return Interval(math.nan, 0.0, math.inf, n)
 
     def log_ratio(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(x.std(axis, ddof=1)) - np.log(y.std(axis, ddof=1))
+        # A resample may be of equal values: that is a spread of next to nothing, not an error.
+        spread_x, spread_y = (np.maximum(z.std(axis, ddof=1), _NO_SPREAD) for z in (x, y))
+        return np.log(spread_x) - np.log(spread_y)
 
     resampled = stats.bootstrap(
         (a, b), log_ratio, n_resamples=_RESAMPLES, paired=True, method="percentile", rng=0
     ).bootstrap_distribution  # fmt: skip
     tail = (1 - _expanded(n)) / 2
-    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(float(np.exp(log_ratio(a, b, 0))), float(np.exp(low)), float(np.exp(high)), n)
 
 

@@ -89,22 +89,25 @@ def show_list(entries: Sequence[Told]) -> None:
 
 
 def show_verdicts(entries: Sequence[Told]) -> None:
-    """The verdict table, and each verdict's sentence."""
+    """Each verdict in a sentence, and the table of verdicts last, where the eye ends."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("claim", "verdict", "parts", f"chief effect [{CONFIDENCE:.0%} interval]", "expected", "seeds"):
-        table.add_column(escape(heading), no_wrap=heading in ("claim", "verdict"))
+    for heading in ("claim", "verdict", "parts", "seeds"):
+        table.add_column(heading, no_wrap=True)
     for claim, entry in entries:
         if entry is None:
             table.add_row(claim.name, _verdict(entry))
+        else:
+            parts = " ".join(_MARK[part.outcome] for part in entry.verdict.parts)
+            table.add_row(claim.name, _verdict(entry), parts, str(entry.seeds))
+    for claim, entry in entries:
+        if entry is None:
             continue
         chief = entry.verdict.parts[0]
-        parts = " ".join(_MARK[part.outcome] for part in entry.verdict.parts)
-        table.add_row(claim.name, _verdict(entry), parts, _effect(chief), _expected(chief), str(entry.seeds))
+        _OUT.print(f"[bold]{escape(claim.title)}[/]: {_verdict(entry)}")
+        _OUT.print(escape(entry.verdict.sentence), highlight=False)
+        _OUT.print(f"[dim]Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {_expected(chief)}.[/]\n")
     _OUT.print(table)
-    for claim, entry in entries:
-        if entry is not None:
-            _OUT.print(f"\n[bold]{escape(claim.title)}[/]: {_verdict(entry)}")
-            _OUT.print(escape(entry.verdict.sentence), highlight=False)
+    _OUT.print("[dim]✓ holds  ✗ does not  ? undecided[/]")
 
 
 def show_claim(claim: Claim, entry: Entry | None) -> None:

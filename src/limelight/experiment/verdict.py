@@ -3,7 +3,7 @@
 supported     every part holds
 refuted       every part fails
 mixed         some hold and some fail: the sentence says which
-inconclusive  nothing contradicts, but a part is undecided, seeds are too few, or the control passed
+inconclusive  parts are undecided and the others agree, seeds are too few, or the control did not fail
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from limelight.experiment.statistics import Interval
 
 Outcome = Literal["supported", "refuted", "mixed", "inconclusive"]
 LEAST_SEEDS = 10
+_FEW = 5  # parts are named in the verdict's sentence; more are counted
+_TOLD = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,22 @@ def _decide(parts: Sequence[Part], control: Part) -> tuple[Outcome, str]:
         passed = "passed" if control.outcome == "holds" else "did not clearly fail"
         return "inconclusive", f"The control {passed}, so the test cannot tell: {control.says}."
     by = {kind: [part.says for part in parts if part.outcome == kind] for kind in ("holds", "fails", "undecided")}
-    told = [
+    if len(parts) > _FEW:
+        told = [
+            f"Of {len(parts)} parts {len(by['holds'])} hold, {len(by['fails'])} do not, and {len(by['undecided'])} are "
+            f"undecided; the chief one, that {parts[0].says}, {_TOLD[parts[0].outcome]}."
+        ]
+    else:
+        told = _listed(by)
+    if by["holds"] and by["fails"]:
+        return "mixed", " ".join(told)
+    if by["undecided"]:
+        return "inconclusive", " ".join(told)
+    return ("supported" if by["holds"] else "refuted"), " ".join(told)
+
+
+def _listed(by: dict[str, list[str]]) -> list[str]:
+    return [
         f"{heading}: {'; '.join(by[kind])}."
         for kind, heading in (
             ("holds", "It holds that"),
@@ -70,8 +87,3 @@ def _decide(parts: Sequence[Part], control: Part) -> tuple[Outcome, str]:
         )
         if by[kind]
     ]
-    if by["holds"] and by["fails"]:
-        return "mixed", " ".join(told)
-    if by["undecided"]:
-        return "inconclusive", " ".join(told)
-    return ("supported" if by["holds"] else "refuted"), " ".join(told)

@@ -42,36 +42,34 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
                     hovertemplate=f"%{{y}}: mean %{{x:.4g}}, {CONFIDENCE:.0%}: {low:.4g} to {high:.4g}<extra></extra>",
                 )
             )  # fmt: skip
-    better = {"lower": "less is better", "higher": "more is better", "neither": ""}[measure.better]
-    figure.update_xaxes(
-        title=_wrapped(", ".join(x for x in (measure.unit, better) if x)), type="log" if log else "linear"
-    )
+    better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
+    figure.update_xaxes(title=measure.unit, **({"type": "log", "dtick": 1, "exponentformat": "power"} if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
-    return styled(figure, 120 + 34 * len(results.arms), title={"text": _wrapped(measure.says), "font": {"size": 13}})
+    return styled(figure, 150 + 32 * len(results.arms), measure.says + better)
 
 
-def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], y: str) -> Figure:
-    """What each arm found for a few true values, a dot for each seed. series: arm → (seeds, values)."""
+def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
+    """What each arm found for a few true values, arm beside arm, a dot for each seed.
+
+    series: arm → (seeds, values); truth: the true values; at: where along x each of them belongs.
+    """
     figure, colour = Figure(), colours(series)
-    for value in truth:
-        figure.add_hline(y=value, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    for arm, found in series.items():
+    step = min(np.diff(sorted(at))) if len(at) > 1 else 1.0
+    offsets = np.linspace(-0.3, 0.3, len(series)) * step
+    for place, value in zip(at, truth, strict=True):
+        ends = [place - 0.42 * step, place + 0.42 * step]
+        figure.add_trace(
+            Scatter(x=ends, y=[value, value], mode="lines", line={"color": NEUTRAL, "width": 2}, name="truth",
+                    showlegend=place == at[0], legendgroup="truth", hovertemplate="truth: %{y}<extra></extra>")
+        )  # fmt: skip
+    for offset, (arm, found) in zip(offsets, series.items(), strict=True):
         figure.add_trace(
             Scatter(
-                x=[arm] * found.size, y=found.flatten(), mode="markers", showlegend=False,
-                marker={"color": colour[arm], "size": 8, "opacity": 0.5},
-                hovertemplate="%{x}: %{y:.3f}<extra></extra>",
+                x=np.tile(np.asarray(at) + offset, len(found)), y=found.flatten(), mode="markers", name=arm,
+                marker={"color": colour[arm], "size": 7, "opacity": 0.5},
+                hovertemplate=f"{arm}: %{{y:.3f}}<extra></extra>",
             )
         )  # fmt: skip
+    figure.update_xaxes(title=x, tickvals=list(at))
     figure.update_yaxes(title=y)
-    return styled(figure, 380)
-
-
-def _wrapped(text: str, width: int = 52) -> str:
-    """The text in lines of at most so many letters, as Plotly breaks them."""
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return "<br>".join(lines)
+    return styled(figure, 400)

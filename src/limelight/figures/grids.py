@@ -21,14 +21,15 @@ def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: flo
     rows, columns = (np.arange(1, length + 1) for length in matrix.shape)
     figure = Figure(
         Heatmap(
-            z=matrix, x=columns, y=rows, zmin=0, zmax=most, colorscale=SCALE, reversescale=True, xgap=1, ygap=1,
-            colorbar={"title": {"text": value, "side": "right"}, "thickness": 10},
+            z=matrix, x=columns, y=rows, zmin=0, zmax=most, colorscale=SCALE, xgap=1, ygap=1,
+            colorbar={"title": {"text": value, "side": "right", "font": {"size": 12}}, "thickness": 10,
+                      "outlinewidth": 0},
             hovertemplate=f"{y} %{{y}}, {x} %{{x}}: %{{z:.3f}}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_xaxes(title=x, showgrid=False)
     figure.update_yaxes(title=y, autorange="reversed", showgrid=False)
-    return styled(figure, 300, title={"text": name, "font": {"size": 13}})
+    return styled(figure, 300, name)
 
 
 def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
@@ -42,4 +43,4 @@ def _row(name: str, batch: np.ndarray) -> Figure:
     figure = Figure(Heatmap(z=row, colorscale="Greys", showscale=False, hoverinfo="skip"))
     figure.update_xaxes(visible=False, scaleanchor="y", constrain="domain")
     figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
-    return styled(figure, 140, title={"text": name, "font": {"size": 13}})
+    return styled(figure, 120, name).update_layout(margin={"l": 8, "r": 8, "b": 8})

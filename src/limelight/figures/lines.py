@@ -30,17 +30,25 @@ def curves(
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
         figure.add_trace(
             Scatter(
-                x=np.concatenate([across, across[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself",
-                fillcolor=translucent(colour[arm], 0.18), line={"width": 0}, hoverinfo="skip", showlegend=False,
+                x=np.concatenate([across, across[::-1]]),
+                y=np.concatenate([high, low[::-1]]),
+                mode="lines",
+                line={"width": 0},
+                fill="toself",
+                fillcolor=translucent(colour[arm], 0.18),
+                hoverinfo="skip",
+                showlegend=False,
                 legendgroup=arm,
             )
-        )  # fmt: skip
+        )
         mode = "lines" if len(across) > 10 else "lines+markers"
         figure.add_trace(
             Scatter(x=across, y=middle, name=arm, mode=mode, line={"color": colour[arm], "width": 2}, legendgroup=arm)
         )
     figure.update_xaxes(title=x, type="log" if log_x else "linear")
-    figure.update_yaxes(title=y, type="log" if log else "linear", exponentformat="power")
+    if log_x:
+        figure.update_xaxes(tickvals=list(across), tickformat="d")
+    figure.update_yaxes(title=y, exponentformat="power", **({"type": "log", "dtick": 1} if log else {}))
     return styled(figure, 380, hovermode="x unified")
 
 

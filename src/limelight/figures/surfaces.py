@@ -10,7 +10,8 @@ from torch import Tensor
 
 from limelight.figures.theme import DIVERGING, NEUTRAL, styled
 
-_EYE = {"x": 1.35, "y": -1.55, "z": 0.95}
+_LINE = "#9a9a9a"
+_CAMERA = {"eye": {"x": 1.5, "y": -1.7, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.12}}
 
 
 def surfaces(
@@ -48,11 +49,10 @@ def _panel(
     limits = {"x": [x.min(), x.max()], "y": [y.min(), y.max()], "z": [-most, most]}
     axes = {
         f"{axis}axis": {
-            "title": {"text": axis},
-            "gridcolor": "rgba(128,128,128,0.35)",
-            "range": [float(v) for v in ends],
+            "title": {"text": axis}, "range": [float(end) for end in ends], "nticks": 5, "showbackground": False,
+            "showgrid": True, "showline": True, "gridcolor": _LINE, "zerolinecolor": _LINE, "linecolor": _LINE,
         }
         for axis, ends in limits.items()
-    }
-    styled(figure, 320, scene={**axes, "camera": {"eye": _EYE}, "aspectmode": "cube"}, uirevision="camera")
-    return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 0}, title={"text": name, "font": {"size": 13}})
+    }  # fmt: skip
+    styled(figure, 320, name, scene={**axes, "camera": _CAMERA, "aspectmode": "cube"}, uirevision="camera")
+    return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 0})

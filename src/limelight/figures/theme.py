@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 from plotly.graph_objects import Figure
 
-# Okabe & Ito (2008), less the black and the yellow, which vanish on one of the two backgrounds.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe & Ito (2008), less the black and the yellow, which vanish on one of the two backgrounds, and with
+# the blue made lighter for the dark one.
+COLOURS = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#8a8a8a"  # for what is there to compare with: truth, controls, ranges
-SCALE = "Cividis"
-DIVERGING = [[0.0, "#D55E00"], [0.5, "#f2f2f2"], [1.0, "#0072B2"]]
+SCALE = [[0.0, "rgba(31, 131, 196, 0.06)"], [1.0, "rgba(31, 131, 196, 1)"]]  # nothing is paper, on any paper
+DIVERGING = [[0.0, "#D55E00"], [0.5, "#e8e6e1"], [1.0, "#1F83C4"]]
 _GRID = "rgba(128, 128, 128, 0.25)"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
@@ -28,18 +30,22 @@ def translucent(colour: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-def styled(figure: Figure, height: int, **layout: Any) -> Figure:
-    """The figure in the common look; `height` in pixels, the width is the page's."""
+def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figure:
+    """The figure in the common look; `height` in pixels, the width is the page's. A long title is wrapped."""
+    lines = textwrap.wrap(title, 48)
     figure.update_layout(
+        template="none",
         height=height,
         font={"family": _FONT, "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 16, "t": 36, "b": 52},
+        title={"text": "<br>".join(lines), "font": {"size": 13}, "x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": 10}},
+        margin={"l": 60, "r": 16, "t": 20 + 17 * max(len(lines), 1), "b": 52},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hoverlabel={"font": {"family": _FONT}},
         **layout,
     )
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, title_standoff=8, automargin=True)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, linecolor=_GRID, title_standoff=8, automargin=True)
+    axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
+    figure.update_xaxes(**axis, title={"standoff": 8, "font": {"size": 12}})
+    figure.update_yaxes(**axis, title={"standoff": 8, "font": {"size": 12}})
     return figure

@@ -1,4 +1,4 @@
-"""One learned query that picks among tokens by what they say of themselves."""
+"""Learned queries that pick among tokens by what the tokens say of themselves."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from limelight.attention import Attention
 
 
 class Pick(nn.Module):
-    """Σ_j softmax_j ⟨q, W_k x_j⟩ · W_v x_j, for tokens x_j and a learned q. With `looks` off, q is zero."""
+    """Σ_h Σ_j softmax_j ⟨q_h, W_k x_j⟩ · W_v x_j over heads h and tokens x_j. With `looks` off, every q_h is zero."""
 
-    def __init__(self, inputs: int, width: int, looks: bool = True) -> None:
+    def __init__(self, inputs: int, width: int, heads: int, looks: bool = True) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(1, width), requires_grad=looks)
+        self.queries = nn.Parameter(torch.randn(heads, 1, width), requires_grad=looks)
         if not looks:
-            nn.init.zeros_(self.query)
-        self.key, self.value = nn.Linear(inputs, width), nn.Linear(inputs, 1)
+            nn.init.zeros_(self.queries)
+        self.key, self.value = nn.Linear(inputs, heads * width), nn.Linear(inputs, heads)
 
     def forward(self, tokens: Float[Tensor, "n m inputs"]) -> Float[Tensor, " n"]:
-        return (self.attention(tokens) @ self.value(tokens))[:, 0, 0]
+        values = self.value(tokens).mT[..., None]
+        return (self.attention(tokens) @ values).sum((1, 2, 3))
 
     def attention(self, tokens: Float[Tensor, "n m inputs"]) -> Attention:
-        """The weight of each token, n × 1 × m."""
-        return Attention(self.query, self.key(tokens))
+        """The weight of each token in each head, n × heads × 1 × m."""
+        heads = len(self.queries)
+        return Attention(self.queries, self.key(tokens).unflatten(-1, (heads, -1)).transpose(1, 2))

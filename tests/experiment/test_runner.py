@@ -1,0 +1,161 @@
+"""Cells in parallel: killed and started again, two runners at once, faults and divergence, and a cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from limelight import ClusterError, InputError, MissingExtraError, UnknownNameError
+from limelight.experiment import backends, runner
+from limelight.experiment.cell import run_cell
+from limelight.experiment.store import Store
+from tests.experiment.toy import GATE, Diverging, Faulty, Toy
+
+SEEDS = 10
+
+
+def run_here(claim, folder, seeds=SEEDS):
+    for cell in runner.cells([claim], seeds):
+        run_cell(cell.claim, cell.arm, cell.seed, folder)
+    return Store(folder).results(claim)
+
+
+@contextmanager
+def driven(folder, seeds=SEEDS, **environment):
+    """The runner as a process group of its own, killed at the end come what may."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.experiment.drive", str(folder), str(seeds)],
+        stdout=subprocess.PIPE, text=True, env=os.environ | environment, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+
+
+def test_killed_in_the_middle_only_the_missing_cells_run_and_the_verdict_is_the_same(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with driven(tmp_path / "killed", **{GATE: str(gate)}) as process:
+        done = [process.stdout.readline().split() for _ in range(5 * len(Toy.arms))]  # seed 5 waits at the gate
+        process.kill()
+        process.wait(timeout=60)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "toy").iterdir()}
+    assert len(done) == len(before) == 15
+
+    with driven(tmp_path / "killed") as process:
+        output, _ = process.communicate(timeout=120)
+    assert output.splitlines()[-1] == "ran 15"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    resumed, whole = Store(tmp_path / "killed").results(Toy()), run_here(Toy(), tmp_path / "whole")
+    assert Toy().verdict(resumed) == Toy().verdict(whole)
+    assert Toy().verdict(whole).outcome == "supported"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_two_runners_on_one_folder(tmp_path):
+    with driven(tmp_path / "shared", 20) as first, driven(tmp_path / "shared", 20) as second:
+        outputs = [process.communicate(timeout=180)[0] for process in (first, second)]
+    assert all(output.splitlines()[-1].startswith("ran") for output in outputs)
+    store = Store(tmp_path / "shared")
+    results = store.results(Toy())
+    assert store.damaged == []
+    assert results.seeds() == list(range(20))
+    assert [r.values for r in results.records] == [r.values for r in run_here(Toy(), tmp_path / "alone", 20).records]
+
+
+def test_a_fault_and_a_divergence_are_results_with_their_reason(tmp_path):
+    results = run_here(Faulty(), tmp_path)
+    by_arm = {record.arm: record for record in results.failures}
+    assert by_arm["raises"].status == "error"
+    assert by_arm["raises"].reason.startswith("RuntimeError: as it does")
+    assert (by_arm["diverges"].status, by_arm["diverges"].reason) == ("diverged", "the loss became inf at step 3")
+    assert (by_arm["infinite"].status, by_arm["infinite"].reason) == ("diverged", "not finite: size")
+    assert by_arm["forgets"].status == "error"
+    assert "expected the measures ['size'], got []" in by_arm["forgets"].reason
+    assert results.values("diverges", "size").tolist() == [-9.0] * SEEDS
+    assert Faulty().verdict(results) is None  # an arm without any result that counts
+
+
+def test_a_fault_is_tried_again_and_a_divergence_is_not(tmp_path):
+    run_here(Faulty(), tmp_path, seeds=1)
+    again = runner.missing(runner.cells([Faulty()], 1), Store(tmp_path))
+    assert {cell.arm for cell in again} == {"raises", "forgets"}
+
+
+def test_a_run_that_diverged_counts_against_its_arm(tmp_path):
+    results = run_here(Diverging(), tmp_path)
+    assert results.values("one", "size").min() == -9.0
+    assert len(results.seeds()) == SEEDS
+    assert Diverging().verdict(results).outcome == "refuted"
+
+
+def test_one_fault_leaves_the_verdict_open(tmp_path, monkeypatch):
+    run_here(Toy(), tmp_path, seeds=12)
+    store = Store(tmp_path)
+    monkeypatch.setattr(Toy, "measure", lambda *_: 1 / 0)
+    store.path(Toy(), "one", 11).unlink()
+    run_cell(Toy(), "one", 11, tmp_path)
+    verdict = Toy().verdict(store.results(Toy()))
+    assert verdict.outcome == "inconclusive"
+    assert "1 cells raised an error" in verdict.sentence
+    assert "ZeroDivisionError" in verdict.sentence
+
+
+def test_cells_go_seed_by_seed():
+    cells = runner.cells([Toy()], 2, ["zero", "one"])
+    assert [(cell.arm, cell.seed) for cell in cells] == [("one", 0), ("zero", 0), ("one", 1), ("zero", 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda store: runner.cells([Toy()], 0), InputError, "--seeds expects a whole number ≥ 1, got 0"),
+        (lambda store: runner.cells([Toy()], 1, ["two"]), UnknownNameError, "unknown arm of toy 'two'"),
+        (lambda store: run_with(store, workers=0), InputError, "--workers expects a whole number ≥ 1, got 0"),
+        (lambda store: run_with(store, backend="slurm"), UnknownNameError, "unknown backend 'slurm'"),
+        (lambda store: run_with(store, address="tcp://127.0.0.1:1"), InputError, "loky.*takes no address"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, call, error, says):
+    with pytest.raises(error, match=says):
+        call(Store(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def run_with(store, **options):
+    runner.run(runner.cells([Toy()], 1), store, **options)
+
+
+def test_a_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"needs ray.*pip install 'limelight\[ray\]'"):
+        run_with(Store(tmp_path), backend="ray")
+
+
+class TestDask:
+    """On a cluster of this machine, with threads, which must not share their random numbers."""
+
+    pytestmark = pytest.mark.filterwarnings("ignore")  # of distributed's own
+
+    def test_the_same_results_as_here(self, tmp_path):
+        distributed = pytest.importorskip("distributed")
+        with distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1"
+        ) as cluster:
+            run_with_seeds = runner.cells([Toy()], 4)
+            runner.run(run_with_seeds, Store(tmp_path / "dask"), "dask", address=cluster.scheduler_address)
+        there, here = Store(tmp_path / "dask").results(Toy()), run_here(Toy(), tmp_path / "here", 4)
+        assert [record.values for record in there.records] == [record.values for record in here.records]
+
+    def test_no_answer_is_one_sentence(self, tmp_path, monkeypatch):
+        pytest.importorskip("distributed")
+        monkeypatch.setattr(backends, "_PATIENCE", 1)
+        with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
+            run_with(Store(tmp_path), backend="dask", address="tcp://127.0.0.1:9")
+        assert "\n" not in str(caught.value)

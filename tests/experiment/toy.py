@@ -1,0 +1,68 @@
+"""A claim that costs nothing to run: its results are drawn from the seed."""
+
+import os
+
+import numpy as np
+
+from limelight.errors import DivergenceError
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.verdict import Part, Verdict
+from limelight.figures import curves
+
+GATE = "LIMELIGHT_TOY_GATE"  # a FIFO at which seeds from 5 on wait, where it is set
+
+
+class Toy(Claim):
+    name = "toy"
+    title = "More is more <script>alert('title')</script>"
+    question = "Is one more than zero?"
+    source = "nowhere"
+    arms = {"one": "one, and noise", "zero": "zero, and noise", "nothing": "nothing at all"}
+    control = "nothing"
+    measures = {"size": Measure("how much", "units", "higher", failed=-9.0)}
+
+    def measure(self, arm, seed):
+        if seed >= 5 and (gate := os.environ.get(GATE)):
+            with open(gate) as fifo:
+                fifo.read()
+        noise = np.random.default_rng([seed, len(arm)]).normal(0, 0.1)
+        return Measurement({"size": {"one": 1.0, "zero": 0.0, "nothing": 0.0}[arm] + noise}, {"line": np.arange(3.0)})
+
+    def judge(self, results):
+        return Verdict.of(
+            [Part("one is more than zero by a half", results.difference("one", "zero", "size"), "at least", 0.5)],
+            control=Part("nothing is", results.difference("nothing", "zero", "size"), "at least", 0.5),
+        )
+
+    def figures(self, results):
+        lines = {arm: results.stack(arm, "line") for arm in self.arms}
+        return [Picture("A caption with <b>markup</b>", curves(lines, 1, "x", "y"))]
+
+
+class Faulty(Toy):
+    name = "faulty"
+    arms = Toy.arms | {
+        "raises": "an error",
+        "diverges": "to infinity",
+        "infinite": "not finite",
+        "forgets": "a measure",
+    }
+
+    def measure(self, arm, seed):
+        if arm == "raises":
+            raise RuntimeError("as it does </script><script>alert('reason')</script>")
+        if arm == "diverges":
+            raise DivergenceError("the loss became inf at step 3")
+        if arm == "forgets":
+            return Measurement({})
+        return Measurement({"size": float("inf") if arm == "infinite" else 1.0})
+
+
+class Diverging(Toy):
+    name = "diverging"
+
+    def measure(self, arm, seed):
+        if arm == "one" and seed % 2:
+            raise DivergenceError("the loss became inf at step 3")
+        return super().measure(arm, seed)
