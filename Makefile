@@ -1,1 +1,53 @@
 # `make demo` and `make test` do everything on a fresh machine with Python 3.11 or later.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check tests test-slow test-browser bench evidence clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: .venv/.demo ## install, put five claims to the test, write the report
+	$(BIN)/limelight run --quick
+	$(BIN)/limelight report
+
+test: .venv/.dev check tests ## install, then everything that CI checks
+
+check: .venv/.dev ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+tests: .venv/.dev ## the tests, on all cores
+	$(BIN)/pytest -n logical -m "not slow"
+
+test-slow: .venv/.dev ## the tests that take longer
+	$(BIN)/pytest -m slow
+
+test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
+	$(BIN)/pytest tests/browser
+
+bench: .venv/.dev ## each mechanism's time and memory beside torch's own attention
+	$(BIN)/python -m benchmarks.operator
+
+evidence: .venv/.dev ## how often the evidence errs, on simulated results
+	$(BIN)/python -m benchmarks.evidence
+
+clean: ## remove what was built, but no results
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Limelight needs Python 3.11 or later; name one with make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[claims]'
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/.demo

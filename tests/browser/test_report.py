@@ -1,0 +1,94 @@
+"""The report in a real browser: it draws, asks nobody for anything, and fits a phone."""
+
+import os
+import shutil
+
+import pytest
+
+from limelight.experiment import catalogue, report
+from limelight.experiment.cell import run_cell
+from limelight.experiment.report import Entry
+from limelight.experiment.store import Store
+
+pytestmark = pytest.mark.browser
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+SWITCHES = [
+    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """A report with the claim whose pictures are in three dimensions."""
+    folder = tmp_path_factory.mktemp("results")
+    claim, store = catalogue.claim("slopes"), Store(folder)
+    for arm in claim.arms:
+        run_cell(claim, arm, 0, folder)
+    results = store.results(claim)
+    path = folder / "report.html"
+    path.write_text(report.render([Entry(claim, results, claim.verdict(results))]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def visit(browser, page_file):
+    """Open the report; gives the page, the addresses it asked for and what it complained of."""
+    contexts = []
+
+    def open_page(width, scheme):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page, asked, complaints = context.new_page(), [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(page_file.as_uri())
+        return page, asked, complaints
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+def test_every_picture_is_drawn_and_nothing_is_asked_for(visit, page_file, width, scheme):
+    page, asked, complaints = visit(width, scheme)
+    pictures = page.locator(".plot")
+    assert pictures.count() > 10
+    for i in range(pictures.count()):
+        pictures.nth(i).scroll_into_view_if_needed()
+        page.wait_for_function("i => document.querySelectorAll('.plot')[i].dataset.drawn", arg=i, timeout=30_000)
+    assert pictures.locator(".main-svg, canvas").count() >= pictures.count()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert complaints == []
+    assert {address for address in asked if not address.startswith("blob:")} == {page_file.as_uri()}
+
+
+def test_a_reader_can_choose_light_or_dark(visit):
+    page, _, _ = visit(1280, "light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("button", name="light and dark").click()
+    assert page.evaluate(paper) != light
+    page.get_by_role("button", name="light and dark").click()
+    assert page.evaluate(paper) == light
+
+
+def test_the_policy_stops_what_is_not_ours(visit):
+    page, _, complaints = visit(1280, "light")
+    inject = "const s = document.createElement('script'); s.textContent = 'window.hacked = 1'; document.body.append(s)"
+    page.evaluate(f"() => {{ {inject}; }}")
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in complaint for complaint in complaints)
