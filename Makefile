@@ -25,7 +25,7 @@ tests: .venv/.dev ## the tests, on all cores
 	$(BIN)/pytest -n logical -m "not slow"
 
 test-slow: .venv/.dev ## the tests that take longer
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n logical -m slow
 
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser

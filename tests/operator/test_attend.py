@@ -51,6 +51,18 @@ def test_it_is_the_operator_in_one_call():
     torch.testing.assert_close(out, Attention(Q, K, Euclidean(2.0), Softmax(0.5)) @ V)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"attn_mask": SEEN}, {"is_causal": True}], ids=str)
+def test_its_gradient_is_the_references(arguments):
+    """The gradient of a sum has stride 0, which torch's own kernel does not take as it is."""
+    gradients = []
+    for kernel in ("fused", "reference"):
+        leaves = [x.clone().requires_grad_() for x in (Q, K, V)]
+        attend(*leaves, **arguments, kernel=kernel).sum().backward()
+        gradients.append([x.grad for x in leaves])
+    for mine, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, right)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (2, 4), (2, 3, 4)])
 def test_any_number_of_batch_dimensions(shape):
     q, k, v = (torch.randn(*shape, length, 8) for length in (5, 7, 7))

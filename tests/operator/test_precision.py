@@ -123,3 +123,13 @@ def test_masked(similarity, dtype):
 def test_sharp_and_blunt(similarity, dtype):
     for spread in (0.01, 5.0):
         check(similarity, "alpha=1", dtype, 21, 34, spread=spread)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_long_sequences(similarity, normalisation, dtype):
+    """Beyond one block of the kernel on either side."""
+    for n, m in [(257, 1025), (1, 4097), (1023, 65)]:
+        check(similarity, normalisation, dtype, n, m)
