@@ -1,4 +1,4 @@
-"""The pictures of the README, taken of a report: `python docs/pictures.py results/report.html`. Needs Debian's Chromium."""
+"""The README's pictures, taken of a report: `python docs/pictures.py results/report.html`. Needs Debian's Chromium."""
 
 import shutil
 import sys
