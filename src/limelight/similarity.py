@@ -7,7 +7,7 @@ Each similarity is a class with its equation twice: `dense`, the definition, ent
 
 which is what lets the matrix stay unstored. The score of a pair is scale · β(q, k).
 To add one: write a class here with these two methods and its own default scale, and list it in
-`tests/laws.py`.
+`tests/operator/mechanisms.py`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import math
 import pytest
 import torch
 
-from limelight import Attention, causal, padding, window
+from limelight import Attention, Boolean, causal, padding, window
+from limelight.kernels import tiles
 from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, WIDTH, Phi
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -116,6 +117,17 @@ def test_masked(similarity, dtype):
     keys = torch.rand(2, 1, 21) > 0.3
     for mask in (causal, causal & padding(keys=keys | (torch.arange(21) == 0)), window(3, 2), padding(keys=keys)):
         check(similarity, "softmax", dtype, 21, 21, mask=mask)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_masked_in_many_tiles(similarity, monkeypatch):
+    """Masks are walked over in tiles of rows; here of a few rows each, so that pieces must add up."""
+    monkeypatch.setattr(tiles, "_ENTRIES", 500)
+    monkeypatch.setattr(tiles, "_LEAST_ROWS", 3)
+    scattered = Boolean(torch.rand(2, 3, 23, 21, generator=torch.Generator().manual_seed(5)) > 0.4)
+    for mask in (window(3, 2), scattered, scattered & padding(keys=torch.arange(21) % 5 > 0)):
+        check(similarity, "softmax", torch.float32, 23, 21, mask=mask)
+    check(similarity, "sinkhorn", torch.float64, 23, 21, mask=scattered)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
