@@ -1,8 +1,10 @@
 """The truth to test against: attention in float64 with exp and divide, sharing nothing with the library."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from scipy import optimize
 from torch import Tensor
 
 
@@ -20,6 +22,42 @@ def scores(q: Tensor, k: Tensor, kind: str, scale: float, phi=None) -> Tensor:
     return -scale / 2 * ((q.unsqueeze(-2) - k.unsqueeze(-3)) ** 2).sum(-1)
 
 
+def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return q.double().unsqueeze(-2), k.double().unsqueeze(-3)
+
+
+def _ahead(q: Tensor, k: Tensor) -> Tensor:
+    return torch.tensor([[j - i for j in range(k.shape[-2])] for i in range(q.shape[-2])])
+
+
+def _relative(sim, q: Tensor, k: Tensor) -> Tensor:
+    at = (_ahead(q, k).clamp(-sim.reach, sim.reach) + sim.reach).tolist()
+    rows = [torch.stack([torch.stack([head[a] for a in row]) for row in at]) for head in sim.table.double()]
+    return torch.stack(rows)
+
+
+BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
+    "dot": lambda sim, q, k: (torch.mul(*_pairs(q, k))).sum(-1),
+    "alignment": lambda sim, q, k: (1 + torch.cosine_similarity(*_pairs(q, k), dim=-1)) / 2,
+    "bilinear": lambda sim, q, k: torch.einsum("...ic,cd,...jd->...ij", q.double(), sim.weight.double(), k.double()),
+    "laplacian": lambda sim, q, k: -torch.sub(*_pairs(q, k)).abs().sum(-1),
+    "student": lambda sim, q, k: -(1 + torch.sub(*_pairs(q, k)).square().sum(-1) / sim.nu).log(),
+    "additive": lambda sim, q, k: torch.einsum(
+        "...ijh,h->...ij",
+        torch.add(*_pairs(q @ sim.query.weight.T + sim.query.bias, k @ sim.key.weight.T)).tanh(),
+        sim.out,
+    ),
+    "gat": lambda sim, q, k: torch.nn.functional.leaky_relu(
+        torch.add(*_pairs(q @ sim.query.weight.T, k @ sim.key.weight.T)).squeeze(-1), sim.slope
+    ),
+    "gate": lambda sim, q, k: q @ sim.keys.T + sim.terms,
+    "alibi": lambda sim, q, k: -sim.slopes.double()[:, None, None] * _ahead(q, k).abs(),
+    "relative": _relative,
+    "convolution": lambda sim, q, k: -((_ahead(q, k) - sim.shifts.double()[:, None, None]) ** 2) / 2,
+    "bias": lambda sim, q, k: sim.table,
+}
+
+
 def weights(s: Tensor, normalisation: str, seen: Tensor | None = None, alpha: float = 0.0, steps: int = 0) -> Tensor:
     """P by exponentials and divisions; rows and columns that see nothing stay zero."""
     seen = torch.ones_like(s, dtype=torch.bool) if seen is None else seen.expand_as(s)
@@ -27,6 +65,14 @@ def weights(s: Tensor, normalisation: str, seen: Tensor | None = None, alpha: fl
     if normalisation == "softmax":
         kernel = _divide(kernel, kernel.sum(-2, keepdim=True) ** alpha)
         return _divide(kernel, kernel.sum(-1, keepdim=True))
+    if normalisation in ROWS:
+        rows = [
+            ROWS[normalisation](row[keep]) if keep.any() else row[keep]
+            for row, keep in zip(s.reshape(-1, s.shape[-1]), seen.reshape(-1, s.shape[-1]), strict=True)
+        ]
+        return torch.zeros_like(s).masked_scatter(seen, torch.cat(rows))
+    if normalisation == "hybrid":
+        return 0.3 * weights(s, "softmax", seen) + 0.7 * weights(s, "softmax", seen, alpha=1.0)
     assert normalisation == "sinkhorn"
     for _ in range(steps):
         kernel = _divide(kernel, kernel.sum(-2, keepdim=True))
@@ -34,7 +80,32 @@ def weights(s: Tensor, normalisation: str, seen: Tensor | None = None, alpha: fl
     return kernel
 
 
+def _root(total: Callable[[float], float], low: float, high: float) -> float:
+    return optimize.brentq(lambda t: total(t) - 1, low, high, xtol=1e-15, rtol=1e-15)
+
+
+def _entmax(row: Tensor, alpha: float) -> Tensor:
+    x, power = (alpha - 1) * row, 1 / (alpha - 1)
+    t = _root(lambda t: float(((x - t).clamp(min=0) ** power).sum()), float(x.max()) - 1.000001, float(x.max()))
+    return (x - t).clamp(min=0) ** power
+
+
+def _topk(row: Tensor, k: int) -> Tensor:
+    kept = row >= row.sort(descending=True).values[min(k, len(row)) - 1]
+    return torch.where(kept, row.exp(), 0) / row.exp()[kept].sum()
+
+
+ROWS = {  # one row's weights, from the scores that are seen
+    "entmax": lambda row: _entmax(row, 1.5),
+    "entmax=1.2": lambda row: _entmax(row, 1.2),
+    "sparsemax": lambda row: _entmax(row, 2.0),
+    "topk": lambda row: _topk(row, 3),
+    "sigmoid": lambda row: 1 / (1 + (2.0 - row).exp()),
+}
+
+
 def entropy(p: Tensor) -> Tensor:
+    p = _divide(p, p.sum(-1, keepdim=True))
     return -torch.where(p > 0, p * p.clamp(min=1e-300).log(), 0.0).sum(-1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from limelight.errors import InputError
 from limelight.kernels import Kernel
 from limelight.mask import Boolean, Mask, as_mask, causal
 from limelight.normalisation import Normalisation, Softmax
-from limelight.similarity import Dot, Similarity
+from limelight.similarity import Bias, Dot, Positional, Scaled, Similarity
 
 
 def attend(
@@ -31,41 +32,78 @@ def attend(
 ) -> Float[Tensor, "*batch n e"]:
     """Attention(query, key, …) @ value, called like `torch.nn.functional.scaled_dot_product_attention`.
 
-    attn_mask (or mask; where several are given all must allow) is a `Mask` or a boolean tensor,
-    True = may see; a float tensor is taken if it holds 0 and −∞ only. `is_causal` counts queries
-    and keys from their starts. `enable_gqa` lets (…, H, n, d) queries share (…, H/g, m, d) keys.
+    attn_mask (or mask; where several are given all must allow) is a `Mask`, a boolean tensor, True =
+    may see, or a float tensor that is added to the scores, −∞ or its dtype's least number meaning
+    may not. `is_causal` counts queries and keys from their starts. `enable_gqa` lets (…, H, n, d)
+    queries share (…, H/g, m, d) keys, which are not repeated unless each head has a bias or scale of
+    its own. Dropout takes weights away a few rows at a time, not on the fused kernel.
 
-    Raises what `Attention` raises, and `InputError` for dropout (not offered) and for a float mask
-    with other values (a bias is part of the similarity).
+    Raises what `Attention` raises, and `InputError` for a dropout outside [0, 1) and heads that do
+    not divide.
     """
-    if dropout_p != 0.0:
-        raise InputError(f"attend has no dropout on the weights: expected dropout_p=0.0, got {dropout_p}")
-    if enable_gqa:
-        key, value = (_share(query, x, name) for name, x in (("key", key), ("value", value)))
-    wanted = [_as_seen(given) for given in (attn_mask, mask, causal if is_causal else None) if given is not None]
-    seen = None
-    for part in wanted:
-        seen = part if seen is None else seen & part
-    return Attention(query, key, similarity, normalisation, seen, scale, kernel=kernel) @ value
+    if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
+        raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
+    seen, scores = None, similarity
+    for given in (attn_mask, mask, causal if is_causal else None):
+        if isinstance(given, Tensor) and given.is_floating_point():
+            given, bias = _split(given)
+            if bias is not None:
+                own = scores.default_scale(query.shape[-1]) if scale is None else scale
+                scores, scale = Scaled(scores, own) + bias, None
+        if given is not None:
+            seen = as_mask(given) if seen is None else seen & given
+    if not enable_gqa:
+        return _apply(Attention(query, key, scores, normalisation, seen, scale, kernel=kernel), value, dropout_p)
+    for name, x in (("key", key), ("value", value)):
+        _require_groups(query, x, name)
+    groups = key.shape[-3]
+    if value.shape[-3] != groups or _each_head_its_own(scores, normalisation, seen, scale, query.shape[-1]):
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], dim=-3) for x in (key, value))
+        return _apply(Attention(query, key, scores, normalisation, seen, scale, kernel=kernel), value, dropout_p)
+    together = query.unflatten(-3, (groups, -1))
+    seen = None if seen is None else seen.for_groups()
+    A = Attention(together, key.unsqueeze(-3), scores, normalisation, seen, scale, kernel=kernel)
+    return _apply(A, value.unsqueeze(-3), dropout_p).flatten(-4, -3)
 
 
-def _as_seen(mask: Mask | Tensor) -> Mask:
-    if not isinstance(mask, Tensor) or not mask.is_floating_point():
-        return as_mask(mask)
-    seen = mask == 0
-    if not bool((seen | (mask == float("-inf"))).all()):
-        raise InputError(
-            "a float mask expects 0 (may see) and −inf (may not) only; this one has other values: "
-            "a bias on the scores belongs to the similarity"
-        )
-    return Boolean(seen)
+def _apply(A: Attention, value: Tensor, dropout_p: float) -> Tensor:
+    if dropout_p == 0:
+        return A @ value
+    A.require_values(value)
+    weights = A.weights()
+
+    def some(rows: slice) -> Tensor:
+        p = F.dropout(weights.block(rows), dropout_p)
+        return (p @ value.to(p.dtype)).to(value.dtype)
+
+    return weights.by_rows(some, dim=-2)
 
 
-def _share(query: Tensor, x: Tensor, name: str) -> Tensor:
-    """(…, H/g, m, d) → (…, H, m, d), each head serving g query heads."""
+def _split(mask: Tensor) -> tuple[Mask | None, Bias | None]:
+    """A float mask as what it hides and what it adds."""
+    hidden = mask.detach() <= torch.finfo(mask.dtype).min
+    hides = bool(hidden.any())
+    adds = mask.requires_grad or bool((mask.masked_fill(hidden, 0) != 0).any())
+    return Boolean(~hidden) if hides else None, Bias(mask.masked_fill(hidden, 0)) if adds else None
+
+
+def _require_groups(query: Tensor, x: Tensor, name: str) -> None:
+    """(…, H, n, d) queries and (…, H/g, m, d) keys, each head of which serves g query heads."""
     if min(query.ndim, x.ndim) < 3 or query.shape[-3] % x.shape[-3]:
         raise InputError(
             f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole g; "
             f"got {tuple(query.shape)} and {tuple(x.shape)}"
         )
-    return torch.repeat_interleave(x, query.shape[-3] // x.shape[-3], dim=-3)
+
+
+def _each_head_its_own(
+    similarity: Similarity, normalisation: Normalisation, mask: Mask | None, scale: float | Tensor | None, d: int
+) -> bool:
+    """Is anything said of single query heads, so that those of a group cannot stand side by side?"""
+    scale = similarity.default_scale(d) if scale is None else scale
+    tensors = [scale, normalisation.temperature, *normalisation.parameters(), *vars(normalisation).values()]
+    if any(isinstance(x, Tensor) and x.ndim > 0 for x in tensors):
+        return True
+    if mask is not None and (len(mask.batch_shape) > 0 and mask.batch_shape[-1] > 1):
+        return True
+    return any(isinstance(part, Positional | Bias) for part in similarity.modules())

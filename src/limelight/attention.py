@@ -17,12 +17,14 @@ from torch import Tensor
 
 from limelight import check
 from limelight.errors import InputError
-from limelight.kernels import DenseScores, Kernel, Scores, choose, compute, dense_scores
+from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
 from limelight.mask import Mask, as_mask
 from limelight.normalisation import Normalisation, Softmax
+from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Similarity
+from limelight.weights import Weights
 
-_Kept = TypeVar("_Kept", Tensor, Scores)
+_Kept = TypeVar("_Kept", Tensor, Weights)
 
 
 class Attention:
@@ -33,8 +35,9 @@ class Attention:
     (True = may), and `scale`, a number or a tensor that broadcasts against (*batch, 1, 1),
     overrides the similarity's own. A query whose keys are all masked has a row of zeros.
 
-    The kernel is chosen automatically and can be read: "fused" (O(n + m) memory) where the device
-    and dtype allow, else "reference" (dense). One asked for by name never falls back.
+    The kernel is chosen automatically and can be read: "fused" where the similarity is an inner
+    product and two terms and the normalisation a row softmax, else "chunked"; both take memory linear
+    in n and m. "reference" is dense. One asked for by name never falls back.
 
     Statistics are in at least float32, entropies in nats. Results of one object may share an
     autograd graph: call backward once on their sum, or with `retain_graph=True`.
@@ -56,20 +59,29 @@ class Attention:
     ) -> None:
         check.instance("similarity", similarity, Similarity)
         check.instance("normalisation", normalisation, Normalisation)
-        check.operands(q, k)
+        check.operands(q, k, similarity.same_width)
         self.q, self.k = q, k
         self.similarity, self.normalisation = similarity, normalisation
         self.mask = None if mask is None else as_mask(mask)
-        self.scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
+        scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
+        check.scale(scale, q)
+        self.scale = scale if _is_one(normalisation.temperature) else scale / normalisation.temperature
         self.shape = check.shape(q, k, self.mask, self.scale)
-        self.kernel = choose(kernel, q.device, q.dtype)
+        # What is asked for may be cheaper under this mask, and the same.
+        self._similarity = similarity.under(self.mask, *self.shape[-2:])
+        not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
+        self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused)
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
-        self._kept: dict[tuple[str, bool, bool], Tensor | Scores] = {}
+        self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v: for each query the weighted mean of the rows of v."""
+        self.require_values(v)
+        return self._whole_batch(self.weights().apply(v), v)
+
+    def require_values(self, v: Tensor) -> None:
+        """Raise unless v is (*#batch, m, e), in the dtype and on the device of q and k."""
         check.values("v", v, self.q, self.shape[-1], self.shape[:-2])
-        return self._scores().softmax(v)
 
     @property
     def T(self) -> Transposed:
@@ -77,48 +89,50 @@ class Attention:
         return Transposed(self)
 
     def logsumexp(self) -> Float[Tensor, "*batch n"]:
-        """L_i = log Σ_j exp(s_ij + b_j), so that P_ij = exp(s_ij + b_j − L_i); −∞ where every key is masked."""
-        return self._keep("logsumexp", lambda: self._full(self._scores().logsumexp(), -2))
+        """L_i = log Σ_j exp(s_ij + b_j), so that P_ij = exp(s_ij + b_j − L_i); −∞ where every key is masked.
+
+        Raises `InputError` for a normalisation that is not one softmax of scores (`Entmax`, `TopK`,
+        `Sigmoid`, `Hybrid`).
+        """
+        return self._keep("logsumexp", lambda: self._full(self.weights().logsumexp(), -2))
 
     def entropy(self) -> Float[Tensor, "*batch n"]:
         """H_i = −Σ_j P_ij log P_ij in nats: query i mixes about exp H_i keys; 0 where every key is masked."""
-        return self._full(self._scores().entropy(), -2)
+        return self._full(self.weights().entropy(), -2)
 
     def column_mass(self) -> Float[Tensor, "*batch m"]:
         """Σ_i P_ij: what all queries together take from key j. The masses sum to the number of rows that see a key."""
-        return self._full(self._by_key().logsumexp().exp(), -1)
+        return self._full(self.weights().column_mass(), -1)
 
     def free_energy(self) -> Float[Tensor, "*batch n"]:
         """F_i = −τ L_i, with temperature τ = 1/scale and energy E_ij = −τ (s_ij + b_j).
 
         F_i is the minimum over the simplex of Σ_j p_j E_ij − τ H(p), attained at p = P_i; so
-        F = mean energy − τ · entropy, row by row. +∞ where every key is masked.
+        F = mean energy − τ · entropy, row by row, which is also what it is for weights that are no
+        softmax. +∞ where every key is masked.
         """
         scale = self.scale
         if isinstance(scale, Tensor):
-            scale = scale.reshape(scale.shape[:-1])  # (*batch, 1, 1) beside (*batch, n)
-        return -self.logsumexp() / scale
+            scale = scale.reshape(scale.shape[:-1] or ())  # (*batch, 1, 1) beside (*batch, n)
+        return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
     def dense(self) -> Float[Tensor, "*batch n m"]:
         """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m."""
-        scores = self.normalisation(dense_scores(self.q, self.k, self.similarity, self.scale, self.mask))
-        assert isinstance(scores, DenseScores)
-        return scores.weights().expand(self.shape).to(self.q.dtype)
+        scores = dense_scores(self.q, self.k, self.similarity, self.scale, self.mask)
+        weights = self.normalisation(scores).block(slice(0, self.shape[-2]))
+        return weights.expand(self.shape).to(self.q.dtype)
 
     def __repr__(self) -> str:
         mask = "" if self.mask is None else f", mask={self.mask!r}"
         return f"Attention({self.shape}, {self.similarity}, {self.normalisation}{mask}, kernel={self.kernel!r})"
 
+    def weights(self) -> Weights:
+        """P itself, as what applies it: its rows a few at a time, and what is summed over them."""
+        return self._keep("weights", lambda: self.normalisation(self._scores()))
+
     def _scores(self) -> Scores:
-        """s_ij + b_j, whose row softmax is P."""
-        return self._keep("scores", lambda: self.normalisation(self._raw_scores()))
-
-    def _raw_scores(self) -> Scores:
-        return compute(self.kernel, self.q, self.k, self.similarity, self.scale, self.mask)
-
-    def _by_key(self) -> Scores:
-        """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
-        return self._keep("by key", lambda: self._scores().log_softmax().T)
+        similarity = self.similarity if self.kernel == "reference" else self._similarity
+        return compute(self.kernel, self.q, self.k, similarity, self.scale, self.mask)
 
     def _keep(self, name: str, make: Callable[[], _Kept]) -> _Kept:
         # What was computed without gradients must not serve a call that wants them.
@@ -126,6 +140,11 @@ class Attention:
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]  # type: ignore[return-value]
+
+    def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
+        """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""
+        batch = broadcast_shapes(self.shape[:-2], values.shape[:-2])
+        return out if out.shape[:-2] == batch else out.expand(*batch, *out.shape[-2:])
 
     def _full(self, statistic: Tensor, length: int) -> Tensor:
         return statistic.expand(*self.shape[:-2], self.shape[length])
@@ -142,8 +161,7 @@ class Transposed:
     def __matmul__(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
         """Pᵀ w."""
         check.values("w", w, self._attention.q, self.shape[-1], self.shape[:-2])
-        mean, log_mass = self._attention._by_key().reduce(w)
-        return (log_mass.exp()[..., None] * mean).to(w.dtype)
+        return self._attention._whole_batch(self._attention.weights().apply_transposed(w), w)
 
     @property
     def T(self) -> Attention:
@@ -155,6 +173,10 @@ class Transposed:
 
     def __repr__(self) -> str:
         return f"{self._attention!r}.T"
+
+
+def _is_one(temperature: float | Tensor) -> bool:
+    return not isinstance(temperature, Tensor) and temperature == 1
 
 
 def _refuse_a_leak(

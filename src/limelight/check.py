@@ -23,7 +23,7 @@ def instance(name: str, value: object, kind: type) -> None:
     raise InputError(f"{name} expects a {kind.__name__} object, got {came}")
 
 
-def operands(q: Tensor, k: Tensor) -> None:
+def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
     """q (*batch, n, d) and k (*batch, m, d): finite, of one floating dtype, on one device."""
     for name, x in (("q", q), ("k", k)):
         if not isinstance(x, Tensor):
@@ -36,7 +36,7 @@ def operands(q: Tensor, k: Tensor) -> None:
         raise DtypeError(f"q and k must share a dtype, got {q.dtype} and {k.dtype}")
     if q.device != k.device:
         raise DeviceError(f"q and k must share a device, got {q.device} and {k.device}")
-    if q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:
+    if (same_width and q.shape[-1] != k.shape[-1]) or 0 in (q.shape[-1], k.shape[-1]):
         raise InputError(
             f"q and k must have the same width ≥ 1, got {q.shape[-1]} and {k.shape[-1]} "
             f"(shapes {tuple(q.shape)} and {tuple(k.shape)})"
@@ -55,11 +55,16 @@ def shape(q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor) -> tup
         mask.check(n, m, q.device)
         batches["the mask"] = mask.batch_shape
     if isinstance(scale, Tensor):
-        _scale_tensor(scale, q)
         batches["scale"] = scale.shape[:-2]
+    return (*broadcast(batches), n, m)
+
+
+def scale(scale: float | Tensor, q: Tensor) -> None:
+    """A positive finite number, or a tensor of such that broadcasts against (*batch, 1, 1)."""
+    if isinstance(scale, Tensor):
+        _scale_tensor(scale, q)
     elif isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
         raise InputError(f"scale expects a positive finite number or a tensor, got {scale!r}")
-    return (*broadcast(batches), n, m)
 
 
 def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:

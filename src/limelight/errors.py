@@ -6,6 +6,7 @@ LimelightError
 ├── DeviceError         tensors on different devices                              (also ValueError)
 ├── KernelError         a kernel asked for by name cannot do what was asked       (also RuntimeError)
 ├── UnknownNameError    a name that is not in the list, with the nearest that is  (also LookupError)
+├── ConvergenceError    an iteration did not come as near as was asked            (also ArithmeticError)
 ├── MissingExtraError   an optional dependency is not installed                   (also ImportError)
 ├── StoreError          a results folder that cannot be read or written           (also OSError)
 └── ClusterError        no cluster answers                                        (also ConnectionError)
@@ -48,6 +49,10 @@ class UnknownNameError(LimelightError, LookupError):
 
 class DivergenceError(LimelightError, ArithmeticError):
     """Training left the finite numbers: a result of the model, not a fault of the program."""
+
+
+class ConvergenceError(LimelightError, ArithmeticError):
+    """An iteration that did not come as near as was asked."""
 
 
 class MissingExtraError(LimelightError, ImportError):

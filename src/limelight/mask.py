@@ -65,6 +65,16 @@ class Mask(ABC):
             growths += int(gained.flatten(0, -2).any(0).sum() if gained.ndim > 1 else gained.sum())
         return (past and not future) or (not shrinks and growths >= 2)
 
+    def for_groups(self) -> Mask:
+        """The same predicate where query heads (…, H) stand in groups (…, H/g, g); its own heads are one or none."""
+        if self.batch_shape:
+            raise InputError(f"{self!r} has batch dimensions and does not say how they stand in groups of heads")
+        return self
+
+    def hides_ahead_of(self, offset: int) -> bool:
+        """Does this mask by its form hide every key j > i + offset?"""
+        return False
+
     def __and__(self, other: Mask | Tensor) -> Mask:
         return And(self, as_mask(other))
 
@@ -82,6 +92,7 @@ class Band(Mask):
     """−before ≤ j − i ≤ after; None leaves that side open. `causal` is `Band(None, 0)`.
 
     Query i and key j are counted from the start of their sequences, as SDPA's `is_causal` does.
+    With a cache of earlier keys, `causal.at(offset)` says that query i stands at position offset + i.
     """
 
     def __init__(self, before: int | None, after: int | None) -> None:
@@ -112,8 +123,21 @@ class Band(Mask):
         return slice(min(start, stop), stop)
 
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
-        # Any band whose upper edge is on or below the diagonal and that reaches below it.
-        return self.after is not None and self.after <= 0 and (self.before is None or self.before > 0)
+        # Any band whose upper edge is on or below the diagonal and that reaches below it, or, with a cache of
+        # earlier keys, one under which each query sees one key more than the last.
+        if self.after is None:
+            return False
+        return (self.after <= 0 and self.before != 0) if self.before is not None else self.after < max(m - 1, 1)
+
+    def at(self, offset: int) -> Band:
+        """The same band for queries that start at position `offset` of the keys: a cache of `offset` keys."""
+        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+            raise InputError(f"at(offset) expects a whole number of earlier keys ≥ 0, got {offset!r}")
+        before = None if self.before is None else self.before - offset
+        return Band(before, None if self.after is None else self.after + offset)
+
+    def hides_ahead_of(self, offset: int) -> bool:
+        return self.after is not None and self.after <= offset
 
     def __repr__(self) -> str:
         return "causal" if (self.before, self.after) == (None, 0) else f"Band({self.before}, {self.after})"
@@ -174,6 +198,9 @@ class Padding(Mask):
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         return False
 
+    def for_groups(self) -> Padding:
+        return Padding(*(x if x is None or x.ndim < 2 else x.unsqueeze(-2) for x in (self.keys, self.queries)))
+
     def __repr__(self) -> str:
         return "padding"
 
@@ -210,6 +237,9 @@ class Boolean(Mask):
                 f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.seen.shape)}"
             )
 
+    def for_groups(self) -> Boolean:
+        return Boolean(self.seen if self.seen.ndim < 3 else self.seen.unsqueeze(-3))
+
     def __repr__(self) -> str:
         return f"Boolean{tuple(self.seen.shape)}"
 
@@ -229,6 +259,9 @@ class _Pair(Mask):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return broadcast_shapes(self.left.batch_shape, self.right.batch_shape)
+
+    def for_groups(self) -> Mask:
+        return type(self)(self.left.for_groups(), self.right.for_groups())
 
     def check(self, n: int, m: int, device: torch.device) -> None:
         self.left.check(n, m, device)
@@ -251,6 +284,9 @@ class And(_Pair):
         start, stop = max(a.start, b.start), min(a.stop, b.stop)
         return slice(min(start, stop), stop)
 
+    def hides_ahead_of(self, offset: int) -> bool:
+        return self.left.hides_ahead_of(offset) or self.right.hides_ahead_of(offset)
+
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         return any(part.is_causal(n, m, device) for part in (self.left, self.right)) or super().is_causal(n, m, device)
 
@@ -262,6 +298,9 @@ class Or(_Pair):
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
         return self.left.block(rows, cols, device) | self.right.block(rows, cols, device)
+
+    def hides_ahead_of(self, offset: int) -> bool:
+        return self.left.hides_ahead_of(offset) and self.right.hides_ahead_of(offset)
 
     def span(self, rows: slice, m: int) -> slice:
         a, b = self.left.span(rows, m), self.right.span(rows, m)
@@ -284,6 +323,9 @@ class Not(Mask):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return self.mask.batch_shape
+
+    def for_groups(self) -> Not:
+        return Not(self.mask.for_groups())
 
     def check(self, n: int, m: int, device: torch.device) -> None:
         self.mask.check(n, m, device)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from limelight import Attention, Dot, Euclidean, Normalisation, Softmax, padding
+from limelight.weights import SoftmaxWeights
 from tests.operator.mechanisms import WIDTH
 
 Make = Callable[..., Attention]
@@ -270,8 +271,8 @@ class SumsOverKeysOnly(Normalisation):
 
     mixes_queries = True
 
-    def __call__(self, scores):
-        return scores
+    def forward(self, scores):
+        return SoftmaxWeights(scores)
 
 
 def _broken(cls: type[Attention], **fixed) -> Make:

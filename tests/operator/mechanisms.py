@@ -5,7 +5,31 @@ from dataclasses import dataclass
 
 import torch
 
-from limelight import Cosine, Dot, Euclidean, Metric, Normalisation, Similarity, Sinkhorn, Softmax
+from limelight import (
+    GAT,
+    Additive,
+    ALiBi,
+    Alignment,
+    Bilinear,
+    Convolution,
+    Cosine,
+    Dot,
+    Entmax,
+    Euclidean,
+    Hybrid,
+    Laplacian,
+    Metric,
+    Normalisation,
+    RelativeBias,
+    Scaled,
+    Sigmoid,
+    Similarity,
+    Sinkhorn,
+    Softmax,
+    Sparsemax,
+    StudentT,
+    TopK,
+)
 
 WIDTH = 6
 
@@ -58,4 +82,45 @@ NORMALISATIONS = {
     "alpha=0.4": NormalisationCase("softmax", lambda: Softmax(0.4), alpha=0.4),
     "alpha=1": NormalisationCase("softmax", lambda: Softmax(1.0), alpha=1.0),
     "sinkhorn": NormalisationCase("sinkhorn", lambda: Sinkhorn(3), steps=3),
+}
+
+
+def filled(similarity: Similarity) -> Similarity:
+    """In float64, with parameters that are drawn alike each time, none of them zero."""
+    generator = torch.Generator().manual_seed(2)
+    similarity = similarity.double()
+    for parameter in similarity.parameters():
+        with torch.no_grad():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return similarity
+
+
+# What is said of contents, and not already above; all laws but those of positions hold.
+MORE_SIMILARITIES = {
+    "alignment": SimilarityCase("alignment", Alignment, 1.0, length_invariant=True),
+    "bilinear": SimilarityCase("bilinear", lambda: filled(Bilinear(WIDTH)), WIDTH**-0.5),
+    "laplacian": SimilarityCase("laplacian", lambda: Laplacian(2.0), 0.5, translation_invariant=True),
+    "student": SimilarityCase("student", lambda: StudentT(3.0), 2.0, translation_invariant=True),
+    "additive": SimilarityCase("additive", lambda: filled(Additive(WIDTH, hidden=4)), 1.0),
+    "gat": SimilarityCase("gat", lambda: filled(GAT(WIDTH)), 1.0),
+}
+# What is said of positions, for three heads.
+POSITIONAL = {
+    "alibi": SimilarityCase("alibi", lambda: ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0])), 1.0),
+    "relative": SimilarityCase("relative", lambda: filled(RelativeBias(reach=2, heads=3)), 1.0),
+    "convolution": SimilarityCase("convolution", lambda: Convolution(torch.tensor([-1.0, 0.0, 2.0]), 0.4), 0.4),
+}
+SUMS = {
+    "dot + alibi": lambda: Dot() + ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0])),
+    "student + 0.5 relative": lambda: StudentT(3.0) + Scaled(filled(RelativeBias(reach=2, heads=3)), 0.5),
+    "euclidean + cosine": lambda: Euclidean(1.5) + Cosine(),
+}
+MORE_NORMALISATIONS = {
+    "alpha per head": NormalisationCase("softmax", lambda: Softmax(torch.full((1, 1), 0.4).double()), alpha=0.4),
+    "hybrid": NormalisationCase("hybrid", lambda: Hybrid(1, share=0.3).double()),
+    "entmax": NormalisationCase("entmax", Entmax),
+    "entmax=1.2": NormalisationCase("entmax=1.2", lambda: Entmax(1.2)),
+    "sparsemax": NormalisationCase("sparsemax", Sparsemax),
+    "topk": NormalisationCase("topk", lambda: TopK(3)),
+    "sigmoid": NormalisationCase("sigmoid", lambda: Sigmoid(-2.0)),
 }

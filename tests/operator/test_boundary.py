@@ -81,8 +81,9 @@ def spoilt(x, value):
         (lambda: Softmax(-0.1), InputError, r"\[0, 1\]"),
         (lambda: Softmax(float("nan")), InputError, r"\[0, 1\]"),
         (lambda: Sinkhorn(0), InputError, "whole number ≥ 1"),
-        (lambda: attend(Q, K, V, dropout_p=0.1), InputError, "no dropout"),
-        (lambda: attend(Q, K, V, torch.full((5, 7), -0.5)), InputError, "belongs to the similarity"),
+        (lambda: attend(Q, K, V, dropout_p=1.0), InputError, r"in \[0, 1\), got 1.0"),
+        (lambda: attend(Q, K, V, torch.full((5, 7), float("nan"))), InputError, "finite numbers"),
+        (lambda: attend(Q, K, V, torch.full((5, 6), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(5, 6\)"),
         (lambda: attend(Q, K[:, :2], V[:, :2], enable_gqa=True), InputError, "whole g"),
     ],
 )
@@ -97,8 +98,8 @@ def test_one_clear_sentence(make, error, says):
 def test_a_kernel_asked_for_by_name_never_falls_back():
     q = torch.empty(2, 3, 4, device="meta")
     with pytest.raises(KernelError, match=r"kernel='fused' cannot serve this call.*not on meta"):
-        choose("fused", q.device, q.dtype)
-    assert choose("auto", q.device, q.dtype) == "reference"
+        choose("fused", q.device, q.dtype, Dot(), None)
+    assert choose("auto", q.device, q.dtype, Dot(), None) == "chunked"
     assert Attention(Q, K).kernel == "fused"
     assert Attention(Q, K, kernel="reference").kernel == "reference"
 

@@ -1,4 +1,9 @@
-"""How is the operator computed? `reference` is the specification, `fused` the fast path."""
+"""How is the operator computed?
+
+`reference` is the specification, dense. `fused` runs on torch's fused kernels: similarities that are
+an inner product and two terms, normalisations that are a row softmax. `chunked` takes any, a few
+rows at a time, and computes them anew in the backward pass.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limelight.errors import KernelError, UnknownNameError
+from limelight.kernels.chunked import chunked_scores
 from limelight.kernels.flash import unsupported
 from limelight.kernels.fused import factored_scores
 from limelight.kernels.reference import DenseScores, dense_scores
@@ -15,20 +21,27 @@ from limelight.kernels.scores import Scores
 from limelight.mask import Mask
 from limelight.similarity import Similarity
 
-Kernel = Literal["auto", "fused", "reference"]
+Kernel = Literal["auto", "fused", "chunked", "reference"]
 
 __all__ = ["DenseScores", "Kernel", "Scores", "choose", "compute", "dense_scores"]
 
 
-def choose(kernel: str, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can."""
+def choose(
+    kernel: str, device: torch.device, dtype: torch.dtype, similarity: Similarity, fused_normalisation: str | None
+) -> Kernel:
+    """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
+
+    `fused_normalisation` says why the normalisation cannot be fused, or is None if it can.
+    """
     if kernel not in get_args(Kernel):
         raise UnknownNameError("kernel", kernel, get_args(Kernel))
-    reason = unsupported(device, dtype)
+    reason = fused_normalisation or unsupported(device, dtype)
+    if not similarity.factored:
+        reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:
-        raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'reference'")
+        raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
     if kernel == "auto":
-        return "reference" if reason else "fused"
+        return "chunked" if reason else "fused"
     return cast(Kernel, kernel)
 
 
@@ -36,5 +49,7 @@ def compute(
     kernel: Kernel, q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor, mask: Mask | None
 ) -> Scores:
     """The scores scale · β(q, k), masked, held the way the kernel holds them."""
-    hold = factored_scores if kernel == "fused" else dense_scores
+    if kernel == "reference":
+        return dense_scores(q, k, similarity, scale, mask)
+    hold = factored_scores if kernel == "fused" else chunked_scores
     return hold(q, k, similarity, scale, mask)

@@ -97,13 +97,33 @@ class FactoredScores(Scores):
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
-        alone = replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
+        alone = self.centred()
         q, k, term = alone.q, alone.k, alone.key_term
         out, lse = alone.reduce(_with_column(k, term))
         mean = self.scale * (q * out[..., : q.shape[-1]]).sum(-1)
         if term is not None:
             mean = mean + out[..., -1]
         return torch.where(lse == -math.inf, 0, lse - mean)
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        s = self.scale * (wide(self.q[..., rows, :]) @ wide(self.k).mT)
+        if self.query_term is not None:
+            s = s + self.query_term[..., rows, None]
+        if self.key_term is not None:
+            s = s + self.key_term[..., None, :]
+        if self.mask is not None:
+            s = torch.where(self.mask.block(rows, slice(0, s.shape[-1]), s.device), s, -math.inf)
+        return s
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        terms = [x.shape[:-1] for x in (self.query_term, self.key_term) if x is not None]
+        mask = () if self.mask is None else self.mask.batch_shape
+        batch = broadcast_shapes(self.q.shape[:-2], self.k.shape[:-2], *terms, mask)
+        return (*batch, self.q.shape[-2], self.k.shape[-2])
+
+    def centred(self) -> FactoredScores:
+        return replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
 
     def _by_keys_alone(self) -> FactoredScores:
         """The same row softmax, from small numbers: without what a query gives to all its scores."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from limelight.kernels.scores import Scores, finite
+from limelight.kernels.scores import Scores, entropy_of, finite, softmax_of
 from limelight.mask import Mask
 from limelight.similarity import Similarity
 
@@ -35,9 +35,16 @@ class DenseScores(Scores):
     def split(self) -> tuple[DenseScores, Float[Tensor, "*#batch"]]:
         return self, self.scores.new_zeros(())  # plain: precision is float64's affair here
 
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        return self.scores[..., rows, :]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.scores.shape)
+
     def weights(self) -> Float[Tensor, "*#batch n m"]:
         """P_ij = exp(s_ij) / Σ_j exp(s_ij); a row whose keys are all masked is zero."""
-        return torch.softmax(self._safe(), -1).masked_fill(self._empty()[..., None], 0)
+        return softmax_of(self.scores)
 
     def log_softmax(self) -> DenseScores:
         return DenseScores(self.scores - finite(self.logsumexp())[..., None])
@@ -52,8 +59,7 @@ class DenseScores(Scores):
         return (weights @ v.to(weights.dtype)).to(v.dtype), self.logsumexp()
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        surprise = torch.logsumexp(self._safe(), -1, keepdim=True) - self._safe()
-        return (self.weights() * surprise.masked_fill(self.scores == float("-inf"), 0)).sum(-1)
+        return entropy_of(self.scores)
 
     def _empty(self) -> Bool[Tensor, "*#batch n"]:
         return (self.scores == float("-inf")).all(-1)

@@ -6,8 +6,10 @@ once on these and so holds for every kernel.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,6 +56,19 @@ class Scores(ABC):
         return self.reduce(v)[0]
 
     @abstractmethod
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""
+
+    def centred(self) -> Scores:
+        """Scores with the same row softmax, free of what all in a row share."""
+        return self
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """(*batch, n, m)."""
+
+    @abstractmethod
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p_ij log p_ij in nats, p = softmax_j(s); zero where every key is masked."""
 
@@ -61,3 +76,18 @@ class Scores(ABC):
 def finite(normaliser: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
     """A log-normaliser with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
     return normaliser.masked_fill(normaliser == float("-inf"), 0)
+
+
+def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
+    """−Σ_j p_ij log p_ij of p = softmax_j(s), from the scores; zero where every key is masked."""
+    hidden = s == -math.inf
+    empty = hidden.all(-1, keepdim=True)
+    s = s.masked_fill(empty, 0)
+    surprise = (torch.logsumexp(s, -1, keepdim=True) - s).masked_fill(hidden, 0)
+    return (torch.softmax(s, -1) * surprise).sum(-1).masked_fill(empty[..., 0], 0)
+
+
+def softmax_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r m"]:
+    """softmax_j(s); a row whose keys are all masked is zero."""
+    empty = (s == -math.inf).all(-1, keepdim=True)
+    return torch.softmax(s.masked_fill(empty, 0), -1).masked_fill(empty, 0)

@@ -1,0 +1,155 @@
+"""Scores that are not an inner product: computed one rectangle at a time, forward and again backward.
+
+    s_ij = scale · β(q_i, k_j) + a_i + b_j,  −∞ where masked
+
+for any similarity that can say β on a rectangle. Memory is linear in n and m: a rectangle is as
+large as fits in a core's cache, and the backward pass computes it anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from limelight.kernels import rectangles
+from limelight.kernels.scores import Scores, entropy_of
+from limelight.mask import Mask, real_keys
+from limelight.shapes import broadcast_shapes
+from limelight.similarity import Parts, Similarity, wide
+
+
+@dataclass(frozen=True)
+class ChunkedScores(Scores):
+    """s as the parts of its rectangles; `swapped` where the rows are the keys."""
+
+    similarity: Similarity
+    parts: Parts
+    scale: float | Float[Tensor, "*#batch 1 1"]
+    mask: Mask | None
+    rows: int
+    cols: int
+    swapped: bool = False
+    row_term: Float[Tensor, "*#batch n"] | None = None
+    col_term: Float[Tensor, "*#batch m"] | None = None
+
+    @property
+    def T(self) -> ChunkedScores:
+        mask = None if self.mask is None else self.mask.T
+        return replace(
+            self, mask=mask, rows=self.cols, cols=self.rows, swapped=not self.swapped,
+            row_term=self.col_term, col_term=self.row_term,
+        )  # fmt: skip
+
+    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> ChunkedScores:
+        return replace(self, col_term=keys if self.col_term is None else self.col_term + keys)
+
+    def shifted(self, constant: Float[Tensor, "*#batch"]) -> ChunkedScores:
+        shift = constant[..., None].expand(*constant.shape, self.rows)
+        return replace(self, row_term=shift if self.row_term is None else self.row_term + shift)
+
+    def split(self) -> tuple[ChunkedScores, Float[Tensor, "*#batch"]]:
+        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities centre for themselves
+
+    def log_softmax(self) -> ChunkedScores:
+        lse = replace(self, row_term=None).logsumexp()
+        return replace(self, row_term=-lse.masked_fill(lse == -math.inf, 0))
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        return self.reduce(torch.zeros(self.cols, 0, dtype=self._dtype, device=self._device))[1]
+
+    def reduce(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        batch = broadcast_shapes(self.batch, v.shape[:-2])
+        walk = rectangles.Walk(
+            self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
+            1.0 if isinstance(self.scale, Tensor) else self.scale,
+        )  # fmt: skip
+        out, lse = walk.reduce(v, self.col_term, self.scale if isinstance(self.scale, Tensor) else None)
+        return out, lse if self.row_term is None else lse + self.row_term
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        return by_rows(lambda rows: entropy_of(self.block(rows)), self.rows, self.entries_per_row)
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols)) * self.scale
+        if self.row_term is not None:
+            s = s + self.row_term[..., rows, None]
+        if self.col_term is not None:
+            s = s + self.col_term[..., None, :]
+        if self.mask is not None:
+            s = torch.where(self.mask.block(rows, slice(0, self.cols), s.device), s, -math.inf)
+        return s.expand(*self.batch, *s.shape[-2:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.batch, self.rows, self.cols)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The batch dimensions of the scores."""
+        shapes = [tensor.shape[:-2] for tensor in self.parts.tensors()]
+        shapes += [term.shape[:-1] for term in (self.row_term, self.col_term) if term is not None]
+        shapes += [self.scale.shape[:-2]] if isinstance(self.scale, Tensor) else []
+        return broadcast_shapes((), *shapes, () if self.mask is None else self.mask.batch_shape)
+
+    @property
+    def entries_per_row(self) -> int:
+        return math.prod(self.batch) * self.cols * self.similarity.pair_size
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parts.tensors()).dtype
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parts.tensors()).device
+
+
+def chunked_scores(
+    q: Float[Tensor, "*#batch n d"],
+    k: Float[Tensor, "*#batch m e"],
+    similarity: Similarity,
+    scale: float | Tensor,
+    mask: Mask | None,
+) -> ChunkedScores:
+    """scale · β(q, k), to be computed by rectangles."""
+    real = real_keys(mask)
+    kept = k if real is None else torch.where(real[..., None], k, 0)
+    parts = similarity.parts(q, kept, real)
+    if isinstance(scale, Tensor):
+        scale = scale.to(wide(q).dtype).reshape(scale.shape or (1, 1))
+    return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])
+
+
+def by_rows(
+    measure: Callable[[slice], Tensor], rows: int, entries_per_row: int, dim: int = -1
+) -> Float[Tensor, "*batch n ..."]:
+    """measure(rows) for a few rows at a time, side by side along `dim`.
+
+    Nothing that `measure` holds is kept for the backward pass, which runs it again.
+    """
+    pieces = list(_pieces(measure, rows, entries_per_row))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
+
+
+def sum_over_rows(measure: Callable[[slice], Tensor], rows: int, entries_per_row: int) -> Tensor:
+    """The sum of measure(rows) over a few rows at a time."""
+    return reduce(torch.add, _pieces(measure, rows, entries_per_row))
+
+
+def _pieces(measure: Callable[[slice], Tensor], rows: int, entries_per_row: int) -> Iterator[Tensor]:
+    step = max(1, rectangles.ENTRIES // max(entries_per_row, 1))
+    for start in range(0, max(rows, 1), step):
+        cut = slice(start, min(start + step, rows))
+        if step >= rows or not torch.is_grad_enabled():
+            yield measure(cut)
+        else:
+            yield checkpoint(measure, cut, use_reentrant=False)

@@ -1,0 +1,253 @@
+"""The softmax of scores that are computed one rectangle at a time, forward and, anew, backward.
+
+    (v, b, scale, what β is made of) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij),  s = scale · β + b_j
+
+The softmax is differentiated by hand and β by autograd, rectangle by rectangle, so that no more than
+one rectangle of either exists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from limelight.errors import InputError
+from limelight.mask import Mask
+from limelight.similarity import Parts, Similarity, wide
+
+ENTRIES = 1 << 20  # of a rectangle: 4 MB as float32, which a core's cache about holds
+
+
+def beta(similarity: Similarity, parts: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
+    """β on a rectangle, (*#batch, r, c); where `swapped`, its rows are keys."""
+    return _beta_of(similarity, _cut(parts, swapped, rows, cols), swapped, rows, cols)
+
+
+def _cut(parts: Parts, swapped: bool, rows: slice, cols: slice) -> Parts:
+    i, j = (cols, rows) if swapped else (rows, cols)
+    return parts.map(lambda q: q[..., i, :], lambda k: k[..., j, :], lambda shared: shared)
+
+
+def _beta_of(similarity: Similarity, cut: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
+    device = next(cut.tensors()).device
+    along, across = (torch.arange(at.start, at.stop, device=device) for at in (rows, cols))
+    if swapped:
+        return similarity.block(cut, across, along).mT
+    return similarity.block(cut, along, across)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A rectangle: which matrices of the batch (the leading dimensions are fixed), which rows and columns."""
+
+    at: tuple[int, ...]
+    rows: slice
+    cols: slice
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Everything about the scores but what gradients flow to."""
+
+    similarity: Similarity
+    parts: Parts
+    swapped: bool
+    mask: Mask | None
+    rows: int
+    cols: int
+    batch: tuple[int, ...]
+    scale: float
+
+    def reduce(self, v: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(out, lse); a bias (*#batch, m) and a scale tensor (*#batch, 1, 1) multiply and add to β."""
+        tensors, parameters = tuple(self.parts.tensors()), tuple(self.similarity.parameters())
+        if torch.is_grad_enabled():
+            self._require_nothing_else_learns(tensors, parameters)
+        return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
+
+    def visits(self) -> Iterator[Visit]:
+        """Rectangles of about `ENTRIES`, or several whole matrices of the batch where those are small."""
+        if 0 in (self.rows, self.cols, *self.batch):
+            return
+        each, fixed = self.similarity.pair_size, len(self.batch)
+        while fixed > 0 and self.rows * self.cols * each * self.batch[fixed - 1] <= ENTRIES:
+            each, fixed = each * self.batch[fixed - 1], fixed - 1
+        for at in itertools.product(*map(range, self.batch[:fixed])):
+            start = 0
+            while start < self.rows:
+                rows = slice(start, min(start + self._step(start, each), self.rows))
+                cols = slice(0, self.cols) if self.mask is None else self.mask.span(rows, self.cols)
+                if cols.stop > cols.start:
+                    yield Visit(at, rows, cols)
+                start = rows.stop
+
+    def _step(self, start: int, each: int) -> int:
+        """As many rows as fit with all keys, or, under a narrow mask, about as many as a row sees keys."""
+        most = ENTRIES // each
+        step = max(1, most // self.cols)
+        if self.mask is None:
+            return step
+        span = self.mask.span(slice(start, start + 1), self.cols)
+        width = max(span.stop - span.start, 32)
+        return max(step, min(width, math.isqrt(most)))
+
+    def pick(self, tensor: Tensor, visit: Visit) -> Tensor:
+        """A view of what belongs to these matrices of the batch in (*#batch, x, y)."""
+        for index in visit.at[len(self.batch) - (tensor.ndim - 2) :]:
+            tensor = tensor[index if len(tensor) > 1 else 0]
+        return tensor
+
+    def cut(self, tensors: Sequence[Tensor], visit: Visit) -> Parts:
+        """The parts of a rectangle, as views of these tensors, which stand in the order of `parts.tensors()`."""
+        given = iter(tensors)
+        whole = self.parts.map(*(3 * [lambda _: self.pick(next(given), visit)]))
+        return _cut(whole, self.swapped, visit.rows, visit.cols)
+
+    def beta(self, cut: Parts, visit: Visit) -> Tensor:
+        return _beta_of(self.similarity, cut, self.swapped, visit.rows, visit.cols)
+
+    def scores(self, beta: Tensor, visit: Visit, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, float]:
+        """(s, factor) with factor · s the scores but for the mask; the factor is left for a later pass to apply."""
+        if scale is not None:
+            beta = beta * self.pick(scale, visit)
+        if bias is None:
+            return beta, self.scale
+        along = self.pick(bias[..., None, :], visit)[..., visit.cols]
+        return torch.add(along, beta, alpha=self.scale), 1.0
+
+    def hidden(self, visit: Visit, device: torch.device) -> Tensor | None:
+        if self.mask is None:
+            return None
+        return ~self.pick(self.mask.block(visit.rows, visit.cols, device), visit)
+
+    def _require_nothing_else_learns(self, tensors: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        """A tensor that `block` reaches past its parts would get no gradient, and nobody would know."""
+        visit = next(self.visits(), None)
+        if visit is None:
+            return
+        corner = Visit(
+            visit.at, slice(visit.rows.start, visit.rows.start + 1), slice(visit.cols.start, visit.cols.start + 1)
+        )
+        parts = self.cut([x.detach() for x in tensors], corner)
+        known, seen = {id(x) for x in parameters}, set()
+        stack = [self.beta(parts, corner).grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if hasattr(node, "variable") and id(node.variable) not in known:
+                raise InputError(
+                    f"{type(self.similarity).__name__}.block uses a tensor of shape {tuple(node.variable.shape)} that "
+                    "learns but is neither among its parts nor a parameter of the module, so it would get no gradient; "
+                    "make it an nn.Parameter or pass it through `parts`"
+                )
+            stack.extend(following for following, _ in node.next_functions)
+
+
+class _Reduce(torch.autograd.Function):
+    """(v, b, scale, tensors of β, parameters) ↦ (out, lse), differentiable in all."""
+
+    @staticmethod
+    def forward(ctx, walk, v, bias, scale, *learned):  # type: ignore[no-untyped-def]
+        tensors = learned[: len(tuple(walk.parts.tensors()))]
+        dtype = tensors[0].dtype
+        out = v.new_zeros(*walk.batch, walk.rows, v.shape[-1], dtype=dtype)
+        lse = out.new_full((*walk.batch, walk.rows, 1), -math.inf)
+        for visit in walk.visits():
+            beta = walk.beta(walk.cut(tensors, visit), visit)
+            s, factor = walk.scores(beta, visit, bias, scale)
+            hidden = walk.hidden(visit, s.device)
+            s = s if hidden is None else s.masked_fill(hidden, -math.inf)
+            top = (s.amax(-1, keepdim=True) * factor).clamp(min=torch.finfo(dtype).min)
+            p = torch.add(-top, s, alpha=factor).exp_()
+            total = p.sum(-1, keepdim=True)
+            walk.pick(lse, visit)[..., visit.rows, :] = total.log().add_(top)
+            if v.shape[-1]:
+                values = walk.pick(v, visit)[..., visit.cols, :].to(dtype)
+                walk.pick(out, visit)[..., visit.rows, :] = (p @ values).div_(total.clamp(min=torch.finfo(dtype).tiny))
+        lse = lse[..., 0]
+        out = out.to(v.dtype)
+        ctx.save_for_backward(v, bias, scale, out, lse, *tensors)
+        ctx.walk = walk
+        ctx.set_materialize_grads(False)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        walk, (v, bias, scale, out, lse, *tensors) = ctx.walk, ctx.saved_tensors
+        parameters = list(walk.similarity.parameters())
+        wanted = ctx.needs_input_grad[1:]
+        sums = [
+            torch.zeros_like(x, dtype=wide(x).dtype, memory_format=torch.contiguous_format) if want else None
+            for x, want in zip((v, bias, scale, *tensors, *parameters), wanted, strict=True)
+        ]
+        dv, dbias, dscale, *rest = sums
+        dtensors, dparameters = rest[: len(tensors)], rest[len(tensors) :]
+        inner = torch.zeros_like(lse) if dout is None else (wide(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
+        inner = (inner if dlse is None else inner - dlse)[..., None]
+        minus_lse = -lse.masked_fill(lse == -math.inf, math.inf)[..., None]
+        for visit in walk.visits():
+            cut = walk.cut(tensors, visit)
+            own = [x.detach().requires_grad_(d is not None) for x, d in zip(cut.tensors(), dtensors, strict=True)]
+            given = iter(own)
+            with torch.enable_grad():
+                beta = walk.beta(cut.map(*(3 * [lambda _: next(given)])), visit)  # noqa: B023
+            s, factor = walk.scores(beta.detach(), visit, bias, scale)
+            p = torch.add(walk.pick(minus_lse, visit)[..., visit.rows, :], s, alpha=factor).exp_()
+            hidden = walk.hidden(visit, s.device)
+            p = p if hidden is None else p.masked_fill_(hidden, 0)
+            ds = _through_softmax(walk, visit, p, v, dout, inner, dv)
+            if dbias is not None:
+                _add(walk.pick(dbias[..., None, :], visit)[..., visit.cols], ds)
+            if dscale is not None:
+                _add(walk.pick(dscale, visit), ds * beta.detach())
+            if beta.requires_grad:
+                ds = (
+                    ds * walk.pick(scale, visit)
+                    if scale is not None
+                    else ds.mul_(walk.scale)
+                    if walk.scale != 1
+                    else ds
+                )
+                sinks = [x if d is None else d for x, d in zip(tensors, dtensors, strict=True)]
+                _through_beta(beta, ds, [*own, *parameters], [*walk.cut(sinks, visit).tensors(), *dparameters])
+        inputs = (v, bias, scale, *tensors, *parameters)
+        return None, *(None if d is None else d.to(x.dtype) for d, x in zip(sums, inputs, strict=True))
+
+
+def _through_softmax(
+    walk: Walk, visit: Visit, p: Tensor, v: Tensor, dout: Tensor | None, inner: Tensor, dv: Tensor | None
+) -> Tensor:
+    """dS = P ∘ (dout vᵀ − D), and what comes to v."""
+    minus = walk.pick(inner, visit)[..., visit.rows, :]
+    if dout is None:
+        return p.mul_(-minus)
+    gradient = walk.pick(dout, visit)[..., visit.rows, :].to(p.dtype)
+    if dv is not None:
+        _add(walk.pick(dv, visit)[..., visit.cols, :], p.mT @ gradient)
+    values = walk.pick(v, visit)[..., visit.cols, :].to(p.dtype)
+    if gradient.ndim == 2 and values.ndim == 2:
+        return torch.addmm(minus, gradient, values.mT, beta=-1).mul_(p)
+    return (gradient @ values.mT).sub_(minus).mul_(p)
+
+
+def _through_beta(beta: Tensor, ds: Tensor, sources: Sequence[Tensor], sinks: Sequence[Tensor | None]) -> None:
+    """What comes to the parts of this rectangle, and to the similarity's parameters."""
+    wanted = [(x, sink) for x, sink in zip(sources, sinks, strict=True) if x.requires_grad and sink is not None]
+    gradients = torch.autograd.grad(beta, [x for x, _ in wanted], ds.sum_to_size(beta.shape), allow_unused=True)
+    for (_, sink), gradient in zip(wanted, gradients, strict=True):
+        if gradient is not None:
+            _add(sink, gradient)
+
+
+def _add(total: Tensor, piece: Tensor) -> None:
+    """total += piece, summed over what total broadcasts."""
+    total += piece if piece.shape == total.shape else piece.sum_to_size(total.shape)

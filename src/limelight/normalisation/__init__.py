@@ -1,0 +1,17 @@
+"""How do scores become weights?"""
+
+from limelight.normalisation.base import Normalisation
+from limelight.normalisation.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
+from limelight.normalisation.sparse import Entmax, Sigmoid, Sparsemax, TopK
+
+__all__ = [
+    "Entmax",
+    "Hybrid",
+    "LearnedSoftmax",
+    "Normalisation",
+    "Sigmoid",
+    "Sinkhorn",
+    "Softmax",
+    "Sparsemax",
+    "TopK",
+]

@@ -1,0 +1,176 @@
+"""Normalisations that are a row softmax after a bias for each key: softmax, the α family, Sinkhorn, the hybrid.
+
+Finding the bias takes log-sum-exps over queries and over keys, and no matrix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limelight.errors import ConvergenceError, InputError
+from limelight.kernels.scores import Scores, finite
+from limelight.normalisation.base import Normalisation
+from limelight.weights import Mixture, SoftmaxWeights, Weights
+
+
+class Softmax(Normalisation):
+    """P_ij ∝_j exp(s_ij/T) / c_jᵅ with c_j = Σ_i exp(s_ij/T): the α family, at temperature T.
+
+    α = 0 is softmax. α = 1 is doubly-normalised attention, under which no key is explained away:
+    with n = m every key's total weight is at least 1/n (Ding et al., 2009.14308). For a symmetric
+    kernel the family is the α-normalisation of diffusion maps (Coifman & Lafon 2006).
+
+    α is a number in [0, 1] or a tensor of such that broadcasts against (*batch, 1, 1), one for each
+    head; `Softmax.learned` trains one. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
+    """
+
+    def __init__(self, alpha: float | Tensor = 0.0, temperature: float | Tensor = 1.0) -> None:
+        super().__init__()
+        _require_alpha(alpha)
+        _require_temperature(temperature)
+        self.alpha = alpha if isinstance(alpha, Tensor) else float(alpha)
+        self.temperature = temperature
+
+    @staticmethod
+    def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
+        """The family with an α of its own for each head, learned, `alpha` at first."""
+        return LearnedSoftmax(heads, alpha)
+
+    @property
+    def mixes_queries(self) -> bool:
+        return isinstance(self.alpha, Tensor) or self.alpha > 0
+
+    def forward(self, scores: Scores) -> Weights:
+        alpha = self.alpha
+        if isinstance(alpha, Tensor):
+            _require_alpha(alpha)
+        elif alpha == 0:
+            return SoftmaxWeights(scores)
+        rest, common = scores.split()
+        columns = finite(rest.T.logsumexp())
+        if isinstance(alpha, Tensor):
+            alpha = alpha.reshape(alpha.shape[:-1] or (1,))  # (*#batch, 1), beside (*#batch, m)
+            shift = ((1 - alpha) * common[..., None])[..., 0]
+        else:
+            shift = (1 - alpha) * common
+        return SoftmaxWeights(rest.biased(keys=-alpha * columns).shifted(shift))
+
+    def extra_repr(self) -> str:
+        alpha = f"{self.alpha:g}" if isinstance(self.alpha, float) else f"{tuple(self.alpha.shape)}"
+        return f"alpha={alpha}" + ("" if self.temperature == 1 else f", temperature={self.temperature}")
+
+
+class LearnedSoftmax(Softmax):
+    """The α family with α_h = σ(logit_h), a parameter for each head; batch dimensions (…, heads)."""
+
+    def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
+        nn.Module.__init__(self)  # here α is a function of a parameter, which Softmax would set
+        _require_temperature(temperature)
+        if not 0 < alpha < 1:
+            raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
+        self.temperature = temperature
+        self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
+
+    @property
+    def alpha(self) -> Tensor:  # type: ignore[override]
+        return torch.sigmoid(self.logit)
+
+
+class Hybrid(Normalisation):
+    """P = λ_h softmax + (1 − λ_h) doubly-normalised, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
+
+    Batch dimensions (…, heads). Its free energy is of the scores themselves.
+    """
+
+    def __init__(self, heads: int = 1, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < share < 1:
+            raise InputError(f"the share of softmax starts strictly between 0 and 1, got {share!r}")
+        self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
+
+    @property
+    def mixes_queries(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(self.logit))
+
+    def extra_repr(self) -> str:
+        return f"heads={len(self.logit)}"
+
+
+class Sinkhorn(Normalisation):
+    """`steps` times: divide every column by its sum, then every row by its sum.
+
+    Rows always sum to one; column sums tend to n/m as steps grow (Sinkhorn 1967; Sander et al.,
+    2110.11773). Sinkhorn(1) is Softmax(alpha=1). With a `tolerance` it goes on, at most `steps` times
+    (1000 unless told), until no column sum differs from n/m by more than that share of it.
+
+    Raises `InputError` for fewer than one step or a tolerance ≤ 0, and `ConvergenceError` where the
+    tolerance is not reached: under some masks no matrix with these sums exists.
+    """
+
+    def __init__(self, steps: int | None = None, tolerance: float | None = None) -> None:
+        super().__init__()
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise InputError(f"Sinkhorn(steps=…) expects a whole number ≥ 1, got {steps!r}")
+        if tolerance is not None and not 0 < tolerance < math.inf:
+            raise InputError(f"Sinkhorn(tolerance=…) expects a positive number, got {tolerance!r}")
+        self.steps = steps if steps is not None else 3 if tolerance is None else 1000
+        self.tolerance = tolerance
+
+    @property
+    def mixes_queries(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        scores, _ = scores.split()
+        by_key = scores.T
+        columns, gap = by_key.logsumexp(), math.inf
+        for _ in range(self.steps - 1):
+            rows = scores.biased(keys=-finite(columns)).logsumexp()
+            before, columns = columns, by_key.biased(keys=-finite(rows)).logsumexp()
+            if self.tolerance is not None:
+                # A column's sum, after the row step, is exp of what its normaliser has changed by.
+                gap = _gap(before, columns, *scores.shape[-2:])
+                if gap <= self.tolerance:
+                    break
+        if self.tolerance is not None and gap > self.tolerance:
+            raise ConvergenceError(
+                f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
+                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
+            )
+        return SoftmaxWeights(scores.biased(keys=-finite(columns)))  # the last row step is the operator's own softmax
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")
+
+
+def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"], n: int, m: int) -> float:
+    mass = (finite(after) - finite(before)).detach().exp()
+    seen = (after > -math.inf).expand(mass.shape)
+    mean = (mass * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
+    return float(((mass / mean - 1).abs() * seen).max())
+
+
+def _require_alpha(alpha: float | Tensor) -> None:
+    if isinstance(alpha, Tensor):
+        good = alpha.is_floating_point() and bool(((alpha >= 0) & (alpha <= 1)).all())
+    else:
+        good = not isinstance(alpha, bool) and isinstance(alpha, (int, float)) and 0 <= alpha <= 1
+    if not good:
+        raise InputError(f"Softmax(alpha=…) expects a number in [0, 1], got {alpha!r}")
+
+
+def _require_temperature(temperature: float | Tensor) -> None:
+    if isinstance(temperature, Tensor):
+        good = bool(((temperature > 0) & temperature.isfinite()).all())
+    else:
+        good = not isinstance(temperature, bool) and isinstance(temperature, int | float)
+        good = good and 0 < temperature < math.inf
+    if not good:
+        raise InputError(f"Softmax(temperature=…) expects a positive finite number, got {temperature!r}")

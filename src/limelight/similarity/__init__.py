@@ -1,0 +1,36 @@
+"""How alike are a query and a key? One class for each answer, with its equation, its source and what it promises."""
+
+from limelight.similarity.additive import GAT, Additive
+from limelight.similarity.base import Factors, Parts, Properties, Similarity, centre, is_finite, wide
+from limelight.similarity.combine import Scaled, Sum
+from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
+from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot, Gate
+from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
+
+__all__ = [
+    "GAT",
+    "ALiBi",
+    "Additive",
+    "Alignment",
+    "Bias",
+    "Bilinear",
+    "Convolution",
+    "Cosine",
+    "Dot",
+    "Euclidean",
+    "Factors",
+    "Gate",
+    "Laplacian",
+    "Metric",
+    "Parts",
+    "Positional",
+    "Properties",
+    "RelativeBias",
+    "Scaled",
+    "Similarity",
+    "StudentT",
+    "Sum",
+    "centre",
+    "is_finite",
+    "wide",
+]

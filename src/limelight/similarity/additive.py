@@ -1,0 +1,83 @@
+"""Similarities that are a small network of the query and the key: Bahdanau's and GAT's."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from limelight.similarity.base import Parts, Similarity, wide
+from limelight.similarity.inner import require_widths
+
+
+class Additive(Similarity):
+    """β = vᵀ tanh(W q + U k + b), scale 1 (Bahdanau et al. 2015).
+
+    q is (*batch, n, d) and k (*batch, m, key_width). It takes n·m·hidden hyperbolic tangents, which
+    no matrix product can do: with `hidden` = 16 many times the cost of dot-product attention.
+    """
+
+    same_width = False
+
+    def __init__(self, d: int, key_width: int | None = None, hidden: int = 16) -> None:
+        super().__init__()
+        self.query = nn.Linear(d, hidden)
+        self.key = nn.Linear(d if key_width is None else key_width, hidden, bias=False)
+        self.out = nn.Parameter(torch.randn(hidden) / hidden**0.5)
+        self.pair_size = hidden
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        return self._pairs(self.parts(q, k))
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        require_widths(self, q, k, self.query.in_features, self.key.in_features)
+        return Parts((wide(_linear(self.query, q)),), (wide(_linear(self.key, k)),))
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        return self._pairs(parts)
+
+    def _pairs(self, parts: Parts) -> Float[Tensor, "*#batch r c"]:
+        (q,), (k,) = parts.queries, parts.keys
+        return torch.tanh(q[..., :, None, :] + k[..., None, :, :]) @ self.out.to(q.dtype)
+
+
+class GAT(Similarity):
+    """β = LeakyReLU(⟨a₁, q⟩ + ⟨a₂, k⟩), scale 1 (Veličković et al. 2018), of features already projected."""
+
+    same_width = False
+
+    def __init__(self, d: int, key_width: int | None = None, slope: float = 0.2) -> None:
+        super().__init__()
+        self.query = nn.Linear(d, 1, bias=False)
+        self.key = nn.Linear(d if key_width is None else key_width, 1, bias=False)
+        self.slope = slope
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        (left,), (right,) = self.parts(q, k).queries, self.parts(q, k).keys
+        return F.leaky_relu(left + right.mT, self.slope)
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        require_widths(self, q, k, self.query.in_features, self.key.in_features)
+        return Parts((wide(_linear(self.query, q)),), (wide(_linear(self.key, k)),))
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope:g}"
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)

@@ -1,0 +1,190 @@
+"""How alike are a query and a key? What every similarity is, and how kernels ask it.
+
+A similarity is β(q, k); the score of a pair is scale · β. `dense` is the definition, entry by entry.
+Beside it a similarity may say how it is computed without an n×m array:
+
+- `factor`, where β is an inner product plus a term of the query and a term of the key,
+
+      β(q, k) = ⟨q', k'⟩ + a(q) + b(k),
+
+  so that it runs on the fused kernel of dot-product attention;
+- `parts` and `block`, where it is not: what is computed once for each query and each key, and one
+  rectangle of β from that. Without them `dense` is asked for one rectangle at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from limelight.errors import InputError
+
+if TYPE_CHECKING:
+    from limelight.mask import Mask
+    from limelight.similarity.combine import Sum
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a similarity promises of β, whatever it learns; each is a law in the tests.
+
+    symmetric: β(x, y) = β(y, x). translation_invariant: β(x + t, y + t) = β(x, y). positive_definite:
+    every matrix exp β(x_i, x_j) is. metric: √(−β) is a distance (where φ is not injective, a pseudo-metric).
+    """
+
+    symmetric: bool = False
+    translation_invariant: bool = False
+    positive_definite: bool = False
+    metric: bool = False
+
+    def __and__(self, other: Properties) -> Properties:
+        """What holds of a sum of two."""
+        return Properties(*(getattr(self, name) and getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j; a term that is None is zero.
+
+    The terms are at least float32, whatever q and k are: in bfloat16 they would lose what
+    distinguishes near keys.
+    """
+
+    q: Float[Tensor, "*#batch n r"]
+    k: Float[Tensor, "*#batch m r"]
+    query_term: Float[Tensor, "*#batch n"] | None = None
+    key_term: Float[Tensor, "*#batch m"] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a rectangle of β is computed from; `within` holds those of a sum's terms, `scales` theirs (None = 1)."""
+
+    queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
+    keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()
+    shared: tuple[Float[Tensor, "*#batch _ _"], ...] = ()
+    within: tuple[Parts, ...] = ()
+    scales: tuple[Float[Tensor, "*#batch 1 1"] | None, ...] = ()
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from (*self.queries, *self.keys, *self.shared, *(scale for scale in self.scales if scale is not None))
+        for part in self.within:
+            yield from part.tensors()
+
+    def map(self, query: _Change, key: _Change, shared: _Change) -> Parts:
+        """The same with every tensor changed, in the order of `tensors`."""
+        return Parts(
+            tuple(map(query, self.queries)),
+            tuple(map(key, self.keys)),
+            tuple(map(shared, self.shared)),
+            scales=tuple(None if scale is None else shared(scale) for scale in self.scales),
+            within=tuple(part.map(query, key, shared) for part in self.within),
+        )
+
+
+_Change = Callable[[Tensor], Tensor]
+
+
+class Similarity(nn.Module, ABC):
+    """β(q, k), a module so that what it learns is trained with the model that holds it."""
+
+    properties: Properties = Properties()
+    same_width: bool = True  # must queries and keys have the same width?
+    pair_size: int = 1  # numbers held for each pair while a block is computed
+
+    def default_scale(self, d: int) -> float | Tensor:
+        """What β is multiplied by when no `scale=` is given; d is the width of q."""
+        return 1.0
+
+    @abstractmethod
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        """β, entry by entry, in at least float32: the definition."""
+
+    @property
+    def factored(self) -> bool:
+        """Does `factor` say how β is an inner product and two terms?"""
+        return type(self).factor is not Similarity.factor
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        """β as an inner product and two terms. Keys that are not `real` must not move the others."""
+        raise NotImplementedError(f"{type(self).__name__} is not an inner product and two terms")
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        """What is computed once for each query and each key, in at least float32."""
+        if not self.factored:
+            return Parts((wide(q),), (wide(k),))
+        factors = self.factor(q, k, real)
+        return Parts(_with_term(factors.q, factors.query_term), _with_term(factors.k, factors.key_term))
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        """β for the queries at positions i and the keys at positions j, whose parts these are.
+
+        Gradients flow to `parts` and to the module's own parameters, to nothing else.
+        """
+        if not self.factored:
+            return self.dense(parts.queries[0], parts.keys[0])
+        beta = parts.queries[0] @ parts.keys[0].mT
+        for term in parts.queries[1:]:
+            beta = beta + term
+        for term in parts.keys[1:]:
+            beta = beta + term.mT
+        return beta
+
+    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+        """The same β on the pairs that the mask shows, perhaps in a form that is computed faster."""
+        return self
+
+    def __add__(self, other: Similarity) -> Sum:
+        """Content and position: the score of the sum is the sum of the scores, each with its own scale."""
+        from limelight.similarity.combine import Sum  # a sum is a similarity itself
+
+        return Sum(self, other)
+
+
+def is_finite(x: Tensor) -> bool:
+    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry."""
+    return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
+
+
+def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
+    """The mean of the real keys, for what does not see a common translation; so it carries no gradient."""
+    k = wide(k.detach())
+    if real is None:
+        return k.mean(-2, keepdim=True)
+    total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
+    return total / real.sum(-1)[..., None, None].clamp(min=1)
+
+
+def _with_term(x: Tensor, term: Tensor | None) -> tuple[Tensor, ...]:
+    return (wide(x),) if term is None else (wide(x), term[..., None])
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in the dtype in which biases and statistics are kept: float64 if it is, else float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def require_positive(name: str, value: float | Tensor) -> None:
+    if isinstance(value, Tensor):
+        good = bool(((value > 0) & value.isfinite()).all())
+    else:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+    if not good:
+        raise InputError(f"{name} must be positive and finite, got {value!r}")

@@ -1,0 +1,154 @@
+"""Similarities made of similarities: sums, and another scale."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from limelight.errors import InputError
+from limelight.shapes import broadcast_shapes
+from limelight.similarity.base import Factors, Parts, Properties, Similarity, wide
+
+if TYPE_CHECKING:
+    from limelight.mask import Mask
+
+
+class Scaled(Similarity):
+    """β of another similarity with this scale instead of its own: `Dot() + Scaled(ALiBi(8), 0.5)`.
+
+    scale is a positive number or a tensor that broadcasts against (*batch, 1, 1).
+    """
+
+    def __init__(self, similarity: Similarity, scale: float | Tensor) -> None:
+        super().__init__()
+        self.similarity, self.scale = similarity, scale
+        self.properties, self.same_width = similarity.properties, similarity.same_width
+        self.pair_size = similarity.pair_size
+
+    def default_scale(self, d: int) -> float | Tensor:
+        return self.scale
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return self.similarity.dense(q, k)
+
+    @property
+    def factored(self) -> bool:
+        return self.similarity.factored
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return self.similarity.factor(q, k, real)
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        return self.similarity.parts(q, k, real)
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        return self.similarity.block(parts, i, j)
+
+    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+        return Scaled(self.similarity.under(mask, n, m), self.scale)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}"
+
+
+class Sum(Similarity):
+    """β = Σ_t scale_t · β_t(q, k), scale 1: each term with its own scale, such as content + position.
+
+    Where every term is an inner product and two terms, so is the sum.
+    """
+
+    def __init__(self, *terms: Similarity) -> None:
+        super().__init__()
+        for term in terms:
+            if not isinstance(term, Similarity):
+                raise InputError(f"a sum of similarities expects Similarity objects, got {term!r}")
+        flat = [part for term in terms for part in (term.parts_of_sum() if isinstance(term, Sum) else [term])]
+        self.terms = nn.ModuleList(flat)
+        self.properties = reduce(and_, (term.properties for term in flat), Properties(True, True, True, True))
+        self.same_width = any(term.same_width for term in flat)
+        self.pair_size = max(term.pair_size for term in flat)
+
+    def parts_of_sum(self) -> list[Similarity]:
+        """The similarities that are added."""
+        return [term for term in self.terms if isinstance(term, Similarity)]
+
+    def _scaled(self, q: Tensor) -> list[tuple[Similarity, float | Tensor]]:
+        return [(term, term.default_scale(q.shape[-1])) for term in self.parts_of_sum()]
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return _total([scale * term.dense(q, k) for term, scale in self._scaled(q)])
+
+    @property
+    def factored(self) -> bool:
+        return all(term.factored for term in self.parts_of_sum())
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        lefts, rights, a, b = [], [], [], []
+        for term, scale in self._scaled(q):
+            factors = term.factor(q, k, real)
+            outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
+            lefts.append((factors.q * scale).to(q.dtype))
+            rights.append(factors.k)
+            a += [] if factors.query_term is None else [factors.query_term * outer]
+            b += [] if factors.key_term is None else [factors.key_term * outer]
+        return Factors(_beside(lefts), _beside(rights), _total(a) if a else None, _total(b) if b else None)
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        terms = self._scaled(q)
+        return Parts(
+            scales=tuple(None if _is_one(scale) else _as_tensor(scale, wide(q)) for _, scale in terms),
+            within=tuple(term.parts(q, k, real) for term, _ in terms),
+        )
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        blocks = []
+        for term, scale, own in zip(self.parts_of_sum(), parts.scales, parts.within, strict=True):
+            beta = term.block(own, i, j)
+            blocks.append(beta if scale is None else scale * beta)
+        return _total(blocks)
+
+    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+        return Sum(*(term.under(mask, n, m) for term in self.parts_of_sum()))
+
+
+def _is_one(scale: float | Tensor) -> bool:
+    return not isinstance(scale, Tensor) and scale == 1
+
+
+def _as_tensor(scale: float | Tensor, like: Tensor) -> Tensor:
+    tensor = scale if isinstance(scale, Tensor) else like.new_tensor(scale)
+    return tensor.to(like.dtype).reshape(tensor.shape or (1, 1))
+
+
+def _total(tensors: list[Tensor]) -> Tensor:
+    return reduce(torch.add, tensors)
+
+
+def _beside(tensors: list[Tensor]) -> Tensor:
+    rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
+    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)

@@ -1,0 +1,158 @@
+"""Similarities that are inner products: of q and k, of directions, through a matrix, with learned keys."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from limelight.errors import InputError
+from limelight.similarity.base import Factors, Properties, Similarity, wide
+
+
+class Dot(Similarity):
+    """β = ⟨q, k⟩, scale 1/√d: the attention of the Transformer (Vaswani et al. 2017)."""
+
+    properties = Properties(symmetric=True, positive_definite=True)
+
+    def default_scale(self, d: int) -> float:
+        return 1 / math.sqrt(d)
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return wide(q) @ wide(k).mT
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return Factors(q, k)
+
+
+class Cosine(Similarity):
+    """β = ⟨q, k⟩ / |q||k|, scale 1. A zero vector is at right angles to everything: β = 0, gradient 0."""
+
+    properties = Properties(symmetric=True, positive_definite=True)
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return _unit(wide(q)) @ _unit(wide(k)).mT
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return Factors(_unit(q), _unit(k))
+
+
+class Alignment(Similarity):
+    """β = (1 + cos∠(q, k))/2 in [0, 1], scale 1: binding by the alignment of directions (2402.05627).
+
+    As a score this is `Cosine` at half its scale; the constant cancels in a row softmax and is kept
+    for those that do not, such as `Sigmoid`.
+    """
+
+    properties = Properties(symmetric=True, positive_definite=True)
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return 0.5 + 0.5 * _unit(wide(q)) @ _unit(wide(k)).mT
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        half = wide(q).new_full(q.shape[:-1], 0.5)
+        return Factors(0.5 * _unit(q), _unit(k), query_term=half)
+
+
+class Bilinear(Similarity):
+    """β = qᵀ W k with a learned W (d, key_width), scale 1/√d: not symmetric (Luong et al. 2015, "general").
+
+    q is (*batch, n, d) and k (*batch, m, key_width); key_width defaults to d.
+    """
+
+    same_width = False
+
+    def __init__(self, d: int, key_width: int | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d, d if key_width is None else key_width))
+        nn.init.xavier_uniform_(self.weight)
+
+    def default_scale(self, d: int) -> float:
+        return 1 / math.sqrt(d)
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        require_widths(self, q, k, *self.weight.shape)
+        return wide(q) @ self.weight.to(wide(q).dtype) @ wide(k).mT
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        require_widths(self, q, k, *self.weight.shape)
+        return Factors(q @ self.weight.to(q.dtype), k)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.weight.shape))
+
+
+class Gate(Similarity):
+    """β_ij = ⟨q_i, w_j⟩ + c_j with learned keys w (experts, d) and terms c: what a key holds plays no part, scale 1.
+
+    A softmax over affine functions of q, the gate of a mixture of experts; the claim `slopes` is
+    about it. k is only counted: it has as many rows as there are experts.
+    """
+
+    same_width = False
+
+    def __init__(self, experts: int, d: int) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(experts, d) / math.sqrt(d))
+        self.terms = nn.Parameter(torch.zeros(experts))
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        self._require(q, k)
+        dtype = wide(q).dtype
+        return wide(q) @ self.keys.to(dtype).mT + self.terms.to(dtype)
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        self._require(q, k)
+        return Factors(q, self.keys.to(q.dtype), key_term=self.terms.to(wide(q).dtype))
+
+    def _require(self, q: Tensor, k: Tensor) -> None:
+        experts, d = self.keys.shape
+        if q.shape[-1] != d or k.shape[-2] != experts:
+            raise InputError(
+                f"Gate({experts}, {d}) expects queries of width {d} and {experts} keys, "
+                f"got width {q.shape[-1]} and {k.shape[-2]} keys"
+            )
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.keys.shape))
+
+
+def require_widths(similarity: Similarity, q: Tensor, k: Tensor, d: int, e: int) -> None:
+    if (q.shape[-1], k.shape[-1]) != (d, e):
+        raise InputError(
+            f"{type(similarity).__name__} expects queries of width {d} and keys of width {e}, "
+            f"got {q.shape[-1]} and {k.shape[-1]}"
+        )
+
+
+def _unit(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n d"]:
+    norm = torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True)
+    inverse = torch.where(norm > 0, 1 / norm.masked_fill(norm == 0, 1), 0)
+    return (x * inverse).to(x.dtype)

@@ -1,0 +1,218 @@
+"""Similarities that look at positions only: which is how far from which, whatever they hold.
+
+Add one to a similarity of contents: `Dot() + ALiBi(heads=8)`. Query i stands at position i + offset
+(a cache of `offset` earlier keys), key j at position j.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from limelight.errors import DtypeError, InputError
+from limelight.similarity.base import Factors, Parts, Similarity, wide
+
+if TYPE_CHECKING:
+    from limelight.mask import Mask
+
+
+class Positional(Similarity):
+    """β_ij is a function of j − i alone. `of` is that function, given what has the batch's dimensions."""
+
+    same_width = False
+    offset: int
+
+    @abstractmethod
+    def learned(self) -> tuple[Float[Tensor, "*#batch _ _"], ...]:
+        """The tensors that `of` is a function of."""
+
+    @abstractmethod
+    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+        """β where the key is `ahead` = j − i positions ahead of the query."""
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
+        return self.block(self.parts(q, k), i, j)
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        return Parts(shared=tuple(tensor.to(q.device, wide(q).dtype) for tensor in self.learned()))
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        return self.of(j - (i[:, None] + self.offset), *parts.shared)
+
+
+class ALiBi(Positional):
+    """β = −slope_h · |i − j|, scale 1: attention with linear biases (Press et al. 2022).
+
+    `heads` slopes 2^(−8h/heads), h = 1 … heads, for batch dimensions (…, heads); or slopes of your
+    own. Under a causal mask this is a term of the key alone, and runs on the fused kernel.
+    """
+
+    def __init__(self, heads: int = 1, slopes: Float[Tensor, " heads"] | None = None, offset: int = 0) -> None:
+        super().__init__()
+        if slopes is None:
+            slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
+        if slopes.ndim != 1 or not bool((slopes >= 0).all()):
+            raise InputError(f"ALiBi's slopes expect (heads,) numbers ≥ 0, got {slopes!r}")
+        self.register_buffer("slopes", slopes)
+        self.slopes: Tensor
+        self.offset = offset
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return (self.slopes[:, None, None],)
+
+    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+        return -learned[0] * ahead.abs()
+
+    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+        hides = mask is not None and mask.hides_ahead_of(self.offset)
+        return _Ramp(self.slopes, self.offset) if hides else self
+
+    def extra_repr(self) -> str:
+        return f"heads={len(self.slopes)}"
+
+
+class _Ramp(Similarity):
+    """β = slope_h · (j − i): ALiBi where no key is ahead of its query."""
+
+    same_width = False
+
+    def __init__(self, slopes: Float[Tensor, " heads"], offset: int) -> None:
+        super().__init__()
+        self.slopes, self.offset = slopes, offset
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        factors = self.factor(q, k)
+        assert factors.query_term is not None
+        assert factors.key_term is not None
+        return factors.query_term[..., :, None] + factors.key_term[..., None, :]
+
+    def factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        slope = self.slopes.to(q.device, wide(q).dtype)[:, None]
+        i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
+        nothing = q.new_zeros(1, 1)  # an inner product that adds nothing
+        return Factors(
+            nothing.expand(q.shape[-2], 1), nothing.expand(k.shape[-2], 1), -slope * (i + self.offset), slope * j
+        )
+
+
+class RelativeBias(Positional):
+    """β = table[h, clip(j − i, −reach, reach)], learned, scale 1 (Shaw et al. 2018; Raffel et al. 2020).
+
+    The table is (heads, 2·reach + 1), zero at first, for batch dimensions (…, heads).
+    """
+
+    def __init__(self, reach: int, heads: int = 1, offset: int = 0) -> None:
+        super().__init__()
+        if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
+            raise InputError(f"RelativeBias(reach=…) expects a whole number ≥ 0, got {reach!r}")
+        self.table = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
+        self.reach, self.offset = reach, offset
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return (self.table[:, None, :],)
+
+    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+        at = ahead.clamp(-self.reach, self.reach) + self.reach
+        table = learned[0][..., 0, :]
+        return _Gather.apply(table, at)  # type: ignore[no-untyped-call]
+
+    def extra_repr(self) -> str:
+        return f"reach={self.reach}, heads={len(self.table)}"
+
+
+class _Gather(torch.autograd.Function):
+    """table[…, at], whose gradient is one `bincount` a row: index_put, torch's own, is many times slower."""
+
+    @staticmethod
+    def forward(ctx, table, at):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(at)
+        ctx.width = table.shape[-1]
+        return table[..., at]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (at,) = ctx.saved_tensors
+        rows = gradient.reshape(-1, at.numel())
+        sums = rows.new_zeros(len(rows), ctx.width).index_add_(1, at.reshape(-1), rows)
+        return sums.reshape(*gradient.shape[:-2], ctx.width), None
+
+
+class Convolution(Positional):
+    """β = −½ (j − i − shift_h)², scale `sharpness`: a head that looks `shift_h` positions ahead, whatever is there.
+
+    One head for each tap of a convolution: the heads' values, each through a matrix of its own and
+    summed, are the convolution, the more exactly the sharper (Cordonnier et al. 2020).
+    shifts are (heads,) for batch dimensions (…, heads). Add `window` as a mask: it costs as much as it sees.
+    """
+
+    def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
+        super().__init__()
+        if not isinstance(shifts, Tensor) or shifts.ndim != 1:
+            raise InputError(f"Convolution(shifts) expects a tensor (heads,), got {shifts!r}")
+        self.shifts = nn.Parameter(shifts.float(), requires_grad=False)
+        self.sharpness, self.offset = sharpness, offset
+
+    def default_scale(self, d: int) -> float:
+        return self.sharpness
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return (self.shifts[:, None, None],)
+
+    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+        return -0.5 * (ahead - learned[0]).square()
+
+
+class Bias(Similarity):
+    """β_ij = table_ij, scale 1: an additive bias that is given, (*batch, n, m), such as T5's position bias.
+
+    Raises `InputError` for a table that does not fit the queries and keys, or is not finite.
+    """
+
+    same_width = False
+
+    def __init__(self, table: Float[Tensor, "*#batch n m"]) -> None:
+        super().__init__()
+        if not isinstance(table, Tensor) or not table.is_floating_point():
+            raise DtypeError(f"Bias expects a floating tensor (*batch, n, m), got {getattr(table, 'dtype', table)!r}")
+        if table.ndim < 2 or not bool(table.isfinite().all()):
+            raise InputError("Bias expects finite numbers (*batch, n, m); to hide pairs give a mask instead")
+        self.table = table
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        return self.parts(q, k).queries[0]
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        n, m = q.shape[-2], k.shape[-2]
+        if self.table.shape[-2] not in (1, n) or self.table.shape[-1] not in (1, m):
+            raise InputError(
+                f"a bias for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.table.shape)}"
+            )
+        return Parts((wide(self.table).expand(*self.table.shape[:-2], n, m),))
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        table = parts.queries[0]
+        return table if len(j) == table.shape[-1] else table[..., j]
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.table.shape)}"

@@ -1,0 +1,221 @@
+"""P as an operator: what a normalisation makes of scores, to be applied, transposed and measured.
+
+`SoftmaxWeights` are a row softmax, and run on whatever kernel holds the scores. `RowWeights` are any
+other function of a row, a few rows at a time. `Mixture` is a convex combination of two operators.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.kernels.chunked import by_rows, sum_over_rows
+from limelight.kernels.scores import Scores, softmax_of
+
+
+class Weights(ABC):
+    """P_ij for queries i and keys j, never stored."""
+
+    @abstractmethod
+    def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        """P v."""
+
+    @abstractmethod
+    def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
+        """Pᵀ w."""
+
+    @abstractmethod
+    def column_mass(self) -> Float[Tensor, "*#batch m"]:
+        """Σ_i P_ij."""
+
+    @abstractmethod
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        """P on these rows, in at least float32."""
+
+    @abstractmethod
+    def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
+        """Pᵀ on these rows of it."""
+
+    @property
+    @abstractmethod
+    def scores(self) -> Scores:
+        """The scores that its energy is of: E = −τ s."""
+
+    @property
+    def entries_per_row(self) -> int:
+        *batch, _, m = self.scores.shape
+        return math.prod(batch) * m
+
+    @property
+    def fused(self) -> bool:
+        """Is it applied by the kernel of the scores, and not a few rows at a time?"""
+        return False
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        """−Σ_j p log p of the row, normalised to sum to one; zero for a row of zeros."""
+        return self.by_rows(lambda rows: _entropy(_normalised(self.block(rows))))
+
+    def potential(self) -> Float[Tensor, "*#batch n"]:
+        """Σ_j p_ij s_ij + H_i, which for a softmax is its log-normaliser; −∞ for a row of zeros."""
+
+        def of(rows: slice) -> Tensor:
+            p, s = self.block(rows), self.scores.block(rows)
+            empty = (p == 0).all(-1)
+            p = _normalised(p)
+            return ((p * s.masked_fill(p == 0, 0)).sum(-1) + _entropy(p)).masked_fill(empty, -math.inf)
+
+        return self.by_rows(of)
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        raise InputError(
+            "these weights are no softmax of scores, so they have no log-normaliser; free_energy() is defined for all"
+        )
+
+    def by_rows(self, measure, dim: int = -1) -> Tensor:  # type: ignore[no-untyped-def]
+        """measure(rows), a few rows at a time, joined along `dim`."""
+        return by_rows(measure, self.scores.shape[-2], self.entries_per_row, dim)
+
+
+class SoftmaxWeights(Weights):
+    """P = softmax_j(s)."""
+
+    def __init__(self, scores: Scores) -> None:
+        self._scores = scores
+
+    @property
+    def scores(self) -> Scores:
+        return self._scores
+
+    @property
+    def fused(self) -> bool:
+        return True
+
+    def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        return self._scores.softmax(v)
+
+    def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
+        # Pᵀw is a softmax over queries times the column mass.
+        mean, log_mass = self._by_key.reduce(w)
+        return (log_mass.exp()[..., None] * mean).to(w.dtype)
+
+    def column_mass(self) -> Float[Tensor, "*#batch m"]:
+        return self._by_key.logsumexp().exp()
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        return self._scores.entropy()
+
+    def potential(self) -> Float[Tensor, "*#batch n"]:
+        return self.logsumexp()
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        return self._scores.logsumexp()
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        return softmax_of(self._centred.block(rows))
+
+    def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
+        return self._by_key.block(rows).exp()
+
+    @cached_property
+    def _by_key(self) -> Scores:
+        """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
+        return self._scores.log_softmax().T
+
+    @cached_property
+    def _centred(self) -> Scores:
+        return self._scores.centred()
+
+
+class RowMap(Protocol):
+    """How one row of scores becomes one row of weights: w(s_ij, t_i) with a few numbers t_i for each row."""
+
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r t"]:
+        """t_i, from a whole row of scores; −∞ is a key that is masked."""
+
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r t"]) -> Float[Tensor, "*batch r c"]:
+        """w, entry by entry; zero where s is −∞."""
+
+
+class RowWeights(Weights):
+    """P_ij = w(s_ij, t_i), a few rows at a time, computed anew in the backward pass."""
+
+    def __init__(self, scores: Scores, row_map: RowMap) -> None:
+        self._scores, self._map = scores, row_map
+
+    @property
+    def scores(self) -> Scores:
+        return self._scores
+
+    def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        return self.by_rows(lambda rows: _mix(self.block(rows), v), dim=-2)
+
+    def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
+        n = self._scores.shape[-2]
+        return sum_over_rows(lambda rows: _mix(self.block(rows).mT, w[..., rows, :]), n, self.entries_per_row)
+
+    def column_mass(self) -> Float[Tensor, "*#batch m"]:
+        return sum_over_rows(lambda rows: self.block(rows).sum(-2), self._scores.shape[-2], self.entries_per_row)
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        s = self._scores.block(rows)
+        return self._map.weights(s, self._map.thresholds(s))
+
+    def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
+        return self._map.weights(self._scores.T.block(rows).mT, self._thresholds).mT
+
+    @cached_property
+    def _thresholds(self) -> Tensor:
+        return self.by_rows(lambda rows: self._map.thresholds(self._scores.block(rows)), dim=-2)
+
+
+class Mixture(Weights):
+    """P = λ P₁ + (1 − λ) P₂, λ a tensor that broadcasts against (*batch, 1, 1). Its energy is of P₁'s scores."""
+
+    def __init__(self, first: Weights, second: Weights, share: Float[Tensor, "*#batch 1 1"]) -> None:
+        self.first, self.second, self.share = first, second, share
+
+    @property
+    def scores(self) -> Scores:
+        return self.first.scores
+
+    @property
+    def fused(self) -> bool:
+        return self.first.fused and self.second.fused
+
+    def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+        return self._mixed(self.first.apply(v), self.second.apply(v)).to(v.dtype)
+
+    def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
+        return self._mixed(self.first.apply_transposed(w), self.second.apply_transposed(w)).to(w.dtype)
+
+    def column_mass(self) -> Float[Tensor, "*#batch m"]:
+        return self._mixed(self.first.column_mass()[..., None], self.second.column_mass()[..., None])[..., 0]
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        return self._mixed(self.first.block(rows), self.second.block(rows))
+
+    def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
+        return self._mixed(self.first.block_transposed(rows), self.second.block_transposed(rows))
+
+    def _mixed(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.share * first + (1 - self.share) * second
+
+
+def _mix(p: Tensor, v: Tensor) -> Tensor:
+    return (p @ v.to(p.dtype)).to(v.dtype)
+
+
+def _normalised(p: Tensor) -> Tensor:
+    total = p.sum(-1, keepdim=True)
+    return p / total.masked_fill(total == 0, 1)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return -(p * p.masked_fill(p == 0, 1).log()).sum(-1)

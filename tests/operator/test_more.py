@@ -1,0 +1,276 @@
+"""Every similarity and normalisation beyond the first: against the oracle, by finite differences, and by the laws."""
+
+import math
+
+import pytest
+import torch
+
+from limelight import (
+    Attention,
+    Bias,
+    Dot,
+    Gate,
+    Similarity,
+    Sinkhorn,
+    Softmax,
+    StudentT,
+    causal,
+    errors,
+    padding,
+    window,
+)
+from limelight.kernels import rectangles
+from tests import oracle
+from tests.operator import laws
+from tests.operator.mechanisms import (
+    MORE_NORMALISATIONS,
+    MORE_SIMILARITIES,
+    NORMALISATIONS,
+    POSITIONAL,
+    SIMILARITIES,
+    SUMS,
+    WIDTH,
+)
+from tests.operator.test_oracle import KEYS, MASKS, M, N
+
+ALL = MORE_SIMILARITIES | POSITIONAL
+SMALL = [1 << 20, 40]  # entries of a rectangle: all in one, or a few rows of one matrix each
+
+
+def operands(n=N, m=M, batch=(2, 3)):
+    q, k = torch.randn(*batch, n, WIDTH).double(), torch.randn(*batch[:-1], 1, m, WIDTH).double()
+    return q, k, torch.randn(*batch, m, 5).double(), torch.randn(*batch[1:], n, 2).double()
+
+
+def compare(A, P, v, w, s, tau=1.0):
+    torch.testing.assert_close(A.dense(), P)
+    torch.testing.assert_close(A @ v, P @ v)
+    torch.testing.assert_close(A.T @ w, P.mT @ w)
+    torch.testing.assert_close(A.entropy(), oracle.entropy(P))
+    torch.testing.assert_close(A.column_mass(), P.sum(-2))
+    mean = P / P.sum(-1, keepdim=True).clamp(min=1e-300)
+    energy = -tau * (mean * s.masked_fill(P == 0, 0)).sum(-1)
+    alive = (P > 0).any(-1)
+    torch.testing.assert_close(A.free_energy()[alive], (energy - tau * oracle.entropy(P))[alive])
+    assert (A.free_energy()[~alive] == math.inf).all()
+
+
+@pytest.mark.parametrize("entries", SMALL)
+@pytest.mark.parametrize("kernel", ["reference", "auto", "chunked"])
+@pytest.mark.parametrize("mask", ["none", "causal", "window", "keys and queries", "scattered"])
+@pytest.mark.parametrize("similarity", ALL)
+def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, monkeypatch):
+    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    case, (given, seen) = ALL[similarity], MASKS[mask]
+    (q, k, v, w), sim = operands(), case.make()
+    A = Attention(q, k, sim, mask=given, kernel=kernel)
+    s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
+    compare(A, oracle.weights(s, "softmax", seen), v, w, s, 1 / case.scale)
+
+
+@pytest.mark.parametrize("entries", SMALL)
+@pytest.mark.parametrize("kernel", ["reference", "auto", "chunked"])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("similarity", [*ALL, "dot"])
+def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
+    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    case, norm = (ALL | SIMILARITIES)[similarity], NORMALISATIONS[normalisation]
+    (q, k, v, w), sim = operands(), case.make()
+    A = Attention(q, k, sim, norm.make(), padding(keys=KEYS), kernel=kernel)
+    s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
+    P = oracle.weights(s, norm.kind, KEYS[..., None, :].expand(2, 3, N, M), norm.alpha, norm.steps)
+    torch.testing.assert_close(A @ v, P @ v)
+    torch.testing.assert_close(A.T @ w, P.mT @ w)
+    torch.testing.assert_close(A.entropy(), oracle.entropy(P))
+
+
+@pytest.mark.parametrize("entries", SMALL)
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+@pytest.mark.parametrize("mask", ["none", "keys and queries", "scattered"])
+@pytest.mark.parametrize("similarity", ["dot", "student"])
+@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
+def test_every_normalisation_is_its_equation(normalisation, similarity, mask, kernel, entries, monkeypatch):
+    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    norm, (given, seen) = MORE_NORMALISATIONS[normalisation], MASKS[mask]
+    case = (ALL | SIMILARITIES)[similarity]
+    (q, k, v, w), sim = operands(), case.make()
+    A = Attention(q, k, sim, norm.make(), given, kernel=kernel)
+    s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
+    P = oracle.weights(s, norm.kind, None if seen is None else seen.expand(2, 3, N, M), norm.alpha)
+    if norm.alpha:  # its energy is of the biased scores, which test_oracle compares
+        torch.testing.assert_close(A @ v, P @ v)
+        return
+    compare(A, P, v, w, s, 1 / case.scale)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+@pytest.mark.parametrize("similarity", SUMS)
+def test_a_sum_is_the_sum_of_the_scores(similarity, kernel):
+    q, k, v, _ = operands()
+    sim = SUMS[similarity]()
+    s = sum(term.default_scale(WIDTH) * term.dense(q, k) for term in sim.terms)
+    torch.testing.assert_close(Attention(q, k, sim, kernel=kernel) @ v, s.softmax(-1) @ v)
+    torch.testing.assert_close(Attention(q, k, sim, mask=causal, kernel=kernel) @ v,
+                               s.masked_fill(~oracle.band(N, M, after=0), -math.inf).softmax(-1) @ v)  # fmt: skip
+    torch.testing.assert_close(
+        Attention(q, k, sim, Softmax(temperature=2.0), kernel=kernel) @ v, (s / 2).softmax(-1) @ v
+    )
+
+
+def test_alibi_runs_fused_under_a_causal_mask_and_with_a_cache():
+    q, k, v, _ = operands(3, 9)
+    sim = SUMS["dot + alibi"]()
+    assert Attention(q, k, sim).kernel == "chunked"
+    assert Attention(q, k, sim, mask=causal & padding(keys=torch.arange(9) < 8)).kernel == "fused"
+    assert Attention(q, k, sim, mask=causal.at(6)).kernel == "chunked"  # it stands elsewhere than its mask
+    sim.terms[1].offset = 6
+    A = Attention(q, k, sim, mask=causal.at(6))
+    assert A.kernel == "fused"
+    ahead = torch.arange(9) - (torch.arange(3) + 6)[:, None]
+    s = WIDTH**-0.5 * q @ k.mT - sim.terms[1].slopes.double()[:, None, None] * ahead.abs()
+    torch.testing.assert_close(A @ v, s.masked_fill(ahead > 0, -math.inf).softmax(-1) @ v)
+
+
+def test_what_is_bound_to_its_shape():
+    q, k, v, w = operands()
+    gate, table = Gate(M, WIDTH).double(), torch.randn(3, N, M).double()
+    for sim, kind in ((gate, "gate"), (Bias(table), "bias")):
+        s = oracle.BETA[kind](sim, q, k).expand(2, 3, N, M)
+        compare(Attention(q, k, sim), oracle.weights(s, "softmax"), v, w, s)
+    with pytest.raises(errors.InputError, match="expects queries of width 6 and 9 keys, got width 6 and 8 keys"):
+        _ = Attention(q, k[..., :8, :], gate) @ v[..., :8, :]
+    with pytest.raises(errors.InputError, match=r"a bias for 7 queries and 8 keys has shape"):
+        _ = Attention(q, k[..., :8, :], Bias(table)) @ v[..., :8, :]
+
+
+@pytest.mark.parametrize("entries", SMALL)
+@pytest.mark.parametrize("similarity", [*ALL, *SUMS])
+def test_gradients_of_similarities(similarity, entries, monkeypatch):
+    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    sim = SUMS[similarity]() if similarity in SUMS else ALL[similarity].make()
+    learned = list(sim.parameters())
+    seen = padding(keys=torch.arange(5) < 4)
+
+    def everything(q, k, v, *_):
+        A = Attention(q, k, sim, mask=seen, kernel="chunked")
+        return A @ v, A.T @ q, A.entropy(), A.logsumexp()
+
+    inputs = [torch.randn(3, 3, 6), torch.randn(3, 5, 6), torch.randn(3, 5, 2)]
+    inputs = [x.double().requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(everything, (*inputs, *learned), fast_mode=True)
+
+
+@pytest.mark.parametrize("entries", SMALL)
+@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
+def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
+    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    norm = MORE_NORMALISATIONS[normalisation].make()
+
+    def everything(q, k, v, *_):
+        A = Attention(q, k, Dot(), norm)
+        return A @ v, A.T @ q, A.entropy(), A.column_mass(), A.free_energy()
+
+    inputs = [torch.randn(2, 3, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 2)]
+    inputs = [x.double().requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(everything, (*inputs, *norm.parameters()), fast_mode=True, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalisation", ["entmax", "entmax=1.2", "sparsemax", "topk", "sigmoid"])
+def test_row_normalisations_can_be_differentiated_twice(normalisation):
+    inputs = [torch.randn(3, 6), torch.randn(5, 6), torch.randn(5, 2)]
+    inputs = [x.double().requires_grad_() for x in inputs]
+    norm = MORE_NORMALISATIONS[normalisation].make()
+    assert torch.autograd.gradgradcheck(lambda q, k, v: Attention(q, k, Dot(), norm) @ v, inputs, atol=1e-5)
+
+
+def test_scales_and_degrees_that_are_learned():
+    q, k, v, _ = operands()
+    nu, scale = (torch.rand(3, 1, 1).double().add(1).requires_grad_() for _ in range(2))
+
+    def out(nu, scale):
+        return Attention(q, k, StudentT(nu), scale=scale) @ v
+
+    assert torch.autograd.gradcheck(out, (nu, scale), fast_mode=True)
+    alpha = torch.tensor([0.2, 0.5, 0.9]).double()[:, None, None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: Attention(q, k, Dot(), Softmax(a)) @ v, (alpha,), fast_mode=True)
+    learned = Softmax.learned(heads=3, alpha=0.2).double()
+    torch.testing.assert_close(Attention(q, k, Dot(), learned) @ v, Attention(q, k, Dot(), Softmax(0.2)) @ v)
+
+
+def test_a_tensor_that_would_get_no_gradient_is_refused():
+    stray = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    class Stray(Similarity):
+        def dense(self, q, k):
+            return stray * (q @ k.mT)
+
+    q, k, v, _ = operands()
+    with pytest.raises(errors.InputError, match=r"make it an nn\.Parameter or pass it through `parts`"):
+        _ = Attention(q, k, Stray()) @ v
+    with torch.no_grad():
+        _ = Attention(q, k, Stray()) @ v
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto", "chunked"])
+@pytest.mark.parametrize("similarity", MORE_SIMILARITIES)
+@pytest.mark.parametrize("law", laws.FOR_ALL, ids=lambda law: law.__name__)
+def test_law_of_every_similarity(law, similarity, kernel):
+    sim = MORE_SIMILARITIES[similarity].make()
+    law(lambda q, k, mask=None, **options: Attention(q, k, sim, Softmax(), mask, kernel=kernel, **options))
+
+
+NOT_OF = {  # what a law asks that the mechanism does not promise
+    "sigmoid": {laws.rows_sum_to_one, laws.padding_is_invisible},
+    "hybrid": set(), "entmax": set(), "entmax=1.2": set(), "sparsemax": set(), "topk": set(),
+}  # fmt: skip
+OF_LOGSUMEXP = {
+    laws.a_query_that_sees_nothing_gives_zero,
+    laws.free_energy_is_energy_less_temperature_times_entropy,
+    laws.entropy_is_in_nats_between_zero_and_log_m,  # its log of P is −∞ where P is 0
+    laws.masked_keys_get_no_gradient,  # asks for a gradient of every key
+}
+
+
+@pytest.mark.parametrize("normalisation", NOT_OF)
+@pytest.mark.parametrize("law", [law for law in laws.FOR_ALL if law not in OF_LOGSUMEXP], ids=lambda law: law.__name__)
+def test_law_of_every_normalisation(law, normalisation):
+    norm = MORE_NORMALISATIONS[normalisation].make()
+    if law not in NOT_OF[normalisation]:
+        law(lambda q, k, mask=None, **options: Attention(q, k, Dot(), norm, mask, **options))
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES | MORE_SIMILARITIES)
+def test_a_similarity_is_what_it_declares(similarity):
+    sim = (SIMILARITIES | MORE_SIMILARITIES)[similarity].make()
+    x = torch.randn(12, WIDTH).double()
+    beta, promised = sim.dense(x, x).detach(), sim.properties
+    assert promised.symmetric == torch.allclose(beta, beta.mT)
+    moved = sim.dense(x + 3, x + 3).detach()
+    assert promised.translation_invariant == torch.allclose(beta, moved)
+    if promised.positive_definite:
+        assert torch.linalg.eigvalsh(beta.exp()).min() > -1e-12
+    if promised.metric:
+        d = (-beta).clamp(min=0).sqrt()
+        assert d.diagonal().abs().max() < 1e-9
+        assert (d[:, None, :] <= d[:, :, None] + d[None, :, :] + 1e-9).all()
+
+
+def test_sinkhorn_to_a_tolerance():
+    q, k, v, _ = operands()
+    A = Attention(q, k, Dot(), Sinkhorn(tolerance=1e-8))
+    torch.testing.assert_close(A.column_mass(), torch.full((2, 3, M), N / M).double(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(A @ v, Attention(q, k, Dot(), Sinkhorn(200)) @ v)
+    with pytest.raises(errors.ConvergenceError, match="not within 1e-12; allow more steps"):
+        _ = Attention(5 * q, k, Dot(), Sinkhorn(3, tolerance=1e-12)) @ v
+
+
+def test_a_convolution_is_what_it_says():
+    """Three sharp heads with a matrix each are a convolution with three taps."""
+    from limelight import Convolution
+
+    x, taps = torch.randn(1, 20, 4).double(), torch.randn(3, 4, 4).double()
+    sim = Convolution(torch.tensor([-1.0, 0.0, 1.0]), sharpness=200.0)
+    A = Attention(x[:, None], x[:, None], sim, mask=window(1, 1))
+    out = ((A @ x[:, None].expand(1, 3, 20, 4)) @ taps).sum(1)
+    right = torch.nn.functional.conv1d(x.mT, taps.permute(2, 1, 0), padding=1).mT
+    torch.testing.assert_close(out[:, 1:-1], right[:, 1:-1])
