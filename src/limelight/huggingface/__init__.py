@@ -1,0 +1,40 @@
+"""What does a trained transformer do with another attention?
+
+Every attention layer of a `transformers` model asks one function for
+
+    out_i = Σ_j P_ij v_j,   P = softmax_j(scale · β(q_i, k_j) + position bias_ij + b_j)
+
+and here that function is Limelight's. `register` gives a mechanism a name that transformers knows;
+`transplant` lends one to a model, or to some of its layers, for the length of a `with`:
+
+    register("euclidean", Euclidean(3.0))
+    model.set_attn_implementation("euclidean")
+
+    with transplant(model, normalisation=Sinkhorn(), layers=[4, 5]):
+        model(**tokens)
+
+Two rules. `Dot` takes the scale that the model gives (T5's is 1, Gemma's its own); every other
+similarity keeps its default scale, since the model's belongs to a dot product. And what cannot be
+honoured (attention sinks, capped scores, packed sequences by their lengths, any argument that is
+not known here) raises `InputError`: nothing that could change the result is passed over.
+
+Parameters of a similarity or a normalisation belong to the caller: they are no part of
+`model.parameters()`, of its state_dict or of `model.to(…)`. Move them and hand them to the
+optimiser yourself.
+
+Needs `pip install 'limelight[huggingface]'`.
+"""
+
+from limelight.errors import MissingExtraError
+
+try:
+    import transformers  # noqa: F401
+except ImportError as missing:
+    raise MissingExtraError(
+        "limelight.huggingface needs transformers 5: pip install 'limelight[huggingface]'"
+    ) from missing
+
+from limelight.huggingface.register import register
+from limelight.huggingface.transplant import attention_layers, transplant
+
+__all__ = ["attention_layers", "register", "transplant"]

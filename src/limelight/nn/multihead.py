@@ -1,0 +1,249 @@
+"""torch's multi-head attention layer, with the similarity and the normalisation left open."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from limelight import check
+from limelight.attend import attend
+from limelight.attention import Attention
+from limelight.errors import DeviceError, DtypeError, InputError
+from limelight.mask import Boolean, Mask, causal, padding
+from limelight.normalisation import Normalisation, Softmax
+from limelight.similarity import Bias, Dot, Similarity, is_finite
+
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """concat_h(P_h V_h) W_oᵀ + b_o, P_h = Attention(Q_h, K_h, …), in the place of `torch.nn.MultiheadAttention`.
+
+    Q_h = (query W_qᵀ + b_q)_h is head h's embed_dim/num_heads columns, K_h and V_h likewise. The
+    arguments, the parameters' names and their start are torch's, so its `state_dict` loads; with
+    `Dot()` and `Softmax()` so is the output, with one difference: a query whose keys are all
+    blocked has weights of zero, and b_o for its output, where torch has NaN. `similarity` and
+    `normalisation` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
+    with the rest, while `device` and `dtype` are of the layer's own parameters.
+
+    Raises `InputError` for sizes below 1, an embed_dim that num_heads does not divide and a dropout
+    outside [0, 1).
+
+    Source: Vaswani et al. 2017 (1706.03762).
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        similarity: Similarity = Dot(),
+        normalisation: Normalisation = Softmax(),
+    ) -> None:
+        check.instance("similarity", similarity, Similarity)
+        check.instance("normalisation", normalisation, Normalisation)
+        for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim)):
+            optional = name in ("kdim", "vdim") and size is None
+            if not optional and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+                raise InputError(f"{name} expects a whole number ≥ 1, got {size!r}")
+        if embed_dim % num_heads:
+            raise InputError(f"embed_dim expects a multiple of num_heads={num_heads}, got {embed_dim}")
+        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise InputError(f"dropout expects a probability in [0, 1), got {dropout!r}")
+        super().__init__(
+            embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
+        )
+        self.similarity, self.normalisation = similarity, normalisation
+
+    def _reset_parameters(self) -> None:
+        self._qkv_same_embed_dim = self.in_proj_weight is not None
+        super()._reset_parameters()
+        # torch's encoder layer, seeing True here, would compute a dot-product softmax past this layer in eval mode.
+        self._qkv_same_embed_dim = False
+
+    def forward(
+        self,
+        query: Float[Tensor, "*n embed_dim"],
+        key: Float[Tensor, "*m kdim"],
+        value: Float[Tensor, "*m vdim"],
+        key_padding_mask: Bool[Tensor, "*batch m"] | Float[Tensor, "*batch m"] | None = None,
+        need_weights: bool = True,
+        attn_mask: Mask | Bool[Tensor, "*heads n m"] | Float[Tensor, "*heads n m"] | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(output, weights): the weights are P after dropout, or None where they are not needed.
+
+        query is (n, batch, embed_dim), with `batch_first` (batch, n, embed_dim), or (n, embed_dim)
+        for one sequence; key and value likewise, m long; output has query's shape. The weights are
+        (batch, n, m), or (batch, num_heads, n, m) if not averaged, and m counts what the layer
+        appends. `need_weights=False` stores nothing n×m.
+
+        key_padding_mask (batch, m) and attn_mask (n, m) or (batch·num_heads, n, m) are boolean with
+        True = **blocked**, as torch has it, or floating and added to the scores. attn_mask may also
+        be a Limelight `Mask`, which is not stored and, as everywhere, says who may see. `is_causal`
+        says that attn_mask is the causal mask, and that is checked. With a normalisation that mixes
+        queries, tokens padded in self-attention (query is key) are left out as queries too.
+
+        Raises `InputError` (shapes; an `is_causal` that is not so; NaN or +∞ in a mask; a `Mask`
+        with appended keys), `DtypeError`, `DeviceError`, and what `Attention` raises.
+        """
+        self._require_tokens(query, key, value)
+        q, k, v = self._heads(query, key, value)
+        real, key_bias = self._real_keys(key_padding_mask, query, k)
+        seen, bias = self._seen(attn_mask, is_causal, q, k)
+        if real is not None:
+            padded_too = query is key and self.normalisation.mixes_queries
+            present = padding(keys=real, queries=real[..., : q.shape[2]] if padded_too else None)
+            seen = present if seen is None else seen & present
+        similarity = self.similarity
+        for table in (bias, key_bias):
+            similarity = similarity if table is None else similarity + Bias(table)
+
+        p, weights = self.dropout if self.training else 0.0, None
+        if need_weights:
+            weights = Attention(q, k, similarity, self.normalisation, seen).dense()
+            weights = nn.functional.dropout(weights, p)
+            mixed = weights @ v
+            weights = weights.mean(1) if average_attn_weights else weights
+        else:
+            mixed = attend(q, k, v, None, p, similarity=similarity, normalisation=self.normalisation, mask=seen)
+        output = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        if query.ndim == 2:
+            return output[0], None if weights is None else weights[0]
+        return output if self.batch_first else output.transpose(0, 1), weights
+
+    def _heads(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Q, K and V, (batch, num_heads, length, head_dim), with the keys and values that the layer appends."""
+        given, packed = [self._batch_first(x) for x in (query, key, value)], self.in_proj_weight
+        if packed is not None and query is key is value:  # one product instead of three
+            projected = nn.functional.linear(given[0], packed, self.in_proj_bias).chunk(3, -1)
+        else:
+            apart = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if packed is None else packed.chunk(3)
+            biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+            projected = tuple(map(nn.functional.linear, given, apart, biases))
+        q, k, v = map(self._split, projected)
+        return q, self._append(k, self.bias_k), self._append(v, self.bias_v)
+
+    def _batch_first(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            return x[None]
+        return x if self.batch_first else x.transpose(0, 1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, length, embed_dim) → (batch, num_heads, length, head_dim)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _append(self, x: Tensor, learned: Tensor | None) -> Tensor:
+        parts = [x]
+        if learned is not None:
+            parts.append(self._split(learned).to(x.dtype).expand(len(x), -1, -1, -1))
+        if self.add_zero_attn:
+            parts.append(torch.zeros_like(x[..., :1, :]))
+        return torch.cat(parts, -2) if len(parts) > 1 else x
+
+    @property
+    def _appended(self) -> int:
+        return (self.bias_k is not None) + self.add_zero_attn
+
+    def _seen(
+        self, attn_mask: Mask | Tensor | None, is_causal: bool, q: Tensor, k: Tensor
+    ) -> tuple[Mask | None, Tensor | None]:
+        """attn_mask as a mask and a bias on the scores of all heads, keys that the layer appends included."""
+        n, m, more = q.shape[-2], k.shape[-2] - self._appended, self._appended
+        if isinstance(attn_mask, Tensor):
+            _require_mask("attn_mask", attn_mask, ((n, m), (q.shape[0] * q.shape[1], n, m)), q.device)
+        elif attn_mask is not None and not isinstance(attn_mask, Mask):
+            raise DtypeError(f"attn_mask expects a tensor or a Mask, got {type(attn_mask).__name__}")
+        if is_causal:
+            _require_causal(attn_mask, n, m, q.device)
+            if not more and not (isinstance(attn_mask, Tensor) and attn_mask.requires_grad):
+                attn_mask = causal  # the same, and stored nowhere
+        if isinstance(attn_mask, Mask) and more:
+            raise InputError("a Mask knows no keys that the layer appends: give attn_mask as a boolean tensor")
+        if not isinstance(attn_mask, Tensor):
+            return attn_mask, None
+        heads = attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, q.shape[:2])
+        seen, bias = _seen_and_bias("attn_mask", heads, more)
+        return None if seen is None else Boolean(seen), bias
+
+    def _real_keys(
+        self, key_padding_mask: Tensor | None, query: Tensor, k: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """key_padding_mask as the keys that are real, (batch, 1, m), and a bias (batch, 1, 1, m)."""
+        if key_padding_mask is None:
+            return None, None
+        batch, m = k.shape[0], k.shape[-2] - self._appended
+        _require_mask("key_padding_mask", key_padding_mask, ((m,) if query.ndim == 2 else (batch, m),), k.device)
+        real, bias = _seen_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, m), self._appended)
+        return real, None if bias is None else bias[..., None, :]
+
+    def _require_tokens(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        weight = self.out_proj.weight
+        widths = {"query": (query, self.embed_dim), "key": (key, self.kdim), "value": (value, self.vdim)}
+        for name, (x, width) in widths.items():
+            if not isinstance(x, Tensor):
+                raise DtypeError(f"{name} expects a torch tensor, got {type(x).__name__}")
+            if x.is_nested:
+                raise InputError(f"{name} is nested: pad it; in a TransformerEncoder say enable_nested_tensor=False")
+            if x.ndim not in (2, 3) or x.ndim != query.ndim or x.shape[-1] != width:
+                axes = "batch, length" if self.batch_first else "length, batch"
+                raise InputError(
+                    f"{name} expects ({axes}, {width}), or (length, {width}) where all three are one sequence; "
+                    f"got {tuple(x.shape)} with a query of {tuple(query.shape)}"
+                )
+            if x.device != weight.device:
+                raise DeviceError(f"{name} is on {x.device}, the layer on {weight.device}; move one of them with .to()")
+            if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+                raise DtypeError(f"{name} expects the layer's dtype, {weight.dtype}, got {x.dtype}; convert with .to()")
+        if key.shape[:-1] != value.shape[:-1]:
+            raise InputError(f"key and value must agree but in width, got {tuple(key.shape)} and {tuple(value.shape)}")
+        n, m = (len(self._batch_first(x)) for x in (query, key))
+        if n != m:
+            raise InputError(f"query and key must share a batch, got {n} and {m} with batch_first={self.batch_first}")
+
+
+def _require_mask(name: str, mask: Tensor, shapes: tuple[tuple[int, ...], ...], device: torch.device) -> None:
+    if not isinstance(mask, Tensor):
+        raise DtypeError(f"{name} expects a tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise DtypeError(f"{name} expects bool (True = blocked) or floating (added), got {mask.dtype}; try .bool()")
+    if mask.shape not in shapes:
+        raise InputError(f"{name} expects shape {' or '.join(map(str, shapes))}, got {tuple(mask.shape)}")
+    if mask.device != device:
+        raise DeviceError(f"{name} is on {mask.device}, the queries are on {device}; move one of them with .to()")
+
+
+def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: torch.device) -> None:
+    if attn_mask is None:
+        raise InputError("is_causal=True says what attn_mask is, as in torch, and none came; try attn_mask=causal")
+    future = torch.ones(n, m, dtype=torch.bool, device=device).triu(1)
+    if isinstance(attn_mask, Mask):
+        attn_mask.check(n, m, device)
+        agrees = attn_mask.block(slice(0, n), slice(0, m), device) == ~future
+    elif attn_mask.dtype == torch.bool:
+        agrees = attn_mask == future
+    else:
+        agrees = attn_mask == torch.zeros_like(future, dtype=attn_mask.dtype).masked_fill(future, float("-inf"))
+    if not bool(agrees.all()):
+        raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
+
+
+def _seen_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:
+    """Which keys torch's mask lets be seen, and what it adds to their scores; None where it does neither."""
+    if mask.dtype == torch.bool:
+        return nn.functional.pad(~mask, (0, appended), value=True), None
+    blocked = mask == float("-inf")
+    bias = nn.functional.pad(mask.masked_fill(blocked, 0), (0, appended))
+    if not is_finite(bias):
+        raise InputError(f"{name} expects finite numbers and −∞ only; this one has NaN or +∞")
+    seen = nn.functional.pad(~blocked, (0, appended), value=True) if bool(blocked.any()) else None
+    return seen, bias if mask.requires_grad or bool(bias.any()) else None
