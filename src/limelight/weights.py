@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -70,7 +70,7 @@ class ChunkedScores(Scores):
         batch = broadcast_shapes(self.batch, v.shape[:-2])
         walk = rectangles.Walk(
             self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
-            1.0 if isinstance(self.scale, Tensor) else self.scale,
+            self.similarity.coefficient * (1.0 if isinstance(self.scale, Tensor) else self.scale),
         )  # fmt: skip
         out, lse = walk.reduce(v, self.col_term, self.scale if isinstance(self.scale, Tensor) else None)
         return out, lse if self.row_term is None else lse + self.row_term
@@ -79,7 +79,8 @@ class ChunkedScores(Scores):
         return by_rows(lambda rows: entropy_of(self.block(rows)), self.rows, self.entries_per_row)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols)) * self.scale
+        s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
+        s = s * (self.scale * self.similarity.coefficient)
         if self.row_term is not None:
             s = s + self.row_term[..., rows, None]
         if self.col_term is not None:

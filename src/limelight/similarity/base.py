@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.shapes import broadcast_shapes
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -98,6 +99,7 @@ class Similarity(nn.Module, ABC):
     properties: Properties = Properties()
     same_width: bool = True  # must queries and keys have the same width?
     pair_size: int = 1  # numbers held for each pair while a block is computed
+    coefficient: float = 1.0  # what a block is to be multiplied by, which costs less when it is done with the scale
 
     def default_scale(self, d: int) -> float | Tensor:
         """What β is multiplied by when no `scale=` is given; d is the width of q."""
@@ -130,22 +132,17 @@ class Similarity(nn.Module, ABC):
         """What is computed once for each query and each key, in at least float32."""
         if not self.factored:
             return Parts((wide(q),), (wide(k),))
-        factors = self.factor(q, k, real)
-        return Parts(_with_term(factors.q, factors.query_term), _with_term(factors.k, factors.key_term))
+        return as_one_product(self.factor(q, k, real))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        """β for the queries at positions i and the keys at positions j, whose parts these are.
+        """β / coefficient for the queries at positions i and the keys at positions j, whose parts these are.
 
-        Gradients flow to `parts` and to the module's own parameters, to nothing else.
+        i and j are runs of whole numbers. Gradients flow to `parts` and to the module's own
+        parameters, to nothing else.
         """
         if not self.factored:
             return self.dense(parts.queries[0], parts.keys[0])
-        beta = parts.queries[0] @ parts.keys[0].mT
-        for term in parts.queries[1:]:
-            beta = beta + term
-        for term in parts.keys[1:]:
-            beta = beta + term.mT
-        return beta
+        return parts.queries[0] @ parts.keys[0].mT
 
     def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
         """The same β on the pairs that the mask shows, perhaps in a form that is computed faster."""
@@ -172,8 +169,24 @@ def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
     return total / real.sum(-1)[..., None, None].clamp(min=1)
 
 
-def _with_term(x: Tensor, term: Tensor | None) -> tuple[Tensor, ...]:
-    return (wide(x),) if term is None else (wide(x), term[..., None])
+def as_one_product(factors: Factors) -> Parts:
+    """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two columns of a product cost less than two passes over it."""
+    left, right = [wide(factors.q)], [wide(factors.k)]
+    if factors.query_term is not None:
+        left.append(factors.query_term[..., None])
+        right.append(torch.ones_like(right[0][..., :1]))
+    if factors.key_term is not None:
+        left.append(torch.ones_like(left[0][..., :1]))
+        right.append(factors.key_term[..., None])
+    return Parts((beside(left),), (beside(right),))
+
+
+def beside(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
+    """Columns of all, with the batch dimensions of all."""
+    if len(tensors) == 1:
+        return tensors[0]
+    rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
+    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
 
 
 def wide(x: Tensor) -> Tensor:

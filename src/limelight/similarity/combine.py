@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.shapes import broadcast_shapes
-from limelight.similarity.base import Factors, Parts, Properties, Similarity, wide
+from limelight.similarity.base import Factors, Parts, Properties, Similarity, as_one_product, beside, wide
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -28,7 +27,7 @@ class Scaled(Similarity):
         super().__init__()
         self.similarity, self.scale = similarity, scale
         self.properties, self.same_width = similarity.properties, similarity.same_width
-        self.pair_size = similarity.pair_size
+        self.pair_size, self.coefficient = similarity.pair_size, similarity.coefficient
 
     def default_scale(self, d: int) -> float | Tensor:
         return self.scale
@@ -91,7 +90,7 @@ class Sum(Similarity):
         return [(term, term.default_scale(q.shape[-1])) for term in self.parts_of_sum()]
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return _total([scale * term.dense(q, k) for term, scale in self._scaled(q)])
+        return reduce(torch.add, [scale * term.dense(q, k) for term, scale in self._scaled(q)])
 
     @property
     def factored(self) -> bool:
@@ -103,15 +102,7 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        lefts, rights, a, b = [], [], [], []
-        for term, scale in self._scaled(q):
-            factors = term.factor(q, k, real)
-            outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
-            lefts.append((factors.q * scale).to(q.dtype))
-            rights.append(factors.k)
-            a += [] if factors.query_term is None else [factors.query_term * outer]
-            b += [] if factors.key_term is None else [factors.key_term * outer]
-        return Factors(_beside(lefts), _beside(rights), _total(a) if a else None, _total(b) if b else None)
+        return _add_factors(self._scaled(q), q, k, real)
 
     def parts(
         self,
@@ -119,36 +110,50 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        terms = self._scaled(q)
+        products = [(term, scale) for term, scale in self._scaled(q) if term.factored]
+        others = [(term, scale) for term, scale in self._scaled(q) if not term.factored]
+        whole = as_one_product(_add_factors(products, wide(q), wide(k), real)) if products else Parts()
         return Parts(
-            scales=tuple(None if _is_one(scale) else _as_tensor(scale, wide(q)) for _, scale in terms),
-            within=tuple(term.parts(q, k, real) for term, _ in terms),
+            whole.queries,
+            whole.keys,
+            scales=tuple(_as_tensor(scale, term.coefficient, wide(q)) for term, scale in others),
+            within=tuple(term.parts(q, k, real) for term, _ in others),
         )
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        others = [term for term in self.parts_of_sum() if not term.factored]
         blocks = []
-        for term, scale, own in zip(self.parts_of_sum(), parts.scales, parts.within, strict=True):
+        for term, scale, own in zip(others, parts.scales, parts.within, strict=True):
             beta = term.block(own, i, j)
             blocks.append(beta if scale is None else scale * beta)
-        return _total(blocks)
+        if not parts.queries:
+            return reduce(torch.add, blocks)
+        q, k = parts.queries[0], parts.keys[0]
+        if q.ndim == k.ndim == 2 and blocks and blocks[0].ndim == 2:
+            return torch.addmm(reduce(torch.add, blocks), q, k.mT)
+        return reduce(torch.add, blocks, q @ k.mT)
 
     def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
         return Sum(*(term.under(mask, n, m) for term in self.parts_of_sum()))
 
 
-def _is_one(scale: float | Tensor) -> bool:
-    return not isinstance(scale, Tensor) and scale == 1
+def _add_factors(terms: list[tuple[Similarity, float | Tensor]], q: Tensor, k: Tensor, real: Tensor | None) -> Factors:
+    """Σ scale · β of similarities that factor, as one inner product and two terms."""
+    lefts, rights, a, b = [], [], [], []
+    for term, scale in terms:
+        factors = term.factor(q, k, real)
+        outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
+        lefts.append((factors.q * scale).to(q.dtype))
+        rights.append(factors.k)
+        a += [] if factors.query_term is None else [factors.query_term * outer]
+        b += [] if factors.key_term is None else [factors.key_term * outer]
+    return Factors(
+        beside(lefts), beside(rights), reduce(torch.add, a) if a else None, reduce(torch.add, b) if b else None
+    )
 
 
-def _as_tensor(scale: float | Tensor, like: Tensor) -> Tensor:
-    tensor = scale if isinstance(scale, Tensor) else like.new_tensor(scale)
-    return tensor.to(like.dtype).reshape(tensor.shape or (1, 1))
-
-
-def _total(tensors: list[Tensor]) -> Tensor:
-    return reduce(torch.add, tensors)
-
-
-def _beside(tensors: list[Tensor]) -> Tensor:
-    rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
-    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
+def _as_tensor(scale: float | Tensor, coefficient: float, like: Tensor) -> Tensor | None:
+    """The scale as what has the dimensions of a block, or None for one."""
+    if not isinstance(scale, Tensor):
+        return None if scale * coefficient == 1 else like.new_full((1, 1), scale * coefficient)
+    return (scale * coefficient).to(like.dtype).reshape(scale.shape or (1, 1))

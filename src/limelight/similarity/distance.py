@@ -14,6 +14,7 @@ from limelight.similarity.base import (
     Parts,
     Properties,
     Similarity,
+    beside,
     centre,
     is_finite,
     require_positive,
@@ -144,6 +145,7 @@ class StudentT(Similarity):
     In float32 it needs |q|², |k|² (about the keys' mean) ≲ 10⁵ ν. Raises `InputError` for ν ≤ 0.
     """
 
+    coefficient = -1.0
     properties = Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
 
     def __init__(self, nu: float | Tensor = 1.0) -> None:
@@ -169,21 +171,14 @@ class StudentT(Similarity):
         middle = centre(k, real)
         q, k = wide(q) - middle, wide(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
-        squares = ((x.square().sum(-1, keepdim=True) / self.nu) for x in (q, k))
-        square_q, square_k = squares
-        left, right = -2 / self.nu * q, k
-        return Parts((_columns(left, 1 + square_q, one_q),), (_columns(right, one_k, square_k),))
+        square_q, square_k = (x.square().sum(-1, keepdim=True) / self.nu for x in (q, k))
+        return Parts((beside([-2 / self.nu * q, 1 + square_q, one_q]),), (beside([k, one_k, square_k]),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        return (parts.queries[0] @ parts.keys[0].mT).log().neg()
+        return (parts.queries[0] @ parts.keys[0].mT).log()
 
     def extra_repr(self) -> str:
         return f"nu={self.nu}"
-
-
-def _columns(*parts: Float[Tensor, "*#batch n _"]) -> Float[Tensor, "*#batch n w"]:
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
 
 def _minus_half_square(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n"]:

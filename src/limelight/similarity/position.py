@@ -10,6 +10,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class Positional(Similarity):
         """The tensors that `of` is a function of."""
 
     @abstractmethod
-    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+    def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         """β where the key is `ahead` = j − i positions ahead of the query."""
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
@@ -47,7 +48,26 @@ class Positional(Similarity):
         return Parts(shared=tuple(tensor.to(q.device, wide(q).dtype) for tensor in self.learned()))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        return self.of(j - (i[:, None] + self.offset), *parts.shared)
+        r, c = len(i), len(j)
+        first = j[0] - i[0] - self.offset - (r - 1)
+        along = self.of(first + torch.arange(r + c - 1, device=j.device), *parts.shared)
+        return _Toeplitz.apply(along[..., 0, :], r, c)  # type: ignore[no-untyped-call]
+
+
+class _Toeplitz(torch.autograd.Function):
+    """t ↦ T_ab = t_{b − a + r − 1}, (…, r + c − 1) ↦ (…, r, c): one copy, and one more for the gradient."""
+
+    @staticmethod
+    def forward(ctx, t, r, c):  # type: ignore[no-untyped-def]
+        ctx.shape = r, c
+        return t.unfold(-1, c, 1).flip(-2)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        r, c = ctx.shape
+        # A row of r zeros between rows of c shifts each by one against the last, and diagonals become columns.
+        rows = F.pad(gradient.flip(-2), (0, r)).flatten(-2)
+        return rows[..., : r * (c + r - 1)].unflatten(-1, (r, c + r - 1)).sum(-2), None, None
 
 
 class ALiBi(Positional):
@@ -70,7 +90,7 @@ class ALiBi(Positional):
     def learned(self) -> tuple[Tensor, ...]:
         return (self.slopes[:, None, None],)
 
-    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+    def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -learned[0] * ahead.abs()
 
     def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
@@ -126,31 +146,12 @@ class RelativeBias(Positional):
     def learned(self) -> tuple[Tensor, ...]:
         return (self.table[:, None, :],)
 
-    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+    def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         at = ahead.clamp(-self.reach, self.reach) + self.reach
-        table = learned[0][..., 0, :]
-        return _Gather.apply(table, at)  # type: ignore[no-untyped-call]
+        return learned[0][..., at]
 
     def extra_repr(self) -> str:
         return f"reach={self.reach}, heads={len(self.table)}"
-
-
-class _Gather(torch.autograd.Function):
-    """table[…, at], whose gradient is one `bincount` a row: index_put, torch's own, is many times slower."""
-
-    @staticmethod
-    def forward(ctx, table, at):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(at)
-        ctx.width = table.shape[-1]
-        return table[..., at]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        (at,) = ctx.saved_tensors
-        rows = gradient.reshape(-1, at.numel())
-        sums = rows.new_zeros(len(rows), ctx.width).index_add_(1, at.reshape(-1), rows)
-        return sums.reshape(*gradient.shape[:-2], ctx.width), None
 
 
 class Convolution(Positional):
@@ -174,7 +175,7 @@ class Convolution(Positional):
     def learned(self) -> tuple[Tensor, ...]:
         return (self.shifts[:, None, None],)
 
-    def of(self, ahead: Int[Tensor, "r c"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch r c"]:
+    def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -0.5 * (ahead - learned[0]).square()
 
 
