@@ -15,7 +15,7 @@ from limelight.errors import (
     StoreError,
     UnknownNameError,
 )
-from limelight.mask import Boolean, Mask, causal, padding, window
+from limelight.mask import Boolean, Graph, Mask, causal, documents, padding, window
 from limelight.normalisation import (
     Entmax,
     Hybrid,
@@ -68,6 +68,7 @@ __all__ = [
     "Entmax",
     "Euclidean",
     "Gate",
+    "Graph",
     "Hybrid",
     "InputError",
     "KernelError",
@@ -92,6 +93,7 @@ __all__ = [
     "__version__",
     "attend",
     "causal",
+    "documents",
     "padding",
     "window",
 ]

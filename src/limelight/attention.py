@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from limelight import check
+from limelight import check, measures
 from limelight.errors import InputError
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
 from limelight.mask import Mask, as_mask
@@ -70,7 +70,7 @@ class Attention:
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask, *self.shape[-2:])
         not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
-        self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused)
+        self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
         self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
@@ -115,6 +115,33 @@ class Attention:
         if isinstance(scale, Tensor):
             scale = scale.reshape(scale.shape[:-1] or ())  # (*batch, 1, 1) beside (*batch, n)
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
+
+    def position(self) -> Float[Tensor, "*batch n"]:
+        """Σ_j P_ij j: the position of the key that query i looks at, in the mean; 0 where every key is masked."""
+        return self._full(measures.position(self.weights()), -2)
+
+    def distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
+        """Σ_j P_ij |i + offset − j|: how far query i looks, in the mean, standing at i + offset; 0 where masked."""
+        return self._full(measures.distance(self.weights(), offset), -2)
+
+    def strongest(self, k: int) -> measures.Strongest:
+        """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
+
+        The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
+        """
+        weights, keys = measures.strongest(self.weights(), k)
+        whole = (*self.shape[:-1], k)
+        return measures.Strongest(weights.expand(whole), keys.expand(whole))
+
+    def irreversibility(self) -> Float[Tensor, "*batch"]:
+        """½ Σ_ij |π_i P_ij − π_j P_ji| with πP = π: how far from detailed balance, 0 (reversible) to 1. No gradient.
+
+        A symmetric similarity gives 0 with a row softmax; queries and keys from different matrices do not.
+        Raises `InputError` where n ≠ m, the mask is not symmetric or rows do not sum to one, and
+        `ConvergenceError` where the walk does not settle.
+        """
+        value = measures.irreversibility(self.weights(), self.mask, self.q.device)
+        return value.expand(self.shape[:-2])
 
     def dense(self) -> Float[Tensor, "*batch n m"]:
         """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m."""

@@ -42,6 +42,15 @@ class Weights(ABC):
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         """Pᵀ on these rows of it."""
 
+    def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
+        """P v in at least float32, on the device of the scores; for values that half precision cannot hold."""
+
+        def some(rows: slice) -> Tensor:
+            p = self.block(rows)
+            return p @ v.to(p)
+
+        return self.by_rows(some, dim=-2)
+
     @property
     @abstractmethod
     def scores(self) -> Scores:
@@ -106,6 +115,10 @@ class SoftmaxWeights(Weights):
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
         return self._by_key.logsumexp().exp()
+
+    def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
+        s = self._centred.block(slice(0, 1))  # says dtype and device
+        return self._centred.softmax(v.to(s))
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return self._scores.entropy()

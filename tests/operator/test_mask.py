@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limelight import Boolean, DtypeError, InputError, causal, padding, window
+from limelight import Boolean, DtypeError, Graph, InputError, causal, documents, padding, window
 from limelight.kernels.tiles import _rows_per_tile
 from limelight.mask import Band, Mask, conjuncts, real_keys
 from tests.oracle import band
@@ -20,7 +20,9 @@ def whole(mask: Mask, n: int, m: int) -> torch.Tensor:
 @st.composite
 def masks(draw, n, m, depth=2):
     """(mask, the same as a matrix)"""
-    kind = draw(st.sampled_from(["band", "padding", "boolean"] + ["and", "or", "not"] * (depth > 0)))
+    kind = draw(
+        st.sampled_from(["band", "padding", "boolean", "documents", "graph"] + ["and", "or", "not"] * (depth > 0))
+    )
     if kind == "band":
         before, after = draw(st.none() | st.integers(0, n)), draw(st.none() | st.integers(0, m))
         unlimited = float("inf")
@@ -33,6 +35,17 @@ def masks(draw, n, m, depth=2):
     if kind == "boolean":
         matrix = torch.tensor(draw(st.lists(st.booleans(), min_size=n * m, max_size=n * m))).view(n, m)
         return Boolean(matrix), matrix
+    if kind == "documents":
+        order = sorted if draw(st.booleans()) else list
+        ids = [draw(st.lists(st.integers(0, 2), min_size=length, max_size=length)) for length in (n, m)]
+        queries, keys = (torch.tensor(order(some)) for some in ids)
+        return documents(queries, keys), queries[:, None] == keys[None, :]
+    if kind == "graph":
+        pair = st.tuples(st.integers(0, n - 1), st.integers(0, m - 1))
+        edges = torch.tensor(draw(st.lists(pair, max_size=n * m)), dtype=torch.long).view(-1, 2).T
+        matrix = torch.zeros(n, m, dtype=torch.bool)
+        matrix[edges[0], edges[1]] = True
+        return Graph(edges, (n, m)), matrix
     left, left_matrix = draw(masks(n, m, depth - 1))
     if kind == "not":
         return ~left, ~left_matrix
@@ -51,6 +64,8 @@ def test_a_block_is_that_part_of_the_matrix(case, data):
     n, m, mask, matrix = case
     assert torch.equal(whole(mask, n, m), matrix)
     assert torch.equal(whole(mask.T, m, n), matrix.T)
+    every = torch.cartesian_prod(torch.arange(n), torch.arange(m)).T
+    assert torch.equal(mask.pairs(*every), matrix.flatten())
     rows = slice(*sorted((data.draw(st.integers(0, n)), data.draw(st.integers(0, n)))))
     cols = slice(*sorted((data.draw(st.integers(0, m)), data.draw(st.integers(0, m)))))
     shape = (rows.stop - rows.start, cols.stop - cols.start)
@@ -101,7 +116,7 @@ def test_what_hides_the_future_is_known_however_it_is_written():
 
 
 def test_the_future_is_looked_for_a_few_rows_at_a_time(monkeypatch):
-    monkeypatch.setattr("limelight.mask._ENTRIES", 14)
+    monkeypatch.setattr("limelight.mask.base._ENTRIES", 14)
     assert is_causal(Boolean(band(9, 7, after=0)), 9, 7)
     assert is_causal(Boolean(band(3, 7, after=4)), 3, 7)
     assert not is_causal(Boolean(band(9, 7, 3, 1)), 9, 7)
@@ -126,6 +141,11 @@ def test_a_narrow_window_gets_narrow_tiles():
         (lambda: Band(-3, 2), InputError, "empty band"),
         (lambda: causal & torch.ones(3, 3), DtypeError, "torch.bool"),
         (lambda: causal & 3, DtypeError, "got int"),
+        (lambda: causal.at(-1), InputError, "earlier keys ≥ 0, got -1"),
+        (lambda: documents(torch.ones(3)), DtypeError, "whole numbers .* got torch.float32"),
+        (lambda: Graph(torch.zeros(2, 3), 4), DtypeError, r"edges \(2, E\) of whole numbers"),
+        (lambda: Graph(torch.zeros(3, 2).long(), 4), InputError, r"queries first, got \(3, 2\)"),
+        (lambda: Graph(torch.tensor([[0, 4], [0, 1]]), 4), InputError, "outside 4 queries and 4 keys: queries 0 to 4"),
     ],
 )
 def test_a_mask_that_makes_no_sense_is_refused(make, error, says):

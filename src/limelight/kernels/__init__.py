@@ -2,7 +2,7 @@
 
 `reference` is the specification, dense. `fused` runs on torch's fused kernels: similarities that are
 an inner product and two terms, normalisations that are a row softmax. `chunked` takes any, a few
-rows at a time, and computes them anew in the backward pass.
+rows at a time, and computes them anew in the backward pass. `sparse` goes along the edges of a graph.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from limelight.kernels.flash import unsupported
 from limelight.kernels.fused import factored_scores
 from limelight.kernels.reference import DenseScores, dense_scores
 from limelight.kernels.scores import Scores
-from limelight.mask import Mask
+from limelight.kernels.sparse import edge_scores
+from limelight.mask import Mask, edges_of
 from limelight.similarity import Similarity
 
-Kernel = Literal["auto", "fused", "chunked", "reference"]
+Kernel = Literal["auto", "fused", "chunked", "sparse", "reference"]
 
 __all__ = ["DenseScores", "Kernel", "Scores", "choose", "compute", "dense_scores"]
 
 
 def choose(
-    kernel: str, device: torch.device, dtype: torch.dtype, similarity: Similarity, fused_normalisation: str | None
+    kernel: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    similarity: Similarity,
+    fused_normalisation: str | None,
+    mask: Mask | None = None,
 ) -> Kernel:
     """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
 
@@ -40,6 +46,13 @@ def choose(
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
+    if kernel in ("auto", "sparse"):
+        if edges_of(mask) is not None:
+            return "sparse"
+        if kernel == "sparse":
+            raise KernelError(
+                "kernel='sparse' goes along the edges of a Graph: none of the masks that must all allow is one"
+            )
     if kernel == "auto":
         return "chunked" if reason else "fused"
     return cast(Kernel, kernel)
@@ -51,5 +64,9 @@ def compute(
     """The scores scale · β(q, k), masked, held the way the kernel holds them."""
     if kernel == "reference":
         return dense_scores(q, k, similarity, scale, mask)
+    if kernel == "sparse":
+        edges = edges_of(mask)
+        assert edges is not None
+        return edge_scores(q, k, similarity, scale, edges)
     hold = factored_scores if kernel == "fused" else chunked_scores
     return hold(q, k, similarity, scale, mask)

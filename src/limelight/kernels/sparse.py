@@ -1,0 +1,117 @@
+"""Scores on the edges of a graph: time and memory linear in the edges.
+
+s_e = scale · β(q_{i(e)}, k_{j(e)}),  −∞ for every pair that is no edge
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.kernels.chunked import by_rows, sum_over_rows
+from limelight.kernels.scores import Scores, finite
+from limelight.shapes import broadcast_shapes
+from limelight.similarity import Bias, Parts, Positional, Similarity
+
+
+@dataclass(frozen=True)
+class EdgeScores(Scores):
+    """One score for each edge: (*#batch, E) beside the numbers of its query and of its key."""
+
+    scores: Float[Tensor, "*#batch e"]
+    i: Int[Tensor, " e"]
+    j: Int[Tensor, " e"]
+    n: int
+    m: int
+
+    @property
+    def T(self) -> EdgeScores:
+        return EdgeScores(self.scores, self.j, self.i, self.m, self.n)
+
+    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> EdgeScores:
+        return replace(self, scores=self.scores + keys[..., self.j])
+
+    def shifted(self, constant: Float[Tensor, "*#batch"]) -> EdgeScores:
+        return replace(self, scores=self.scores + constant[..., None])
+
+    def split(self) -> tuple[EdgeScores, Float[Tensor, "*#batch"]]:
+        return self, self.scores.new_zeros(())
+
+    def log_softmax(self) -> EdgeScores:
+        return replace(self, scores=self.scores - finite(self.logsumexp())[..., self.i])
+
+    def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        # By the largest score of each query, which carries no gradient: it cancels.
+        s = self.scores.detach()
+        top = s.new_full((*s.shape[:-1], self.n), -math.inf)
+        top = finite(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
+        total = self._sums((self.scores - top[..., self.i]).exp())
+        empty = total == 0
+        return (total.masked_fill(empty, 1).log() + top).masked_fill(empty, -math.inf)
+
+    def reduce(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        lse = self.logsumexp()
+        p = (self.scores - finite(lse)[..., self.i]).exp()
+        batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
+
+        def some(edges: slice) -> Tensor:
+            parts = p[..., edges, None] * v[..., self.j[edges], :].to(p.dtype)
+            return parts.new_zeros(*batch, self.n, v.shape[-1]).index_add(
+                -2, self.i[edges], parts.expand(*batch, -1, -1)
+            )
+
+        out = sum_over_rows(some, len(self.i), math.prod(batch) * max(v.shape[-1], 1))
+        return out.to(v.dtype), lse
+
+    def entropy(self) -> Float[Tensor, "*#batch n"]:
+        surprise = finite(self.logsumexp())[..., self.i] - self.scores
+        return self._sums((-surprise).exp() * surprise)
+
+    def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
+        inside = (self.i >= rows.start) & (self.i < rows.stop)
+        s = self.scores[..., inside]
+        at = (self.i[inside] - rows.start) * self.m + self.j[inside]
+        flat = s.new_full((*s.shape[:-1], (rows.stop - rows.start) * self.m), -math.inf)
+        return flat.index_copy(-1, at, s).unflatten(-1, (rows.stop - rows.start, self.m))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.scores.shape[:-1], self.n, self.m)
+
+    def _sums(self, x: Float[Tensor, "*#batch e"]) -> Float[Tensor, "*#batch n"]:
+        return x.new_zeros(*x.shape[:-1], self.n).index_add(-1, self.i, x)
+
+
+def edge_scores(
+    q: Float[Tensor, "*#batch n d"],
+    k: Float[Tensor, "*#batch m e"],
+    similarity: Similarity,
+    scale: float | Tensor,
+    edges: Int[Tensor, "2 edges"],
+) -> EdgeScores:
+    """scale · β on each edge, some edges at a time."""
+    if any(isinstance(part, Positional | Bias) for part in similarity.modules()):
+        raise InputError("nodes of a graph have no positions: use a similarity of contents, or kernel='chunked'")
+    i, j = edges
+    parts = similarity.parts(q, k)
+    width = sum(x.shape[-1] for x in parts.tensors()) * math.prod(broadcast_shapes(q.shape[:-2], k.shape[:-2]))
+
+    def some(at: slice) -> Tensor:
+        if similarity.factored:
+            (left,), (right,) = parts.queries, parts.keys
+            return (left[..., i[at], :] * right[..., j[at], :]).sum(-1)
+        own: Parts = parts.map(
+            lambda x: x[..., i[at], None, :], lambda x: x[..., j[at], None, :], lambda x: x.unsqueeze(-3)
+        )
+        return similarity.block(own, i[:1], j[:1])[..., 0, 0] * similarity.coefficient
+
+    beta = by_rows(some, i.shape[0], max(width, 1) * similarity.pair_size)
+    if isinstance(scale, Tensor):
+        scale = scale.reshape(scale.shape[:-1] or (1,))  # (*#batch, 1) beside (*#batch, E)
+    return EdgeScores(scale * beta, i, j, q.shape[-2], k.shape[-2])

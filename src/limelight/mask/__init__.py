@@ -1,0 +1,32 @@
+"""Which query may see which key? Combine masks, and boolean tensors, with `&`, `|` and `~`:
+
+causal & padding(keys=lengths_to_keep)
+window(before=128, after=0) | Boolean(global_tokens)
+causal & documents(ids)
+"""
+
+from limelight.mask.band import Band, causal, window
+from limelight.mask.base import Mask, as_mask
+from limelight.mask.combine import And, Not, Or, conjuncts, real_keys
+from limelight.mask.given import Boolean, Documents, Padding, documents, padding
+from limelight.mask.graph import Graph, edges_of
+
+__all__ = [
+    "And",
+    "Band",
+    "Boolean",
+    "Documents",
+    "Graph",
+    "Mask",
+    "Not",
+    "Or",
+    "Padding",
+    "as_mask",
+    "causal",
+    "conjuncts",
+    "documents",
+    "edges_of",
+    "padding",
+    "real_keys",
+    "window",
+]

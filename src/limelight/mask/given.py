@@ -1,0 +1,172 @@
+"""Masks that are given: which tokens are real, which document each is of, or any boolean matrix."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from limelight.errors import DtypeError, InputError
+from limelight.mask.base import Mask, require_bool, require_device
+from limelight.shapes import broadcast_shapes
+
+
+class Padding(Mask):
+    """Query i may see key j iff both are real tokens: queries[…, i] and keys[…, j].
+
+    keys (*batch, m) and queries (*batch, n) are boolean, True = real; None = all are real.
+    The batch dimensions are those of the scores, heads included: for (B, H, n, d) queries give
+    (B, 1, m). With column normalisation (α > 0, Sinkhorn) pass `queries` too in self-attention:
+    padded queries would otherwise take part in the keys' normalisers.
+    """
+
+    def __init__(self, keys: Tensor | None = None, queries: Tensor | None = None) -> None:
+        if keys is None and queries is None:
+            raise InputError("padding expects keys=, queries= or both; got neither")
+        for name, real in (("keys", keys), ("queries", queries)):
+            if real is not None:
+                require_bool(real, f"padding({name}=…)", least_dims=1)
+        self.keys, self.queries = keys, queries
+
+    def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
+        seen = torch.ones(rows.stop - rows.start, cols.stop - cols.start, dtype=torch.bool, device=device)
+        if self.keys is not None:
+            seen = seen & self.keys[..., None, cols]
+        if self.queries is not None:
+            seen = seen & self.queries[..., rows, None]
+        return seen
+
+    @property
+    def T(self) -> Padding:
+        return Padding(keys=self.queries, queries=self.keys)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return broadcast_shapes(*(r.shape[:-1] for r in (self.keys, self.queries) if r is not None))
+
+    def check(self, n: int, m: int, device: torch.device) -> None:
+        for name, real, length in (("keys", self.keys, m), ("queries", self.queries, n)):
+            if real is None:
+                continue
+            require_device(real, device)
+            if real.shape[-1] != length:
+                raise InputError(f"padding({name}=…) expects (*batch, {length}), got {tuple(real.shape)}")
+
+    def is_causal(self, n: int, m: int, device: torch.device) -> bool:
+        return False
+
+    def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
+        if self.batch_shape:
+            return None
+        seen = torch.ones_like(i, dtype=torch.bool)
+        seen = seen if self.queries is None else seen & self.queries[i]
+        return seen if self.keys is None else seen & self.keys[j]
+
+    def for_groups(self) -> Padding:
+        return Padding(*(x if x is None or x.ndim < 2 else x.unsqueeze(-2) for x in (self.keys, self.queries)))
+
+    def __repr__(self) -> str:
+        return "padding"
+
+
+padding = Padding
+
+
+class Boolean(Mask):
+    """Any boolean matrix (*batch, n, m), True = may see; dimensions of size 1 broadcast."""
+
+    def __init__(self, seen: Bool[Tensor, "*#batch #n #m"]) -> None:
+        require_bool(seen, "a boolean mask", least_dims=2)
+        self.seen = seen
+
+    def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
+        n, m = self.seen.shape[-2:]
+        part = self.seen[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
+        shape = (*part.shape[:-2], rows.stop - rows.start, cols.stop - cols.start)
+        return part.expand(shape)
+
+    @property
+    def T(self) -> Boolean:
+        return Boolean(self.seen.mT)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.seen.shape[:-2])
+
+    def check(self, n: int, m: int, device: torch.device) -> None:
+        require_device(self.seen, device)
+        rows, cols = self.seen.shape[-2:]
+        if rows not in (1, n) or cols not in (1, m):
+            raise InputError(
+                f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.seen.shape)}"
+            )
+
+    def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
+        n, m = self.seen.shape[-2:]
+        return None if self.batch_shape else self.seen[i.clamp(max=n - 1), j.clamp(max=m - 1)]
+
+    def for_groups(self) -> Boolean:
+        return Boolean(self.seen if self.seen.ndim < 3 else self.seen.unsqueeze(-3))
+
+    def __repr__(self) -> str:
+        return f"Boolean{tuple(self.seen.shape)}"
+
+
+class Documents(Mask):
+    """Query i may see key j iff both are of one document: queries[…, i] = keys[…, j], whole numbers.
+
+    Several sequences packed into one; keys default to queries. Where the keys' numbers never
+    fall, as in a packed batch, each query costs as much as its document is long.
+    """
+
+    def __init__(self, queries: Int[Tensor, "*#batch n"], keys: Int[Tensor, "*#batch m"] | None = None) -> None:
+        keys = queries if keys is None else keys
+        for name, ids in (("queries", queries), ("keys", keys)):
+            if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dtype == torch.bool or ids.ndim < 1:
+                came = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+                raise DtypeError(f"documents({name}=…) expects whole numbers (*batch, length), got {came}")
+        self.queries, self.keys = queries, keys
+        self._sorted = bool((keys[..., 1:] >= keys[..., :-1]).all())
+
+    def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
+        return self.queries[..., rows, None] == self.keys[..., None, cols]
+
+    @property
+    def T(self) -> Documents:
+        return Documents(self.keys, self.queries)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return broadcast_shapes(self.queries.shape[:-1], self.keys.shape[:-1])
+
+    def span(self, rows: slice, m: int) -> slice:
+        if not self._sorted or rows.stop <= rows.start or m == 0:
+            return slice(0, m)
+        some, keys = self.queries[..., rows], self.keys
+        batch = broadcast_shapes(some.shape[:-1], keys.shape[:-1])
+        keys = keys.expand(*batch, m).contiguous()
+        low, high = (x.expand(batch)[..., None].contiguous() for x in (some.amin(-1), some.amax(-1)))
+        start = int(torch.searchsorted(keys, low).min())
+        stop = int(torch.searchsorted(keys, high, right=True).max())
+        return slice(min(start, stop), stop)
+
+    def check(self, n: int, m: int, device: torch.device) -> None:
+        for name, ids, length in (("queries", self.queries, n), ("keys", self.keys, m)):
+            require_device(ids, device)
+            if ids.shape[-1] != length:
+                raise InputError(f"documents({name}=…) expects (*batch, {length}), got {tuple(ids.shape)}")
+
+    def is_causal(self, n: int, m: int, device: torch.device) -> bool:
+        return False
+
+    def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
+        return None if self.batch_shape else self.queries[i] == self.keys[j]
+
+    def for_groups(self) -> Documents:
+        return Documents(*(x if x.ndim < 2 else x.unsqueeze(-2) for x in (self.queries, self.keys)))
+
+    def __repr__(self) -> str:
+        return "documents"
+
+
+documents = Documents

@@ -1,0 +1,104 @@
+"""What does the operator do? Measures of P that need its rows, a few at a time, and never the matrix.
+
+Entropy, column mass and free energy are the operator's own; these stand on its weights.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limelight.errors import ConvergenceError, InputError
+from limelight.mask import Mask
+from limelight.weights import Weights
+
+_MOST_STEPS = 1000
+_TOLERANCE = 1e-6  # of the stationary distribution, in total variation
+
+
+class Strongest(NamedTuple):
+    """The k largest weights of each query, largest first, and whose they are; −1 where fewer than k keys have any."""
+
+    weights: Float[Tensor, "*batch n k"]
+    keys: Int[Tensor, "*batch n k"]
+
+
+def position(weights: Weights) -> Float[Tensor, "*#batch n"]:
+    """Σ_j P_ij j, rows divided by their sums; 0 where every key is masked."""
+    j = torch.arange(weights.scores.shape[-1])
+    sums = weights.apply_wide(torch.stack([j, torch.ones_like(j)], -1))
+    return sums[..., 0] / sums[..., 1].masked_fill(sums[..., 1] == 0, 1)
+
+
+def distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
+    """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
+
+    def of(rows: slice) -> Tensor:
+        p = weights.block(rows)
+        i, j = (torch.arange(at.start, at.stop, device=p.device) for at in (rows, slice(0, p.shape[-1])))
+        total = p.sum(-1)
+        return (p * (i[:, None] + offset - j).abs()).sum(-1) / total.masked_fill(total == 0, 1)
+
+    return weights.by_rows(of)
+
+
+def strongest(weights: Weights, k: int) -> Strongest:
+    """The k largest P_ij of each row i, and their j."""
+    m = weights.scores.shape[-1]
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
+        raise InputError(f"strongest(k) expects a whole number from 1 to the {m} keys, got {k!r}")
+    with torch.no_grad():
+        keys = weights.by_rows(lambda rows: weights.block(rows).topk(k, -1).indices, dim=-2)
+    values = weights.by_rows(lambda rows: weights.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
+    return Strongest(values, keys.masked_fill(values == 0, -1))
+
+
+@torch.no_grad()
+def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -> Float[Tensor, "*#batch"]:
+    """½ Σ_ij |π_i P_ij − π_j P_ji| in [0, 1], π stationary: 0 iff P is in detailed balance."""
+    n, m = weights.scores.shape[-2:]
+    if n != m:
+        raise InputError(f"reversibility is of a walk on one set of tokens: expected n = m, got {n} queries, {m} keys")
+    if mask is not None and not _symmetric(mask, n, device):
+        raise InputError(
+            f"under the asymmetric mask {mask!r} there are steps that cannot be taken back, so no walk is reversible; "
+            "ask without the mask, or with a symmetric one"
+        )
+    flow = _stationary(weights)
+
+    def of(rows: slice) -> Tensor:
+        there = flow[..., rows, None] * weights.block(rows)
+        back = flow[..., None, :] * weights.block_transposed(rows)
+        return (there - back).abs().sum(-1)
+
+    return 0.5 * weights.by_rows(of).sum(-1)
+
+
+def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
+    """π = Pᵀπ by powers of the lazy walk ½(1 + P), which has no periods."""
+    alive = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
+    if bool(((alive - 1).abs() > 1e-3).logical_and(alive != 0).any()):
+        raise InputError("reversibility is of rows that sum to one; those of this normalisation do not")
+    flow = (alive > 0) / (alive > 0).sum(-1, keepdim=True).clamp(min=1)
+    flow = flow.to(alive.dtype)
+    for _ in range(_MOST_STEPS):
+        after = 0.5 * (flow + weights.apply_transposed(flow[..., None])[..., 0])
+        moved, flow = (after - flow).abs().sum(-1), after
+        if bool((moved <= _TOLERANCE).all()):
+            return flow
+    raise ConvergenceError(
+        f"the walk did not settle in {_MOST_STEPS} steps: it moved by {float(moved.max()):.1g}, not {_TOLERANCE:g}; "
+        "its tokens fall into groups that hardly see each other"
+    )
+
+
+def _symmetric(mask: Mask, n: int, device: torch.device) -> bool:
+    step = max(1, (1 << 22) // max(n, 1))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        if bool((mask.block(rows, slice(0, n), device) != mask.T.block(rows, slice(0, n), device)).any()):
+            return False
+    return True
