@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -68,15 +67,8 @@ def attend(
 
 def _apply(A: Attention, value: Tensor, dropout_p: float) -> Tensor:
     if dropout_p == 0:
-        return A @ value
-    A.require_values(value)
-    weights = A.weights()
-
-    def some(rows: slice) -> Tensor:
-        p = F.dropout(weights.block(rows), dropout_p)
-        return (p @ value.to(p.dtype)).to(value.dtype)
-
-    return weights.by_rows(some, dim=-2)
+        return A.__matmul__(value)  # as a method: a compiled graph takes no operator of a class of ours
+    return A.apply_with_dropout(value, dropout_p)
 
 
 def _split(mask: Tensor) -> tuple[Mask | None, Bias | None]:

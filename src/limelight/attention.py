@@ -9,9 +9,11 @@ differentiably and, on the fused kernel, in memory linear in n and m.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -25,6 +27,24 @@ from limelight.similarity import Dot, Similarity
 from limelight.weights import Weights
 
 _Kept = TypeVar("_Kept", Tensor, Weights)
+_Given = ParamSpec("_Given")
+_Returned = TypeVar("_Returned")
+
+
+def _apart_from_autocast(
+    method: Callable[Concatenate[Attention, _Given], _Returned],
+) -> Callable[Concatenate[Attention, _Given], _Returned]:
+    """A method whose products keep their precision: autocast decides the dtype of q, k and v, and no more."""
+
+    @wraps(method)
+    def run(self: Attention, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:
+        device = self.q.device.type
+        if not torch.is_autocast_enabled(device):
+            return method(self, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class Attention:
@@ -60,6 +80,9 @@ class Attention:
         check.instance("similarity", similarity, Similarity)
         check.instance("normalisation", normalisation, Normalisation)
         check.operands(q, k, similarity.same_width)
+        self._autocast = torch.is_autocast_enabled(q.device.type)
+        if self._autocast:  # as torch's own attention does
+            q, k = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (q, k))
         self.q, self.k = q, k
         self.similarity, self.normalisation = similarity, normalisation
         self.mask = None if mask is None else as_mask(mask)
@@ -74,20 +97,35 @@ class Attention:
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
         self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
+    @_apart_from_autocast
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v: for each query the weighted mean of the rows of v."""
-        self.require_values(v)
+        v = self.require_values(v)
         return self._whole_batch(self.weights().apply(v), v)
 
-    def require_values(self, v: Tensor) -> None:
-        """Raise unless v is (*#batch, m, e), in the dtype and on the device of q and k."""
+    def require_values(self, v: Tensor) -> Tensor:
+        """v, under autocast in its dtype; or raise unless it is (*#batch, m, e), of q's dtype and device."""
+        v = v.to(self.q.dtype) if self._autocast and isinstance(v, Tensor) else v
         check.values("v", v, self.q, self.shape[-1], self.shape[:-2])
+        return v
+
+    @_apart_from_autocast
+    def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:
+        """(D ∘ P) v with D_ij = 0 with probability p, else 1/(1 − p): drawn anew at each call, a few rows at a time."""
+        v, weights = self.require_values(v), self.weights()
+
+        def some(rows: slice) -> Tensor:
+            kept = F.dropout(weights.block(rows), p)
+            return (kept @ v.to(kept.dtype)).to(v.dtype)
+
+        return self._whole_batch(weights.by_rows(some, dim=-2), v)
 
     @property
     def T(self) -> Transposed:
         """Pᵀ, as an operator."""
         return Transposed(self)
 
+    @_apart_from_autocast
     def logsumexp(self) -> Float[Tensor, "*batch n"]:
         """L_i = log Σ_j exp(s_ij + b_j), so that P_ij = exp(s_ij + b_j − L_i); −∞ where every key is masked.
 
@@ -96,14 +134,17 @@ class Attention:
         """
         return self._keep("logsumexp", lambda: self._full(self.weights().logsumexp(), -2))
 
+    @_apart_from_autocast
     def entropy(self) -> Float[Tensor, "*batch n"]:
         """H_i = −Σ_j P_ij log P_ij in nats: query i mixes about exp H_i keys; 0 where every key is masked."""
         return self._full(self.weights().entropy(), -2)
 
+    @_apart_from_autocast
     def column_mass(self) -> Float[Tensor, "*batch m"]:
         """Σ_i P_ij: what all queries together take from key j. The masses sum to the number of rows that see a key."""
         return self._full(self.weights().column_mass(), -1)
 
+    @_apart_from_autocast
     def free_energy(self) -> Float[Tensor, "*batch n"]:
         """F_i = −τ L_i, with temperature τ = 1/scale and energy E_ij = −τ (s_ij + b_j).
 
@@ -116,14 +157,17 @@ class Attention:
             scale = scale.reshape(scale.shape[:-1] or ())  # (*batch, 1, 1) beside (*batch, n)
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
+    @_apart_from_autocast
     def position(self) -> Float[Tensor, "*batch n"]:
         """Σ_j P_ij j: the position of the key that query i looks at, in the mean; 0 where every key is masked."""
         return self._full(measures.position(self.weights()), -2)
 
+    @_apart_from_autocast
     def distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
         """Σ_j P_ij |i + offset − j|: how far query i looks, in the mean, standing at i + offset; 0 where masked."""
         return self._full(measures.distance(self.weights(), offset), -2)
 
+    @_apart_from_autocast
     def strongest(self, k: int) -> measures.Strongest:
         """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
 
@@ -133,6 +177,7 @@ class Attention:
         whole = (*self.shape[:-1], k)
         return measures.Strongest(weights.expand(whole), keys.expand(whole))
 
+    @_apart_from_autocast
     def irreversibility(self) -> Float[Tensor, "*batch"]:
         """½ Σ_ij |π_i P_ij − π_j P_ji| with πP = π: how far from detailed balance, 0 (reversible) to 1. No gradient.
 
@@ -143,6 +188,7 @@ class Attention:
         value = measures.irreversibility(self.weights(), self.mask, self.q.device)
         return value.expand(self.shape[:-2])
 
+    @_apart_from_autocast
     def dense(self) -> Float[Tensor, "*batch n m"]:
         """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m."""
         scores = dense_scores(self.q, self.k, self.similarity, self.scale, self.mask)
@@ -162,11 +208,17 @@ class Attention:
         return compute(self.kernel, self.q, self.k, similarity, self.scale, self.mask)
 
     def _keep(self, name: str, make: Callable[[], _Kept]) -> _Kept:
+        if torch.compiler.is_compiling():
+            return make()  # the compiler finds for itself what is computed twice
         # What was computed without gradients must not serve a call that wants them.
         key = (name, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]  # type: ignore[return-value]
+
+    @_apart_from_autocast
+    def _apply_transposed(self, w: Tensor) -> Tensor:
+        return self._whole_batch(self.weights().apply_transposed(w), w)
 
     def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
         """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""
@@ -187,8 +239,9 @@ class Transposed:
 
     def __matmul__(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
         """Pᵀ w."""
+        w = w.to(self._attention.q.dtype) if self._attention._autocast and isinstance(w, Tensor) else w
         check.values("w", w, self._attention.q, self.shape[-1], self.shape[:-2])
-        return self._attention._whole_batch(self._attention.weights().apply_transposed(w), w)
+        return self._attention._apply_transposed(w)
 
     @property
     def T(self) -> Attention:

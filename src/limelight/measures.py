@@ -16,7 +16,7 @@ from limelight.mask import Mask
 from limelight.weights import Weights
 
 _MOST_STEPS = 1000
-_TOLERANCE = 1e-6  # of the stationary distribution, in total variation
+_TOLERANCE = 1e-5  # of the stationary distribution, in total variation
 
 
 class Strongest(NamedTuple):

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import cached_property
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.chunked import by_rows, sum_over_rows
 from limelight.kernels.scores import Scores, softmax_of
+
+_Value = TypeVar("_Value")
+
+
+class _kept(Generic[_Value]):  # noqa: N801 (a decorator)
+    """A property computed once with gradients and once without: one must not stand in for the other."""
+
+    def __init__(self, make: Callable[[Any], _Value]) -> None:
+        self._make, self._name = make, f"_kept{make.__name__}"
+
+    def __get__(self, owner: Any, kind: type) -> _Value:
+        values = owner.__dict__.setdefault(self._name, {})
+        mode = torch.is_grad_enabled()
+        if mode not in values:
+            values[mode] = self._make(owner)
+        return values[mode]
 
 
 class Weights(ABC):
@@ -88,11 +105,18 @@ class Weights(ABC):
 
     def by_rows(self, measure, dim: int = -1) -> Tensor:  # type: ignore[no-untyped-def]
         """measure(rows), a few rows at a time, joined along `dim`."""
+        self.prepare()
         return by_rows(measure, self.scores.shape[-2], self.entries_per_row, dim)
+
+    def prepare(self) -> None:  # noqa: B027 (nothing to prepare is a fine answer)
+        """Compute what all rows share: within a checkpoint of some of them it would be computed again and lost."""
 
 
 class SoftmaxWeights(Weights):
     """P = softmax_j(s)."""
+
+    def prepare(self) -> None:
+        _ = self._centred
 
     def __init__(self, scores: Scores) -> None:
         self._scores = scores
@@ -135,12 +159,12 @@ class SoftmaxWeights(Weights):
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._by_key.block(rows).exp()
 
-    @cached_property
+    @_kept
     def _by_key(self) -> Scores:
         """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
         return self._scores.log_softmax().T
 
-    @cached_property
+    @_kept
     def _centred(self) -> Scores:
         return self._scores.centred()
 
@@ -182,7 +206,7 @@ class RowWeights(Weights):
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._map.weights(self._scores.T.block(rows).mT, self._thresholds).mT
 
-    @cached_property
+    @_kept
     def _thresholds(self) -> Tensor:
         return self.by_rows(lambda rows: self._map.thresholds(self._scores.block(rows)), dim=-2)
 
@@ -192,6 +216,10 @@ class Mixture(Weights):
 
     def __init__(self, first: Weights, second: Weights, share: Float[Tensor, "*#batch 1 1"]) -> None:
         self.first, self.second, self.share = first, second, share
+
+    def prepare(self) -> None:
+        self.first.prepare()
+        self.second.prepare()
 
     @property
     def scores(self) -> Scores:

@@ -65,6 +65,14 @@ def test_position_distance_and_the_strongest_keys():
         assert torch.equal(keys, right.indices.masked_fill(right.values == 0, -1))
 
 
+def test_what_is_asked_without_gradients_does_not_stand_in_for_what_has_them():
+    q, k = (x.requires_grad_() for x in operands(2))
+    A = Attention(q, k)
+    A.irreversibility()
+    assert (A.T @ q.detach()).requires_grad
+    assert A.strongest(2).weights.requires_grad
+
+
 def test_a_query_that_sees_nothing_looks_nowhere():
     q, k = operands(2)
     A = Attention(q, k, mask=(torch.arange(N) != 3)[:, None])
@@ -98,11 +106,11 @@ def test_irreversibility():
         P = A.dense()
         flow = torch.linalg.matrix_power(P, 4096).mean(-2)
         F = flow[..., None] * P
-        torch.testing.assert_close(A.irreversibility(), 0.5 * (F - F.mT).abs().sum((-2, -1)), rtol=0, atol=1e-4)
+        torch.testing.assert_close(A.irreversibility(), 0.5 * (F - F.mT).abs().sum((-2, -1)), rtol=0, atol=1e-3)
     (x, _) = operands(2)
     for similarity in (Dot(), Euclidean(2.0), StudentT()):
-        assert (Attention(x, x, similarity).irreversibility() < 1e-5).all()
-        assert (Attention(x, x.roll(1, -1), Dot(), scale=0.7).irreversibility() > 1e-3).all()
+        assert (Attention(x, x, similarity).irreversibility() < 1e-3).all()
+        assert (Attention(x, x.roll(1, -1), Dot(), scale=0.4).irreversibility() > 1e-2).all()
     with pytest.raises(InputError, match="steps that cannot be taken back"):
         Attention(x, x, mask=causal).irreversibility()
     with pytest.raises(InputError, match="expected n = m, got 9 queries, 5 keys"):

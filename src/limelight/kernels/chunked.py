@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from limelight.kernels import rectangles
-from limelight.kernels.scores import Scores, entropy_of
+from limelight.kernels.scores import Scores, entropy_of, softmax_of
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Parts, Similarity, wide
@@ -67,6 +67,8 @@ class ChunkedScores(Scores):
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
+            return self._reduce_by_rows(v)
         batch = broadcast_shapes(self.batch, v.shape[:-2])
         walk = rectangles.Walk(
             self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
@@ -74,6 +76,12 @@ class ChunkedScores(Scores):
         )  # fmt: skip
         out, lse = walk.reduce(v, self.col_term, self.scale if isinstance(self.scale, Tensor) else None)
         return out, lse if self.row_term is None else lse + self.row_term
+
+    def _reduce_by_rows(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as autograd's own affair, rows of all the batch at a time."""
+        values = wide(v)
+        out = by_rows(lambda rows: softmax_of(self.block(rows)) @ values, self.rows, self.entries_per_row, dim=-2)
+        return out.to(v.dtype), by_rows(lambda rows: _lse_of(self.block(rows)), self.rows, self.entries_per_row)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return by_rows(lambda rows: entropy_of(self.block(rows)), self.rows, self.entries_per_row)
@@ -128,6 +136,11 @@ def chunked_scores(
     if isinstance(scale, Tensor):
         scale = scale.to(wide(q).dtype).reshape(scale.shape or (1, 1))
     return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])
+
+
+def _lse_of(s: Tensor) -> Tensor:
+    empty = (s == -math.inf).all(-1)
+    return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
 
 
 def by_rows(

@@ -183,6 +183,12 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        device = (dlse if dout is None else dout).device.type
+        with torch.autocast(device, enabled=False):
+            return _Reduce._backward(ctx, dout, dlse)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         walk, (v, bias, scale, out, lse, *tensors) = ctx.walk, ctx.saved_tensors
         parameters = list(walk.similarity.parameters())
         wanted = ctx.needs_input_grad[1:]

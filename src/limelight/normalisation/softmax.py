@@ -157,9 +157,14 @@ def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"], 
     return float(((mass / mean - 1).abs() * seen).max())
 
 
+def _ask(answer: Tensor) -> bool:
+    """What a tensor says; a compiled graph cannot ask, and takes it for granted."""
+    return torch.compiler.is_compiling() or bool(answer)
+
+
 def _require_alpha(alpha: float | Tensor) -> None:
     if isinstance(alpha, Tensor):
-        good = alpha.is_floating_point() and bool(((alpha >= 0) & (alpha <= 1)).all())
+        good = alpha.is_floating_point() and _ask(((alpha >= 0) & (alpha <= 1)).all())
     else:
         good = not isinstance(alpha, bool) and isinstance(alpha, (int, float)) and 0 <= alpha <= 1
     if not good:
@@ -168,7 +173,7 @@ def _require_alpha(alpha: float | Tensor) -> None:
 
 def _require_temperature(temperature: float | Tensor) -> None:
     if isinstance(temperature, Tensor):
-        good = bool(((temperature > 0) & temperature.isfinite()).all())
+        good = _ask(((temperature > 0) & temperature.isfinite()).all())
     else:
         good = not isinstance(temperature, bool) and isinstance(temperature, int | float)
         good = good and 0 < temperature < math.inf

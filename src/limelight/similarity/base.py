@@ -156,7 +156,12 @@ class Similarity(nn.Module, ABC):
 
 
 def is_finite(x: Tensor) -> bool:
-    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry."""
+    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry.
+
+    A compiled graph cannot ask, since it must not depend on values: there it is taken for granted.
+    """
+    if torch.compiler.is_compiling():
+        return True
     return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
 
 
@@ -195,7 +200,9 @@ def wide(x: Tensor) -> Tensor:
 
 
 def require_positive(name: str, value: float | Tensor) -> None:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and torch.compiler.is_compiling():
+        good = True  # a compiled graph cannot ask
+    elif isinstance(value, Tensor):
         good = bool(((value > 0) & value.isfinite()).all())
     else:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

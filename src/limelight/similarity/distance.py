@@ -65,7 +65,7 @@ class Metric(Similarity):
     """β = −½|φ(q) − φ(k)|² for a learned φ, scale 2, so score −|φ(q) − φ(k)|² (Ruan & Zhang, 2412.18288).
 
     φ is any module (*, d) → (*, r), applied to each row alone; when q and k are the same tensor it
-    is evaluated once. A φ that is linear gives L2 attention (Kim et al. 2021).
+    is evaluated once. In half precision φ runs under autocast. A φ that is linear gives L2 attention (Kim et al. 2021).
 
     Raises `InputError` where φ does not return (*, r) of finite numbers in the dtype of its input.
     """
@@ -98,7 +98,9 @@ class Metric(Similarity):
         return image_q, image_q if k is q else self._image(k, "k")
 
     def _image(self, x: Tensor, name: str) -> Tensor:
-        image = self.phi(x)
+        half = x.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(x.device.type, dtype=x.dtype if half else None, enabled=half):
+            image = self.phi(x)
         if not isinstance(image, Tensor) or image.shape[:-1] != x.shape[:-1] or image.dtype != x.dtype:
             got = (tuple(image.shape), image.dtype) if isinstance(image, Tensor) else type(image).__name__
             raise InputError(

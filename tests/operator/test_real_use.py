@@ -1,0 +1,190 @@
+"""As models use it: grouped heads, caches, float masks, dropout, autocast, compilation, checkpointing."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from limelight import (
+    ALiBi,
+    Attention,
+    Boolean,
+    Dot,
+    Entmax,
+    Euclidean,
+    Hybrid,
+    Metric,
+    Softmax,
+    StudentT,
+    TopK,
+    attend,
+    causal,
+    documents,
+    padding,
+    window,
+)
+
+KEYS = torch.tensor([[True] * 5 + [False] * 2, [True] * 7])
+SEEN = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(2)) > 0.3
+CASES = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "padding": {"mask": causal & padding(keys=KEYS[:, None])},
+    "boolean": {"attn_mask": SEEN},
+    "documents": {"mask": documents(torch.tensor([[0] * 4 + [1] * 3, [0] * 2 + [2] * 5])[:, None])},
+    "not, or": {"mask": ~(window(0, 1) | Boolean(SEEN))},
+    "a mask for each head": {"attn_mask": torch.rand(2, 6, 7, 7) > 0.3},
+    "euclidean": {"similarity": Euclidean(2.0), "normalisation": Softmax(1.0)},
+    "student": {"similarity": StudentT(2.0)},
+    "a slope for each head": {"similarity": Dot() + ALiBi(heads=6)},
+    "a share for each head": {"normalisation": Hybrid(6).double()},
+    "a scale for each head": {"scale": torch.rand(6, 1, 1).double() + 0.5},
+    "entmax": {"normalisation": Entmax()},
+}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+@pytest.mark.parametrize("case", CASES)
+def test_grouped_heads_are_repeated_ones(case, groups):
+    q, k, v = (torch.randn(2, heads, 7, 4).double().requires_grad_() for heads in (6, groups, groups))
+    out = attend(q, k, v, enable_gqa=True, **CASES[case])
+    right = attend(q, *(x.repeat_interleave(6 // groups, 1) for x in (k, v)), **CASES[case], kernel="reference")
+    torch.testing.assert_close(out, right)
+    direction = torch.randn_like(out)
+    for mine, other in zip(
+        torch.autograd.grad((out * direction).sum(), (q, k, v)),
+        torch.autograd.grad((right * direction).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+def test_keys_of_groups_are_not_repeated(monkeypatch):
+    made = []
+    watched = lambda q, k, *a, **o: made.append(k) or Attention(q, k, *a, **o)  # noqa: E731
+    monkeypatch.setattr(sys.modules["limelight.attend"], "Attention", watched)
+    q, k = torch.randn(2, 8, 5, 4), torch.randn(2, 2, 5, 4)
+    attend(q, k, k, enable_gqa=True, is_causal=True)
+    assert made[0].data_ptr() == k.data_ptr()
+
+
+@pytest.mark.parametrize("similarity", [Dot(), Euclidean(2.0), StudentT(), Dot() + ALiBi(heads=2)], ids=repr)
+def test_a_cache_gives_what_one_pass_gives(similarity):
+    q, k, v = (torch.randn(1, 2, 9, 4).double() for _ in range(3))
+    whole = attend(q, k, v, is_causal=True, similarity=similarity)
+    for start, stop in ((0, 4), (4, 5), (5, 9)):
+        for term in getattr(similarity, "terms", []):
+            if isinstance(term, ALiBi):
+                term.offset = start
+        piece = attend(
+            q[..., start:stop, :], k[..., :stop, :], v[..., :stop, :], mask=causal.at(start), similarity=similarity
+        )
+        torch.testing.assert_close(piece, whole[..., start:stop, :])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 1, 5, 7), (2, 3, 1, 7)])
+def test_a_float_mask_is_added_and_has_a_gradient(shape):
+    q, k, v = (torch.randn(2, 3, n, 4).double().requires_grad_() for n in (5, 7, 7))
+    mask = torch.randn(shape).double().masked_fill(torch.rand(shape) < 0.2, -math.inf)
+    mask[..., 0] = 0.5
+    mask = mask.requires_grad_()
+    out, right = attend(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, mask)
+    torch.testing.assert_close(out, right)
+    gradients = [torch.autograd.grad(x.square().sum(), (q, k, v, mask)) for x in (out, right)]
+    for mine, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine.nan_to_num(), other.nan_to_num())
+    least = mask.detach().masked_fill(mask == -math.inf, torch.finfo(torch.float64).min)
+    torch.testing.assert_close(
+        attend(q, k, v, least, scale=0.3), F.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
+    )
+
+
+def test_dropout_takes_whole_weights_and_keeps_the_mean():
+    q, k = torch.randn(3, 40, 8).double(), torch.randn(3, 60, 8).double()
+    P = Attention(q, k).dense()
+    seen = attend(q, k, torch.eye(60).double().expand(3, 60, 60), dropout_p=0.25)
+    kept = seen != 0
+    torch.testing.assert_close(seen[kept], P[kept] / 0.75)
+    assert abs(kept.double().mean() - 0.75) < 0.03
+    again = attend(q, k, torch.eye(60).double().expand(3, 60, 60), dropout_p=0.25)
+    assert ((again != 0) != kept).any()
+
+
+def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):
+    monkeypatch.setattr("limelight.kernels.rectangles.ENTRIES", 100)
+    q, k, v = (torch.randn(12, 4).double().requires_grad_() for _ in range(3))
+    out = attend(q, k, v, dropout_p=0.5)
+    (dv,) = torch.autograd.grad(out.sum(), v)
+    torch.testing.assert_close((dv * v).sum(), out.sum())  # out is linear in v
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"is_causal": True}, {"similarity": Euclidean(2.0)}, {"similarity": Metric(torch.nn.Linear(8, 4))},
+        {"similarity": StudentT()}, {"normalisation": Softmax(1.0)}, {"normalisation": TopK(5)}, {"dropout_p": 0.0},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_autocast(options):
+    q, k, v = (torch.randn(2, 9, 8, requires_grad=True) for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attend(q, k, v, **options)
+        out.float().sum().backward()
+        A = Attention(q, k, options.get("similarity", Dot()))
+        assert A.entropy().dtype == A.position().dtype == torch.float32
+        assert (A.T @ q).dtype == torch.bfloat16
+    assert out.dtype == torch.bfloat16
+    assert q.grad.dtype == torch.float32
+    torch.testing.assert_close(out.float(), attend(q, k, v, **options), rtol=0.05, atol=0.05)
+
+
+COMPILED = """
+import torch
+from limelight import *
+
+for options in (
+    {}, {"is_causal": True, "similarity": Euclidean(2.0)}, {"normalisation": Softmax(1.0)},
+    {"normalisation": Sinkhorn(2)}, {"similarity": StudentT()}, {"normalisation": Entmax()}, {"mask": window(3, 0)},
+):
+    torch._dynamo.reset()
+    q, k, v = (torch.randn(2, 3, 17, 8, requires_grad=True) for _ in range(3))
+    compiled = torch.compile(lambda *x: attend(*x, **options), fullgraph=True, backend="aot_eager")
+    gradients = []
+    for function in (compiled, lambda *x: attend(*x, **options)):
+        out = function(q, k, v)
+        gradients.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+    for mine, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-5)
+    print(options)
+"""
+
+
+def test_it_compiles_as_one_graph():
+    """In a process of its own: the checks of shapes that the tests switch on cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 7
+
+
+@pytest.mark.parametrize("options", [{}, {"similarity": StudentT()}, {"normalisation": Entmax()}], ids=repr)
+def test_within_a_checkpoint(options):
+    gradients = []
+    q, k, v = (torch.randn(2, 9, 8).double().requires_grad_() for _ in range(3))
+    for run in (lambda f, *x: f(*x), lambda f, *x: checkpoint(f, *x, use_reentrant=False)):
+        out = run(lambda *x: attend(*x, **options), q, k, v)
+        gradients.append(torch.autograd.grad(out.square().sum(), (q, k, v)))
+    for mine, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, right)
+
+
+def test_what_cannot_be_differentiated_twice_says_so():
+    q, k, v = (torch.randn(5, 4).double().requires_grad_() for _ in range(3))
+    for options in ({"similarity": Euclidean()}, {"similarity": StudentT()}):
+        (gradient,) = torch.autograd.grad(attend(q, k, v, **options).square().sum(), q, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
