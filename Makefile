@@ -4,6 +4,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+PEERS := x-transformers entmax POT pykeops
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check tests test-slow test-browser bench evidence clean
 
@@ -30,7 +32,7 @@ test-slow: .venv/.dev ## the tests that take longer
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser
 
-bench: .venv/.dev ## each mechanism's time and memory beside torch's own attention
+bench: .venv/.bench ## each mechanism's time and memory beside torch's own attention, and beside its peers
 	$(BIN)/python -m benchmarks.operator
 
 evidence: .venv/.dev ## how often the evidence errs, on simulated results
@@ -47,6 +49,11 @@ clean: ## remove what was built, but no results
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[claims]'
 	@touch $@
+
+# A peer that cannot be had here is left out, and the benchmark says so.
+.venv/.bench: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[bench]' || { $(PIP) -e '.[claims]' && for peer in $(PEERS); do $(PIP) $$peer || true; done; }
+	@touch $@ .venv/.demo
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[dev]'

@@ -1,18 +1,22 @@
-"""How fast, and how much memory, side by side? Times are interleaved and quoted as ratios.
+"""How fast, and how much memory, side by side? Every time is a ratio to a baseline that ran just before or after it.
 
-On a shared machine a single time means little. Every round runs every contender once, in turn,
-and a ratio is taken within its round; the median and the quartiles over rounds are printed.
-Peak memory is the growth of a fresh process's resident set, one process for each contender.
+On a shared machine a single time means little. A round runs baseline, contender, contender, baseline, …
+so that each contender has a neighbour to be divided by; medians and quartiles are over rounds. Peak
+memory is what a fresh process's resident set grows by, or on a GPU what its allocator hands out at most.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 Job = Callable[[], object]
 
@@ -21,39 +25,85 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Li
 
 @dataclass(frozen=True)
 class Ratio:
-    """A contender's time over the baseline's, over rounds."""
+    """A contender's time over the baseline's: median and quartiles over rounds."""
 
     median: float
     low: float
     high: float
+    rounds: int
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Ratio:
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+        return Ratio(statistics.median(values), low, high, len(values))
 
 
-def ratios(jobs: Mapping[str, Job], baseline: str, rounds: int) -> dict[str, Ratio]:
-    """Every job's time over the baseline's: median and quartiles over `rounds` interleaved rounds."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for job in jobs.values():
-        job()  # a warm-up
-    for _ in range(rounds):
-        for name, job in jobs.items():
-            started = time.perf_counter()
-            job()
-            times[name].append(time.perf_counter() - started)
-    return {name: _summary([a / b for a, b in zip(own, times[baseline], strict=True)]) for name, own in times.items()}
+def seconds(job: Job, device: str) -> float:
+    """How long does the job take, until the device is done?"""
+    _wait(device)
+    started = time.perf_counter()
+    job()
+    _wait(device)
+    return time.perf_counter() - started
 
 
-def peak_bytes(build: Callable[[str], Job], name: str) -> int:
-    """By how many bytes job `name` raises the peak resident set of a fresh process that has its inputs."""
-    context = multiprocessing.get_context("spawn")
+def neighbours(baseline: Job, contenders: Sequence[Job], device: str) -> list[tuple[float, float]]:
+    """(seconds of each contender, of its neighbouring baseline): the baseline runs first and after every second."""
+    found: list[tuple[float, float]] = []
+    before = seconds(baseline, device)
+    for i in range(0, len(contenders), 2):
+        times = [seconds(job, device) for job in contenders[i : i + 2]]
+        if len(times) == 1:
+            return [*found, (times[0], before)]
+        after = seconds(baseline, device)
+        found += [(times[0], before), (times[1], after)]
+        before = after
+    return found
+
+
+def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> int:
+    """By how many bytes does the job built of these arguments raise the peak, beside its inputs?
+
+    Raises what the job raises, and OSError where the system does not tell a process's peak.
+    """
+    if device == "cuda":
+        job = build(*arguments)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        job()
+        return torch.cuda.max_memory_allocated() - before
+    if not _CLEAR.exists():
+        raise OSError("peak memory is read from Linux's /proc")
+    # A fork of a server that has imported everything and run nothing starts at once, with no thread of its own.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.mechanisms", "benchmarks.peers"])
     with context.Pool(1) as pool:
-        return pool.apply(_peak_growth, (build, name))
+        return pool.apply(_peak_growth, (build, arguments))
 
 
-def _peak_growth(build: Callable[[str], Job], name: str) -> int:
-    job = build(name)
+def _peak_growth(build: Callable[..., Job], arguments: tuple[object, ...]) -> int:
+    job = build(*arguments)
     _CLEAR.write_text("5")  # the high-water mark starts again from what is resident now
     before = _status("VmRSS")
     job()
     return _status("VmHWM") - before
+
+
+@contextmanager
+def at_most(limit: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer than `limit` seconds (a compiler, say)."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"took longer than {limit:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _status(field: str) -> int:
@@ -61,6 +111,6 @@ def _status(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _summary(values: list[float]) -> Ratio:
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-    return Ratio(statistics.median(values), low, high)
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,77 +1,129 @@
-"""What does each mechanism cost beside plain attention? `python -m benchmarks.operator --help`
+"""What does each mechanism cost beside torch's own attention, and beside its peers? `python -m benchmarks.operator`
 
-Forward + backward against torch's scaled_dot_product_attention, in one process.
+Limelight and its peers run interleaved in one process; times and peak memory are ratios to
+F.scaled_dot_product_attention. Prints tables, and writes JSON and a picture.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import partial
+import platform
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from benchmarks.measure import Job, peak_bytes, ratios
-from limelight import Cosine, Dot, Euclidean, Metric, Sinkhorn, Softmax, attend
+from benchmarks.calls import overhead
+from benchmarks.contender import Contender, Setting
+from benchmarks.mechanisms import MEASURED, MECHANISMS
+from benchmarks.peers import PEERS
+from benchmarks.picture import draw
+from benchmarks.progress import progress
+from benchmarks.results import Results
+from benchmarks.rounds import lane, measure_memory, run
+from benchmarks.table import told
 
-BASELINE = "SDPA"
-TARGETS = {"Euclidean": 1.25, "Metric (φ = identity)": 1.25, "Dot, α = 1": 2.3}
-MEMORY_TARGET = 2.5
-
-Mechanism = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def mechanisms() -> dict[str, Mechanism]:
-    """Name → attention (q, k, v) ↦ out."""
-    return {
-        BASELINE: F.scaled_dot_product_attention,
-        "Dot": attend,
-        "Cosine": partial(attend, similarity=Cosine()),
-        "Euclidean": partial(attend, similarity=Euclidean(8.0)),
-        "Metric (φ = identity)": partial(attend, similarity=Metric(torch.nn.Identity()), scale=1 / 64),
-        "Dot, α = 1": partial(attend, normalisation=Softmax(alpha=1.0)),
-        "Euclidean, α = 1": partial(attend, similarity=Euclidean(8.0), normalisation=Softmax(alpha=1.0)),
-        "Dot, Sinkhorn(3)": partial(attend, normalisation=Sinkhorn(3)),
-        "dense (reference)": partial(attend, similarity=Dot(), kernel="reference"),
-    }
-
-
-def job(name: str, shape: tuple[int, ...]) -> Job:
-    """Forward and backward of one mechanism on fixed random inputs."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v, grad = (torch.randn(shape, generator=generator) for _ in range(4))
-    mechanism = mechanisms()[name]
-
-    def run() -> None:
-        leaves = [x.detach().requires_grad_() for x in (q, k, v)]
-        mechanism(*leaves).backward(grad)
-
-    return run
+DEFAULTS = {  # device → shape, dtype, rounds
+    "cpu": ((1, 8, 4096, 64), "float32", 5),
+    "cuda": ((4, 16, 8192, 64), "bfloat16", 15),
+}
+EVERYTHING = {**MECHANISMS, MEASURED.name: MEASURED, **PEERS}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, nargs=4, default=(1, 8, 4096, 64), metavar=("B", "H", "N", "D"))
-    parser.add_argument("--rounds", type=int, default=11, help="interleaved rounds (default 11)")
-    parser.add_argument("--only", nargs="+", choices=list(mechanisms()), help="these mechanisms alone")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
+    options = _options()
+    if options.list:
+        for name, row in EVERYTHING.items():
+            more = f"target ≤ {row.target}" if row.target else f"as {row.like}" if row.like else ""
+            print(f"{'peer' if name in PEERS else 'limelight':10} {name:42} {more}".rstrip())
+        return
+    started = time.monotonic()
+    deadline = started + 60 * options.minutes
+    shape, dtype, rounds = DEFAULTS[options.device]
+    rounds = options.rounds or rounds
     torch.set_num_threads(options.threads)
-    names = [name for name in mechanisms() if not options.only or name in (*options.only, BASELINE)]
-    build = partial(job, shape=tuple(options.shape))
-    times = ratios({name: build(name) for name in names}, BASELINE, options.rounds)
-    peaks = {name: peak_bytes(build, name) for name in names}
-    shape = "×".join(map(str, options.shape))
-    print(f"forward + backward at {shape}, float32, {options.threads} threads, over {BASELINE} (median [quartiles])\n")
-    print(f"{'mechanism':24} {'time':>6} {'':16} {'target':>7}  {'peak memory':>20}")
-    for name in names:
-        time, peak = times[name], peaks[name]
-        target = f"≤ {TARGETS[name]:.2f}" if name in TARGETS else ""
-        share = f"{peak / peaks[BASELINE]:5.2f} ({peak / 1e6:6.0f} MB)"
-        print(f"{name:24} {time.median:6.3f} [{time.low:.3f}, {time.high:.3f}] {target:>8}  {share:>20}")
-    print(f"\nmemory target: ≤ {MEMORY_TARGET} × {BASELINE} for every mechanism but the dense one")
+    setting = Setting(options.shape or shape, getattr(torch, options.dtype or dtype), options.device, options.threads)
+    chosen = _chosen(options.only)
+    # What a library says of itself when it is imported or compiles is no part of the table.
+    warnings.simplefilter("ignore")
+    again = _alike(chosen)
+    with progress((len(chosen) + len(again)) * (2 + 2 * rounds), deadline) as bar:
+        lanes = {name: lane(row, setting, bar) for name, row in chosen.items()}
+        alike = {name: lane(row, setting, bar) for name, row in again.items()}
+        racing = [each for each in (*lanes.values(), *alike.values()) if each.forward]
+        measure_memory(racing, setting, bar)
+        run(racing, setting, rounds, deadline, bar)
+    results = Results(
+        setting=_described(setting) | {"minutes": round((time.monotonic() - started) / 60, 1)},
+        limelight=[lanes[name].row for name in chosen if name in MECHANISMS],
+        peers=[lanes[name].row for name in chosen if name in PEERS],
+        alike={
+            name: (alike[name] if name in alike else lanes[row.like]).row
+            for name, row in chosen.items()
+            if row.like and (name in alike or row.like in lanes)
+        },
+        statistics=lanes[MEASURED.name].row if MEASURED.name in lanes else None,
+        overhead=None if options.only else overhead(setting),
+    )
+    print(told(results))
+    path = options.json or Path(__file__).parent / "results" / f"bench-{options.device}.json"
+    results.write(path)
+    draw(results, path.with_suffix(".html"))
+    print(f"Written: {path} and {path.with_suffix('.html').name}")
+
+
+def _alike(chosen: dict[str, Contender]) -> dict[str, Contender]:
+    """Limelight's rows once more, for the peers that run at another length."""
+    return {
+        name: replace(MECHANISMS[row.like], shrink=row.shrink, target=None)
+        for name, row in chosen.items()
+        if row.like and row.shrink > 1
+    }
+
+
+def _chosen(only: list[str] | None) -> dict[str, Contender]:
+    """The rows that are named, in any case, in full or else in part; all where none is."""
+    if not only:
+        return EVERYTHING
+    names: set[str] = set()
+    for asked in only:
+        exact = [name for name in EVERYTHING if name.casefold() == asked.casefold()]
+        found = exact or [name for name in EVERYTHING if asked.casefold() in name.casefold()]
+        if not found:
+            raise SystemExit(f"no row is called {asked!r}; they are {', '.join(EVERYTHING)}")
+        names.update(found)
+    return {name: row for name, row in EVERYTHING.items() if name in names}
+
+
+def _described(setting: Setting) -> dict[str, object]:
+    on = torch.cuda.get_device_name() if setting.device == "cuda" else f"{platform.machine()} CPU"
+    return {
+        "shape": setting.shape, "dtype": str(setting.dtype).removeprefix("torch."), "device": setting.device,
+        "on": on, "threads": setting.threads, "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.replace("x", ",").replace("×", ",").split(","))
+    if len(sizes) != 4 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected B,H,N,D, got {text}")
+    return sizes
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=_shape, metavar="B,H,N,D", help="default 1,8,4096,64; on CUDA 4,16,8192,64")
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16", "float16"], help="float32; CUDA bfloat16")
+    parser.add_argument("--device", choices=list(DEFAULTS), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds at most (default 5; on CUDA 15)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no round begins that would end later (default 9)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows alone, by name or a part of it")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="default benchmarks/results/bench-<device>.json")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

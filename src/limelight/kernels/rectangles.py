@@ -183,6 +183,8 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        if dout is None and dlse is None:
+            return (None,) * len(ctx.needs_input_grad)
         device = (dlse if dout is None else dout).device.type
         with torch.autocast(device, enabled=False):
             return _Reduce._backward(ctx, dout, dlse)  # type: ignore[no-untyped-call]
