@@ -11,7 +11,7 @@ from limelight.errors import InputError
 from limelight.kernels import Kernel
 from limelight.mask import Boolean, Mask, as_mask, causal
 from limelight.normalisation import Normalisation, Softmax
-from limelight.similarity import Bias, Dot, Positional, Scaled, Similarity
+from limelight.similarity import Bias, Dot, Scaled, Similarity
 
 
 def attend(
@@ -93,9 +93,7 @@ def _each_head_its_own(
 ) -> bool:
     """Is anything said of single query heads, so that those of a group cannot stand side by side?"""
     scale = similarity.default_scale(d) if scale is None else scale
-    tensors = [scale, normalisation.temperature, *normalisation.parameters(), *vars(normalisation).values()]
-    if any(isinstance(x, Tensor) and x.ndim > 0 for x in tensors):
-        return True
-    if mask is not None and (len(mask.batch_shape) > 0 and mask.batch_shape[-1] > 1):
-        return True
-    return any(isinstance(part, Positional | Bias) for part in similarity.modules())
+    shapes = [similarity.batch_shape, normalisation.batch_shape]
+    shapes += [x.shape[:-2] for x in (scale, normalisation.temperature) if isinstance(x, Tensor)]
+    heads_of_mask = () if mask is None else mask.batch_shape[-1:]
+    return any(shapes) or heads_of_mask not in ((), (1,))

@@ -89,7 +89,8 @@ class Attention:
         scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
         check.scale(scale, q)
         self.scale = scale if _is_one(normalisation.temperature) else scale / normalisation.temperature
-        self.shape = check.shape(q, k, self.mask, self.scale)
+        heads = {"the similarity": similarity.batch_shape, "the normalisation": normalisation.batch_shape}
+        self.shape = check.shape(q, k, self.mask, self.scale, heads)
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask, *self.shape[-2:])
         not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
@@ -114,11 +115,11 @@ class Attention:
         """(D ∘ P) v with D_ij = 0 with probability p, else 1/(1 − p): drawn anew at each call, a few rows at a time."""
         v, weights = self.require_values(v), self.weights()
 
-        def some(rows: slice) -> Tensor:
-            kept = F.dropout(weights.block(rows), p)
+        def some(own: Weights, v: Tensor, rows: slice) -> Tensor:
+            kept = F.dropout(own.block(rows), p)
             return (kept @ v.to(kept.dtype)).to(v.dtype)
 
-        return self._whole_batch(weights.by_rows(some, dim=-2), v)
+        return self._whole_batch(weights.by_rows(some, v, dim=-2), v)
 
     @property
     def T(self) -> Transposed:

@@ -47,8 +47,10 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
             raise InputError(f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers")
 
 
-def shape(q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor) -> tuple[int, ...]:
-    """(*batch, n, m), after q, k, mask and scale are found to fit."""
+def shape(
+    q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor, heads: dict[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """(*batch, n, m), after q, k, mask, scale and what `heads` says of others are found to fit."""
     n, m = q.shape[-2], k.shape[-2]
     batches: dict[str, tuple[int, ...]] = {"q": q.shape[:-2], "k": k.shape[:-2]}
     if mask is not None:
@@ -56,6 +58,7 @@ def shape(q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor) -> tup
         batches["the mask"] = mask.batch_shape
     if isinstance(scale, Tensor):
         batches["scale"] = scale.shape[:-2]
+    batches |= {name: batch for name, batch in heads.items() if batch}
     return (*broadcast(batches), n, m)
 
 

@@ -36,8 +36,8 @@ def position(weights: Weights) -> Float[Tensor, "*#batch n"]:
 def distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
 
-    def of(rows: slice) -> Tensor:
-        p = weights.block(rows)
+    def of(own: Weights, rows: slice) -> Tensor:
+        p = own.block(rows)
         i, j = (torch.arange(at.start, at.stop, device=p.device) for at in (rows, slice(0, p.shape[-1])))
         total = p.sum(-1)
         return (p * (i[:, None] + offset - j).abs()).sum(-1) / total.masked_fill(total == 0, 1)
@@ -51,8 +51,8 @@ def strongest(weights: Weights, k: int) -> Strongest:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
         raise InputError(f"strongest(k) expects a whole number from 1 to the {m} keys, got {k!r}")
     with torch.no_grad():
-        keys = weights.by_rows(lambda rows: weights.block(rows).topk(k, -1).indices, dim=-2)
-    values = weights.by_rows(lambda rows: weights.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
+        keys = weights.by_rows(lambda own, rows: own.block(rows).topk(k, -1).indices, dim=-2)
+    values = weights.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
     return Strongest(values, keys.masked_fill(values == 0, -1))
 
 
@@ -69,8 +69,8 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
         )
     flow = _stationary(weights)
 
-    def of(rows: slice) -> Tensor:
-        there = flow[..., rows, None] * weights.block(rows)
+    def of(own: Weights, rows: slice) -> Tensor:
+        there = flow[..., rows, None] * own.block(rows)
         back = flow[..., None, :] * weights.block_transposed(rows)
         return (there - back).abs().sum(-1)
 

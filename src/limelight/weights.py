@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.kernels.chunked import by_rows, sum_over_rows
+from limelight.kernels.rows import by_rows, sum_over_rows
 from limelight.kernels.scores import Scores, softmax_of
 
 _Value = TypeVar("_Value")
@@ -62,11 +63,7 @@ class Weights(ABC):
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
         """P v in at least float32, on the device of the scores; for values that half precision cannot hold."""
 
-        def some(rows: slice) -> Tensor:
-            p = self.block(rows)
-            return p @ v.to(p)
-
-        return self.by_rows(some, dim=-2)
+        return self.by_rows(lambda own, v, rows: own.block(rows) @ v.to(own.block(slice(0, 0))), v, dim=-2)
 
     @property
     @abstractmethod
@@ -76,7 +73,7 @@ class Weights(ABC):
     @property
     def entries_per_row(self) -> int:
         *batch, _, m = self.scores.shape
-        return math.prod(batch) * m
+        return 0 if self.scores.stored else math.prod(batch) * m
 
     @property
     def fused(self) -> bool:
@@ -85,41 +82,49 @@ class Weights(ABC):
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p log p of the row, normalised to sum to one; zero for a row of zeros."""
-        return self.by_rows(lambda rows: _entropy(_normalised(self.block(rows))))
+        return self.by_rows(lambda own, rows: _entropy(_normalised(own.block(rows))))
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
         """Σ_j p_ij s_ij + H_i, which for a softmax is its log-normaliser; −∞ for a row of zeros."""
 
-        def of(rows: slice) -> Tensor:
-            p, s = self.block(rows), self.scores.block(rows)
+        def of(own: Weights, scores: Scores, rows: slice) -> Tensor:
+            p, s = own.block(rows), scores.block(rows)
             empty = (p == 0).all(-1)
             p = _normalised(p)
             return ((p * s.masked_fill(p == 0, 0)).sum(-1) + _entropy(p)).masked_fill(empty, -math.inf)
 
-        return self.by_rows(of)
+        return self.by_rows(of, self.scores)
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         raise InputError(
             "these weights are no softmax of scores, so they have no log-normaliser; free_energy() is defined for all"
         )
 
-    def by_rows(self, measure, dim: int = -1) -> Tensor:  # type: ignore[no-untyped-def]
-        """measure(rows), a few rows at a time, joined along `dim`."""
-        self.prepare()
-        return by_rows(measure, self.scores.shape[-2], self.entries_per_row, dim)
+    def by_rows(self, measure: Callable[..., Tensor], *values: Tensor | Scores, dim: int = -1) -> Tensor:
+        """measure(these weights, *values, rows), a few rows at a time, joined along `dim`.
 
-    def prepare(self) -> None:  # noqa: B027 (nothing to prepare is a fine answer)
-        """Compute what all rows share: within a checkpoint of some of them it would be computed again and lost."""
+        What `measure` takes gradients of are the weights and the values that it is given, nothing else.
+        """
+
+        def some(tree: tuple[Any, ...], rows: slice) -> Tensor:
+            return measure(*tree, rows)
+
+        return by_rows(some, (self.for_rows(), *values), self.scores.shape[-2], self.entries_per_row, dim)
+
+    def for_rows(self) -> Weights:
+        """The same, with what all rows share computed already."""
+        return self
 
 
+@dataclass(frozen=True)
 class SoftmaxWeights(Weights):
     """P = softmax_j(s)."""
 
-    def prepare(self) -> None:
-        _ = self._centred
+    _scores: Scores
+    _is_centred: bool = False
 
-    def __init__(self, scores: Scores) -> None:
-        self._scores = scores
+    def for_rows(self) -> SoftmaxWeights:
+        return SoftmaxWeights(self._centred, _is_centred=True)
 
     @property
     def scores(self) -> Scores:
@@ -166,7 +171,7 @@ class SoftmaxWeights(Weights):
 
     @_kept
     def _centred(self) -> Scores:
-        return self._scores.centred()
+        return self._scores if self._is_centred else self._scores.centred()
 
 
 class RowMap(Protocol):
@@ -179,25 +184,29 @@ class RowMap(Protocol):
         """w, entry by entry; zero where s is −∞."""
 
 
+@dataclass(frozen=True)
 class RowWeights(Weights):
     """P_ij = w(s_ij, t_i), a few rows at a time, computed anew in the backward pass."""
 
-    def __init__(self, scores: Scores, row_map: RowMap) -> None:
-        self._scores, self._map = scores, row_map
+    _scores: Scores
+    _map: RowMap
 
     @property
     def scores(self) -> Scores:
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        return self.by_rows(lambda rows: _mix(self.block(rows), v), dim=-2)
+        return self.by_rows(lambda own, v, rows: _mix(own.block(rows), v), v, dim=-2)
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
-        n = self._scores.shape[-2]
-        return sum_over_rows(lambda rows: _mix(self.block(rows).mT, w[..., rows, :]), n, self.entries_per_row)
+        def some(own: tuple[RowWeights, Tensor], rows: slice) -> Tensor:
+            return _mix(own[0].block(rows).mT, own[1][..., rows, :])
+
+        return sum_over_rows(some, (self, w), self._scores.shape[-2], self.entries_per_row)
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
-        return sum_over_rows(lambda rows: self.block(rows).sum(-2), self._scores.shape[-2], self.entries_per_row)
+        n = self._scores.shape[-2]
+        return sum_over_rows(lambda own, rows: own.block(rows).sum(-2), self, n, self.entries_per_row)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = self._scores.block(rows)
@@ -208,18 +217,19 @@ class RowWeights(Weights):
 
     @_kept
     def _thresholds(self) -> Tensor:
-        return self.by_rows(lambda rows: self._map.thresholds(self._scores.block(rows)), dim=-2)
+        return self.by_rows(lambda own, rows: own._map.thresholds(own._scores.block(rows)), dim=-2)
 
 
+@dataclass(frozen=True)
 class Mixture(Weights):
     """P = λ P₁ + (1 − λ) P₂, λ a tensor that broadcasts against (*batch, 1, 1). Its energy is of P₁'s scores."""
 
-    def __init__(self, first: Weights, second: Weights, share: Float[Tensor, "*#batch 1 1"]) -> None:
-        self.first, self.second, self.share = first, second, share
+    first: Weights
+    second: Weights
+    share: Float[Tensor, "*#batch 1 1"]
 
-    def prepare(self) -> None:
-        self.first.prepare()
-        self.second.prepare()
+    def for_rows(self) -> Mixture:
+        return Mixture(self.first.for_rows(), self.second.for_rows(), self.share)
 
     @property
     def scores(self) -> Scores:

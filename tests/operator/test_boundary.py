@@ -5,6 +5,7 @@ import torch
 
 import limelight
 from limelight import (
+    ALiBi,
     Attention,
     Cosine,
     DeviceError,
@@ -81,6 +82,7 @@ def spoilt(x, value):
         (lambda: Softmax(-0.1), InputError, r"\[0, 1\]"),
         (lambda: Softmax(float("nan")), InputError, r"\[0, 1\]"),
         (lambda: Sinkhorn(0), InputError, "whole number ≥ 1"),
+        (lambda: Attention(Q, K, Dot() + ALiBi(heads=4)), InputError, r"do not broadcast: .*the similarity \(4,\)"),
         (lambda: attend(Q, K, V, dropout_p=1.0), InputError, r"in \[0, 1\), got 1.0"),
         (lambda: attend(Q, K, V, torch.full((5, 7), float("nan"))), InputError, "finite numbers"),
         (lambda: attend(Q, K, V, torch.full((5, 6), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(5, 6\)"),

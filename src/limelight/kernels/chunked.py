@@ -9,16 +9,14 @@ large as fits in a core's cache, and the backward pass computes it anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from limelight.kernels import rectangles
+from limelight.kernels.rows import by_rows
 from limelight.kernels.scores import Scores, entropy_of, softmax_of
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
@@ -79,12 +77,12 @@ class ChunkedScores(Scores):
 
     def _reduce_by_rows(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """The same as autograd's own affair, rows of all the batch at a time."""
-        values = wide(v)
-        out = by_rows(lambda rows: softmax_of(self.block(rows)) @ values, self.rows, self.entries_per_row, dim=-2)
-        return out.to(v.dtype), by_rows(lambda rows: _lse_of(self.block(rows)), self.rows, self.entries_per_row)
+        size = self.rows, self.entries_per_row
+        out = by_rows(lambda own, rows: softmax_of(own[0].block(rows)) @ own[1], (self, wide(v)), *size, dim=-2)
+        return out.to(v.dtype), by_rows(lambda own, rows: _lse_of(own.block(rows)), self, *size)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        return by_rows(lambda rows: entropy_of(self.block(rows)), self.rows, self.entries_per_row)
+        return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.rows, self.entries_per_row)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
@@ -141,29 +139,3 @@ def chunked_scores(
 def _lse_of(s: Tensor) -> Tensor:
     empty = (s == -math.inf).all(-1)
     return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
-
-
-def by_rows(
-    measure: Callable[[slice], Tensor], rows: int, entries_per_row: int, dim: int = -1
-) -> Float[Tensor, "*batch n ..."]:
-    """measure(rows) for a few rows at a time, side by side along `dim`.
-
-    Nothing that `measure` holds is kept for the backward pass, which runs it again.
-    """
-    pieces = list(_pieces(measure, rows, entries_per_row))
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
-
-
-def sum_over_rows(measure: Callable[[slice], Tensor], rows: int, entries_per_row: int) -> Tensor:
-    """The sum of measure(rows) over a few rows at a time."""
-    return reduce(torch.add, _pieces(measure, rows, entries_per_row))
-
-
-def _pieces(measure: Callable[[slice], Tensor], rows: int, entries_per_row: int) -> Iterator[Tensor]:
-    step = max(1, rectangles.ENTRIES // max(entries_per_row, 1))
-    for start in range(0, max(rows, 1), step):
-        cut = slice(start, min(start + step, rows))
-        if step >= rows or not torch.is_grad_enabled():
-            yield measure(cut)
-        else:
-            yield checkpoint(measure, cut, use_reentrant=False)

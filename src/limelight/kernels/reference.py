@@ -7,6 +7,8 @@ Slow, and n×m in memory. Every other kernel is tested against this one in float
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,11 +18,11 @@ from limelight.mask import Mask
 from limelight.similarity import Similarity
 
 
+@dataclass(frozen=True)
 class DenseScores(Scores):
     """Scores held as an n×m array, −∞ where masked."""
 
-    def __init__(self, scores: Float[Tensor, "*#batch n m"]) -> None:
-        self.scores = scores
+    scores: Float[Tensor, "*#batch n m"]
 
     @property
     def T(self) -> DenseScores:
@@ -41,6 +43,10 @@ class DenseScores(Scores):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.scores.shape)
+
+    @property
+    def stored(self) -> bool:
+        return True
 
     def weights(self) -> Float[Tensor, "*#batch n m"]:
         """P_ij = exp(s_ij) / Σ_j exp(s_ij); a row whose keys are all masked is zero."""

@@ -59,6 +59,11 @@ class Scores(ABC):
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""
 
+    @property
+    def stored(self) -> bool:
+        """Is the matrix held already, so that all its rows may be taken at once?"""
+        return False
+
     def centred(self) -> Scores:
         """Scores with the same row softmax, free of what all in a row share."""
         return self

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.kernels.chunked import by_rows, sum_over_rows
+from limelight.kernels.rows import by_rows, sum_over_rows
 from limelight.kernels.scores import Scores, finite
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Bias, Parts, Positional, Similarity
@@ -60,13 +60,14 @@ class EdgeScores(Scores):
         p = (self.scores - finite(lse)[..., self.i]).exp()
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
-        def some(edges: slice) -> Tensor:
+        def some(own: tuple[Tensor, Tensor], edges: slice) -> Tensor:
+            p, v = own
             parts = p[..., edges, None] * v[..., self.j[edges], :].to(p.dtype)
             return parts.new_zeros(*batch, self.n, v.shape[-1]).index_add(
                 -2, self.i[edges], parts.expand(*batch, -1, -1)
             )
 
-        out = sum_over_rows(some, len(self.i), math.prod(batch) * max(v.shape[-1], 1))
+        out = sum_over_rows(some, (p, v), len(self.i), math.prod(batch) * max(v.shape[-1], 1))
         return out.to(v.dtype), lse
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
@@ -102,7 +103,8 @@ def edge_scores(
     parts = similarity.parts(q, k)
     width = sum(x.shape[-1] for x in parts.tensors()) * math.prod(broadcast_shapes(q.shape[:-2], k.shape[:-2]))
 
-    def some(at: slice) -> Tensor:
+    def some(tree: tuple[Parts, Similarity], at: slice) -> Tensor:
+        parts, similarity = tree
         if similarity.factored:
             (left,), (right,) = parts.queries, parts.keys
             return (left[..., i[at], :] * right[..., j[at], :]).sum(-1)
@@ -111,7 +113,7 @@ def edge_scores(
         )
         return similarity.block(own, i[:1], j[:1])[..., 0, 0] * similarity.coefficient
 
-    beta = by_rows(some, i.shape[0], max(width, 1) * similarity.pair_size)
+    beta = by_rows(some, (parts, similarity), i.shape[0], max(width, 1) * similarity.pair_size)
     if isinstance(scale, Tensor):
         scale = scale.reshape(scale.shape[:-1] or (1,))  # (*#batch, 1) beside (*#batch, E)
     return EdgeScores(scale * beta, i, j, q.shape[-2], k.shape[-2])

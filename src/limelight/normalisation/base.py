@@ -21,6 +21,11 @@ class Normalisation(nn.Module, ABC):
         """Does one query's row depend on the other queries? Then a causal mask is refused."""
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
+        return ()
+
+    @property
     def fused(self) -> bool:
         """Is P applied by the kernel of the scores? Else it takes their rows, a few at a time."""
         return True

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limelight.errors import ConvergenceError, InputError
 from limelight.kernels.scores import Scores, finite
 from limelight.normalisation.base import Normalisation
+from limelight.similarity import for_heads
 from limelight.weights import Mixture, SoftmaxWeights, Weights
 
 
@@ -39,6 +40,10 @@ class Softmax(Normalisation):
     def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
         """The family with an α of its own for each head, learned, `alpha` at first."""
         return LearnedSoftmax(heads, alpha)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.alpha.shape[:-2]) if isinstance(self.alpha, Tensor) else ()
 
     @property
     def mixes_queries(self) -> bool:
@@ -77,7 +82,7 @@ class LearnedSoftmax(Softmax):
 
     @property
     def alpha(self) -> Tensor:  # type: ignore[override]
-        return torch.sigmoid(self.logit)
+        return torch.sigmoid(for_heads(self.logit))
 
 
 class Hybrid(Normalisation):
@@ -93,11 +98,15 @@ class Hybrid(Normalisation):
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(for_heads(self.logit).shape[:-2])
+
+    @property
     def mixes_queries(self) -> bool:
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(self.logit))
+        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(for_heads(self.logit)))
 
     def extra_repr(self) -> str:
         return f"heads={len(self.logit)}"

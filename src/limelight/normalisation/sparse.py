@@ -71,9 +71,13 @@ class Entmax(_RowWise):
         """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1, which is convex: from below it comes no further than the root."""
         power = 1 / (self.alpha - 1)
         above = self._above(s, t)
-        inside = above > 0
-        total = self.weights(s, t).sum(-1, keepdim=True)
-        slope = power * torch.where(inside, above.masked_fill(~inside, 1) ** (power - 1), 0).sum(-1, keepdim=True)
+        if self.alpha == 1.5:
+            total, slope = above.square().sum(-1, keepdim=True), 2 * above.sum(-1, keepdim=True)
+        elif self.alpha == 2:
+            total, slope = above.sum(-1, keepdim=True), (above > 0).sum(-1, keepdim=True).to(s.dtype)
+        else:
+            root = above ** (power - 1)
+            total, slope = (root * above).sum(-1, keepdim=True), power * root.sum(-1, keepdim=True)
         return t + (total - 1) / slope.masked_fill(slope == 0, math.inf)
 
     def extra_repr(self) -> str:

@@ -110,6 +110,11 @@ class Similarity(nn.Module, ABC):
         """β, entry by entry, in at least float32: the definition."""
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
+        return ()
+
+    @property
     def factored(self) -> bool:
         """Does `factor` say how β is an inner product and two terms?"""
         return type(self).factor is not Similarity.factor
@@ -172,6 +177,11 @@ def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
         return k.mean(-2, keepdim=True)
     total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
     return total / real.sum(-1)[..., None, None].clamp(min=1)
+
+
+def for_heads(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
+    """(heads, …) as it stands beside scores; one head is no dimension of the batch."""
+    return x[0] if len(x) == 1 else x
 
 
 def as_one_product(factors: Factors) -> Parts:

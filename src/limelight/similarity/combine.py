@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.shapes import broadcast_shapes
 from limelight.similarity.base import Factors, Parts, Properties, Similarity, as_one_product, beside, wide
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Scaled(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.similarity.dense(q, k)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return self.similarity.batch_shape
 
     @property
     def factored(self) -> bool:
@@ -91,6 +96,12 @@ class Sum(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return reduce(torch.add, [scale * term.dense(q, k) for term, scale in self._scaled(q)])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        scales = (getattr(term, "scale", None) for term in self.parts_of_sum())
+        own = (scale.shape[:-2] for scale in scales if isinstance(scale, Tensor))
+        return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *own)
 
     @property
     def factored(self) -> bool:

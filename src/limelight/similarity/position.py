@@ -10,12 +10,12 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import DtypeError, InputError
-from limelight.similarity.base import Factors, Parts, Similarity, wide
+from limelight.shapes import broadcast_shapes
+from limelight.similarity.base import Factors, Parts, Similarity, for_heads, wide
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -26,6 +26,10 @@ class Positional(Similarity):
 
     same_width = False
     offset: int
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return broadcast_shapes(*(tensor.shape[:-2] for tensor in self.learned()))
 
     @abstractmethod
     def learned(self) -> tuple[Float[Tensor, "*#batch _ _"], ...]:
@@ -60,14 +64,16 @@ class _Toeplitz(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t, r, c):  # type: ignore[no-untyped-def]
         ctx.shape = r, c
-        return t.unfold(-1, c, 1).flip(-2)
+        return t.unfold(-1, c, 1).index_select(-2, torch.arange(r - 1, -1, -1, device=t.device))
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         r, c = ctx.shape
-        # A row of r zeros between rows of c shifts each by one against the last, and diagonals become columns.
-        rows = F.pad(gradient.flip(-2), (0, r)).flatten(-2)
-        return rows[..., : r * (c + r - 1)].unflatten(-1, (r, c + r - 1)).sum(-2), None, None
+        # Written in rows of w and read in rows of w + 1, diagonals are columns.
+        w = r + c - 1
+        flat = gradient.new_zeros(*gradient.shape[:-2], r * (w + 1) + r - 1)
+        flat[..., r - 1 : r - 1 + r * w].unflatten(-1, (r, w))[..., :c] = gradient
+        return flat[..., : r * (w + 1)].unflatten(-1, (r, w + 1)).sum(-2)[..., :w], None, None
 
 
 class ALiBi(Positional):
@@ -88,7 +94,7 @@ class ALiBi(Positional):
         self.offset = offset
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (self.slopes[:, None, None],)
+        return (for_heads(self.slopes[:, None, None]),)
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -learned[0] * ahead.abs()
@@ -122,7 +128,7 @@ class _Ramp(Similarity):
         k: Float[Tensor, "*#batch m e"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        slope = self.slopes.to(q.device, wide(q).dtype)[:, None]
+        slope = for_heads(self.slopes[:, None, None])[..., 0].to(q.device, wide(q).dtype)
         i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
         nothing = q.new_zeros(1, 1)  # an inner product that adds nothing
         return Factors(
@@ -144,7 +150,7 @@ class RelativeBias(Positional):
         self.reach, self.offset = reach, offset
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (self.table[:, None, :],)
+        return (for_heads(self.table[:, None, :]),)
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         at = ahead.clamp(-self.reach, self.reach) + self.reach
@@ -173,7 +179,7 @@ class Convolution(Positional):
         return self.sharpness
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (self.shifts[:, None, None],)
+        return (for_heads(self.shifts[:, None, None]),)
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -0.5 * (ahead - learned[0]).square()
@@ -194,6 +200,10 @@ class Bias(Similarity):
         if table.ndim < 2 or not bool(table.isfinite().all()):
             raise InputError("Bias expects finite numbers (*batch, n, m); to hide pairs give a mask instead")
         self.table = table
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.table.shape[:-2])
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         return self.parts(q, k).queries[0]

@@ -1,0 +1,115 @@
+"""What of Limelight is measured, and what may it cost? Targets are ratios to torch's own attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmarks.contender import CAUSAL, SDPA, Contender, Mechanism, Setting
+from limelight import (
+    GAT,
+    ALiBi,
+    Attention,
+    Cosine,
+    Dot,
+    Entmax,
+    Euclidean,
+    Hybrid,
+    Metric,
+    RelativeBias,
+    Sigmoid,
+    Sinkhorn,
+    Softmax,
+    Sparsemax,
+    StudentT,
+    TopK,
+    attend,
+    causal,
+)
+
+INNER, ALPHA, SINKHORN, SCORES = 1.10, 2.1, 6.5, 1.8  # time over SDPA's
+STATISTICS = 2.2  # time over A @ v
+
+HALF = 2  # of the length, where all of it would take a minute each time
+
+APPLIED = "A @ v"
+Arguments = Callable[[int, int], dict[str, Any]]  # (heads, d) ↦ what `attend` is called with
+
+
+def _row(name: str, arguments: Arguments, target: float | None = None, over: str = SDPA, shrink: int = 1) -> Contender:
+    return Contender(name, partial(_attend, arguments), over, target, shrink, kernel=partial(_kernel, arguments))
+
+
+def _attend(arguments: Arguments, setting: Setting) -> Mechanism:
+    return partial(attend, **_on(setting, arguments))
+
+
+def _kernel(arguments: Arguments, setting: Setting) -> str:
+    q, *_ = setting.of_length(4).tensors()
+    return Attention(q, q, **_on(setting, arguments)).kernel
+
+
+def _on(setting: Setting, arguments: Arguments) -> dict[str, Any]:
+    given = arguments(setting.shape[1], setting.shape[3])
+    for part in given.values():
+        if isinstance(part, nn.Module):
+            part.to(setting.device)
+    return given
+
+
+def _position(reach: int, heads: int) -> RelativeBias:
+    bias = RelativeBias(reach, heads)
+    nn.init.normal_(bias.table)  # zero at first, which is no bias at all
+    return bias
+
+
+def _rows() -> list[Contender]:
+    return [
+        _row("Dot", lambda h, d: {}),
+        _row("Cosine", lambda h, d: {"similarity": Cosine()}, INNER),
+        _row("Euclidean", lambda h, d: _gaussian(d), INNER),
+        _row("Metric, φ = identity", lambda h, d: {"similarity": Metric(nn.Identity()), "scale": 1 / d}, INNER),
+        _row("Dot, α = 1", lambda h, d: {"normalisation": Softmax(1.0)}, ALPHA),
+        _row("Euclidean, α = 1", lambda h, d: _gaussian(d) | {"normalisation": Softmax(1.0)}, ALPHA),
+        _row("Hybrid", lambda h, d: {"normalisation": Hybrid(h)}),
+        _row("Sinkhorn(3)", lambda h, d: {"normalisation": Sinkhorn(3)}, SINKHORN),
+        _row("StudentT", lambda h, d: {"similarity": StudentT()}, SCORES),
+        _row("Dot + ALiBi", lambda h, d: {"similarity": Dot() + ALiBi(h)}, SCORES),
+        _row("Dot + RelativeBias(64)", lambda h, d: {"similarity": Dot() + _position(64, h)}, SCORES),
+        _row("GAT", lambda h, d: {"similarity": GAT(d)}, SCORES),
+        _row("Sparsemax", lambda h, d: {"normalisation": Sparsemax()}, shrink=HALF),
+        _row("Entmax(1.5)", lambda h, d: {"normalisation": Entmax(1.5)}, shrink=HALF),
+        _row("TopK(32)", lambda h, d: {"normalisation": TopK(32)}, shrink=HALF),
+        _row("Sigmoid", lambda h, d: {"normalisation": Sigmoid()}),
+        _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
+    ]
+
+
+def _gaussian(d: int) -> dict[str, Any]:
+    return {"similarity": Euclidean(math.sqrt(d))}
+
+
+def _applied(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return Attention(q, k) @ v
+
+
+def _measured(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    A = Attention(q, k)
+    return A @ v, A.entropy(), A.column_mass(), A.free_energy()
+
+
+MECHANISMS = {row.name: row for row in _rows()}
+
+# What looking costs: beside A @ v, not beside SDPA, and without gradients.
+MEASURED = Contender(
+    "A @ v, entropy, column mass, free energy",
+    lambda _: _measured,  # type: ignore[arg-type, return-value]
+    over=APPLIED,
+    target=STATISTICS,
+    trains_on=(),
+)
+APPLIED_ALONE = Contender(APPLIED, lambda _: _applied, trains_on=())
