@@ -20,7 +20,7 @@ def test_it_runs(code):
 
 def test_the_readme_shows_ten_lines_or_so_and_every_file_it_names_is_there():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (first,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    first = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 12
     for name in re.findall(r'(?:\]\(|srcset="|src=")([^)"#:]+)[)"]', readme):
         assert (ROOT / name).exists(), name
