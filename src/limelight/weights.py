@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.kernels.rows import by_rows, sum_over_rows
-from limelight.kernels.scores import Scores, softmax_of
+from limelight.kernels.rows import by_rows, sum_over_rows, tensors_of
+from limelight.kernels.scores import Scores, Survey, softmax_of
 
 _Value = TypeVar("_Value")
 
@@ -137,26 +137,33 @@ class SoftmaxWeights(Weights):
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         return self._scores.softmax(v)
 
+    @_kept
+    def _survey(self) -> Survey | None:
+        """All three statistics at once, where nobody wants their gradients."""
+        if torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores)):
+            return None
+        return self._scores.survey(None)
+
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.
         mean, log_mass = self._by_key.reduce(w)
         return (log_mass.exp()[..., None] * mean).to(w.dtype)
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
-        return self._by_key.logsumexp().exp()
+        return self._by_key.logsumexp().exp() if self._survey is None else self._survey.column_mass
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
         s = self._centred.block(slice(0, 1))  # says dtype and device
         return self._centred.softmax(v.to(s))
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        return self._scores.entropy()
+        return self._scores.entropy() if self._survey is None else self._survey.entropy
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
         return self.logsumexp()
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        return self._scores.logsumexp()
+        return self._scores.logsumexp() if self._survey is None else self._survey.logsumexp
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         return softmax_of(self._centred.block(rows))

@@ -120,6 +120,31 @@ def test_irreversibility():
         Attention(x, x).strongest(10)
 
 
+@pytest.mark.usefixtures("_entries")
+@pytest.mark.parametrize("mask", [None, causal, window(2, 1), padding(keys=torch.arange(N) % 4 > 0)], ids=repr)
+@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(0.5), Sinkhorn(2)], ids=repr)
+@pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5)], ids=repr)
+def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalisation, mask, monkeypatch):
+    if mask in (causal,) and normalisation.mixes_queries:
+        return
+    walked = []
+    survey = rectangles.Walk.survey
+    monkeypatch.setattr("limelight.kernels.fused._SURVEY_FROM", 1)
+    monkeypatch.setattr(rectangles.Walk, "survey", lambda walk: walked.append(walk) or survey(walk))
+    for q, k in (operands(2, 3, n=7), (50 + x for x in operands(1, n=8))):
+        mine, right = (
+            Attention(q, k, similarity, normalisation, mask, kernel=kernel) for kernel in ("fused", "reference")
+        )
+        for statistic in ("entropy", "column_mass", "logsumexp", "free_energy"):
+            torch.testing.assert_close(getattr(mine, statistic)(), getattr(right, statistic)())
+    assert len(walked) == 2
+    q, k = (x.requires_grad_() for x in operands(2))
+    assert Attention(q, k).entropy().requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(Attention(q, k).entropy(), Attention(q, k, kernel="reference").entropy())
+    assert len(walked) == 3
+
+
 EDGES = torch.randint(0, N, (2, 30), generator=torch.Generator().manual_seed(0))
 
 

@@ -17,12 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from limelight.kernels import flash
-from limelight.kernels.scores import Scores, finite
+from limelight.kernels import flash, rectangles
+from limelight.kernels.scores import Scores, Survey, finite
 from limelight.kernels.tiles import Batch, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Similarity, centre, wide
+from limelight.similarity import Dot, Factors, Similarity, as_one_product, centre, wide
+
+_SURVEY_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,20 @@ class FactoredScores(Scores):
 
     def centred(self) -> FactoredScores:
         return replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
+
+    def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
+        *batch, n, m = self.shape
+        if self.q.device.type != "cpu" or n * m < _SURVEY_FROM or torch.compiler.is_compiling():
+            return None
+        rest, common = replace(self, q=wide(self.q), k=wide(self.k)).split()
+        alone = replace(rest, query_term=None)
+        lse = alone.logsumexp() if lse is None else lse
+        # log p as one product: ⟨(q, −lse, 1), (k, 1, b)⟩.
+        log_p = as_one_product(Factors(alone.scale * alone.q, alone.k, -finite(lse), alone.key_term))
+        walk = rectangles.Walk(Dot(), log_p, False, self.mask, n, m, tuple(batch), 1.0)
+        entropy, mass = walk.survey()
+        shift = common[..., None] if rest.query_term is None else common[..., None] + rest.query_term
+        return Survey(lse + shift, entropy, mass)
 
     def _by_keys_alone(self) -> FactoredScores:
         """The same row softmax, from small numbers: without what a query gives to all its scores."""

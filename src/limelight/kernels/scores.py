@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class Survey(NamedTuple):
+    """Of one row softmax: its log-normalisers, entropies and column masses."""
+
+    logsumexp: Float[Tensor, "*#batch n"]
+    entropy: Float[Tensor, "*#batch n"]
+    column_mass: Float[Tensor, "*#batch m"]
 
 
 class Scores(ABC):
@@ -72,6 +81,13 @@ class Scores(ABC):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """(*batch, n, m)."""
+
+    def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
+        """What can be measured in one walk over the rectangles, without gradients; None where that is no gain.
+
+        `lse` is that of `centred()`, where it is known already.
+        """
+        return None
 
     @abstractmethod
     def entropy(self) -> Float[Tensor, "*#batch n"]:

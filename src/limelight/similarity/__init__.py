@@ -1,7 +1,17 @@
 """How alike are a query and a key? One class for each answer, with its equation, its source and what it promises."""
 
 from limelight.similarity.additive import GAT, Additive
-from limelight.similarity.base import Factors, Parts, Properties, Similarity, centre, for_heads, is_finite, wide
+from limelight.similarity.base import (
+    Factors,
+    Parts,
+    Properties,
+    Similarity,
+    as_one_product,
+    centre,
+    for_heads,
+    is_finite,
+    wide,
+)
 from limelight.similarity.combine import Scaled, Sum
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot, Gate
@@ -30,6 +40,7 @@ __all__ = [
     "Similarity",
     "StudentT",
     "Sum",
+    "as_one_product",
     "centre",
     "for_heads",
     "is_finite",
