@@ -223,6 +223,8 @@ class Attention:
 
     def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
         """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""
+        if out.shape[:-2] == self.shape[:-2] and out.ndim >= values.ndim:
+            return out
         batch = broadcast_shapes(self.shape[:-2], values.shape[:-2])
         return out if out.shape[:-2] == batch else out.expand(*batch, *out.shape[-2:])
 

@@ -58,7 +58,9 @@ def shape(
         batches["the mask"] = mask.batch_shape
     if isinstance(scale, Tensor):
         batches["scale"] = scale.shape[:-2]
-    batches |= {name: batch for name, batch in heads.items() if batch}
+    for name, batch in heads.items():
+        if batch:
+            batches[name] = batch
     return (*broadcast(batches), n, m)
 
 

@@ -23,6 +23,7 @@ from limelight.mask import Mask, edges_of
 from limelight.similarity import Similarity
 
 Kernel = Literal["auto", "fused", "chunked", "sparse", "reference"]
+_NAMES = get_args(Kernel)
 
 __all__ = ["DenseScores", "Kernel", "Scores", "choose", "compute", "dense_scores"]
 
@@ -39,14 +40,14 @@ def choose(
 
     `fused_normalisation` says why the normalisation cannot be fused, or is None if it can.
     """
-    if kernel not in get_args(Kernel):
-        raise UnknownNameError("kernel", kernel, get_args(Kernel))
+    if kernel not in _NAMES:
+        raise UnknownNameError("kernel", kernel, _NAMES)
     reason = fused_normalisation or unsupported(device, dtype)
     if not similarity.factored:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
-    if kernel in ("auto", "sparse"):
+    if kernel == "sparse" or (kernel == "auto" and mask is not None):
         if edges_of(mask) is not None:
             return "sparse"
         if kernel == "sparse":
