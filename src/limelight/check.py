@@ -58,9 +58,7 @@ def shape(
         batches["the mask"] = mask.batch_shape
     if isinstance(scale, Tensor):
         batches["scale"] = scale.shape[:-2]
-    for name, batch in heads.items():
-        if batch:
-            batches[name] = batch
+    batches |= {name: batch for name, batch in heads.items() if batch}
     return (*broadcast(batches), n, m)
 
 
