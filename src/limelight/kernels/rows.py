@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from limelight.kernels import rectangles
 from limelight.similarity import wide
 
-_HELD = 2  # autograd holds a dozen rectangles where the softmax by hand holds three
+_HELD = 3  # autograd holds a dozen rectangles where the softmax by hand holds three
 _Tree = TypeVar("_Tree")
 
 
