@@ -92,7 +92,7 @@ class Attention:
         heads = {"the similarity": similarity.batch_shape, "the normalisation": normalisation.batch_shape}
         self.shape = check.shape(q, k, self.mask, self.scale, heads)
         # What is asked for may be cheaper under this mask, and the same.
-        self._similarity = similarity.under(self.mask, *self.shape[-2:])
+        self._similarity = similarity.under(self.mask)
         not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)

@@ -63,7 +63,11 @@ class Weights(ABC):
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
         """P v in at least float32, on the device of the scores; for values that half precision cannot hold."""
 
-        return self.by_rows(lambda own, v, rows: own.block(rows) @ v.to(own.block(slice(0, 0))), v, dim=-2)
+        def some(own: Weights, v: Tensor, rows: slice) -> Tensor:
+            p = own.block(rows)
+            return p @ v.to(p)
+
+        return self.by_rows(some, v, dim=-2)
 
     @property
     @abstractmethod
@@ -74,11 +78,6 @@ class Weights(ABC):
     def entries_per_row(self) -> int:
         *batch, _, m = self.scores.shape
         return 0 if self.scores.stored else math.prod(batch) * m
-
-    @property
-    def fused(self) -> bool:
-        """Is it applied by the kernel of the scores, and not a few rows at a time?"""
-        return False
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p log p of the row, normalised to sum to one; zero for a row of zeros."""
@@ -129,10 +128,6 @@ class SoftmaxWeights(Weights):
     @property
     def scores(self) -> Scores:
         return self._scores
-
-    @property
-    def fused(self) -> bool:
-        return True
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         return self._scores.softmax(v)
@@ -241,10 +236,6 @@ class Mixture(Weights):
     @property
     def scores(self) -> Scores:
         return self.first.scores
-
-    @property
-    def fused(self) -> bool:
-        return self.first.fused and self.second.fused
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         return self._mixed(self.first.apply(v), self.second.apply(v)).to(v.dtype)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limelight.kernels import rectangles
 from limelight.kernels.rows import by_rows
-from limelight.kernels.scores import Scores, entropy_of, softmax_of
+from limelight.kernels.scores import Scores, entropy_of, finite, logsumexp_of, softmax_of, with_terms
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Parts, Similarity, wide
@@ -56,8 +56,7 @@ class ChunkedScores(Scores):
         return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities centre for themselves
 
     def log_softmax(self) -> ChunkedScores:
-        lse = replace(self, row_term=None).logsumexp()
-        return replace(self, row_term=-lse.masked_fill(lse == -math.inf, 0))
+        return replace(self, row_term=-finite(replace(self, row_term=None).logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         return self.reduce(torch.zeros(self.cols, 0, dtype=self._dtype, device=self._device))[1]
@@ -79,7 +78,7 @@ class ChunkedScores(Scores):
         """The same as autograd's own affair, rows of all the batch at a time."""
         size = self.rows, self.entries_per_row
         out = by_rows(lambda own, rows: softmax_of(own[0].block(rows)) @ own[1], (self, wide(v)), *size, dim=-2)
-        return out.to(v.dtype), by_rows(lambda own, rows: _lse_of(own.block(rows)), self, *size)
+        return out.to(v.dtype), by_rows(lambda own, rows: logsumexp_of(own.block(rows)), self, *size)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.rows, self.entries_per_row)
@@ -87,12 +86,7 @@ class ChunkedScores(Scores):
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
         s = s * (self.scale * self.similarity.coefficient)
-        if self.row_term is not None:
-            s = s + self.row_term[..., rows, None]
-        if self.col_term is not None:
-            s = s + self.col_term[..., None, :]
-        if self.mask is not None:
-            s = torch.where(self.mask.block(rows, slice(0, self.cols), s.device), s, -math.inf)
+        s = with_terms(s, rows, self.row_term, self.col_term, self.mask)
         return s.expand(*self.batch, *s.shape[-2:])
 
     @property
@@ -134,8 +128,3 @@ def chunked_scores(
     if isinstance(scale, Tensor):
         scale = scale.to(wide(q).dtype).reshape(scale.shape or (1, 1))
     return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])
-
-
-def _lse_of(s: Tensor) -> Tensor:
-    empty = (s == -math.inf).all(-1)
-    return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)

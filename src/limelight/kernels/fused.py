@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from limelight.kernels import flash, rectangles
-from limelight.kernels.scores import Scores, Survey, finite
+from limelight.kernels.scores import Scores, Survey, finite, with_terms
 from limelight.kernels.tiles import Batch, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
@@ -109,13 +109,7 @@ class FactoredScores(Scores):
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = self.scale * (wide(self.q[..., rows, :]) @ wide(self.k).mT)
-        if self.query_term is not None:
-            s = s + self.query_term[..., rows, None]
-        if self.key_term is not None:
-            s = s + self.key_term[..., None, :]
-        if self.mask is not None:
-            s = torch.where(self.mask.block(rows, slice(0, s.shape[-1]), s.device), s, -math.inf)
-        return s
+        return with_terms(s, rows, self.query_term, self.key_term, self.mask)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from limelight.kernels.scores import Scores, entropy_of, finite, softmax_of
+from limelight.kernels.scores import Scores, entropy_of, finite, logsumexp_of, softmax_of
 from limelight.mask import Mask
 from limelight.similarity import Similarity
 
@@ -56,7 +56,7 @@ class DenseScores(Scores):
         return DenseScores(self.scores - finite(self.logsumexp())[..., None])
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        return torch.logsumexp(self._safe(), -1).masked_fill(self._empty(), float("-inf"))
+        return logsumexp_of(self.scores)
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
@@ -66,13 +66,6 @@ class DenseScores(Scores):
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return entropy_of(self.scores)
-
-    def _empty(self) -> Bool[Tensor, "*#batch n"]:
-        return (self.scores == float("-inf")).all(-1)
-
-    def _safe(self) -> Float[Tensor, "*#batch n m"]:
-        # A row of −∞ alone has no softmax: give it zeros, whose gradient the caller masks.
-        return self.scores.masked_fill(self._empty()[..., None], 0)
 
 
 def dense_scores(

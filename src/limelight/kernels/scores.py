@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight.mask import Mask
+
 
 class Survey(NamedTuple):
     """Of one row softmax: its log-normalisers, entropies and column masses."""
@@ -106,6 +108,23 @@ def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     s = s.masked_fill(empty, 0)
     surprise = (torch.logsumexp(s, -1, keepdim=True) - s).masked_fill(hidden, 0)
     return (torch.softmax(s, -1) * surprise).sum(-1).masked_fill(empty[..., 0], 0)
+
+
+def logsumexp_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
+    """log Σ_j exp s_ij; −∞ where every key is masked, with no gradient there."""
+    empty = (s == -math.inf).all(-1)
+    return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
+
+
+def with_terms(s: Tensor, rows: slice, row_term: Tensor | None, col_term: Tensor | None, mask: Mask | None) -> Tensor:
+    """s (*#batch, r, m) of these rows, plus a_i and b_j, and −∞ where masked."""
+    if row_term is not None:
+        s = s + row_term[..., rows, None]
+    if col_term is not None:
+        s = s + col_term[..., None, :]
+    if mask is not None:
+        s = torch.where(mask.block(rows, slice(0, s.shape[-1]), s.device), s, -math.inf)
+    return s
 
 
 def softmax_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r m"]:

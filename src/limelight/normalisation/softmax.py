@@ -145,7 +145,7 @@ class Sinkhorn(Normalisation):
             before, columns = columns, by_key.biased(keys=-finite(rows)).logsumexp()
             if self.tolerance is not None:
                 # A column's sum, after the row step, is exp of what its normaliser has changed by.
-                gap = _gap(before, columns, *scores.shape[-2:])
+                gap = _gap(before, columns)
                 if gap <= self.tolerance:
                     break
         if self.tolerance is not None and gap > self.tolerance:
@@ -159,7 +159,7 @@ class Sinkhorn(Normalisation):
         return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")
 
 
-def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"], n: int, m: int) -> float:
+def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"]) -> float:
     mass = (finite(after) - finite(before)).detach().exp()
     seen = (after > -math.inf).expand(mass.shape)
     mean = (mass * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)

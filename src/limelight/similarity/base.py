@@ -149,7 +149,7 @@ class Similarity(nn.Module, ABC):
             return self.dense(parts.queries[0], parts.keys[0])
         return parts.queries[0] @ parts.keys[0].mT
 
-    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+    def under(self, mask: Mask | None) -> Similarity:
         """The same β on the pairs that the mask shows, perhaps in a form that is computed faster."""
         return self
 

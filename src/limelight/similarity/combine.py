@@ -63,8 +63,8 @@ class Scaled(Similarity):
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return self.similarity.block(parts, i, j)
 
-    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
-        return Scaled(self.similarity.under(mask, n, m), self.scale)
+    def under(self, mask: Mask | None) -> Similarity:
+        return Scaled(self.similarity.under(mask), self.scale)
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"
@@ -144,8 +144,8 @@ class Sum(Similarity):
             return torch.addmm(reduce(torch.add, blocks), q, k.mT)
         return reduce(torch.add, blocks, q @ k.mT)
 
-    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
-        return Sum(*(term.under(mask, n, m) for term in self.parts_of_sum()))
+    def under(self, mask: Mask | None) -> Similarity:
+        return Sum(*(term.under(mask) for term in self.parts_of_sum()))
 
 
 def _add_factors(terms: list[tuple[Similarity, float | Tensor]], q: Tensor, k: Tensor, real: Tensor | None) -> Factors:

@@ -99,7 +99,7 @@ class ALiBi(Positional):
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -learned[0] * ahead.abs()
 
-    def under(self, mask: Mask | None, n: int, m: int) -> Similarity:
+    def under(self, mask: Mask | None) -> Similarity:
         hides = mask is not None and mask.hides_ahead_of(self.offset)
         return _Ramp(self.slopes, self.offset) if hides else self
 
