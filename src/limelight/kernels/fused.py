@@ -10,6 +10,7 @@ only the keys in its span, so that a window costs time and memory linear in n.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from limelight.kernels import flash, rectangles
 from limelight.kernels.scores import Scores, Survey, finite, with_terms
-from limelight.kernels.tiles import Batch, plain_tile, tiles
+from limelight.kernels.tiles import Batch, Visit, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Factors, Similarity, as_one_product, centre, wide
@@ -75,19 +76,24 @@ class FactoredScores(Scores):
         return replace(alone, query_term=-finite(alone.logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        return self.reduce(self.k[..., :0])[1]
+        term = None if self.key_term is None else self.key_term[..., None]
+        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, term, mask=self.mask))
+        bias = None if term is None else walk.batch.merge(term)[..., 0]
+        lse = _LogSumExp.apply(walk.batch.merge(self.q), walk.batch.merge(self.k), bias, walk)  # type: ignore[no-untyped-call]
+        return self._whole(walk.batch.split(lse))
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         term = None if self.key_term is None else self.key_term[..., None]
-        batch = Batch.of(self.q, self.k, v, term, mask=self.mask)
-        bias = None if term is None else batch.merge(term)[..., 0]
-        out, lse = _Reduce.apply(  # type: ignore[no-untyped-call]
-            batch.merge(self.q), batch.merge(self.k), batch.merge(v), bias, self.mask, self.scale, batch
-        )
-        lse = batch.split(lse)
-        return batch.split(out), lse if self.query_term is None else lse + self.query_term
+        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, v, term, mask=self.mask))
+        merge, split = walk.batch.merge, walk.batch.split
+        bias = None if term is None else merge(term)[..., 0]
+        out, lse = _Reduce.apply(merge(self.q), merge(self.k), merge(v), bias, walk)  # type: ignore[no-untyped-call]
+        return split(out), self._whole(split(lse))
+
+    def _whole(self, lse: Tensor) -> Tensor:
+        return lse if self.query_term is None else lse + self.query_term
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         if self.key_term is None:
@@ -173,14 +179,26 @@ def factored_scores(
     return FactoredScores(left, right, a, b, scale, mask)
 
 
-class _Reduce(torch.autograd.Function):
-    """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij), differentiable in all four and in both."""
+@dataclass(frozen=True)
+class _Walk:
+    """s_ij = scale·⟨q_i, k_j⟩ + b_j under a mask, tile by tile."""
 
-    @staticmethod
-    def forward(ctx, q, k, v, bias, mask, scale, batch):  # type: ignore[no-untyped-def]
+    mask: Mask | None
+    scale: float
+    batch: Batch
+
+    @property
+    def T(self) -> _Walk:
+        return replace(self, mask=None if self.mask is None else self.mask.T)
+
+    def tiles(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Iterator[Visit]:
+        return tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None)
+
+    def reduce(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
         out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
         lse = q.new_full(q.shape[:-1], -math.inf, dtype=flash.lse_dtype(q.dtype))
-        for rows, cols, tile, alive in tiles(mask, q, k, scale, batch, biased=bias is not None):
+        for rows, cols, tile, alive in self.tiles(q, k, bias):
             piece, lse[:, :, rows] = flash.forward(
                 q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols], tile
             )
@@ -188,10 +206,51 @@ class _Reduce(torch.autograd.Function):
                 piece = piece.masked_fill(~alive[..., None], 0)
                 lse[:, :, rows].masked_fill_(~alive, -math.inf)
             out.add(rows, piece)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(q, k, v, bias, out.total(), lse)
-        ctx.mask, ctx.scale, ctx.batch = mask, scale, batch
         return out.total(), lse
+
+
+class _LogSumExp(torch.autograd.Function):
+    """(q, k, b) ↦ log Σ_j exp s_ij. Its derivative is two averages over P, so no backward kernel is run.
+
+        dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
+
+    The first comes with the normaliser, for the kernel averages something anyway. The others are an
+    average over queries times the column mass: one more forward pass, of less than half a backward pass's cost.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, bias, walk):  # type: ignore[no-untyped-def]
+        mean_k, lse = walk.reduce(q, k, k if ctx.needs_input_grad[0] else k[..., :0], bias)
+        ctx.save_for_backward(q, k, bias, mean_k, lse)
+        ctx.walk = walk
+        return lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):  # type: ignore[no-untyped-def]
+        q, k, bias, mean_k, lse = ctx.saved_tensors
+        for_q, for_k, for_bias, _ = ctx.needs_input_grad
+        g = g.masked_fill(lse == -math.inf, 0)[..., None]
+        dq = (ctx.walk.scale * g * mean_k).to(q.dtype) if for_q else None
+        if not (for_k or for_bias):
+            return dq, None, None, None
+        parts = [g * q] * for_k + [g] * for_bias
+        mean, log_mass = ctx.walk.T.reduce(k, q, torch.cat(parts, -1).to(q.dtype), -finite(lse))
+        total = _plus(bias, log_mass).exp()[..., None] * mean
+        dk = (ctx.walk.scale * total[..., : k.shape[-1]]).to(k.dtype) if for_k else None
+        return dq, dk, total[..., -1].to(bias.dtype) if for_bias else None, None
+
+
+class _Reduce(torch.autograd.Function):
+    """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij), differentiable in all four and in both."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, walk):  # type: ignore[no-untyped-def]
+        out, lse = walk.reduce(q, k, v, bias)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, v, bias, out, lse)
+        ctx.walk = walk
+        return out, lse
 
     @staticmethod
     @once_differentiable
@@ -200,7 +259,7 @@ class _Reduce(torch.autograd.Function):
         dout = torch.zeros_like(out) if dout is None else dout
         dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
         dbias = _Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
-        for rows, cols, tile, _ in tiles(ctx.mask, q, k, ctx.scale, ctx.batch, biased=bias is not None):
+        for rows, cols, tile, _ in ctx.walk.tiles(q, k, bias):
             gradients = flash.backward(
                 dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
                 q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols],
@@ -211,7 +270,7 @@ class _Reduce(torch.autograd.Function):
             dv.add(cols, gradients.v)
             if dbias is not None and gradients.bias is not None:
                 dbias.add(cols, gradients.bias)
-        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), None, None, None
+        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), None
 
 
 class _Pieces:
