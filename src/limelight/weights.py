@@ -130,14 +130,21 @@ class SoftmaxWeights(Weights):
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        return self._scores.softmax(v)
+        if self._learns or torch.compiler.is_compiling() or not self._scores.knows_its_normaliser:
+            return self._scores.softmax(v)
+        out, lse = self._scores.reduce(v)
+        if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
+            self.__dict__["_normaliser"] = lse
+        return out
+
+    @property
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores))
 
     @_kept
     def _survey(self) -> Survey | None:
         """All three statistics at once, where nobody wants their gradients."""
-        if torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores)):
-            return None
-        return self._scores.survey(None)
+        return None if self._learns else self._scores.survey(self.__dict__.get("_normaliser"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.

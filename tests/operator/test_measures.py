@@ -28,7 +28,7 @@ from limelight import (
     padding,
     window,
 )
-from limelight.kernels import rectangles
+from limelight.kernels import rectangles, survey
 
 N = 9
 NORMALISATIONS = [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(3), Sigmoid(), Hybrid().double()]
@@ -128,21 +128,29 @@ def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalisa
     if mask in (causal,) and normalisation.mixes_queries:
         return
     walked = []
-    survey = rectangles.Walk.survey
     monkeypatch.setattr("limelight.kernels.fused._SURVEY_FROM", 1)
-    monkeypatch.setattr(rectangles.Walk, "survey", lambda walk: walked.append(walk) or survey(walk))
-    for q, k in (operands(2, 3, n=7), (50 + x for x in operands(1, n=8))):
+    monkeypatch.setattr(survey, "_WIDTH", 4)
+    monkeypatch.setattr(survey, "_ENTRIES", 60)
+    walk = survey.entropy_and_mass
+    monkeypatch.setattr("limelight.kernels.fused.entropy_and_mass", lambda *given: walked.append(1) or walk(*given))
+    for applied, (q, k) in (
+        (False, operands(2, 3, n=7)),
+        (True, operands(2, 3, n=7)),
+        (True, (50 + x for x in operands(1, n=8))),
+    ):
         mine, right = (
             Attention(q, k, similarity, normalisation, mask, kernel=kernel) for kernel in ("fused", "reference")
         )
+        if applied:  # which leaves the log-normaliser
+            mine @ k
         for statistic in ("entropy", "column_mass", "logsumexp", "free_energy"):
             torch.testing.assert_close(getattr(mine, statistic)(), getattr(right, statistic)())
-    assert len(walked) == 2
+    assert len(walked) == 3
     q, k = (x.requires_grad_() for x in operands(2))
     assert Attention(q, k).entropy().requires_grad
     with torch.no_grad():
         torch.testing.assert_close(Attention(q, k).entropy(), Attention(q, k, kernel="reference").entropy())
-    assert len(walked) == 3
+    assert len(walked) == 4
 
 
 EDGES = torch.randint(0, N, (2, 30), generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,8 @@ All tensors are (x, y, n|m, width); the bias is (x, y, m) and stays in float32 o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ _SUPPORTED = {
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
 _SPEED_MULTIPLE = 4  # widths that are multiples of 4 run up to 7 % faster on the CPU
+_COPIED = 1 << 19  # entries of one padded copy: 2 MB as float32
 _CUDA_MULTIPLE = 8  # the CUDA kernel takes no other widths, nor other bias lengths
 _CUDA_LSE_ROWS = 32  # it pads the rows of lse to a multiple of 32, with +∞
 
@@ -46,6 +48,9 @@ def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+Matrices = tuple[slice, slice]  # some of the batch's x·y
+
+
 @dataclass(frozen=True)
 class Tile:
     """One rectangle of scores: which pairs are seen, by an array that broadcasts, by causality, or both."""
@@ -53,6 +58,10 @@ class Tile:
     seen: Bool[Tensor, "#x #y #n m"] | None
     causal: bool
     scale: float
+
+    def of(self, at: Matrices) -> Tile:
+        """The same rectangle of some matrices of the batch."""
+        return self if self.seen is None else replace(self, seen=pick(self.seen, at))
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,9 @@ def backward(
 
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
     width = max(q.shape[-1], v.shape[-1])
+    averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
     out, lse = _CPU(
-        _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal,
+        _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
         attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     return _pad_away(out, v.shape[-1]), lse
@@ -130,6 +140,9 @@ def _cpu_backward(
     width = max(d + bias_gradient, e)
     if width > d or width > e:
         width += -width % _SPEED_MULTIPLE
+        matrices = list(some_matrices(q, k, width))
+        if len(matrices) > 1:
+            return _by_matrices(matrices, dout, q, k, v, bias, out, lse, tile, bias_gradient)
     dq, dk, dv = _CPU_BACKWARD(
         _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
         _pad(v, width), _pad(out, width), _unseeing(lse), 0.0, tile.causal,
@@ -137,6 +150,41 @@ def _cpu_backward(
     )  # fmt: skip
     dbias = dk[..., d].to(lse.dtype) / tile.scale if bias_gradient else None
     return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
+
+
+def some_matrices(q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], width: int) -> Iterator[Matrices]:
+    """The matrices of the batch, as many at a time as keep copies of this width small and every thread at work."""
+    x, y = q.shape[:2]
+    if q.device.type != "cpu" or torch.compiler.is_compiling():
+        yield slice(0, x), slice(0, y)
+        return
+    threads = torch.get_num_threads()
+    some = max(1, _COPIED // (max(q.shape[-2], k.shape[-2], 1) * width))
+    some += -some % threads
+    for i in range(0, x, max(1, some // y)):
+        for j in range(0, y, some):
+            yield slice(i, i + max(1, some // y)), slice(j, j + some)
+
+
+def _by_matrices(
+    matrices: list[Matrices], dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None,
+    out: Tensor, lse: Tensor, tile: Tile, bias_gradient: bool,
+) -> Gradients:  # fmt: skip
+    """`_cpu_backward` of a few matrices at a time, because it copies what it pads."""
+    dbias = torch.empty_like(bias) if bias is not None and bias_gradient else None
+    whole = Gradients(torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dbias)
+    for at in matrices:
+        own = None if bias is None else bias[at]
+        some = _cpu_backward(dout[at], q[at], k[at], v[at], own, out[at], lse[at], tile.of(at), bias_gradient)
+        for total, part in ((whole.q, some.q), (whole.k, some.k), (whole.v, some.v), (whole.bias, some.bias)):
+            if total is not None and part is not None:
+                total[at] = part
+    return whole
+
+
+def pick(x: Tensor, at: Matrices) -> Tensor:
+    """Of (#x, #y, …) what belongs to these matrices."""
+    return x[at[0] if len(x) > 1 else slice(None), at[1] if x.shape[1] > 1 else slice(None)]
 
 
 def _additive(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -163,7 +211,12 @@ def _dense_rows(x: Tensor) -> Tensor:
 
 
 def _pad(x: Tensor, width: int) -> Tensor:
-    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
+    if x.shape[-1] == width:
+        return x
+    padded = x.new_empty(*x.shape[:-1], width)  # F.pad would write all of it twice
+    padded[..., : x.shape[-1]] = x
+    padded[..., x.shape[-1] :] = 0
+    return padded
 
 
 def _pad_away(x: Tensor, width: int) -> Tensor:

@@ -18,13 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from limelight.kernels import flash, rectangles
+from limelight.kernels import flash
+from limelight.kernels.flash import Matrices, pick
 from limelight.kernels.scores import Scores, Survey, finite, with_terms
-from limelight.kernels.tiles import Batch, Visit, plain_tile, tiles
+from limelight.kernels.survey import entropy_and_mass
+from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Dot, Factors, Similarity, as_one_product, centre, wide
+from limelight.similarity import Factors, Similarity, as_one_product, centre, wide
 
+_FINE = 64  # up to here float32 tells 4e-6 apart
 _SURVEY_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
 
 
@@ -38,11 +41,15 @@ class FactoredScores(Scores):
     key_term: Float[Tensor, "*#batch m"] | None
     scale: float
     mask: Mask | None
+    is_frugal: bool = False
 
     @property
     def T(self) -> FactoredScores:
         mask = None if self.mask is None else self.mask.T
-        return FactoredScores(self.k, self.q, self.key_term, self.query_term, self.scale, mask)
+        return FactoredScores(self.k, self.q, self.key_term, self.query_term, self.scale, mask, self.is_frugal)
+
+    def frugal(self) -> FactoredScores:
+        return replace(self, is_frugal=True)
 
     def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> FactoredScores:
         return replace(self, key_term=_plus(self.key_term, keys))
@@ -77,7 +84,7 @@ class FactoredScores(Scores):
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         term = None if self.key_term is None else self.key_term[..., None]
-        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, term, mask=self.mask))
+        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, term, mask=self.mask), self.is_frugal)
         bias = None if term is None else walk.batch.merge(term)[..., 0]
         lse = _LogSumExp.apply(walk.batch.merge(self.q), walk.batch.merge(self.k), bias, walk)  # type: ignore[no-untyped-call]
         return self._whole(walk.batch.split(lse))
@@ -86,7 +93,7 @@ class FactoredScores(Scores):
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         term = None if self.key_term is None else self.key_term[..., None]
-        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, v, term, mask=self.mask))
+        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, v, term, mask=self.mask), self.is_frugal)
         merge, split = walk.batch.merge, walk.batch.split
         bias = None if term is None else merge(term)[..., 0]
         out, lse = _Reduce.apply(merge(self.q), merge(self.k), merge(v), bias, walk)  # type: ignore[no-untyped-call]
@@ -94,6 +101,10 @@ class FactoredScores(Scores):
 
     def _whole(self, lse: Tensor) -> Tensor:
         return lse if self.query_term is None else lse + self.query_term
+
+    @property
+    def knows_its_normaliser(self) -> bool:
+        return self.q.device.type == "cpu"  # torch's kernel computes it in any case, and drops it
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         if self.key_term is None:
@@ -133,18 +144,23 @@ class FactoredScores(Scores):
             return None
         rest, common = replace(self, q=wide(self.q), k=wide(self.k)).split()
         alone = replace(rest, query_term=None)
-        lse = alone.logsumexp() if lse is None else lse
+        shift = _plus(rest.query_term, common[..., None])
+        own = alone.logsumexp() if lse is None or _is_rough(lse, shift) else lse - shift
         # log p as one product: ⟨(q, −lse, 1), (k, 1, b)⟩.
-        log_p = as_one_product(Factors(alone.scale * alone.q, alone.k, -finite(lse), alone.key_term))
-        walk = rectangles.Walk(Dot(), log_p, False, self.mask, n, m, tuple(batch), 1.0)
-        entropy, mass = walk.survey()
-        shift = common[..., None] if rest.query_term is None else common[..., None] + rest.query_term
-        return Survey(lse + shift, entropy, mass)
+        log_p = as_one_product(Factors(alone.scale * alone.q, alone.k, -finite(own), alone.key_term))
+        (x,), (y,) = log_p.queries, log_p.keys
+        entropy, mass = entropy_and_mass(x, y, self.mask)
+        return Survey(own + shift, entropy.reshape(*batch, n), mass.reshape(*batch, m))
 
     def _by_keys_alone(self) -> FactoredScores:
         """The same row softmax, from small numbers: without what a query gives to all its scores."""
         rest, _ = self.split()
         return replace(rest, query_term=None)
+
+
+def _is_rough(lse: Tensor, shift: Tensor) -> bool:
+    """Have these numbers too few digits after the point to say what is left of their difference?"""
+    return any(bool(finite(x.abs()).amax() > _FINE) for x in (lse, shift) if x.numel())
 
 
 def _plus(term: Tensor | None, more: Tensor) -> Tensor:
@@ -186,13 +202,22 @@ class _Walk:
     mask: Mask | None
     scale: float
     batch: Batch
+    frugal: bool
+    at: Matrices = (slice(None), slice(None))
 
     @property
     def T(self) -> _Walk:
         return replace(self, mask=None if self.mask is None else self.mask.T)
 
     def tiles(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Iterator[Visit]:
-        return tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None)
+        for rows, cols, tile, alive in tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None):
+            yield rows, cols, tile.of(self.at), None if alive is None else pick(alive, self.at)
+
+    def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
+        """The same for a few matrices of the batch at a time, as many as keep copies of this width small."""
+        one_by_one = is_simple(self.mask)  # else a tile's mask would be computed for each few
+        for at in flash.some_matrices(q, k, width) if one_by_one else [self.at]:
+            yield at, replace(self, at=at)
 
     def reduce(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
@@ -214,13 +239,15 @@ class _LogSumExp(torch.autograd.Function):
 
         dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
 
-    The first comes with the normaliser, for the kernel averages something anyway. The others are an
-    average over queries times the column mass: one more forward pass, of less than half a backward pass's cost.
+    The first comes with the normaliser, for the kernel averages something anyway (frugal scores compute it
+    again). The others are an average over queries times the column mass: one more forward pass, which is
+    less than half of a backward pass.
     """
 
     @staticmethod
     def forward(ctx, q, k, bias, walk):  # type: ignore[no-untyped-def]
-        mean_k, lse = walk.reduce(q, k, k if ctx.needs_input_grad[0] else k[..., :0], bias)
+        keep = ctx.needs_input_grad[0] and not walk.frugal
+        mean_k, lse = walk.reduce(q, k, k if keep else k[..., :0], bias)
         ctx.save_for_backward(q, k, bias, mean_k, lse)
         ctx.walk = walk
         return lse
@@ -231,14 +258,23 @@ class _LogSumExp(torch.autograd.Function):
         q, k, bias, mean_k, lse = ctx.saved_tensors
         for_q, for_k, for_bias, _ = ctx.needs_input_grad
         g = g.masked_fill(lse == -math.inf, 0)[..., None]
-        dq = (ctx.walk.scale * g * mean_k).to(q.dtype) if for_q else None
-        if not (for_k or for_bias):
-            return dq, None, None, None
-        parts = [g * q] * for_k + [g] * for_bias
-        mean, log_mass = ctx.walk.T.reduce(k, q, torch.cat(parts, -1).to(q.dtype), -finite(lse))
-        total = _plus(bias, log_mass).exp()[..., None] * mean
-        dk = (ctx.walk.scale * total[..., : k.shape[-1]]).to(k.dtype) if for_k else None
-        return dq, dk, total[..., -1].to(bias.dtype) if for_bias else None, None
+        dq, dk = (torch.empty_like(x) if wanted else None for x, wanted in ((q, for_q), (k, for_k)))
+        dbias = torch.empty_like(bias) if for_bias else None
+        for at, some in ctx.walk.some_at_a_time(q, k, q.shape[-1] + 1):
+            if dq is not None:
+                own = None if bias is None else bias[at]
+                mean = some.reduce(q[at], k[at], k[at], own)[0] if some.frugal else mean_k[at]
+                torch.mul(mean, some.scale * g[at], out=dq[at])
+            if not (for_k or for_bias):
+                continue
+            parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
+            mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -finite(lse[at]))
+            mass = _plus(None if bias is None else bias[at], log_mass).exp()[..., None]
+            if dk is not None:
+                torch.mul(mean[..., : k.shape[-1]], some.scale * mass, out=dk[at])
+            if dbias is not None:
+                dbias[at] = (mean[..., -1:] * mass)[..., 0]
+        return dq, dk, dbias, None
 
 
 class _Reduce(torch.autograd.Function):

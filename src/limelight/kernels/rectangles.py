@@ -71,21 +71,6 @@ class Walk:
             self._require_nothing_else_learns(tensors, parameters)
         return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
 
-    def survey(self) -> tuple[Tensor, Tensor]:
-        """(entropy, column mass) of p = exp β, where β is the log of weights already normalised. No gradient."""
-        tensors = [x.detach() for x in self.parts.tensors()]
-        entropy = tensors[0].new_zeros(*self.batch, self.rows, 1)
-        mass = tensors[0].new_zeros(*self.batch, 1, self.cols)
-        for visit in self.visits():
-            log_p = self.beta(self.cut(tensors, visit), visit)
-            p = log_p.exp()
-            hidden = self.hidden(visit, p.device)
-            if hidden is not None:
-                p.masked_fill_(hidden, 0)
-            _add(self.pick(entropy, visit)[..., visit.rows, :], -torch.einsum("...rc,...rc->...r", p, log_p)[..., None])
-            _add(self.pick(mass, visit)[..., visit.cols], p.new_ones(1, p.shape[-2]) @ p)
-        return entropy[..., 0], mass[..., 0, :]
-
     def visits(self) -> Iterator[Visit]:
         """Rectangles of about `ENTRIES`, or several whole matrices of the batch where those are small."""
         if 0 in (self.rows, self.cols, *self.batch):

@@ -71,12 +71,21 @@ class Scores(ABC):
         """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""
 
     @property
+    def knows_its_normaliser(self) -> bool:
+        """Does `reduce` cost no more than `softmax`?"""
+        return True
+
+    @property
     def stored(self) -> bool:
         """Is the matrix held already, so that all its rows may be taken at once?"""
         return False
 
     def centred(self) -> Scores:
         """Scores with the same row softmax, free of what all in a row share."""
+        return self
+
+    def frugal(self) -> Scores:
+        """The same, keeping less for the backward pass and computing more again; for many log-normalisers."""
         return self
 
     @property
@@ -87,7 +96,7 @@ class Scores(ABC):
     def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
         """What can be measured in one walk over the rectangles, without gradients; None where that is no gain.
 
-        `lse` is that of `centred()`, where it is known already.
+        `lse` is `logsumexp()`, where it is known already.
         """
         return None
 

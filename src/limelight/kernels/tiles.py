@@ -82,6 +82,11 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
             yield rows, cols, Tile(seen, False, scale), seen.any(-1)
 
 
+def is_simple(mask: Mask | None) -> bool:
+    """Is the whole matrix one tile?"""
+    return _Simple.of(mask) is not None
+
+
 def plain_tile(mask: Mask | None, scale: float, batch: Batch) -> Tile | None:
     """The whole matrix as one tile with no row to treat apart, if the mask allows."""
     simple = _Simple.of(mask)

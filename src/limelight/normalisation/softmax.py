@@ -137,7 +137,7 @@ class Sinkhorn(Normalisation):
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        scores, _ = scores.split()
+        scores = scores.split()[0].frugal()
         by_key = scores.T
         columns, gap = by_key.logsumexp(), math.inf
         for _ in range(self.steps - 1):
