@@ -48,6 +48,7 @@ def attentions(n=N, m=N):
 @pytest.fixture(params=[1 << 20, 30])
 def _entries(request, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", request.param)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", request.param)
 
 
 @pytest.mark.usefixtures("_entries")

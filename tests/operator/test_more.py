@@ -61,6 +61,7 @@ def compare(A, P, v, w, s, tau=1.0):
 @pytest.mark.parametrize("similarity", ALL)
 def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     case, (given, seen) = ALL[similarity], MASKS[mask]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, mask=given, kernel=kernel)
@@ -74,6 +75,7 @@ def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, mon
 @pytest.mark.parametrize("similarity", [*ALL, "dot"])
 def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     case, norm = (ALL | SIMILARITIES)[similarity], NORMALISATIONS[normalisation]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), padding(keys=KEYS), kernel=kernel)
@@ -91,6 +93,7 @@ def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
 @pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
 def test_every_normalisation_is_its_equation(normalisation, similarity, mask, kernel, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     norm, (given, seen) = MORE_NORMALISATIONS[normalisation], MASKS[mask]
     case = (ALL | SIMILARITIES)[similarity]
     (q, k, v, w), sim = operands(), case.make()
@@ -147,6 +150,7 @@ def test_what_is_bound_to_its_shape():
 @pytest.mark.parametrize("similarity", [*ALL, *SUMS])
 def test_gradients_of_similarities(similarity, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     sim = SUMS[similarity]() if similarity in SUMS else ALL[similarity].make()
     learned = list(sim.parameters())
     seen = padding(keys=torch.arange(5) < 4)
@@ -164,6 +168,7 @@ def test_gradients_of_similarities(similarity, entries, monkeypatch):
 @pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
 def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     norm = MORE_NORMALISATIONS[normalisation].make()
 
     def everything(q, k, v, *_):

@@ -116,6 +116,7 @@ def test_dropout_takes_whole_weights_and_keeps_the_mean():
 
 def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):
     monkeypatch.setattr("limelight.kernels.rectangles.ENTRIES", 100)
+    monkeypatch.setattr("limelight.kernels.rows.ENTRIES", 100)
     q, k, v = (torch.randn(12, 4).double().requires_grad_() for _ in range(3))
     out = attend(q, k, v, dropout_p=0.5)
     (dv,) = torch.autograd.grad(out.sum(), v)

@@ -21,7 +21,9 @@ from limelight.errors import InputError
 from limelight.mask import Mask
 from limelight.similarity import Parts, Similarity, wide
 
-ENTRIES = 1 << 21  # of a rectangle: 8 MB as float32, the fastest of 1, 2, 4, 8 and 16 on two cores
+ENTRIES = 1 << 20  # of a rectangle, in all its matrices: 4 MB as float32
+_TOGETHER = 16  # matrices
+_LOG2_E = 1 / math.log(2)  # 2^x takes a third of the time of e^x, which takes thirty times that where it underflows
 
 
 def beta(similarity: Similarity, parts: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
@@ -37,9 +39,9 @@ def _cut(parts: Parts, swapped: bool, rows: slice, cols: slice) -> Parts:
 def _beta_of(similarity: Similarity, cut: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
     device = next(cut.tensors()).device
     along, across = (torch.arange(at.start, at.stop, device=device) for at in (rows, cols))
-    if swapped:
-        return similarity.block(cut, across, along).mT
-    return similarity.block(cut, along, across)
+    beta = similarity.block(cut, across, along).mT if swapped else similarity.block(cut, along, across)
+    shape = (*beta.shape[:-2], len(along), len(across))
+    return beta if beta.shape == shape else beta.expand(shape)
 
 
 @dataclass(frozen=True)
@@ -72,30 +74,49 @@ class Walk:
         return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
 
     def visits(self) -> Iterator[Visit]:
-        """Rectangles of about `ENTRIES`, or several whole matrices of the batch where those are small."""
+        """Rectangles of about `ENTRIES` in the matrices that are taken together; all columns before the next rows."""
         if 0 in (self.rows, self.cols, *self.batch):
             return
-        each, fixed = self.similarity.pair_size, len(self.batch)
-        while fixed > 0 and self.rows * self.cols * each * self.batch[fixed - 1] <= ENTRIES:
-            each, fixed = each * self.batch[fixed - 1], fixed - 1
+        fixed = self._fixed()
+        together = math.prod(self.batch[fixed:]) * self.similarity.pair_size
+        side = _rounded(math.isqrt(max(self._entries // together, 1)))
         for at in itertools.product(*map(range, self.batch[:fixed])):
             start = 0
             while start < self.rows:
-                rows = slice(start, min(start + self._step(start, each), self.rows))
-                cols = slice(0, self.cols) if self.mask is None else self.mask.span(rows, self.cols)
-                if cols.stop > cols.start:
-                    yield Visit(at, rows, cols)
+                rows = slice(start, min(start + self._height(start, side, together), self.rows))
+                span = slice(0, self.cols) if self.mask is None else self.mask.span(rows, self.cols)
+                for left in range(span.start, span.stop, side):
+                    yield Visit(at, rows, slice(left, min(left + side, span.stop)))
                 start = rows.stop
 
-    def _step(self, start: int, each: int) -> int:
-        """As many rows as fit with all keys, or, under a narrow mask, about as many as a row sees keys."""
-        most = ENTRIES // each
-        step = max(1, most // self.cols)
+    @property
+    def _entries(self) -> int:
+        on_cpu = next(self.parts.tensors()).device.type == "cpu"
+        return ENTRIES if on_cpu else 32 * ENTRIES  # elsewhere each call costs more than the cache saves
+
+    def _fixed(self) -> int:
+        """How many of the leading dimensions are walked over one index at a time.
+
+        The others are taken together: a few matrices for each thread, which then keeps to its own, or
+        as many as are small.
+        """
+        fixed, together = len(self.batch), 1
+        each = self.rows * self.cols * self.similarity.pair_size
+        few = max(_TOGETHER, 4 * torch.get_num_threads())
+        while fixed > 0:
+            together *= self.batch[fixed - 1]
+            if together > few and together * each > self._entries:
+                break
+            fixed -= 1
+        return fixed
+
+    def _height(self, start: int, side: int, together: int) -> int:
+        """As many rows as fill a rectangle, or, under a narrow mask, about as many as a row sees keys."""
+        height = max(1, self._entries // (together * min(side, self.cols)))
         if self.mask is None:
-            return step
+            return height
         span = self.mask.span(slice(start, start + 1), self.cols)
-        width = max(span.stop - span.start, 32)
-        return max(step, min(width, math.isqrt(most)))
+        return min(height, max(span.stop - span.start, 32))
 
     def pick(self, tensor: Tensor, visit: Visit) -> Tensor:
         """A view of what belongs to these matrices of the batch in (*#batch, x, y)."""
@@ -160,19 +181,15 @@ class _Reduce(torch.autograd.Function):
         dtype = tensors[0].dtype
         out = v.new_zeros(*walk.batch, walk.rows, v.shape[-1], dtype=dtype)
         lse = out.new_full((*walk.batch, walk.rows, 1), -math.inf)
+        total = torch.zeros_like(lse)
         for visit in walk.visits():
-            beta = walk.beta(walk.cut(tensors, visit), visit)
-            s, factor = walk.scores(beta, visit, bias, scale)
+            s, factor = walk.scores(walk.beta(walk.cut(tensors, visit), visit), visit, bias, scale)
             hidden = walk.hidden(visit, s.device)
             s = s if hidden is None else s.masked_fill(hidden, -math.copysign(math.inf, factor))
-            top = (s.amax(-1, keepdim=True) if factor > 0 else s.amin(-1, keepdim=True)) * factor
-            top.clamp_(min=torch.finfo(dtype).min)
-            p = torch.add(-top, s, alpha=factor).exp_()
-            total = p.sum(-1, keepdim=True)
-            walk.pick(lse, visit)[..., visit.rows, :] = total.log().add_(top)
-            if v.shape[-1]:
-                values = walk.pick(v, visit)[..., visit.cols, :].to(dtype)
-                walk.pick(out, visit)[..., visit.rows, :] = (p @ values).div_(total.clamp(min=torch.finfo(dtype).tiny))
+            sums = tuple(walk.pick(x, visit)[..., visit.rows, :] for x in (lse, total, out))
+            _continue_softmax(sums, s, factor, walk.pick(v, visit)[..., visit.cols, :])
+        out /= total.clamp(min=torch.finfo(dtype).tiny)
+        lse += total.log()
         lse = lse[..., 0]
         out = out.to(v.dtype)
         ctx.save_for_backward(v, bias, scale, out, lse, *tensors)
@@ -202,7 +219,7 @@ class _Reduce(torch.autograd.Function):
         dtensors, dparameters = rest[: len(tensors)], rest[len(tensors) :]
         inner = torch.zeros_like(lse) if dout is None else (wide(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
         inner = (inner if dlse is None else inner - dlse)[..., None]
-        minus_lse = -lse.masked_fill(lse == -math.inf, math.inf)[..., None]
+        minus_lse = -_LOG2_E * lse.masked_fill(lse == -math.inf, math.inf)[..., None]
         for visit in walk.visits():
             cut = walk.cut(tensors, visit)
             own = [x.detach().requires_grad_(d is not None) for x, d in zip(cut.tensors(), dtensors, strict=True)]
@@ -210,7 +227,7 @@ class _Reduce(torch.autograd.Function):
             with torch.enable_grad():
                 beta = walk.beta(cut.map(*(3 * [lambda _: next(given)])), visit)  # noqa: B023
             s, factor = walk.scores(beta.detach(), visit, bias, scale)
-            p = torch.add(walk.pick(minus_lse, visit)[..., visit.rows, :], s, alpha=factor).exp_()
+            p = torch.add(walk.pick(minus_lse, visit)[..., visit.rows, :], s, alpha=_LOG2_E * factor).exp2_()
             hidden = walk.hidden(visit, s.device)
             p = p if hidden is None else p.masked_fill_(hidden, 0)
             ds = _through_softmax(walk, visit, p, v, dout, inner, dv)  # times the walk's scale
@@ -224,6 +241,24 @@ class _Reduce(torch.autograd.Function):
                 _through_beta(beta, ds, [*own, *parameters], [*walk.cut(sinks, visit).tensors(), *dparameters])
         inputs = (v, bias, scale, *tensors, *parameters)
         return None, *(None if d is None else d.to(x.dtype) for d, x in zip(sums, inputs, strict=True))
+
+
+def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: float, v: Tensor) -> None:
+    """Σ_j e^(factor·s_ij − top_i) and Σ_j e^(…) v_j go on over these columns; top, the largest so far, may rise."""
+    top, total, out = sums
+    highest = (s.amax(-1, keepdim=True) if factor > 0 else s.amin(-1, keepdim=True)) * factor
+    highest = torch.maximum(top, highest).clamp_(min=torch.finfo(s.dtype).min / 2)
+    p = torch.add(-_LOG2_E * highest, s, alpha=_LOG2_E * factor).exp2_()
+    before = (_LOG2_E * (top - highest)).exp2_()
+    top.copy_(highest)
+    total.mul_(before).add_(p.sum(-1, keepdim=True))
+    if out.shape[-1]:
+        out.mul_(before).add_(p @ v.to(p.dtype))
+
+
+def _rounded(side: int) -> int:
+    """Products like multiples of 64."""
+    return side - side % 64 if side > 64 else side
 
 
 def _through_softmax(

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from limelight.kernels import rectangles
 from limelight.similarity import wide
 
-_HELD = 3  # autograd holds a dozen rectangles where the softmax by hand holds three
+ENTRIES = 700_000  # of some rows, of which autograd holds a dozen; fewer are slower for what sorts or searches a row
 _Tree = TypeVar("_Tree")
 
 
@@ -61,8 +60,7 @@ class _Walk:
         return _Rows.apply(self, *tensors, *parameters)  # type: ignore[no-untyped-call]
 
     def cuts(self) -> Iterator[slice]:
-        at_once = rectangles.ENTRIES // _HELD
-        step = self.rows if self.entries_per_row == 0 else max(1, at_once // self.entries_per_row)
+        step = self.rows if self.entries_per_row == 0 else max(1, ENTRIES // self.entries_per_row)
         for start in range(0, max(self.rows, 1), max(step, 1)):
             yield slice(start, min(start + step, self.rows))
 

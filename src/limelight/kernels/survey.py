@@ -7,6 +7,8 @@ One product and a handful of passes over a tile that stays in the cache: about t
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,11 +26,13 @@ def entropy_and_mass(
     """(H, c); a row that sees no key has H = 0."""
     batch = Batch.of(x, y, mask=mask)
     x, y = (batch.merge(each).flatten(0, 1) for each in (x, y))
+    x = x / math.log(2)  # powers of 2 take a third of the time
     entropy, mass = x.new_zeros(x.shape[:-1]), y.new_zeros(y.shape[:-1])
     together = 4 * torch.get_num_threads()  # matrices: each thread keeps to its own
     for first in range(0, len(x), together):
         at = slice(first, first + together)
         _walk(x[at], y[at], mask, batch, at, entropy[at], mass[at])
+    entropy *= math.log(2)
     return entropy.unflatten(0, batch.merged), mass.unflatten(0, batch.merged)
 
 
@@ -41,10 +45,10 @@ def _walk(x: Tensor, y: Tensor, mask: Mask | None, batch: Batch, at: slice, entr
         ones = x.new_ones(len(x), 1, rows.stop - rows.start)
         for left in range(span.start, span.stop, _WIDTH):
             cols = slice(left, min(left + _WIDTH, span.stop))
-            log_p = x[:, rows] @ y[:, cols].mT
-            p = log_p.exp()
+            log2_p = x[:, rows] @ y[:, cols].mT
+            p = torch.exp2(log2_p)
             if mask is not None:
                 seen = batch.merge_mask(mask.block(rows, cols, x.device)).flatten(0, 1)
                 p.masked_fill_(~(seen if len(seen) == 1 else seen[at]), 0)
             mass[:, cols] += (ones @ p)[:, 0]
-            entropy[:, rows] -= log_p.mul_(p).sum(-1)
+            entropy[:, rows] -= log2_p.mul_(p).sum(-1)

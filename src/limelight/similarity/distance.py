@@ -169,15 +169,15 @@ class StudentT(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        # 1 + |q − k|²/ν as one inner product: ⟨(−2q/ν, 1 + |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
+        # |q − k|²/ν as one inner product: ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
         middle = centre(k, real)
         q, k = wide(q) - middle, wide(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
         square_q, square_k = (x.square().sum(-1, keepdim=True) / self.nu for x in (q, k))
-        return Parts((beside([-2 / self.nu * q, 1 + square_q, one_q]),), (beside([k, one_k, square_k]),))
+        return Parts((beside([-2 / self.nu * q, square_q, one_q]),), (beside([k, one_k, square_k]),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        return (parts.queries[0] @ parts.keys[0].mT).log()
+        return (parts.queries[0] @ parts.keys[0].mT).log1p()
 
     def extra_repr(self) -> str:
         return f"nu={self.nu}"

@@ -156,6 +156,14 @@ class RelativeBias(Positional):
         at = ahead.clamp(-self.reach, self.reach) + self.reach
         return learned[0][..., at]
 
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch #r #c"]:
+        if not torch.compiler.is_compiling():  # which cannot look at positions
+            least, most = int(j[0] - i[-1]) - self.offset, int(j[-1] - i[0]) - self.offset
+            if least >= self.reach or most <= -self.reach:  # one number for the whole rectangle
+                (table,) = parts.shared
+                return table[..., -1:] if least > 0 else table[..., :1]
+        return super().block(parts, i, j)
+
     def extra_repr(self) -> str:
         return f"reach={self.reach}, heads={len(self.table)}"
 
