@@ -24,6 +24,7 @@ from limelight.normalisation import (
     Sinkhorn,
     Softmax,
     Sparsemax,
+    SymmetricSinkhorn,
     TopK,
 )
 from limelight.similarity import (
@@ -88,6 +89,7 @@ __all__ = [
     "StoreError",
     "StudentT",
     "Sum",
+    "SymmetricSinkhorn",
     "TopK",
     "UnknownNameError",
     "__version__",

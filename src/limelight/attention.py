@@ -96,6 +96,8 @@ class Attention:
         not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
+        if normalisation.needs_symmetry:
+            check.symmetric(normalisation, q, k, similarity, self.mask)
         self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
     @_apart_from_autocast

@@ -10,7 +10,7 @@ from torch import Tensor
 from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.mask import Mask
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import is_finite
+from limelight.similarity import Similarity, is_finite
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -80,6 +80,22 @@ def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
             f"the batch dimensions (all but the last two) do not broadcast: {came}; "
             "for fewer key heads than query heads use attend(…, enable_gqa=True)"
         ) from None
+
+
+def symmetric(asked_by: object, q: Tensor, k: Tensor, similarity: Similarity, mask: Mask | None) -> None:
+    """s_ij = s_ji: one set of tokens, a similarity that declares itself symmetric, a mask that is."""
+    if not similarity.properties.symmetric:
+        raise InputError(
+            f"{asked_by} is of symmetric scores, and {similarity} does not declare itself symmetric; "
+            "use one that is (Euclidean, Dot, …), or Sinkhorn, which takes any"
+        )
+    if not (q is k or (q.shape == k.shape and bool(torch.equal(q, k)))):
+        raise InputError(
+            f"{asked_by} is of one set of tokens: expected q and k to be the same, got different tensors of shapes "
+            f"{tuple(q.shape)} and {tuple(k.shape)}; for two sets use Sinkhorn"
+        )
+    if mask is not None and not mask.is_symmetric(q.shape[-2], q.device):
+        raise InputError(f"{asked_by} is of symmetric scores, and under the mask {mask!r} they are not")
 
 
 def values(name: str, v: Tensor, like: Tensor, length: int, batch: tuple[int, ...]) -> None:

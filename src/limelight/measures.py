@@ -62,7 +62,7 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
     n, m = weights.scores.shape[-2:]
     if n != m:
         raise InputError(f"reversibility is of a walk on one set of tokens: expected n = m, got {n} queries, {m} keys")
-    if mask is not None and not _symmetric(mask, n, device):
+    if mask is not None and not mask.is_symmetric(n, device):
         raise InputError(
             f"under the asymmetric mask {mask!r} there are steps that cannot be taken back, so no walk is reversible; "
             "ask without the mask, or with a symmetric one"
@@ -93,12 +93,3 @@ def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
         f"the walk did not settle in {_MOST_STEPS} steps: it moved by {float(moved.max()):.1g}, not {_TOLERANCE:g}; "
         "its tokens fall into groups that hardly see each other"
     )
-
-
-def _symmetric(mask: Mask, n: int, device: torch.device) -> bool:
-    step = max(1, (1 << 22) // max(n, 1))
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        if bool((mask.block(rows, slice(0, n), device) != mask.T.block(rows, slice(0, n), device)).any()):
-            return False
-    return True

@@ -7,6 +7,7 @@ import limelight
 from limelight import (
     ALiBi,
     Attention,
+    Bilinear,
     Cosine,
     DeviceError,
     Dot,
@@ -18,10 +19,12 @@ from limelight import (
     Metric,
     Sinkhorn,
     Softmax,
+    SymmetricSinkhorn,
     UnknownNameError,
     attend,
     causal,
     padding,
+    window,
 )
 from limelight.kernels import choose
 
@@ -82,6 +85,11 @@ def spoilt(x, value):
         (lambda: Softmax(-0.1), InputError, r"\[0, 1\]"),
         (lambda: Softmax(float("nan")), InputError, r"\[0, 1\]"),
         (lambda: Sinkhorn(0), InputError, "whole number ≥ 1"),
+        (lambda: SymmetricSinkhorn(0.0), InputError, "expects a positive number, got 0.0"),
+        (lambda: SymmetricSinkhorn(steps=0), InputError, "whole number ≥ 1, got 0"),
+        (lambda: Attention(Q, Q, Bilinear(4), SymmetricSinkhorn()), InputError, "not declare itself symmetric; use"),
+        (lambda: Attention(Q, K, Dot(), SymmetricSinkhorn()), InputError, "one set of tokens: expected q and k"),
+        (lambda: Attention(Q, Q, Dot(), SymmetricSinkhorn(), window(1, 0) | window(0, 2)), InputError, "they are not"),
         (lambda: Attention(Q, K, Dot() + ALiBi(heads=4)), InputError, r"do not broadcast: .*the similarity \(4,\)"),
         (lambda: attend(Q, K, V, dropout_p=1.0), InputError, r"in \[0, 1\), got 1.0"),
         (lambda: attend(Q, K, V, torch.full((5, 7), float("nan"))), InputError, "finite numbers"),

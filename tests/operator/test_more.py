@@ -269,6 +269,28 @@ def test_sinkhorn_to_a_tolerance():
         _ = Attention(5 * q, k, Dot(), Sinkhorn(3, tolerance=1e-12)) @ v
 
 
+@pytest.mark.parametrize("mask", [None, window(4, 4), Graph(torch.tensor([[*range(N), 0, 3], [*range(N), 3, 0]]), N)], ids=repr)
+@pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5), StudentT()], ids=repr)
+def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
+    """A symmetric kernel has one doubly stochastic scaling, which is symmetric."""
+    x, v = operands()[0].requires_grad_(), torch.randn(2, 3, N, 2).double()
+    P, right = (
+        Attention(x, x, similarity, normalisation, mask, kernel="auto")
+        for normalisation in (SymmetricSinkhorn(1e-11), Sinkhorn(tolerance=1e-11))
+    )
+    torch.testing.assert_close(P.dense(), P.dense().mT)
+    torch.testing.assert_close(P.dense().sum(-2), torch.ones(2, 3, N).double())
+    torch.testing.assert_close(P @ v, right @ v)
+    ours, theirs = (torch.autograd.grad((A @ v).square().sum(), x)[0] for A in (P, right))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_symmetric_sinkhorn_says_when_there_is_no_such_matrix():
+    x, star = torch.randn(4, 3), Graph(torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]]), 4)
+    with pytest.raises(errors.ConvergenceError, match="in 50 steps, not within 0.0001; allow more steps"):
+        _ = Attention(x, x, Dot(), SymmetricSinkhorn(steps=50), star) @ x
+
+
 def test_a_convolution_is_what_it_says():
     """Three sharp heads with a matrix each are a convolution with three taps."""
     from limelight import Convolution

@@ -60,6 +60,13 @@ class Mask(ABC):
             growths += int(gained.flatten(0, -2).any(0).sum() if gained.ndim > 1 else gained.sum())
         return (past and not future) or (not shrinks and growths >= 2)
 
+    def is_symmetric(self, n: int, device: torch.device) -> bool:
+        """Does key j see i wherever i sees j? Looked for in the entries, a few rows at a time."""
+        step = max(1, _ENTRIES // max(n, 1))
+        some = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        every = slice(0, n)
+        return all(torch.equal(self.block(rows, every, device), self.T.block(rows, every, device)) for rows in some)
+
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
         """The predicate on single pairs, or None where it has batch dimensions or can say rectangles only."""
         return None

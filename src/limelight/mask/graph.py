@@ -63,6 +63,9 @@ class Graph(Mask):
         i, j = self.edges
         return bool((j <= i).all()) and bool((j < i).any())
 
+    def is_symmetric(self, n: int, device: torch.device) -> bool:
+        return torch.equal(self.edges, self.T.edges)
+
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"]:
         return torch.isin(i * self.nodes[1] + j, self.edges[0] * self.nodes[1] + self.edges[1])
 

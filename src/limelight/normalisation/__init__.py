@@ -3,6 +3,7 @@
 from limelight.normalisation.base import Normalisation
 from limelight.normalisation.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
 from limelight.normalisation.sparse import Entmax, Sigmoid, Sparsemax, TopK
+from limelight.normalisation.symmetric import SymmetricSinkhorn
 
 __all__ = [
     "Entmax",
@@ -13,5 +14,6 @@ __all__ = [
     "Sinkhorn",
     "Softmax",
     "Sparsemax",
+    "SymmetricSinkhorn",
     "TopK",
 ]

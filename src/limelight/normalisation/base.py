@@ -21,6 +21,11 @@ class Normalisation(nn.Module, ABC):
         """Does one query's row depend on the other queries? Then a causal mask is refused."""
 
     @property
+    def needs_symmetry(self) -> bool:
+        """Is it of symmetric scores alone? Then s_ij = s_ji is required of what it is given."""
+        return False
+
+    @property
     def batch_shape(self) -> tuple[int, ...]:
         """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
         return ()

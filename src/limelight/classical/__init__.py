@@ -1,0 +1,1 @@
+"""Classical methods as users of the one operator: scikit-learn's interface, linear memory."""

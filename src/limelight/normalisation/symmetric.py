@@ -1,0 +1,60 @@
+"""The symmetric form of Sinkhorn's normalisation, for a symmetric kernel of one set of tokens."""
+
+from __future__ import annotations
+
+import math
+
+
+from limelight.errors import ConvergenceError, InputError
+from limelight.kernels.scores import Scores, finite
+from limelight.normalisation.base import Normalisation
+from limelight.weights import SoftmaxWeights, Weights
+
+
+class SymmetricSinkhorn(Normalisation):
+    """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: the diffusion whose stationary law is uniform.
+
+    One vector u scales rows and columns alike, by u ← ½ (u − log Σ_j exp(s_ij + u_j)), which needs a
+    symmetric s: one set of tokens, q = k, a similarity that declares itself symmetric, a symmetric mask
+    (Knight, Ruiz & Uçar 2014). `Sinkhorn` takes any scores, and with q ≠ k is a transport plan between
+    two sets. Rows sum to one; column sums and the symmetry hold to `tolerance`, reached in at most `steps`.
+
+    Raises `InputError` for fewer than one step, a tolerance ≤ 0 and scores that are not symmetric, and
+    `ConvergenceError` where the tolerance is not reached: under some masks no such matrix exists.
+    """
+
+    def __init__(self, tolerance: float = 1e-4, steps: int = 1000) -> None:
+        super().__init__()
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise InputError(f"SymmetricSinkhorn(steps=…) expects a whole number ≥ 1, got {steps!r}")
+        if not 0 < tolerance < math.inf:
+            raise InputError(f"SymmetricSinkhorn(tolerance=…) expects a positive number, got {tolerance!r}")
+        self.tolerance, self.steps = tolerance, steps
+
+    @property
+    def mixes_queries(self) -> bool:
+        return True
+
+    @property
+    def needs_symmetry(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        scores = scores.split()[0].frugal()
+        u, gap = -0.5 * finite(scores.logsumexp()), math.inf
+        for _ in range(self.steps):
+            row = u + scores.biased(keys=u).logsumexp()  # the log of a row's sum, which is to be 0
+            row = finite(row)
+            gap = float(row.detach().expm1().abs().max()) if row.numel() else 0.0
+            if gap <= self.tolerance:
+                break
+            u = u - 0.5 * row
+        else:
+            raise ConvergenceError(
+                f"SymmetricSinkhorn came within {gap:.2g} of row sums of one in {self.steps} steps, not within "
+                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
+            )
+        return SoftmaxWeights(scores.biased(keys=u))
+
+    def extra_repr(self) -> str:
+        return f"tolerance={self.tolerance:g}, steps={self.steps}"
