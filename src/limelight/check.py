@@ -42,7 +42,7 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
             f"(shapes {tuple(q.shape)} and {tuple(k.shape)})"
         )
     for name, x in (("q", q), ("k", k)):
-        if not is_finite(x):
+        if (name == "q" or x is not q) and not is_finite(x):
             bad = (~x.isfinite()).sum().item()
             raise InputError(f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers")
 
@@ -109,7 +109,8 @@ def values(name: str, v: Tensor, like: Tensor, length: int, batch: tuple[int, ..
         raise DtypeError(f"{name} must have the dtype of q and k, {like.dtype}, got {v.dtype}")
     if v.device != like.device:
         raise DeviceError(f"{name} must be on the device of q and k, {like.device}, got {v.device}")
-    broadcast({"attention": batch, name: v.shape[:-2]})
+    if v.shape[:-2] != batch:
+        broadcast({"attention": batch, name: v.shape[:-2]})
 
 
 def _scale_tensor(scale: Tensor, q: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """`torch.broadcast_shapes`, without its 16 µs where there is nothing to broadcast."""
     first = shapes[0]
-    if all(shape == first or not shape for shape in shapes):
-        return tuple(first)
-    return tuple(torch.broadcast_shapes(*shapes))
+    for shape in shapes:
+        if shape and shape != first:
+            return tuple(torch.broadcast_shapes(*shapes))
+    return tuple(first)

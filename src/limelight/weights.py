@@ -130,7 +130,7 @@ class SoftmaxWeights(Weights):
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if self._learns or torch.compiler.is_compiling() or not self._scores.knows_its_normaliser:
+        if not self._scores.knows_its_normaliser or torch.compiler.is_compiling() or self._learns:
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores

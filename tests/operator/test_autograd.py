@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from limelight import Attention, Dot, Euclidean, Metric, Sinkhorn, Softmax, causal, window
+from limelight import Attention, Dot, Euclidean, Metric, Sinkhorn, Softmax, causal, padding, window
 from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, Phi
 
 
@@ -91,3 +91,20 @@ def test_phi_is_asked_once_where_queries_are_keys():
     A = Attention(x, x, Metric(phi), Softmax(0.5))
     A @ x, A.entropy(), A.column_mass(), A.T @ x
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("mask", [None, causal, padding(keys=torch.rand(3, 1, 9) > 0.3), window(2, 1)], ids=repr)
+@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0), Sinkhorn(2)], ids=repr)
+def test_a_few_matrices_at_a_time_give_the_same_gradients(normalisation, mask, monkeypatch):
+    """The padded copies that the fused kernel needs are made for a few heads at a time."""
+    if mask is causal and normalisation.mixes_queries:
+        return
+    monkeypatch.setattr("limelight.kernels.flash._COPIED", 1)
+    found = []
+    for kernel in ("fused", "reference"):
+        q, k, v = (torch.randn(3, 4, 9, 5, generator=torch.Generator().manual_seed(i)).double() for i in range(3))
+        inputs = [x.requires_grad_() for x in (q, k, v)]
+        A = Attention(q, k, Euclidean(1.5), normalisation, mask, kernel=kernel)
+        out = (A @ v).square().sum() + A.entropy().sum() + A.column_mass().square().sum()
+        found.append(torch.autograd.grad(out, inputs))
+    torch.testing.assert_close(*found)

@@ -9,11 +9,14 @@ from limelight import (
     Attention,
     Bias,
     Dot,
+    Euclidean,
     Gate,
+    Graph,
     Similarity,
     Sinkhorn,
     Softmax,
     StudentT,
+    SymmetricSinkhorn,
     causal,
     errors,
     padding,
@@ -269,7 +272,9 @@ def test_sinkhorn_to_a_tolerance():
         _ = Attention(5 * q, k, Dot(), Sinkhorn(3, tolerance=1e-12)) @ v
 
 
-@pytest.mark.parametrize("mask", [None, window(4, 4), Graph(torch.tensor([[*range(N), 0, 3], [*range(N), 3, 0]]), N)], ids=repr)
+@pytest.mark.parametrize(
+    "mask", [None, window(4, 4), Graph(torch.tensor([[*range(N), 0, 3], [*range(N), 3, 0]]), N)], ids=repr
+)
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5), StudentT()], ids=repr)
 def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
     """A symmetric kernel has one doubly stochastic scaling, which is symmetric."""
@@ -287,7 +292,7 @@ def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
 
 def test_symmetric_sinkhorn_says_when_there_is_no_such_matrix():
     x, star = torch.randn(4, 3), Graph(torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]]), 4)
-    with pytest.raises(errors.ConvergenceError, match="in 50 steps, not within 0.0001; allow more steps"):
+    with pytest.raises(errors.ConvergenceError, match=r"in 50 steps, not within 0\.0001; allow more steps"):
         _ = Attention(x, x, Dot(), SymmetricSinkhorn(steps=50), star) @ x
 
 

@@ -104,7 +104,8 @@ class FactoredScores(Scores):
 
     @property
     def knows_its_normaliser(self) -> bool:
-        return self.q.device.type == "cpu"  # torch's kernel computes it in any case, and drops it
+        # On the CPU torch's kernel computes it in any case, and drops it; for few entries nobody is waiting for it.
+        return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _SURVEY_FROM
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         if self.key_term is None:

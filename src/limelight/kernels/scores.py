@@ -72,7 +72,7 @@ class Scores(ABC):
 
     @property
     def knows_its_normaliser(self) -> bool:
-        """Does `reduce` cost no more than `softmax`?"""
+        """Does `reduce` cost no more than `softmax`, and is its log-normaliser worth keeping?"""
         return True
 
     @property

@@ -142,10 +142,16 @@ class Sum(Similarity):
         q, k = parts.queries[0], parts.keys[0]
         if q.ndim == k.ndim == 2 and blocks and blocks[0].ndim == 2:
             return torch.addmm(reduce(torch.add, blocks), q, k.mT)
-        return reduce(torch.add, blocks, q @ k.mT)
+        return reduce(_plus, blocks, q @ k.mT)
 
     def under(self, mask: Mask | None) -> Similarity:
         return Sum(*(term.under(mask) for term in self.parts_of_sum()))
+
+
+def _plus(whole: Tensor, block: Tensor) -> Tensor:
+    """whole + block, in place where it fits: a product's gradient does not need the product."""
+    fits = torch.broadcast_shapes(whole.shape, block.shape) == whole.shape
+    return whole.add_(block) if fits else whole + block
 
 
 def _add_factors(terms: list[tuple[Similarity, float | Tensor]], q: Tensor, k: Tensor, real: Tensor | None) -> Factors:

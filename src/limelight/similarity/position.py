@@ -99,6 +99,10 @@ class ALiBi(Positional):
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -learned[0] * ahead.abs()
 
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        (slopes,) = parts.shared  # they do not learn, so the product costs less than a Toeplitz copy
+        return -slopes * (j - i[:, None] - self.offset).abs()
+
     def under(self, mask: Mask | None) -> Similarity:
         hides = mask is not None and mask.hides_ahead_of(self.offset)
         return _Ramp(self.slopes, self.offset) if hides else self
