@@ -16,7 +16,7 @@
     const figure = figures[Number(plot.dataset.figure)];
     const layout = { ...figure.layout, autosize: true };
     layout.font = { ...layout.font, color: ink() };
-    Plotly.newPlot(plot, figure.data, layout, config).then(() => { plot.dataset.drawn = "yes"; });
+    Plotly.newPlot(plot, { data: figure.data, layout, config, frames: figure.frames }).then(() => { plot.dataset.drawn = "yes"; });
   };
 
   const seen = new IntersectionObserver((entries) => {

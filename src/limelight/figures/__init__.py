@@ -4,8 +4,24 @@ No figure has a background or a text colour of its own, so that a page may be li
 """
 
 from limelight.figures.dots import comparison, strips
+from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.lines import curves, shares
+from limelight.figures.orders import orders
+from limelight.figures.points import spreading
+from limelight.figures.spheres import spheres
 from limelight.figures.surfaces import surfaces
 
-__all__ = ["comparison", "curves", "images", "matrices", "shares", "strips", "surfaces"]
+__all__ = [
+    "comparison",
+    "curves",
+    "drift",
+    "images",
+    "matrices",
+    "orders",
+    "shares",
+    "spheres",
+    "spreading",
+    "strips",
+    "surfaces",
+]

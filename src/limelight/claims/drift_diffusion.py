@@ -1,0 +1,186 @@
+"""Drift and diffusion: the α family steps towards Δ + 2(1 − α)⟨∇log p, ∇·⟩, and Sinkhorn as α = ½ does.
+
+    (P h − h)/(ε/2) → Δh + 2(1 − α)⟨∇log p, ∇h⟩   as ε → 0
+
+(Coifman & Lafon 2006; Theorems 2 and 3 of 2412.18288 are α = 0). Points are the quantiles of a density on the
+circle, each standing for the same share of it, so that nothing scatters. The two coefficients
+are found by regression of what a step does on Δh and on ⟨∇log p, ∇h⟩.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from plotly.graph_objects import Figure
+
+from limelight import figures
+from limelight.continuum import Torus, VonMises, Wave, diffusion, drift_diffusion, order
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.verdict import Part, Verdict
+from limelight.normalisation import Normalisation, Softmax, SymmetricSinkhorn
+from limelight.propagation import generator
+
+POINTS = 600
+EPSILONS = 0.02 * 0.5 ** np.arange(5)
+SLACK, CLOSE = 0.15, 0.05  # by which an order may miss theory, and a coefficient at the smallest ε
+ZERO, HALF, ONE, SINKHORN, WRONG = "α = 0", "α = ½", "α = 1", "Sinkhorn", "α = 1, held to the drift of α = 0"
+
+# The normalisation, and the α whose drift it is held to. Without more steps Sinkhorn's error would be its own.
+ARMS: dict[str, tuple[Normalisation, float]] = {
+    ZERO: (Softmax(), 0.0),
+    HALF: (Softmax(0.5), 0.5),
+    ONE: (Softmax(1.0), 1.0),
+    SINKHORN: (SymmetricSinkhorn(tolerance=1e-9), 0.5),
+    WRONG: (Softmax(1.0), 0.0),
+}
+
+
+class DriftDiffusion(Claim):
+    """What a step of attention does where points are unevenly dense."""
+
+    name = "drift_diffusion"
+    title = "A step of attention diffuses, and drifts up the density by 2(1 − α); Sinkhorn drifts as α = ½"
+    question = (
+        "Where points are denser on one side, softmax attention does not only smooth: it also pulls towards the dense "
+        "side. Is the pull 2(1 − α)⟨∇log p, ∇h⟩, so that doubly-normalised attention has none? What does Sinkhorn do? "
+        "And does the step approach its limit as fast as ε?"
+    )
+    source = "Theorems 2 and 3 of 2412.18288 (Ruan & Zhang); Coifman & Lafon, Diffusion maps (2006)"
+    arms = {
+        ZERO: "softmax",
+        HALF: "the column sums' square root divided out",
+        ONE: "doubly-normalised attention: the density divided out",
+        SINKHORN: "columns and rows scaled until both sum to one, held to the drift of α = ½",
+        WRONG: "doubly-normalised attention, said to drift as softmax does: the control",
+    }
+    control = WRONG
+    measures = {
+        "drift": Measure("coefficient of ⟨∇log p, ∇h⟩ at the smallest ε", "coefficient", "neither", failed=9.0),
+        "drift off": Measure(
+            "how far the coefficient of ⟨∇log p, ∇h⟩ is from 2(1 − α)", "coefficient", "lower", failed=9.0
+        ),
+        "diffusion off": Measure("how far the coefficient of Δh is from 1", "coefficient", "lower", failed=9.0),
+        "order": Measure("order of the error in ε; theory 1", "order", "neither", failed=0.0),
+        "order off": Measure("how far the order is from theory", "of an order", "lower", failed=9.0),
+    }
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        normalisation, alpha = ARMS[arm]
+        density, waves, start = drawn(seed)
+        circle = Torus(1)
+        x = circle.grid(POINTS, density, start)
+        h = torch.stack([wave.value(x) for wave in waves], -1)
+        laplacian = torch.stack([wave.laplacian(x) for wave in waves], -1)
+        limit = torch.stack([drift_diffusion(wave, x, density, alpha) for wave in waves], -1)
+        pull = torch.stack([(density.gradient(x) * wave.gradient(x)).sum(-1) for wave in waves], -1)
+        errors, found = [], []
+        for epsilon in EPSILONS.tolist():
+            rate = generator(diffusion(circle.embed(x), epsilon, normalisation), h, epsilon)
+            errors.append(float((rate - limit).square().mean().sqrt()))
+            terms = torch.stack([laplacian.flatten(), pull.flatten()], -1)
+            found.append(torch.linalg.lstsq(terms, rate.flatten()[:, None]).solution[:, 0].numpy())
+        spread, drift = found[-1]
+        slope = order(EPSILONS, errors)
+        return Measurement(
+            values={
+                "drift": float(drift),
+                "drift off": abs(float(drift) - 2 * (1 - alpha)),
+                "diffusion off": abs(float(spread) - 1),
+                "order": slope,
+                "order off": abs(slope - 1),
+            },
+            arrays={"error": np.array(errors), "drift": np.array(found)[:, 1]},
+        )
+
+    def judge(self, results: Results) -> Verdict:
+        right = (ZERO, HALF, ONE, SINKHORN)
+        drifts = [
+            Part(
+                f"{arm} drifts by {2 * (1 - ARMS[arm][1]):g} times ⟨∇log p, ∇h⟩, to {CLOSE}",
+                results.mean(arm, "drift off"), "at most", CLOSE,
+            )
+            for arm in right
+        ]  # fmt: skip
+        spreads = [
+            Part(f"{arm} diffuses by Δh, to {CLOSE}", results.mean(arm, "diffusion off"), "at most", CLOSE)
+            for arm in right
+        ]
+        orders = [
+            Part(
+                f"the error of {arm} falls with ε to the power of 1, to {SLACK}",
+                results.mean(arm, "order off"), "at most", SLACK, "of an order",
+            )
+            for arm in right
+        ]  # fmt: skip
+        return Verdict.of(
+            [*drifts, *spreads, *orders],
+            control=Part(
+                f"doubly-normalised attention drifts by 2 times ⟨∇log p, ∇h⟩, to {CLOSE}",
+                results.mean(WRONG, "drift off"), "at most", CLOSE,
+            ),
+        )  # fmt: skip
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        errors = {arm: results.stack(arm, "error") for arm in self.arms}
+        drifts = {arm: results.stack(arm, "drift") for arm in self.arms if arm != WRONG}
+        return [
+            Picture(
+                "The drift over a density on the torus of two angles: where one step of attention moves the points, less what "
+                "diffusion does. Arrows share one scale.",
+                *drift_fields(),
+            ),
+            Picture(
+                "Root mean square of the error against ε: the mean over seeds, all seeds as a band, and slope 1 dashed. "
+                "The control's error stays.",
+                figures.orders(
+                    errors, dict.fromkeys(self.arms, EPSILONS.tolist()), dict.fromkeys(self.arms, 1.0), "ε", "error"
+                ),
+            ),
+            Picture(
+                "The coefficient of the drift against ε: the median over seeds, and the middle half of them.",
+                figures.curves({**drifts, "": np.empty((0, 0))}, EPSILONS.tolist(), "ε", "coefficient of ⟨∇log p, ∇h⟩"),
+            ),
+            Picture(
+                "A dot for each seed, and the mean with its interval.",
+                *figures.comparison(results, ["drift", "order"]),
+            ),
+        ]
+
+
+def drawn(seed: int) -> tuple[VonMises, list[Wave], float]:
+    """The density of a seed, the functions to step, and where its points start."""
+    generator = torch.Generator().manual_seed(seed)
+    kappa, mu, *phases, start = torch.rand(5, generator=generator).tolist()
+    density = VonMises(torch.tensor([0.4 + 0.8 * kappa]), torch.tensor([6.28 * mu]))
+    waves = [Wave(torch.tensor([float(k)]), 6.28 * phase) for k, phase in enumerate(phases, start=1)]
+    return density, waves, start
+
+
+def drift_fields() -> tuple[Figure, ...]:
+    """What a step does to the coordinates, on a torus: Δ of a coordinate is normal to it, so what is tangent is drift."""
+    torus, epsilon, n = Torus(2), 0.05, 36
+    density = VonMises(torch.tensor([0.9, 0.6]), torch.tensor([3.1, 3.1]))
+    x = torus.grid(n, density)
+    places = torus.embed(x)
+    angle = torch.linspace(0, 6.28, 60, dtype=torch.float64)
+    plane = torch.cartesian_prod(angle, angle)
+    heights = density.value(plane).exp().view(60, 60)
+    heights = heights / heights.mean() / 6.2832**2
+    tangent = torch.stack([-x.sin(), x.cos()], -1)
+    some = (torch.arange(len(x)) // n % 3 == 1) & (torch.arange(len(x)) % 3 == 1)
+    fields = {}
+    for arm in (ZERO, HALF, ONE, SINKHORN):
+        moved = generator(diffusion(places, epsilon, ARMS[arm][0]), places, epsilon)
+        fields[arm] = (moved.view(-1, 2, 2) * tangent).sum(-1)[some]
+    longest = max(float(field.norm(dim=-1).max()) for field in fields.values())
+    axes = (angle.numpy(), angle.numpy())
+    return tuple(
+        figures.drift(
+            axes, heights.T.numpy(), x[some].numpy(), field.numpy(), ("first angle", "second angle"), longest, arm
+        )
+        for arm, field in fields.items()
+    )

@@ -1,0 +1,199 @@
+"""Lipschitz: the slope of dot-product attention grows as the square of its tokens; that of tied L2 attention is bounded.
+
+Kim, Papamakarios & Mnih (2006.04710) show that dot-product self-attention is not Lipschitz: a token at zero looks at all
+tokens alike however far they are, and a small step of it moves weight between tokens far apart. With the distance
+in place of the product, and one map for queries and keys, far tokens lose their weight faster than they gain
+leverage. With two maps they need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import lambertw
+from torch import Tensor
+
+from limelight import figures
+from limelight.attention import Attention
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.verdict import Part, Verdict
+from limelight.nn.jacobian import jacobian
+from limelight.similarity import Dot, Euclidean, Similarity
+
+WIDTH = 6
+SIZES = tuple(2.0**i for i in range(10))  # s: how far the tokens lie from zero
+FITTED = 4  # of the sizes, the largest, through which the order is fitted
+CLOUDS, TOKENS = 150, 8
+SMALLEST, LARGEST = 0.1, 100.0  # spread of a cloud
+DOT, TIED, UNTIED = "dot product", "tied L2", "untied L2"
+
+
+class Lipschitz(Claim):
+    """How steep is self-attention?"""
+
+    name = "lipschitz"
+    title = "Tied L2 attention is Lipschitz; dot-product attention is not: its slope grows as the square of its tokens"
+    question = (
+        "Self-attention maps tokens x to P(x) W x. How much can it magnify a small change of its tokens, and does that "
+        "stay bounded as tokens grow? On three tokens 0, s·u and −s·u the dot product's slope is known exactly, "
+        "⅓ + ⅔ scale·s² for W = 1. For the distance with one map there is a bound for all tokens whatever. Is it kept, "
+        "and is the one map needed?"
+    )
+    source = "Kim, Papamakarios & Mnih 2021 (2006.04710), theorems 3.1 and 3.2"
+    arms = {
+        DOT: "P ∝ exp ⟨W x_i, W x_j⟩, values W x",
+        TIED: "P ∝ exp −½|W x_i − W x_j|², values W x",
+        UNTIED: "P ∝ exp −½|W x_i − W' x_j|², values W x: the control",
+    }
+    control = UNTIED
+    measures = {
+        "order": Measure("order p in slope ∝ sᵖ, over the largest tokens", "power of s", "lower", failed=10.0),
+        "share of the bound": Measure(
+            f"largest slope at {CLOUDS} random clouds of tokens and at 0, ±s·u", "of the bound", "lower", failed=1e9
+        ),
+        "formula": Measure(
+            "slope at the token 0 against the dot product's formula", "relative gap", "neither", failed=1.0
+        ),
+    }
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        generator = torch.Generator().manual_seed(seed)
+        own, other = maps(generator)
+        f = layer(arm, own, other)
+        along = direction(own, other)
+        found, at_zero = zip(*(slopes(f, opposed(along, s, arm)) for s in SIZES), strict=True)
+        clouds = [float(torch.linalg.matrix_norm(jacobian(f, x), 2)) for x in random_clouds(generator)]
+        worst = max(max(found) / bound(own, 3), max(clouds) / bound(own, TOKENS))
+        expected = formula(own, along, SIZES[-1])
+        return Measurement(
+            values={
+                "order": order(found[-FITTED:]),
+                "share of the bound": worst,
+                "formula": abs(at_zero[-1] - expected) / expected,
+            },
+            arrays={"slope": np.array(found)},
+        )
+
+    def judge(self, results: Results) -> Verdict:
+        return Verdict.of(
+            [
+                Part(
+                    "the slope of dot-product attention grows at least as s^1.85",
+                    results.mean(DOT, "order"), "at least", 1.85, "power of s",
+                ),
+                Part(
+                    "and at most as s^2.15",
+                    results.mean(DOT, "order"), "at most", 2.15, "power of s",
+                ),
+                Part(
+                    "at a token at zero it is ⅓W + ⅔s²·(Wu)(Wu)ᵀW, to rounding",
+                    results.mean(DOT, "formula"), "at most", 1e-12, "relative gap",
+                ),
+                Part(
+                    "the slope of tied L2 attention does not grow with s",
+                    results.mean(TIED, "order"), "at most", 0.15, "power of s",
+                ),
+                Part(
+                    "wherever it was looked for it is below √n (1 + 4 W₀((n − 1)/e)) ‖W‖",
+                    results.mean(TIED, "share of the bound"), "at most", 1.0, "of the bound",
+                ),
+                Part(
+                    "dot-product attention exceeds that bound tenfold",
+                    results.mean(DOT, "share of the bound"), "at least", 10.0, "of the bound",
+                ),
+            ],
+            control=Part(
+                "with two maps, the slope of L2 attention does not grow with s",
+                results.mean(UNTIED, "order"), "at most", 0.15, "power of s",
+            ),
+        )  # fmt: skip
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        slope = {arm: results.stack(arm, "slope") for arm in self.arms}
+        return [
+            Picture(
+                "The slope of the layer, which is the operator norm of its Jacobian, on tokens at distance s from zero: the "
+                "median over seeds, and the middle half. Two decades upwards for each decade to the right is s².",
+                figures.curves(slope, SIZES, "s, distance of tokens from zero", "slope ‖J‖₂", log=True, log_x=True),
+            ),
+            Picture(
+                "A dot for each seed, and the mean with its interval.",
+                *figures.comparison(results, ["order"]),
+                *figures.comparison(results, ["share of the bound"], log=True),
+            ),
+        ]
+
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def maps(generator: torch.Generator) -> tuple[Float[Tensor, "d d"], Float[Tensor, "d d"]]:
+    """W and W', Gaussian with variance 1/d, until WᵀW' has a direction that it turns by a right angle."""
+    while True:
+        own, other = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5
+        curvature = torch.linalg.eigvalsh(symmetric(own.mT @ other))
+        if curvature[0] < 0 < curvature[-1]:
+            return own, other
+
+
+def symmetric(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    return (matrix + matrix.mT) / 2
+
+
+def direction(own: Float[Tensor, "d d"], other: Float[Tensor, "d d"]) -> Float[Tensor, " d"]:
+    """A unit u with ⟨W u, W' u⟩ = 0: for two maps, W u is as far from W' u as from −W' u."""
+    values, vectors = torch.linalg.eigh(symmetric(own.mT @ other))
+    u = (-values[0]).sqrt() * vectors[:, -1] + values[-1].sqrt() * vectors[:, 0]
+    return u / u.norm()
+
+
+def opposed(along: Float[Tensor, " d"], s: float, arm: str) -> Float[Tensor, "n d"]:
+    """0, s·u and −s·u. Two maps are tried on ±s·u: a key at zero would be nearer than both."""
+    tokens = torch.stack([torch.zeros_like(along), s * along, -s * along])
+    return tokens[1:] if arm == UNTIED else tokens
+
+
+def layer(arm: str, own: Float[Tensor, "d d"], other: Float[Tensor, "d d"]) -> Layer:
+    """x ↦ P(x) W x."""
+    similarity: Similarity = Dot() if arm == DOT else Euclidean()
+
+    def f(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch n d"]:
+        queries = x @ own.mT
+        keys = x @ other.mT if arm == UNTIED else queries
+        return Attention(queries, keys, similarity, scale=1.0) @ queries
+
+    return f
+
+
+def random_clouds(generator: torch.Generator) -> list[Float[Tensor, "n d"]]:
+    """Gaussian tokens, from much nearer than a kernel's width to much farther."""
+    spreads = np.geomspace(SMALLEST, LARGEST, CLOUDS)
+    return [s * torch.randn(TOKENS, WIDTH, generator=generator, dtype=torch.float64) for s in spreads]
+
+
+def slopes(f: Layer, x: Float[Tensor, "n d"]) -> tuple[float, float]:
+    """‖J‖₂, and that of its block of the first token's output by the first token."""
+    whole = jacobian(f, x)
+    at_first = whole[:WIDTH, :WIDTH]
+    return float(torch.linalg.matrix_norm(whole, 2)), float(torch.linalg.matrix_norm(at_first, 2))
+
+
+def formula(own: Float[Tensor, "d d"], along: Float[Tensor, " d"], s: float) -> float:
+    """‖⅓W + ⅔s²·(Wu)(Wu)ᵀW‖₂: a third of its own value, and the values' covariance under uniform weights times W."""
+    image = own @ along
+    return float(torch.linalg.matrix_norm(own / 3 + 2 / 3 * s**2 * torch.outer(image, image) @ own, 2))
+
+
+def bound(own: Float[Tensor, "d d"], n: int) -> float:
+    """√n (1 + 4 W₀((n − 1)/e)) ‖W‖₂, W₀ Lambert's function: what tied L2 attention of n tokens keeps."""
+    return float(n**0.5 * (1 + 4 * lambertw((n - 1) / np.e).real) * torch.linalg.matrix_norm(own, 2))
+
+
+def order(found: Sequence[float]) -> float:
+    """The exponent of s in the slope, by least squares in logarithms over the largest s."""
+    return float(np.polyfit(np.log(SIZES[-len(found) :]), np.log(found), 1)[0])

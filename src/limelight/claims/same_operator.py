@@ -1,0 +1,232 @@
+"""Same operator: attention is diffusion maps, kernel regression and mean shift, to rounding, under a hypothesis each.
+
+Ruan & Zhang (2412.18288) recast classical methods as attention. Here each equality is a comparison of
+`Attention` with the published equation, written out densely in float64; and beside it the same comparison with the
+one hypothesis violated that the equality needs. One identity is compared as the paper prints it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight import figures
+from limelight.attention import Attention
+from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.verdict import Part, Verdict
+from limelight.normalisation import Sinkhorn, Softmax
+from limelight.similarity import Bilinear, Dot, Euclidean, Similarity
+
+POINTS, WIDTH, BANDWIDTH = 128, 3, 0.8
+SHIFTS = 5  # steps of blurring mean shift
+TOLERANCE = 1e-12  # of Sinkhorn's column sums
+ROUNDING = 1e-12  # some 4500 units of float64: 128 terms in a sum, each with a few roundings of its own
+CONVERGED = (
+    100 * TOLERANCE
+)  # what is left of a tolerance, where each pair of steps saves at least one part in a hundred
+DIFFERENT = 1e-2
+SHOWN = 24  # points to draw
+
+DIFFUSION, ASYMMETRIC = "diffusion maps", "diffusion maps, asymmetric"
+SINKHORN, ONE_SOFTMAX = "Sinkhorn, dot and Euclidean", "softmax, dot and Euclidean"
+REGRESSION, ANY_NORMS = "regression, equal norms", "regression, any norms"
+BLURRING, BLURRED_BY_DOT = "mean shift", "mean shift by dot product"
+SPHERE, PRINTED = "sphere, corrected", "sphere, as printed"
+
+Both = tuple[Tensor, Tensor]  # what attention gives, and what it ought to equal
+
+
+class SameOperator(Claim):
+    """Five equalities, and five that are none."""
+
+    name = "same_operator"
+    title = (
+        "Attention is diffusion maps, kernel regression and mean shift: equal to rounding, and only under a hypothesis"
+    )
+    question = (
+        "A theorem says that two methods are the same operator. Is it so to rounding, on the operator that is never "
+        "stored? And is the hypothesis of each theorem needed: a symmetric kernel, a Sinkhorn iteration run to its end, "
+        "keys of equal norm, a distance rather than a dot product? If the equality survived without it, the comparison "
+        "could not tell."
+    )
+    source = (
+        "Ruan & Zhang 2024 (2412.18288); Coifman & Lafon 2006; Ding et al. 2020 (2009.14308); Sander et al. 2022 "
+        "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006"
+    )
+    arms = {
+        DIFFUSION: "doubly-normalised attention with a Gaussian, and diffusion maps at α = 1",
+        ASYMMETRIC: "the same with the similarity qᵀWk, which is not symmetric",
+        SINKHORN: "Sinkhorn of the dot product and of −½ distance²: key and query norms cancel",
+        ONE_SOFTMAX: "the same with one softmax: only query norms cancel",
+        REGRESSION: "softmax of the dot product with unit keys, and Gaussian kernel regression",
+        ANY_NORMS: "the same with keys of any length",
+        BLURRING: "Euclidean attention on its own queries, five times, and Gaussian blurring mean shift",
+        BLURRED_BY_DOT: "the same with the dot product in place of the distance",
+        SPHERE: "−⟨x, y⟩ = −1 + ½|x − y|² on the unit sphere: weights and log-normaliser",
+        PRINTED: "−⟨x, y⟩ = −2 + |x − y|², as 2412.18288 prints it: the control",
+    }
+    control = PRINTED
+    measures = {"gap": Measure("largest difference", "of the largest entry", "neither", failed=1e3)}
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        ours, theirs = COMPARISONS[arm](torch.Generator().manual_seed(seed))
+        gap = float((ours - theirs).abs().max() / theirs.abs().max())
+        return Measurement({"gap": gap})
+
+    def judge(self, results: Results) -> Verdict:
+        def equal(arm: str, budget: float, says: str) -> Part:
+            return Part(says, results.mean(arm, "gap"), "at most", budget, "of the largest entry")
+
+        def different(arm: str, says: str) -> Part:
+            return Part(says, results.mean(arm, "gap"), "at least", DIFFERENT, "of the largest entry")
+
+        return Verdict.of(
+            [
+                equal(
+                    DIFFUSION,
+                    ROUNDING,
+                    "doubly-normalised attention with a symmetric kernel is diffusion maps at α = 1",
+                ),
+                different(ASYMMETRIC, "with an asymmetric similarity it is not"),
+                equal(SINKHORN, CONVERGED, "Sinkhorn of the dot product is Sinkhorn of the Euclidean similarity"),
+                different(ONE_SOFTMAX, "one softmax of the two differs"),
+                equal(
+                    REGRESSION, ROUNDING, "softmax attention is Gaussian kernel regression where key norms are equal"
+                ),
+                different(ANY_NORMS, "where they are not it is not"),
+                equal(BLURRING, ROUNDING, "Euclidean attention with V = X, repeated, is blurring mean shift"),
+                different(BLURRED_BY_DOT, "with the dot product it is not"),
+                equal(SPHERE, ROUNDING, "on the unit sphere −⟨x, y⟩ = −1 + ½|x − y|²"),
+            ],
+            control=equal(PRINTED, ROUNDING, "on the unit sphere −⟨x, y⟩ = −2 + |x − y|², as printed"),
+        )
+
+    def figures(self, results: Results) -> Sequence[Picture]:
+        seed = results.seeds()[0]
+        rows = {arm: differences(arm, seed) for arm in (DIFFUSION, ASYMMETRIC, REGRESSION, ANY_NORMS)}
+        return [
+            Picture(
+                "The largest difference between attention and what it ought to equal, a dot for each seed: at rounding "
+                f"under the hypothesis of each theorem, and far above it where that is violated. The budget is {ROUNDING:g}.",
+                *figures.comparison(results, ["gap"], log=True),
+            ),
+            Picture(
+                f"Where they differ, for the first {SHOWN} points of seed {seed}: |P − P'| by query and key, in decades. "
+                "Under the hypothesis nothing is above rounding.",
+                *figures.matrices(rows, "key", "query", "decades above 1e-17"),
+            ),
+        ]
+
+
+def cloud(generator: torch.Generator) -> Float[Tensor, "n d"]:
+    """Gaussian points in float64."""
+    return torch.randn(POINTS, WIDTH, generator=generator, dtype=torch.float64)
+
+
+def unit(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def matrix(attention: Attention) -> Float[Tensor, "n m"]:
+    """P, as the fused kernel applies it to a basis."""
+    return attention @ torch.eye(attention.shape[-1], dtype=torch.float64)
+
+
+def diffusion(x: Float[Tensor, "n d"], similarity: Similarity, scores: Float[Tensor, "n n"]) -> Both:
+    """Doubly-normalised attention, and K(x, y)/(q(x) q(y)) divided by its row sums, q(x) = Σ_y K(x, y)."""
+    kernel = scores.exp()
+    density = kernel.sum(1)
+    corrected = kernel / (density[:, None] * density[None, :])
+    return matrix(Attention(x, x, similarity, Softmax(alpha=1.0))), corrected / corrected.sum(1, keepdim=True)
+
+
+def symmetric_diffusion(generator: torch.Generator) -> Both:
+    x = cloud(generator)
+    return diffusion(x, Euclidean(BANDWIDTH), gaussian(x, x).log())
+
+
+def asymmetric_diffusion(generator: torch.Generator) -> Both:
+    x, similarity = cloud(generator), Bilinear(WIDTH).double().requires_grad_(False)
+    similarity.weight.copy_(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))
+    return diffusion(x, similarity, x @ similarity.weight @ x.mT / WIDTH**0.5)
+
+
+def dot_and_euclidean(normalisation: Sinkhorn | Softmax) -> Callable[[torch.Generator], Both]:
+    """Both similarities with one scale, and one normalisation."""
+
+    def compare(generator: torch.Generator) -> Both:
+        q, k = cloud(generator), cloud(generator)
+        dot, euclidean = (Attention(q, k, beta, normalisation, scale=0.5) for beta in (Dot(), Euclidean()))
+        return matrix(dot), matrix(euclidean)
+
+    return compare
+
+
+def regression(equal_norms: bool) -> Callable[[torch.Generator], Both]:
+    """Σ_j K_h(q − k_j) y_j / Σ_j K_h(q − k_j) of Nadaraya and Watson, for y the basis, and softmax(⟨q, k⟩/h²)."""
+
+    def compare(generator: torch.Generator) -> Both:
+        q, k = cloud(generator), cloud(generator)
+        k = unit(k) if equal_norms else k
+        kernel = gaussian(q, k)
+        return matrix(Attention(q, k, Dot(), scale=BANDWIDTH**-2)), kernel / kernel.sum(1, keepdim=True)
+
+    return compare
+
+
+def mean_shift(similarity: Similarity) -> Callable[[torch.Generator], Both]:
+    """x_i ← Σ_j K_h(x_i − x_j) x_j / Σ_j K_h(x_i − x_j), all points at once, and attention with V = X."""
+
+    def compare(generator: torch.Generator) -> Both:
+        ours = theirs = cloud(generator)
+        for _ in range(SHIFTS):
+            ours = Attention(ours, ours, similarity, scale=BANDWIDTH**-2) @ ours
+            kernel = gaussian(theirs, theirs)
+            theirs = (kernel @ theirs) / kernel.sum(1, keepdim=True)
+        return ours, theirs
+
+    return compare
+
+
+def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator], Both]:
+    """Weights and log-normaliser of the score ⟨x, y⟩, and of the score constant − factor·|x − y|²."""
+
+    def compare(generator: torch.Generator) -> Both:
+        x, y = unit(cloud(generator)), unit(cloud(generator))
+        dot, distance = Attention(x, y, Dot(), scale=1.0), Attention(x, y, Euclidean(), scale=2 * factor)
+        ours = torch.cat([matrix(dot), dot.logsumexp()[:, None]], 1)
+        return ours, torch.cat([matrix(distance), distance.logsumexp()[:, None] + constant], 1)
+
+    return compare
+
+
+def gaussian(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """exp(−|x − y|²/2h²), written out."""
+    return (-(x[:, None] - y[None]).square().sum(-1) / (2 * BANDWIDTH**2)).exp()
+
+
+COMPARISONS: dict[str, Callable[[torch.Generator], Both]] = {
+    DIFFUSION: symmetric_diffusion,
+    ASYMMETRIC: asymmetric_diffusion,
+    SINKHORN: dot_and_euclidean(Sinkhorn(tolerance=TOLERANCE)),
+    ONE_SOFTMAX: dot_and_euclidean(Softmax()),
+    REGRESSION: regression(equal_norms=True),
+    ANY_NORMS: regression(equal_norms=False),
+    BLURRING: mean_shift(Euclidean()),
+    BLURRED_BY_DOT: mean_shift(Dot()),
+    SPHERE: on_the_sphere(constant=1.0, factor=0.5),
+    PRINTED: on_the_sphere(constant=2.0, factor=1.0),
+}
+
+
+def differences(arm: str, seed: int) -> np.ndarray:
+    """|P − P'| of the first points as decades above 1e-17, to draw."""
+    ours, theirs = COMPARISONS[arm](torch.Generator().manual_seed(seed))
+    decades: np.ndarray = ((ours - theirs)[:SHOWN, :SHOWN].abs() / 1e-17 + 1).log10().numpy()
+    return decades

@@ -1,0 +1,26 @@
+"""The continuum limit: manifolds to sample, fields with known derivatives, and what attention tends to on them."""
+
+from limelight.continuum.fields import Field, Harmonic, VonMises, Wave
+from limelight.continuum.limits import diffusion, drift_diffusion, laplace_beltrami
+from limelight.continuum.manifolds import Cloud, Manifold, Sphere, Torus
+from limelight.continuum.orders import order
+from limelight.continuum.pseudometrics import Minimiser, Pseudometric, first_order, minimiser
+
+__all__ = [
+    "Cloud",
+    "Field",
+    "Harmonic",
+    "Manifold",
+    "Minimiser",
+    "Pseudometric",
+    "Sphere",
+    "Torus",
+    "VonMises",
+    "Wave",
+    "diffusion",
+    "drift_diffusion",
+    "first_order",
+    "laplace_beltrami",
+    "minimiser",
+    "order",
+]

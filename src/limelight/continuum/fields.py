@@ -1,0 +1,152 @@
+"""Functions on a manifold with their gradient and Laplacian in closed form, to test functions and log-densities by.
+
+On a torus points are angles and the gradient is by angle; on a sphere points are unit vectors and the
+gradient is the tangent vector. Inner products of gradients are those of the manifold's metric in both.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from scipy.special import ive
+from torch import Tensor
+
+from limelight.errors import InputError
+
+_TAU = 2 * math.pi
+
+
+class Field(ABC):
+    """A smooth function on a manifold. As a log-density it is known up to a constant."""
+
+    @abstractmethod
+    def value(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        """h at the points x."""
+
+    @abstractmethod
+    def gradient(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """∇h at the points x."""
+
+    @abstractmethod
+    def laplacian(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        """Δh at the points x."""
+
+    @property
+    @abstractmethod
+    def highest(self) -> float:
+        """A bound on h from above, which is what rejection needs."""
+
+
+class Wave(Field):
+    """h(θ) = cos(⟨k, θ⟩ + φ) on a torus, k whole numbers (d,): Δh = −|k|² h."""
+
+    def __init__(self, k: Float[Tensor, " d"], phase: float = 0.0) -> None:
+        if k.ndim != 1 or not bool((k == k.round()).all()):
+            raise InputError(f"a wave on a torus has whole wave numbers (d,), got {k.tolist()}")
+        self.k, self.phase = k.double(), phase
+
+    @classmethod
+    def drawn(cls, k: Float[Tensor, " d"], generator: torch.Generator) -> Wave:
+        """A wave of these numbers in a random order of the angles, with a random phase."""
+        turned = k[torch.randperm(len(k), generator=generator)]
+        return cls(turned, _TAU * float(torch.rand(1, generator=generator)))
+
+    def value(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return (x @ self.k + self.phase).cos()
+
+    def gradient(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        return -(x @ self.k + self.phase).sin()[:, None] * self.k
+
+    def laplacian(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return -self.k.square().sum() * self.value(x)
+
+    @property
+    def highest(self) -> float:
+        return 1.0
+
+
+class VonMises(Field):
+    """h(θ) = Σ_c κ_c cos(θ_c − μ_c) on a torus: the log-density of independent von Mises angles, κ and μ (d,)."""
+
+    def __init__(self, kappa: Float[Tensor, " d"], mu: Float[Tensor, " d"]) -> None:
+        if kappa.ndim != 1 or kappa.shape != mu.shape or bool((kappa < 0).any()):
+            raise InputError(
+                f"VonMises expects concentrations ≥ 0 and means, both (d,); got {kappa.tolist()} and {mu.tolist()}"
+            )
+        self.kappa, self.mu = kappa.double(), mu.double()
+
+    def value(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return ((x - self.mu).cos() * self.kappa).sum(-1)
+
+    def gradient(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        return -(x - self.mu).sin() * self.kappa
+
+    def laplacian(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return -self.value(x)
+
+    @property
+    def highest(self) -> float:
+        return float(self.kappa.sum())
+
+    def quantiles(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """The angles θ_c below which a share u_c in [0, 1) of each angle's density lies, counted from μ_c − π.
+
+        Newton's method between bounds, on F(θ) = ½ + (θ + 2 Σ_j I_j(κ)/I_0(κ) · sin(jθ)/j)/2π.
+        """
+        terms = 20 + int(4 * float(self.kappa.max()))
+        j = torch.arange(1, terms + 1, dtype=torch.float64)
+        ratios = torch.stack([torch.as_tensor(ive(j.numpy(), kappa) / ive(0, kappa)) for kappa in self.kappa.tolist()])
+        table = torch.linspace(-math.pi, math.pi, 4097, dtype=torch.float64)
+        angles = [self._invert(u[:, c], ratios[c], j, table) for c in range(u.shape[1])]
+        return torch.stack(angles, -1) + self.mu
+
+    @staticmethod
+    def _invert(u: Tensor, ratio: Tensor, j: Tensor, table: Tensor) -> Tensor:
+        def share(theta: Tensor) -> Tensor:
+            return 0.5 + (theta + 2 * (theta[:, None] * j).sin() @ (ratio / j)) / _TAU
+
+        def slope(theta: Tensor) -> Tensor:
+            return (1 + 2 * (theta[:, None] * j).cos() @ ratio) / _TAU
+
+        index = torch.searchsorted(share(table), u.contiguous()).clamp(1, len(table) - 1)
+        low, high = table[index - 1], table[index]
+        theta = (low + high) / 2
+        for _ in range(4):
+            theta = torch.clamp(theta - (share(theta) - u) / slope(theta), low, high)
+        return theta
+
+
+class Harmonic(Field):
+    """h(x) = Π_c ⟨a_c, x⟩ on the sphere S^d for orthonormal a_1 … a_ℓ: a spherical harmonic, Δh = −ℓ(ℓ + d − 1) h."""
+
+    def __init__(self, axes: Float[Tensor, "l c"], size: float = 1.0) -> None:
+        gram = axes.double() @ axes.double().mT
+        if axes.ndim != 2 or not torch.allclose(gram, torch.eye(len(axes), dtype=gram.dtype), atol=1e-10):
+            raise InputError(f"Harmonic expects orthonormal axes (ℓ, d + 1), got their inner products {gram.tolist()}")
+        self.axes, self.size = axes.double(), size
+
+    @classmethod
+    def drawn(cls, degree: int, d: int, generator: torch.Generator) -> Harmonic:
+        """A harmonic of this degree on S^d, in random axes."""
+        axes = torch.linalg.qr(torch.randn(d + 1, d + 1, generator=generator, dtype=torch.float64))[0]
+        return cls(axes[:degree])
+
+    def value(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return self.size * (x @ self.axes.mT).prod(-1)
+
+    def gradient(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        parts = x @ self.axes.mT
+        others = [torch.cat([parts[:, :c], parts[:, c + 1 :]], 1).prod(-1) for c in range(len(self.axes))]
+        ambient = self.size * torch.stack(others, -1) @ self.axes
+        return ambient - (ambient * x).sum(-1, keepdim=True) * x
+
+    def laplacian(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        degree, d = len(self.axes), x.shape[-1] - 1
+        return -degree * (degree + d - 1) * self.value(x)
+
+    @property
+    def highest(self) -> float:
+        return abs(self.size)

@@ -1,0 +1,62 @@
+"""What attention on points of a manifold is, and the differential operator that it tends to.
+
+P = softmax_α(−|x_i − x_j|²/2ε),   (P h − h)/(ε/2) → Δh + 2(1 − α)⟨∇log p, ∇h⟩
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.continuum.fields import Field
+from limelight.errors import InputError
+from limelight.normalisation import Normalisation, Softmax
+from limelight.similarity import Euclidean
+
+
+def diffusion(
+    x: Float[Tensor, "*#batch n e"],
+    epsilon: float,
+    normalisation: Normalisation = Softmax(),
+    keys: Float[Tensor, "*#batch m e"] | None = None,
+) -> Attention:
+    """Attention with scores −|x_i − y_j|²/2ε on embedded points; y = x unless other `keys` are given."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
+        raise InputError(f"epsilon expects a positive number, the squared bandwidth, got {epsilon!r}")
+    return Attention(x, x if keys is None else keys, Euclidean(math.sqrt(epsilon)), normalisation)
+
+
+def drift_diffusion(
+    h: Field, x: Float[Tensor, "n c"], log_density: Field | None = None, alpha: float = 0.0
+) -> Float[Tensor, " n"]:
+    """Δh + 2(1 − α)⟨∇log p, ∇h⟩ at the points x: what the generator of `diffusion` tends to (Coifman & Lafon 2006)."""
+    if log_density is None:
+        return h.laplacian(x)
+    return h.laplacian(x) + 2 * (1 - alpha) * (log_density.gradient(x) * h.gradient(x)).sum(-1)
+
+
+def laplace_beltrami(
+    metric: Callable[[Tensor], Tensor], h: Callable[[Tensor], Tensor], x: Float[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    """Δ_g h = |g|^{−½} Σ_ij ∂_i (|g|^{½} g^{ij} ∂_j h) at the points x, by automatic differentiation.
+
+    metric maps coordinates (n, d) to g (n, d, d), h maps them to (n,), row by row. It is the
+    definition and knows nothing of a conformal factor. Raises `InputError` for a metric of another shape.
+    """
+    x = x.detach().requires_grad_()
+    g = metric(x)
+    n, d = x.shape
+    if g.shape != (n, d, d):
+        raise InputError(f"the metric expects to map {(n, d)} to {(n, d, d)}, got {tuple(g.shape)}")
+    (slope,) = torch.autograd.grad(h(x).sum(), x, create_graph=True)
+    volume = torch.linalg.det(g).sqrt()
+    flux = volume[:, None] * torch.linalg.solve(g, slope)
+    divergence = torch.zeros_like(volume)
+    for i in range(d):
+        divergence = divergence + torch.autograd.grad(flux[:, i].sum(), x, retain_graph=True)[0][:, i]
+    return (divergence / volume).detach()

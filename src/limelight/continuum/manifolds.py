@@ -1,0 +1,140 @@
+"""Where the points lie: a torus (a circle is one), a sphere, or a cloud that a user brings.
+
+A manifold draws points of a density by rejection, and says where they lie in the space in which attention measures
+distances. Where it can it also has points of equal or known weights that integrate smooth
+functions to rounding: with these there is no variance, and what is left is bias.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.continuum.fields import Field, VonMises
+from limelight.errors import InputError
+
+_TAU = 2 * math.pi
+_LEAST_ACCEPTED = 1e-4  # of the proposals, in rejection
+
+
+class Manifold(ABC):
+    """A compact manifold of some dimension, embedded in a Euclidean space."""
+
+    dimension: int
+
+    @abstractmethod
+    def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:
+        """n points drawn uniformly by area, in the manifold's coordinates, float64."""
+
+    @abstractmethod
+    def embed(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n e"]:
+        """Where these points lie in Euclidean space."""
+
+    def sample(self, n: int, generator: torch.Generator, log_density: Field | None = None) -> Float[Tensor, "n c"]:
+        """n independent points of a density that is known up to a factor, by rejection; uniform if none is given.
+
+        Raises `InputError` for n < 1, and for a density so concentrated that hardly a proposal is accepted.
+        """
+        _require_count(n)
+        if log_density is None:
+            return self.uniform(n, generator)
+        kept: list[Tensor] = []
+        accepted = proposed = 0
+        while accepted < n:
+            x = self.uniform(2 * n, generator)
+            chance = torch.rand(2 * n, generator=generator, dtype=x.dtype)
+            kept.append(x[chance.log() <= log_density.value(x) - log_density.highest])
+            accepted, proposed = accepted + len(kept[-1]), proposed + 2 * n
+            if proposed > 1000 and accepted < _LEAST_ACCEPTED * proposed:
+                raise InputError(
+                    f"the density is too concentrated to draw by rejection: {accepted} of {proposed} proposals accepted"
+                )
+        return torch.cat(kept)[:n]
+
+
+class Torus(Manifold):
+    """The flat torus of d angles, embedded as d unit circles: θ ↦ (cos θ_1, sin θ_1, …). d = 1 is the circle."""
+
+    def __init__(self, d: int = 1) -> None:
+        _require_count(d)
+        self.dimension = d
+
+    def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:
+        return _TAU * torch.rand(n, self.dimension, generator=generator, dtype=torch.float64)
+
+    def embed(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n e"]:
+        return torch.stack([x.cos(), x.sin()], -1).flatten(-2)
+
+    def grid(self, n: int, log_density: VonMises | None = None, start: float = 0.5) -> Float[Tensor, "nd c"]:
+        """n^d points that each stand for the same share of the density: its quantiles, angle by angle.
+
+        Their mean of a smooth periodic function is its expectation, up to an error that falls faster
+        than any power of n, but the later the more concentrated the density is. `start` in [0, 1)
+        shifts them by that part of a step. Raises `InputError` for n < 1 and a start outside [0, 1).
+        """
+        _require_count(n)
+        if not 0 <= start < 1:
+            raise InputError(f"a grid starts at a part of a step in [0, 1), got {start!r}")
+        u = (torch.arange(n, dtype=torch.float64)[:, None] + start).expand(n, self.dimension) / n
+        angles = _TAU * u if log_density is None else log_density.quantiles(u)
+        return torch.cartesian_prod(*angles.mT).reshape(-1, self.dimension)
+
+
+class Sphere(Manifold):
+    """The unit sphere S^d in d + 1 dimensions; points are unit vectors."""
+
+    def __init__(self, d: int = 2) -> None:
+        _require_count(d)
+        self.dimension = d
+
+    def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:
+        x = torch.randn(n, self.dimension + 1, generator=generator, dtype=torch.float64)
+        return x / x.norm(dim=-1, keepdim=True)
+
+    def embed(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n e"]:
+        return x
+
+    def quadrature(self, n: int) -> tuple[Float[Tensor, "m 3"], Float[Tensor, " m"]]:
+        """2n² points of S² and their shares of its area: Gauss–Legendre by height, equal steps around.
+
+        Exact for polynomials of degree below 2n. Raises `InputError` for another dimension than 2.
+        """
+        _require_count(n)
+        if self.dimension != 2:
+            raise InputError(f"the quadrature is of the sphere S², got S^{self.dimension}")
+        height, weight = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(n))
+        around = _TAU * torch.arange(2 * n, dtype=torch.float64) / (2 * n)
+        ring = torch.stack([around.cos(), around.sin()], -1)
+        flat = (1 - height.square()).sqrt()[:, None, None] * ring
+        points = torch.cat([flat, height[:, None, None].expand(n, 2 * n, 1)], -1)
+        return points.flatten(0, 1), (weight / weight.sum() / (2 * n)).repeat_interleave(2 * n)
+
+
+class Cloud(Manifold):
+    """Points that a user brings, (n, c), of a manifold whose dimension they know. Its points are drawn from them.
+
+    Raises `InputError` for fewer than two points, a dimension outside 1 … c, and what is not finite.
+    """
+
+    def __init__(self, points: Float[Tensor, "n c"], dimension: int) -> None:
+        if points.ndim != 2 or len(points) < 2 or not bool(points.isfinite().all()):
+            raise InputError(f"Cloud expects at least two finite points (n, c), got shape {tuple(points.shape)}")
+        if isinstance(dimension, bool) or not isinstance(dimension, int) or not 1 <= dimension <= points.shape[1]:
+            raise InputError(f"points of width {points.shape[1]} lie on a manifold no wider, got {dimension!r}")
+        self.points, self.dimension = points.double(), dimension
+
+    def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:
+        return self.points[torch.randint(len(self.points), (n,), generator=generator)]
+
+    def embed(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n e"]:
+        return x
+
+
+def _require_count(n: int) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InputError(f"expected a whole number ≥ 1, got {n!r}")

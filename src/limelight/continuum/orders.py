@@ -1,0 +1,22 @@
+"""How fast does an error fall? The slope of its logarithm over that of what is made small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from limelight.errors import InputError
+
+
+def order(sizes: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndarray) -> float:
+    """r of errors ≈ C · sizes^r: the least-squares slope in log–log.
+
+    Raises `InputError` unless there are two sizes at least, all different, and everything is positive and finite.
+    """
+    x, y = np.asarray(sizes, dtype=float), np.asarray(errors, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < max(2, len(x)):
+        raise InputError(f"an order needs two different sizes at least, and an error for each; got {x} and {y}")
+    if not ((x > 0) & np.isfinite(x) & (y > 0) & np.isfinite(y)).all():
+        raise InputError(f"an order is of positive finite sizes and errors, got {x} and {y}")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -1,0 +1,98 @@
+"""Attention with any pseudo-metric f(x, y), and what it tends to where f has one minimiser y*(x).
+
+    P_ij ∝ exp(−f(x_i, y_j)/ε),   (P h(x) − h(y*))/(ε/2) → h''/c + (2 p'/(p c) − d/c²) h'   at y*, in one dimension,
+
+with c and d the second and third derivatives of f in y at y*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.continuum.fields import Field
+from limelight.errors import ConvergenceError, InputError
+from limelight.similarity import Similarity
+
+_MOST_STEPS = 60
+
+
+class Pseudometric(Similarity):
+    """β(x, y) = −f(x, y) for any f, scale 1; `scale=1/ε` is the kernel exp(−f/ε).
+
+    f maps (*, n, 1, d) and (*, 1, m, d) to (*, n, m). Raises `InputError` where it does not.
+    """
+
+    def __init__(self, f: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        if not callable(f):
+            raise InputError(f"Pseudometric(f) expects a function of two points, got {type(f).__name__}")
+        self.f = f
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        found = self.f(q[..., :, None, :], k[..., None, :, :])
+        if found.shape[-2:] != (q.shape[-2], k.shape[-2]):
+            raise InputError(
+                f"a pseudo-metric maps {q.shape[-2]} and {k.shape[-2]} points to a value for each pair, "
+                f"got shape {tuple(found.shape)}"
+            )
+        return -found
+
+
+@dataclass(frozen=True)
+class Minimiser:
+    """Where f(x, ·) is least, and its second and third derivatives there, for each x."""
+
+    y: Float[Tensor, " n"]
+    c: Float[Tensor, " n"]
+    d: Float[Tensor, " n"]
+
+
+def minimiser(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Minimiser:
+    """y*(x) of a smooth f on the line by Newton's method from `start`, and f_yy, f_yyy there by differentiation.
+
+    f maps (n, 1) and (n, 1) to (n,). Raises `ConvergenceError` where no minimum is found.
+    """
+    y = start.detach().clone()
+    for _ in range(_MOST_STEPS):
+        slope, c, d = _derivatives(f, x, y)
+        step = slope / c
+        y = y - step
+        if bool((step.abs() <= 1e-13 * (1 + y.abs())).all()):
+            break
+    slope, c, d = _derivatives(f, x, y)
+    if not bool((c > 0).all() and (slope.abs() <= 1e-9 * c).all()):
+        raise ConvergenceError(
+            f"no minimum of f(x, ·) was found near the start in {_MOST_STEPS} steps of Newton's method; its slope is "
+            f"{float(slope.abs().max()):.2g} and its curvature {float(c.min()):.2g} at the least"
+        )
+    return Minimiser(y, c, d)
+
+
+def first_order(h: Field, at: Minimiser, log_density: Field, *, skew: bool = True) -> Float[Tensor, " n"]:
+    """h''/c + (2 p'/(p c) − d/c²) h' at y*: the limit of (P h − h(y*))/(ε/2); without `skew` d counts as 0.
+
+    Laplace's method with y = y* + √ε z: the weights are exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), so that
+    E z² = 1/c and E z = √ε (p'/(p c) − (d/6)(3/c²)), and P h = h + √ε E z h' + ½ ε E z² h'' + O(ε²).
+    """
+    y = at.y[:, None]
+    slope = 2 * log_density.gradient(y)[:, 0] / at.c - (at.d / at.c.square() if skew else 0.0)
+    return h.laplacian(y) / at.c + slope * h.gradient(y)[:, 0]
+
+
+def _derivatives(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """f_y, f_yy and f_yyy at each pair."""
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        now, found = f(x[:, None], y[:, None]), []
+        for _ in range(3):
+            (now,) = torch.autograd.grad(now.sum(), y, create_graph=True)
+            found.append(now.detach())
+            if not now.requires_grad:  # a polynomial of this degree: the rest is zero
+                break
+    found += [torch.zeros_like(y.detach())] * (3 - len(found))
+    return found[0], found[1], found[2]

@@ -1,0 +1,202 @@
+"""Attention as a process: steps, heat, the resolvent and the generator of a square operator P.
+
+    Pⁿ h,   exp(t (P − 1)) h,   (1 − s)(1 − s P)⁻¹ h,   (P h − h)/(ε/2)
+
+Each is a few applications of P, in memory linear in n. All hold for rows of non-negative weights that
+sum to at most one: then P does not increase the largest entry of h, and the spectrum of P lies in the
+unit disc. The bounds on errors below rest on the first, so they need no symmetry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight import check
+from limelight.attention import Attention, Transposed
+from limelight.errors import ConvergenceError, InputError
+from limelight.shapes import broadcast_shapes
+from limelight.similarity import is_finite
+
+_ROW_SUM = {torch.float64: 1e-9, torch.float32: 1e-4}  # by which rounding may lift a row's sum above one
+_HALF = 2e-2
+
+
+def steps(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor, "*batch n e"]:
+    """Pⁿ h: what n layers of the same attention, with no residual, make of h.
+
+    Raises `InputError` for an A that is not square and for n < 0.
+    """
+    *_, last = trajectory(A, h, n)
+    return last
+
+
+def trajectory(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Iterator[Float[Tensor, "*batch n e"]]:
+    """h, P h, …, Pⁿ h, one at a time: n + 1 of them. Raises as `steps` does, when it is called."""
+    h = _state(A, h)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise InputError(f"the number of steps is a whole number ≥ 0, got {n!r}")
+
+    def walk(h: Tensor) -> Iterator[Tensor]:
+        yield h
+        for _ in range(n):
+            h = A @ h
+            yield h
+
+    return walk(h)
+
+
+def heat(
+    A: Attention, h: Float[Tensor, "*#batch n e"], t: float, tolerance: float | None = None
+) -> Float[Tensor, "*batch n e"]:
+    """exp(t (P − 1)) h = Σ_k e^{−t} t^k/k! · P^k h: the solution at time t of ∂H/∂t = (P − 1) H, H(0) = h.
+
+    The weights are Poisson's, all positive, so nothing cancels. The sum stops after K ≈ t + 6√t steps, where
+    what is left of the weights is below `tolerance` (the dtype's rounding unless told); that times the
+    largest |h| bounds the error, since no P^k h is larger. Differentiable in h and in all that A
+    depends on, at the price of keeping K steps. With ε the squared bandwidth, t = 2T/ε is the
+    continuum's time T. (Uniformisation: Jensen 1953; Fox & Glynn 1988.)
+
+    Raises `InputError` for t < 0, a tolerance outside (0, 1), an A that is not square and rows whose
+    sum exceeds one.
+    """
+    h = _state(A, h)
+    if not _is_number(t) or not 0 <= t < math.inf:
+        raise InputError(f"heat(t) expects a finite time ≥ 0, got {t!r}")
+    tolerance = _tolerance(tolerance, h)
+    _require_rows_of_at_most_one(A)
+    weights = _poisson(t, tolerance)
+    wide = torch.promote_types(h.dtype, torch.float32)
+    total = torch.zeros_like(h, dtype=wide)
+    for weight, power in zip(weights, trajectory(A, h, len(weights) - 1), strict=True):
+        total = total + weight * power.to(wide)
+    return total.to(h.dtype)
+
+
+def resolvent(
+    A: Attention, h: Float[Tensor, "*#batch n e"], s: float, tolerance: float | None = None, most: int = 100_000
+) -> Float[Tensor, "*batch n e"]:
+    """(1 − s)(1 − s P)⁻¹ h = (1 − s) Σ_k s^k P^k h: P^k h after a geometric number of steps, s/(1 − s) on average.
+
+    It is the fixed point of x = s P x + (1 − s) h (label spreading, personalised PageRank), found by
+    iteration: each step shrinks the largest error by s or more, so about log(tolerance)/log(s) of them
+    do. The last change bounds the error: the iteration ends where that is at most `tolerance` times the largest
+    |h| of each column (16 rounding units over 1 − s unless told). The derivative, in h and in all that
+    A depends on, is one more solution, with Pᵀ: no step is kept.
+
+    Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` where `most`
+    steps do not reach the tolerance, which then lies below the rounding, or asks for more of them.
+    """
+    h = _state(A, h)
+    if not _is_number(s) or not 0 <= s < 1:
+        raise InputError(f"resolvent(s) expects a number in [0, 1), got {s!r}")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InputError(f"resolvent(most=…) expects a whole number ≥ 1, got {most!r}")
+    close = _tolerance(tolerance, h, 16 / (1 - s))
+    _require_rows_of_at_most_one(A)
+    with torch.no_grad():
+        x = _fixed_point(A, (1 - s) * h, s, close, most, _largest)
+    if not torch.is_grad_enabled():
+        return x
+    # One step from the solution x has the equation's own derivative, less the factor (1 − s P)⁻¹, which the hook adds.
+    x = s * (A @ x) + (1 - s) * h
+    if x.requires_grad:
+        x.register_hook(lambda grad: _fixed_point(A.T, grad, s, close, most, _total))
+    return x
+
+
+def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> Float[Tensor, "*batch n e"]:
+    """(P h − h)/(ε/2): the rate at which one layer changes h, in the time of the continuum.
+
+    With `Euclidean(√ε)` on points of density p on a manifold and `Softmax(α)` it tends to
+    Δh + 2(1 − α)⟨∇log p, ∇h⟩ as ε → 0 (Coifman & Lafon 2006). Float64 is meant: at ε the rounding of
+    P h is divided by ε/2.
+
+    Raises `InputError` for an A that is not square and an ε that is not positive and finite.
+    """
+    h = _state(A, h)
+    if not _is_number(epsilon) or not 0 < epsilon < math.inf:
+        raise InputError(f"generator(epsilon) expects a positive number, the squared bandwidth, got {epsilon!r}")
+    return (A @ h - h) / (epsilon / 2)
+
+
+def _fixed_point(
+    P: Attention | Transposed,
+    b: Float[Tensor, "*batch n e"],
+    s: float,
+    close: float,
+    most: int,
+    norm: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "*batch n e"]:
+    """x = s P x + b, in a norm of columns that P does not increase: ‖x − x_k‖ ≤ s/(1 − s) ‖x_k − x_{k−1}‖."""
+    # The solution is at most ‖b‖/(1 − s), so these bounds are relative to it.
+    x, bound, enough = b / (1 - s), b.new_tensor(math.inf), close / (1 - s) * norm(b)
+    for _ in range(most):
+        before, x = x, s * (P @ x) + b
+        bound = s / (1 - s) * norm(x - before)
+        if bool((bound <= enough).all()):
+            return x
+    short = float((bound / enough.clamp(min=torch.finfo(b.dtype).tiny)).max()) * close
+    raise ConvergenceError(
+        f"the resolvent at s = {s:g} came within {short:.2g} in {most} steps, not within {close:.2g}; "
+        "allow more steps, or a larger tolerance, or use float64"
+    )
+
+
+def _largest(x: Tensor) -> Tensor:
+    return x.abs().amax(-2)
+
+
+def _total(x: Tensor) -> Tensor:
+    return x.abs().sum(-2)
+
+
+def _state(A: Attention, h: Tensor) -> Float[Tensor, "*batch n e"]:
+    """h with all batch dimensions, after A is found square and h to fit."""
+    check.instance("A", A, Attention)
+    *batch, n, m = A.shape
+    if n != m:
+        raise InputError(f"a process steps from a set of tokens to itself: expected n = m, got {n} queries, {m} keys")
+    h = A.require_values(h)
+    if not is_finite(h):
+        raise InputError("h has NaN or infinite entries; expected finite numbers")
+    return h.expand(*broadcast_shapes(tuple(batch), h.shape[:-2]), *h.shape[-2:])
+
+
+def _require_rows_of_at_most_one(A: Attention) -> None:
+    with torch.no_grad():
+        most = float((A @ A.q.new_ones(A.shape[-1], 1)).max())
+    if most > 1 + _ROW_SUM.get(A.q.dtype, _HALF):
+        raise InputError(
+            f"the error is bounded for rows that sum to at most one; with {A.normalisation} a row sums to {most:.3g}: "
+            "use a normalisation of rows (Softmax, Sinkhorn, Entmax, …)"
+        )
+
+
+def _tolerance(given: float | None, h: Tensor, units: float = 1.0) -> float:
+    if given is None:
+        close = units * torch.finfo(h.dtype).eps
+        if close < 1:
+            return close
+        raise InputError(f"{h.dtype} is too coarse: rounding alone may err by {close:.2g}; use a wider dtype")
+    if not _is_number(given) or not 0 < given < 1:
+        raise InputError(f"tolerance expects a number between 0 and 1, got {given!r}")
+    return given
+
+
+def _poisson(t: float, tolerance: float) -> list[float]:
+    """e^{−t} t^k/k! for k = 0 … K, the first K after which all others sum to at most the tolerance."""
+    k = torch.arange(math.ceil(t + 12 * math.sqrt(t)) + 60, dtype=torch.float64)
+    time = torch.tensor(t, dtype=torch.float64)
+    weights = (torch.special.xlogy(k, time) - time - torch.lgamma(k + 1)).exp()
+    beyond = torch.special.gammainc(k + 1, time)
+    enough = int((beyond > tolerance).sum()) + 1
+    return weights[:enough].tolist()
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)

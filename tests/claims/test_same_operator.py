@@ -1,0 +1,91 @@
+"""The equalities of the claim, on other points, against oracles that share nothing with it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
+
+from limelight.claims import same_operator as claim
+from limelight.claims.same_operator import COMPARISONS, SameOperator
+from limelight.experiment.results import Record, Results
+
+EQUAL = [claim.DIFFUSION, claim.SINKHORN, claim.REGRESSION, claim.BLURRING, claim.SPHERE]
+DIFFERENT = [claim.ASYMMETRIC, claim.ONE_SOFTMAX, claim.ANY_NORMS, claim.BLURRED_BY_DOT, claim.PRINTED]
+seeds = st.integers(1000, 10**6)
+
+
+def gap(arm, seed):
+    return SameOperator().measure(arm, seed).values["gap"]
+
+
+@pytest.mark.parametrize("arm", EQUAL)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(seed=seeds)
+def test_under_its_hypothesis_a_theorem_holds_to_its_budget(arm, seed):
+    assert gap(arm, seed) <= (claim.CONVERGED if arm == claim.SINKHORN else claim.ROUNDING)
+
+
+@pytest.mark.parametrize("arm", DIFFERENT)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(seed=seeds)
+def test_without_it_the_gap_is_far_above_rounding(arm, seed):
+    assert gap(arm, seed) >= claim.DIFFERENT
+
+
+def test_every_arm_is_compared_and_every_comparison_is_an_arm():
+    assert set(COMPARISONS) == set(SameOperator.arms) == {*EQUAL, *DIFFERENT}
+
+
+def test_doubly_normalised_attention_is_a_diffusion_map_written_in_numpy():
+    ours, _ = COMPARISONS[claim.DIFFUSION](torch.Generator().manual_seed(1000))
+    x = claim.cloud(torch.Generator().manual_seed(1000)).numpy()
+    kernel = np.exp(-cdist(x, x, "sqeuclidean") / (2 * claim.BANDWIDTH**2))
+    density = kernel.sum(0)
+    kernel = kernel / np.outer(density, density)
+    np.testing.assert_allclose(ours.numpy(), kernel / kernel.sum(1, keepdims=True), atol=1e-14)
+
+
+def test_kernel_regression_is_a_softmax_of_squared_distances():
+    generator = torch.Generator().manual_seed(1000)
+    q, k = claim.cloud(generator), claim.unit(claim.cloud(generator))
+    ours, _ = COMPARISONS[claim.REGRESSION](torch.Generator().manual_seed(1000))
+    expected = softmax(-cdist(q.numpy(), k.numpy(), "sqeuclidean") / (2 * claim.BANDWIDTH**2), axis=1)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-14)
+
+
+def test_sinkhorn_of_both_is_doubly_stochastic():
+    for weights in COMPARISONS[claim.SINKHORN](torch.Generator().manual_seed(1000)):
+        for axis in (0, 1):
+            np.testing.assert_allclose(weights.numpy().sum(axis), 1.0, atol=1e-10)
+
+
+def test_the_identity_on_the_sphere_point_by_point():
+    """−⟨x, y⟩ = −1 + ½|x − y|² to rounding; the printed −2 + |x − y|² only where ⟨x, y⟩ = 0."""
+    generator = torch.Generator().manual_seed(1000)
+    x, y = (claim.unit(claim.cloud(generator)) for _ in range(2))
+    inner, square = (x * y).sum(-1), (x - y).square().sum(-1)
+    assert float((-inner - (-1 + square / 2)).abs().max()) < 1e-15
+    printed = -inner - (-2 + square)
+    torch.testing.assert_close(printed, inner, atol=1e-14, rtol=0)
+    assert float(printed.abs().max()) > 0.5
+
+
+def judged(change):
+    """The verdict where each comparison finds what it ought to, but for those that `change` names."""
+    expected = dict.fromkeys(EQUAL, 1e-15) | dict.fromkeys(DIFFERENT, 0.5) | change
+    records = [
+        Record("same_operator", arm, seed, "done", values={"gap": value * (1 + seed / 100)})
+        for arm, value in expected.items()
+        for seed in range(10)
+    ]
+    return SameOperator().verdict(Results(SameOperator.arms, SameOperator.measures, records))
+
+
+def test_the_verdict_follows_the_gaps():
+    assert judged({}).outcome == "supported"
+    assert judged({claim.BLURRING: 1e-6}).outcome == "mixed"
+    assert judged({claim.ASYMMETRIC: 1e-15}).outcome == "mixed"
+    assert judged({claim.PRINTED: 1e-15}).outcome == "inconclusive"
