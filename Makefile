@@ -12,7 +12,7 @@ PEERS := x-transformers entmax POT pykeops
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: .venv/.demo ## install, put five claims to the test, write the report
+demo: .venv/.demo ## install, put the claims to the test, write the report
 	$(BIN)/limelight run --quick
 	$(BIN)/limelight report
 

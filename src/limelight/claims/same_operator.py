@@ -2,7 +2,7 @@
 
 Ruan & Zhang (2412.18288) recast classical methods as attention. Here each equality is a comparison of
 `Attention` with the published equation, written out densely in float64; and beside it the same comparison with the
-one hypothesis violated that the equality needs. One identity is compared as the paper prints it, too.
+one hypothesis violated that the equality needs. Two identities are compared as the paper prints them, too.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ DIFFUSION, ASYMMETRIC = "diffusion maps", "diffusion maps, asymmetric"
 SINKHORN, ONE_SOFTMAX = "Sinkhorn, dot and Euclidean", "softmax, dot and Euclidean"
 REGRESSION, ANY_NORMS = "regression, equal norms", "regression, any norms"
 BLURRING, BLURRED_BY_DOT = "mean shift", "mean shift by dot product"
+NEAREST, NEAREST_PRINTED = "nearest point, corrected", "nearest point, as printed"
 SPHERE, PRINTED = "sphere, corrected", "sphere, as printed"
 
 Both = tuple[Tensor, Tensor]  # what attention gives, and what it ought to equal
 
 
 class SameOperator(Claim):
-    """Five equalities, and five that are none."""
+    """Six equalities, and six that are none."""
 
     name = "same_operator"
     title = (
@@ -68,6 +69,8 @@ class SameOperator(Claim):
         ANY_NORMS: "the same with keys of any length",
         BLURRING: "Euclidean attention on its own queries, five times, and Gaussian blurring mean shift",
         BLURRED_BY_DOT: "the same with the dot product in place of the distance",
+        NEAREST: "on the sphere f = −xᵀQᵀKy is least at y = KᵀQx/|KᵀQx|: the strongest key of each query",
+        NEAREST_PRINTED: "the same at −KᵀQx/|KᵀQx|, as 2412.18288 prints it in its example 3",
         SPHERE: "−⟨x, y⟩ = −1 + ½|x − y|² on the unit sphere: weights and log-normaliser",
         PRINTED: "−⟨x, y⟩ = −2 + |x − y|², as 2412.18288 prints it: the control",
     }
@@ -102,6 +105,8 @@ class SameOperator(Claim):
                 different(ANY_NORMS, "where they are not it is not"),
                 equal(BLURRING, ROUNDING, "Euclidean attention with V = X, repeated, is blurring mean shift"),
                 different(BLURRED_BY_DOT, "with the dot product it is not"),
+                equal(NEAREST, ROUNDING, "a transformer's pseudo-metric on the sphere is least at KᵀQx/|KᵀQx|"),
+                different(NEAREST_PRINTED, "at the opposite point, as printed, it is not"),
                 equal(SPHERE, ROUNDING, "on the unit sphere −⟨x, y⟩ = −1 + ½|x − y|²"),
             ],
             control=equal(PRINTED, ROUNDING, "on the unit sphere −⟨x, y⟩ = −2 + |x − y|², as printed"),
@@ -206,6 +211,20 @@ def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator],
     return compare
 
 
+def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
+    """The number of each query's strongest key, among points of the sphere and the predicted ones, and its own's."""
+
+    def compare(generator: torch.Generator) -> Both:
+        x, others = unit(cloud(generator)), unit(cloud(generator))
+        similarity = Bilinear(WIDTH).double().requires_grad_(False)
+        similarity.weight.copy_(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))  # QᵀK
+        predicted = sign * unit(x @ similarity.weight)
+        strongest = Attention(x, torch.cat([others, predicted]), similarity).strongest(1).keys[:, 0]
+        return strongest.double(), torch.arange(POINTS, 2 * POINTS).double()
+
+    return compare
+
+
 def gaussian(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """exp(−|x − y|²/2h²), written out."""
     return (-(x[:, None] - y[None]).square().sum(-1) / (2 * BANDWIDTH**2)).exp()
@@ -220,6 +239,8 @@ COMPARISONS: dict[str, Callable[[torch.Generator], Both]] = {
     ANY_NORMS: regression(equal_norms=False),
     BLURRING: mean_shift(Euclidean()),
     BLURRED_BY_DOT: mean_shift(Dot()),
+    NEAREST: nearest_point(+1.0),
+    NEAREST_PRINTED: nearest_point(-1.0),
     SPHERE: on_the_sphere(constant=1.0, factor=0.5),
     PRINTED: on_the_sphere(constant=2.0, factor=1.0),
 }

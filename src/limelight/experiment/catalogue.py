@@ -10,11 +10,15 @@ import limelight.claims
 from limelight.errors import UnknownNameError
 from limelight.experiment.claim import Claim
 
-_ORDER = ("slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search")
+_ORDER = (
+    "slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search",
+    "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimiser_step",
+    "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
+)  # fmt: skip
 
 
 def names() -> list[str]:
-    """The names of all claims: those of the seed documents in their order, then others by name."""
+    """The names of all claims: on what attention does, then on its theory, then others by name."""
     found = [module.name for module in pkgutil.iter_modules(limelight.claims.__path__)]
     return sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-
 from limelight.errors import ConvergenceError, InputError
 from limelight.kernels.scores import Scores, finite
 from limelight.normalisation.base import Normalisation

@@ -1,0 +1,161 @@
+"""What do classical methods cost on the operator, beside scikit-learn? `python -m benchmarks.classical`
+
+Both run one after the other, round by round; times are ratios to the neighbour, peak memory is what a fresh
+process grows by, quality is the adjusted Rand index or the accuracy, or how far the answers lie apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import cluster, datasets, metrics, semi_supervised
+
+from benchmarks.measure import Job, Ratio, neighbours, peak_bytes
+from limelight.classical.labels import LabelSpreading
+from limelight.classical.modes import MeanShift
+from limelight.classical.regression import KernelRegressor
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Method:
+    """Two ways to one answer. `ours` and `theirs` build a job; `quality` judges what such a job returns."""
+
+    name: str
+    beside: str
+    ours: Callable[[], Job]
+    theirs: Callable[[], Job]
+    quality: Callable[[Any], str]
+    faster: float  # their time over ours is to be at least this
+    memory: float | None = None  # MiB that ours may take
+
+
+def _blobs() -> tuple[np.ndarray, np.ndarray]:
+    return datasets.make_blobs(5_000, centers=6, random_state=0)
+
+
+def _radius(X: np.ndarray) -> float:
+    return cluster.estimate_bandwidth(X, quantile=0.1, n_samples=1000, random_state=0)
+
+
+def _mean_shift() -> Job:
+    X, _ = _blobs()
+    model = MeanShift(_radius(X) / np.sqrt(X.shape[1] + 2))
+    return lambda: model.fit(X).labels_
+
+
+def _mean_shift_theirs() -> Job:
+    X, _ = _blobs()
+    model = cluster.MeanShift(bandwidth=_radius(X))
+    return lambda: model.fit(X).labels_
+
+
+def _rand(labels: np.ndarray) -> str:
+    return f"ARI {metrics.adjusted_rand_score(_blobs()[1], labels):.3f}"
+
+
+def _moons() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    X, y = datasets.make_moons(20_000, noise=0.1, random_state=0)
+    return X, y, np.where(np.random.default_rng(0).random(len(y)) < 0.01, y, -1)
+
+
+def _spreading() -> Job:
+    X, _, known = _moons()
+    return lambda: LabelSpreading().fit(X, known).transduction_
+
+
+def _spreading_theirs() -> Job:
+    X, _, known = _moons()
+    return lambda: semi_supervised.LabelSpreading().fit(X, known).transduction_
+
+
+def _accuracy(labels: np.ndarray) -> str:
+    return f"accuracy {(labels == _moons()[1]).mean():.4f}"
+
+
+def _surface() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    X, Q = (generator.normal(size=(n, 16)).astype(np.float32) for n in (50_000, 10_000))
+    return X, np.sin(X).sum(1), Q
+
+
+def _regression() -> Job:
+    X, y, Q = _surface()
+    model = KernelRegressor(2.0).fit(X, y)
+    return lambda: model.predict(Q)
+
+
+def _fused_kernel() -> Job:
+    """The fused kernel alone on as many queries, keys and values of the same width."""
+    X, _, Q = (torch.from_numpy(x) for x in _surface())
+    q, k = Q[None, None], X[None, None]
+    return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, k, scale=0.25)
+
+
+def _apart(found: Any) -> str:
+    if isinstance(found, torch.Tensor):
+        return "–"
+    X, y, Q = _surface()
+    squares = ((Q[:50, None].astype(np.float64) - X[None]) ** 2).sum(-1)
+    weights = np.exp(-squares / 8)
+    return f"off by {np.abs(found[:50] - weights @ y / weights.sum(1)).max():.0e} of the equation"
+
+
+METHODS = [
+    Method(
+        "mean shift, n = 5,000", "scikit-learn", _mean_shift, _mean_shift_theirs, _rand, 50
+    ),
+    Method(
+        "label spreading, n = 20,000", "scikit-learn", _spreading, _spreading_theirs, _accuracy, 3, 300
+    ),
+    Method(
+        "kernel regression, 50,000 × 10,000", "fused kernel", _regression, _fused_kernel, _apart, 1 / 1.5
+    ),
+    # Diffusion maps, n = 20,000: a `Method` of its own here.
+]  # fmt: skip
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    chosen = [method for method in METHODS if not options.only or any(part in method.name for part in options.only)]
+    if not chosen:
+        raise SystemExit(
+            f"no method is called {options.only}; they are: {'; '.join(method.name for method in METHODS)}"
+        )
+    print(f"{'method':36} {'beside':14} {'times faster':>22} {'target':>8} {'MiB':>6} {'theirs':>7}  quality")
+    for method in chosen:
+        print(_row(method, options.rounds), flush=True)
+
+
+def _row(method: Method, rounds: int) -> str:
+    ours, theirs = method.ours(), method.theirs()
+    quality = f"{method.quality(ours())} beside {method.quality(theirs())}"
+    times = [neighbours(theirs, [ours], "cpu")[0] for _ in range(rounds)]
+    ratio = Ratio.of([their / our for our, their in times])
+    mine, other = (peak_bytes(build, "cpu") / _MIB for build in (method.ours, method.theirs))
+    fast = "✓" if ratio.median >= method.faster else "✗"
+    small = "" if method.memory is None else f" {'✓' if mine <= method.memory else '✗'} of {method.memory:.0f}"
+    spread = f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
+    return (
+        f"{method.name:36} {method.beside:14} {spread:>22} {f'{fast} {method.faster:.3g}':>8} "
+        f"{mine:6.0f}{small} {other:7.0f}  {quality}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median and quartiles are told")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--only", nargs="+", help="methods whose name contains one of these")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

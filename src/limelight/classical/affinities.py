@@ -1,0 +1,175 @@
+"""Affinities of methods whose optimiser is not our subject: each is initialised, strengthened and normalised here.
+
+MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines, graph convolution. What a method does with its affinity
+(eigenvectors, gradient descent, a quadratic programme) is scikit-learn's to do; `table` sets them side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical.operators import Centred, Rescaled, Symmetrised
+from limelight.classical.points import median_distance
+from limelight.errors import ConvergenceError, InputError
+from limelight.mask import Graph, window
+from limelight.similarity import Dot, Euclidean
+
+_STEPS, _TOLERANCE = 100, 1e-5  # of the bisections, as in scikit-learn and umap-learn
+
+
+def mds(X: Float[Tensor, "n d"]) -> Centred:
+    """B = −½ J D² J, J = I − 11ᵀ/n, D²_ij = |x_i − x_j|²: what classical MDS takes eigenvectors of (Torgerson 1952).
+
+    Centring takes the norms out of −½|x_i − x_j|²: B is the inner products of centred points.
+    """
+    return Centred(X, Euclidean())
+
+
+def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "n n"]:
+    """Geodesic distances: shortest paths along each point's `n_neighbors` nearest (Tenenbaum et al. 2000).
+
+    Isomap is classical MDS of these. They are n×n by nature. ∞ where no path leads.
+    """
+    keys, apart = neighbours(X, n_neighbors)
+    n = len(X)
+    rows = np.repeat(np.arange(n), n_neighbors)
+    graph = csr_array((apart.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (n, n))
+    return shortest_path(graph, directed=False)
+
+
+def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr_array:
+    """W minimises Σ_i |x_i − Σ_j W_ij x_j|² over neighbours j, Σ_j W_ij = 1 (Roweis & Saul 2000); sparse (n, n).
+
+    For each point G w = 1, G_jk = ⟨x_j − x_i, x_k − x_i⟩ + reg · tr G · δ_jk, and w is divided by its sum. Weights may
+    be negative: an affine combination, where attention is convex.
+    """
+    keys, _ = neighbours(X, n_neighbors)
+    edges = X[keys] - X[:, None]
+    gram = edges @ edges.mT
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    ridge = reg * torch.where(trace > 0, trace, 1)
+    w = torch.linalg.solve(gram + ridge[:, None, None] * torch.eye(n_neighbors).to(X), X.new_ones(len(X), n_neighbors))
+    w = w / w.sum(1, keepdim=True)
+    rows = np.repeat(np.arange(len(X)), n_neighbors)
+    return csr_array((w.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (len(X), len(X)))
+
+
+def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
+    """p_{j|i} ∝ exp −τ_i |x_i − x_j|²/2, p_{i|i} = 0, τ_i such that H(p_i) = log `perplexity` (Hinton & Roweis 2002).
+
+    A temperature for each query is another length of the query: s_ij = ⟨τ_i (x_i, −½), (x_j, |x_j|²)⟩, dot-product
+    attention. The entropies are the operator's, in memory linear in n.
+
+    Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` where a point has so many others at
+    one distance that no τ gives it.
+    """
+    n = len(X)
+    if not 1 < perplexity < n - 1:
+        raise InputError(f"the perplexity of {n} points lies between 1 and {n - 1}, got {perplexity!r}")
+    X = X - X.mean(0)
+    queries = torch.cat([X, X.new_full((n, 1), -0.5)], 1)
+    keys = torch.cat([X, X.square().sum(1, keepdim=True)], 1)
+
+    def at(temperature: Float[Tensor, " n"]) -> Attention:
+        return Attention(temperature[:, None] * queries, keys, Dot(), mask=~window(before=0, after=0), scale=1.0)
+
+    def excess(temperature: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return at(temperature).entropy() - math.log(perplexity)
+
+    return at(_bisect(excess, X.new_full((n,), 2.0), f"a perplexity of {perplexity:g}"))
+
+
+def tsne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Symmetrised:
+    """p_ij = (p_{j|i} + p_{i|j})/2n: the joint probabilities of t-SNE (van der Maaten & Hinton 2008)."""
+    return Symmetrised(sne(X, perplexity), 1 / len(X))
+
+
+def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
+    """w_ij + w_ji − w_ij w_ji, w_ij = exp −max(0, d_ij − ρ_i)/σ_i over neighbours j (McInnes et al., 1802.03426).
+
+    Sparse (n, n). ρ_i is the distance of the nearest neighbour, σ_i such that Σ_j w_ij = log₂ k. k counts the point
+    itself, as in umap-learn: k − 1 others are looked at.
+    """
+    if not 2 < n_neighbors <= len(X):
+        raise InputError(f"n_neighbors, the point among them, is from 3 to the {len(X)} points, got {n_neighbors!r}")
+    keys, apart = neighbours(X, n_neighbors - 1)
+    beyond = (apart - apart[:, :1]).clamp(min=0)
+
+    def excess(inverse: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return (-beyond * inverse[:, None]).exp().sum(1) - math.log2(n_neighbors)
+
+    w = (-beyond * _bisect(excess, X.new_ones(len(X)), f"log₂ {n_neighbors} neighbours")[:, None]).exp()
+    rows = np.repeat(np.arange(len(X)), n_neighbors - 1)
+    W = csr_array((w.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (len(X), len(X)))
+    return (W + W.T - W * W.T).tocsr()
+
+
+def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) -> Rescaled:
+    """K_ij = exp −γ|x_i − z_j|² over support vectors z: K @ dual + intercept decides (Cortes & Vapnik 1995).
+
+    A softmax knows what it divided by: K = e^L P.
+    """
+    A = Attention(X, support, Euclidean(1 / math.sqrt(2 * gamma)))
+    return Rescaled(A, A.logsumexp().exp())
+
+
+def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
+    """D̃^{-1/2} (A + I) D̃^{-1/2}: a graph convolution's propagation (Kipf & Welling 2017), edges in both directions.
+
+    Attention under which all neighbours are alike is D̃⁻¹(A + I), and its log-normaliser is log D̃.
+    """
+    itself = torch.arange(nodes)
+    nothing = torch.zeros(nodes, 1, dtype=torch.float64)
+    graph = Graph(torch.cat([edges, torch.stack([itself, itself])], 1), nodes)
+    return conjugate(Attention(nothing, nothing, Dot(), mask=graph))
+
+
+def conjugate(A: Attention) -> Rescaled:
+    """D^{1/2} P D^{-1/2} of a softmax P = D⁻¹W: D^{-1/2} W D^{-1/2}, symmetric where the scores are."""
+    half = 0.5 * A.logsumexp()
+    return Rescaled(A, half.exp(), (-half).exp())
+
+
+def neighbours(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """The k others nearest to each point, nearest first, and their distances.
+
+    Raises `InputError` for k outside 1 … n − 1, and where some are so far off that they cannot be told apart.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(X):
+        raise InputError(f"the neighbours of {len(X)} points are a whole number from 1 to {len(X) - 1}, got {k!r}")
+    h = median_distance(X) or 1.0
+    keys = Attention(X, X, Euclidean(h), mask=~window(before=0, after=0)).strongest(k).keys
+    if bool((keys < 0).any()):
+        few = int((keys < 0).any(1).sum())
+        raise InputError(
+            f"at a bandwidth of the median distance, {h:.3g}, {few} of {len(X)} points have fewer than {k} neighbours "
+            "of any weight, so far are they from the others; leave them out, or scale the features"
+        )
+    return keys, (X[keys] - X[:, None]).norm(dim=-1)
+
+
+def _bisect(excess: Callable[[Tensor], Tensor], value: Float[Tensor, " n"], wanted: str) -> Float[Tensor, " n"]:
+    """value_i with excess_i = 0, which falls in each: doubled or halved until bracketed, and then bisected."""
+    low, high = torch.full_like(value, 0), torch.full_like(value, math.inf)
+    settled = torch.zeros_like(value, dtype=torch.bool)
+    for _ in range(_STEPS):
+        more = excess(value)
+        settled |= more.abs() <= _TOLERANCE
+        if bool(settled.all()):
+            return value
+        low, high = torch.where(more > 0, value, low), torch.where(more > 0, high, value)
+        middle = torch.where(high == math.inf, 2 * value, torch.where(low == 0, value / 2, (low + high) / 2))
+        value = torch.where(settled, value, middle)
+    raise ConvergenceError(
+        f"{int((~settled).sum())} of {len(value)} points, the first of them {int((~settled).int().argmax())}, do not "
+        f"reach {wanted}: too many others are at one distance, or too near for {value.dtype}; remove duplicates"
+    )

@@ -1,0 +1,145 @@
+"""Markov clustering: flow on a graph that is squared and sharpened until it stands still."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import coo_array, csr_array, diags_array, issparse
+from scipy.sparse.csgraph import connected_components
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical.affinities import neighbours
+from limelight.classical.parameters import require_tolerance, require_whole
+from limelight.classical.points import bandwidth_for, points, require_positive
+from limelight.errors import InputError
+from limelight.mask import Graph
+from limelight.similarity import Euclidean
+
+
+class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """P ← rows of (P²)ʳ, entry by entry, divided by their sums; clusters are what flows to one place (van Dongen 2000).
+
+    Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. How
+    many clusters there are comes out: the larger `inflation` r > 1, the more. The first P is attention of a
+    Gaussian on the graph of each point's `n_neighbors` nearest, in either direction, and of itself; or, with
+    affinity="precomputed", X is the graph, weights (n, n) ≥ 0, dense or sparse, each loop its row's largest weight.
+
+    A power of each entry of P² is no product with P, so here the matrix is stored: sparse, without entries below
+    `prune`. bandwidth None is the median distance of neighbours. It ends where no entry moves by more than `tol`.
+
+    Sets `labels_`, `flow_` (sparse, the last P) and `n_iter_`. A point whose flow ends in two places makes one cluster
+    of them. Warns where max_iter does not suffice; raises `InputError` for parameters and weights out of range.
+    """
+
+    def __init__(
+        self,
+        inflation: float = 2.0,
+        n_neighbors: int = 5,
+        bandwidth: float | None = None,
+        affinity: str = "rbf",
+        max_iter: int = 100,
+        tol: float = 1e-6,
+        prune: float = 1e-5,
+    ) -> None:
+        self.inflation, self.n_neighbors, self.bandwidth, self.affinity = inflation, n_neighbors, bandwidth, affinity
+        self.max_iter, self.tol, self.prune = max_iter, tol, prune
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Clusters of these points, X (n, d), or of the graph with these weights, X (n, n)."""
+        require_positive(self, "inflation", self.inflation)
+        if self.inflation <= 1:
+            raise InputError(f"MarkovClustering(inflation=…) expects a number > 1, got {self.inflation!r}")
+        require_whole(self, "max_iter", self.max_iter, 1)
+        require_tolerance(self, "tol", self.tol)
+        require_tolerance(self, "prune", self.prune)
+        P, self.n_iter_ = self._first(X), 0
+        while self.n_iter_ < self.max_iter:
+            self.n_iter_ += 1
+            before, P = P, self._inflated(P @ P)
+            moved = abs(P - before).max()
+            if moved <= self.tol:
+                break
+        else:
+            warnings.warn(
+                f"MarkovClustering: an entry of the flow moved by {moved:.2g} in the last of {self.max_iter} steps; "
+                "allow more steps (max_iter), or another inflation",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.flow_ = P
+        labels: Int[np.ndarray, " n"] = connected_components(P, directed=True, connection="weak")[1]
+        self.labels_ = labels
+        return self
+
+    def _first(self, X: Any) -> csr_array:
+        if self.affinity == "precomputed":
+            X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, ensure_min_samples=2)
+            return _with_loops(X)
+        if self.affinity != "rbf":
+            raise InputError(f"MarkovClustering(affinity=…) expects 'rbf' or 'precomputed', got {self.affinity!r}")
+        X = points(self, X, reset=True, ensure_min_samples=2).double()
+        require_whole(self, "n_neighbors", self.n_neighbors, 1, len(X) - 1)
+        keys, apart = neighbours(X, int(self.n_neighbors))
+        near = float(apart.median()) or 1.0 if self.bandwidth is None else self.bandwidth
+        return _attention_on(keys, X, bandwidth_for(self, X, near))
+
+    def _inflated(self, P: csr_array) -> csr_array:
+        """Entries to the power r, rows to sum one, and again without those below `prune`; the largest stay."""
+        P.data **= self.inflation
+        P = _stochastic(P)
+        least = np.minimum(self.prune, P.max(axis=1).toarray().reshape(-1))
+        P.data[P.data < np.repeat(least, np.diff(P.indptr))] = 0
+        P.eliminate_zeros()
+        return _stochastic(P)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = tags.input_tags.sparse = self.affinity == "precomputed"
+        return tags
+
+
+def neighbour_graph(keys: Int[Tensor, "n k"]) -> Graph:
+    """Each point's neighbours, those whose neighbour it is, and itself."""
+    n, k = keys.shape
+    i = torch.arange(n)
+    there = torch.stack([i.repeat_interleave(k), keys.reshape(-1)])
+    return Graph(torch.cat([there, there.flip(0), torch.stack([i, i])], 1), n)
+
+
+def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -> csr_array:
+    """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normaliser."""
+    n, graph = len(X), neighbour_graph(keys)
+    rows, cols = graph.edges
+    s = -(X[rows] - X[cols]).square().sum(1) / (2 * h**2)
+    weights = (s - Attention(X, X, Euclidean(h), mask=graph).logsumexp()[rows]).exp()
+    return coo_array((weights.numpy(), (rows.numpy(), cols.numpy())), (n, n)).tocsr()
+
+
+def _with_loops(W: Any) -> csr_array:
+    """The graph's rows divided by their sums, each loop first made the row's largest weight (1 where there is none)."""
+    W = csr_array(W) if issparse(W) else csr_array(np.asarray(W))
+    if W.shape[0] != W.shape[1]:
+        raise InputError(f"MarkovClustering(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
+    if W.nnz and W.data.min() < 0:
+        raise InputError(f"MarkovClustering expects weights ≥ 0, got {W.data.min():g} among them")
+    W = W - diags_array(W.diagonal())
+    largest = W.max(axis=1).toarray().reshape(-1)
+    n = np.arange(W.shape[0])
+    loops = csr_array((np.where(largest > 0, largest, 1.0), (n, n)), W.shape)
+    return _stochastic((W + loops).tocsr())
+
+
+def _stochastic(P: csr_array) -> csr_array:
+    """Each row divided by its sum."""
+    sums = np.asarray(P.sum(axis=1)).reshape(-1)
+    P.data /= np.repeat(sums, np.diff(P.indptr))
+    return P

@@ -1,0 +1,235 @@
+"""The methods that the table sets side by side, each in the paper's terms and as the operator that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical import affinities
+from limelight.classical.clusters import LogDistance
+from limelight.classical.flow import neighbour_graph
+from limelight.classical.table import Method
+from limelight.mask import Graph, Mask, window
+from limelight.normalisation import Normalisation, Softmax, TopK
+from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity
+
+_Build = Callable[[Float[Tensor, "n d"]], Attention]
+_OTHERS = ~window(before=0, after=0)
+
+
+def _itself(similarity: Similarity, normalisation: Normalisation = Softmax(), mask: Mask | None = None) -> _Build:
+    return lambda X: Attention(X, X, similarity, normalisation, mask)
+
+
+def _centres(similarity: Similarity, normalisation: Normalisation = Softmax()) -> _Build:
+    return lambda X: Attention(X, X[:3], similarity, normalisation)
+
+
+def _graph_attention(X: Float[Tensor, "n d"]) -> Attention:
+    return Attention(X, X, GAT(X.shape[1]), mask=Graph(_ring(len(X)), len(X)))
+
+
+def _graph_convolution(X: Float[Tensor, "n d"]) -> Attention:
+    return affinities.gcn(_ring(len(X)), len(X)).attention
+
+
+def _ring(n: int) -> Tensor:
+    i = torch.arange(n)
+    return torch.cat([torch.stack([i, (i + 1) % n]), torch.stack([(i + 1) % n, i])], 1)
+
+
+METHODS = (
+    Method(
+        "Dot-product attention",
+        "Vaswani et al. 2017",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d",
+        "softmax of a row",
+        "H ← P V H",
+        _itself(Dot()),
+    ),
+    Method(
+        "GAT",
+        "Veličković et al. 2018",
+        "−LeakyReLU(⟨a₁, Wx_i⟩ + ⟨a₂, Wx_j⟩), learned",
+        "neighbours in a graph",
+        "softmax of a row",
+        "H ← P W H",
+        _graph_attention,
+    ),
+    Method(
+        "Metric attention",
+        "Ruan & Zhang, 2412.18288",
+        "|φ(x_i) − φ(x_j)|², learned",
+        "none",
+        "softmax of a row",
+        "H ← P H",
+        _itself(Metric(torch.tanh)),
+    ),
+    Method(
+        "Kernel regression",
+        "Nadaraya 1964, Watson 1964",
+        "|x − x_j|²",
+        "bandwidth",
+        "softmax of a row",
+        "ŷ = P y",
+        _itself(Euclidean()),
+    ),
+    Method(
+        "k nearest neighbours",
+        "Fix & Hodges 1951",
+        "|x − x_j|²",
+        "the k nearest",
+        "equal shares of them: bandwidth → ∞",
+        "ŷ = P y",
+        _itself(Euclidean(), TopK(5)),
+    ),
+    Method(
+        "Mean shift",
+        "Fukunaga & Hostetler 1975",
+        "|x − x_j|²",
+        "bandwidth",
+        "softmax of a row",
+        "x ← P X until it rests; blurring: X ← P X",
+        _itself(Euclidean()),
+    ),
+    Method(
+        "Label spreading",
+        "Zhou et al. 2004",
+        "|x_i − x_j|²",
+        "bandwidth, W_ii = 0",
+        "D^{-1/2} W D^{-1/2} = D^{1/2} P D^{-1/2}",
+        "F ← αSF + (1 − α)Y until it rests",
+        _itself(Euclidean(), mask=_OTHERS),
+    ),
+    Method(
+        "k-means",
+        "Lloyd 1982",
+        "|x_i − c_k|²",
+        "the nearest: temperature → 0",
+        "u over centres, then over points",
+        "C ← mean of X under u",
+        _centres(Euclidean(), TopK(1)),
+    ),
+    Method(
+        "Soft k-means",
+        "MacKay 2003",
+        "|x_i − c_k|²",
+        "bandwidth",
+        "over centres, then over points: α = 1",
+        "C ← P X",
+        lambda X: Attention(X[:3], X, Euclidean(), Softmax(1.0)),
+    ),
+    Method(
+        "Fuzzy c-means",
+        "Bezdek 1981",
+        "log |x_i − c_k|²",
+        "temperature m − 1, then uᵐ",
+        "softmax over centres",
+        "C ← mean of X under uᵐ",
+        _centres(LogDistance()),
+    ),
+    Method(
+        "Markov clustering",
+        "van Dongen 2000",
+        "|x_i − x_j|², or a graph",
+        "the k nearest; in each step P ← P², then entries to the power r",
+        "each row divided by its sum, in each step",
+        "P ← inflated P² until it rests; clusters are what flows to one place",
+        lambda X: Attention(X, X, Euclidean(), mask=neighbour_graph(affinities.neighbours(X, 5)[0])),
+    ),
+    Method(
+        "Diffusion maps",
+        "Coifman & Lafon 2006",
+        "|x_i − x_j|²",
+        "bandwidth",
+        "W_ij/(q_i q_j)ᵅ, then softmax of a row: the α family",
+        "eigenvectors, λᵗ ψ",
+        _itself(Euclidean(), Softmax(1.0)),
+    ),
+    Method(
+        "Laplacian eigenmaps, spectral clustering",
+        "Belkin & Niyogi 2003; Shi & Malik 2000",
+        "|x_i − x_j|²",
+        "bandwidth, W_ii = 0",
+        "D⁻¹W: softmax of a row",
+        "eigenvectors; k-means of them",
+        _itself(Euclidean(), mask=_OTHERS),
+    ),
+    Method(
+        "MDS",
+        "Torgerson 1952",
+        "|x_i − x_j|²",
+        "none",
+        "−½ J D² J: rows and columns centred, not divided",
+        "eigenvectors, √λ ψ",
+        _itself(Dot()),
+    ),
+    Method(
+        "Isomap",
+        "Tenenbaum et al. 2000",
+        "shortest path over nearest neighbours",
+        "the k nearest",
+        "−½ J D² J",
+        "eigenvectors, √λ ψ",
+        _itself(Euclidean(), TopK(5), _OTHERS),
+    ),
+    Method(
+        "LLE",
+        "Roweis & Saul 2000",
+        "|x_i − Σ_j w_ij x_j|² over the k nearest",
+        "(G + reg · tr G · I)⁻¹ 1",
+        "rows divided by their sums, of either sign",
+        "last eigenvectors of (I − W)ᵀ(I − W)",
+        _itself(Euclidean(), TopK(5), _OTHERS),
+    ),
+    Method(
+        "SNE",
+        "Hinton & Roweis 2002",
+        "|x_i − x_j|²",
+        "a temperature for each row: entropy log perplexity",
+        "softmax of a row without i itself",
+        "descent of Σ_i KL(P_i, Q_i)",
+        lambda X: affinities.sne(X, 5.0),
+    ),
+    Method(
+        "t-SNE",
+        "van der Maaten & Hinton 2008",
+        "|x_i − x_j|²; of images log(1 + |y_i − y_j|²)",
+        "as SNE",
+        "(P + Pᵀ)/2n; of images over all pairs",
+        "descent of KL(P, Q)",
+        lambda X: affinities.tsne(X, 5.0).attention,
+    ),
+    Method(
+        "UMAP",
+        "McInnes et al., 1802.03426",
+        "d_ij less that of the nearest",
+        "the k nearest, a bandwidth for each row: weights sum to log₂ k",
+        "w_ij + w_ji − w_ij w_ji",
+        "descent of a cross-entropy of pairs",
+        _itself(Euclidean(), TopK(5), _OTHERS),
+    ),
+    Method(
+        "SVM",
+        "Cortes & Vapnik 1995",
+        "|x − z_j|² to support vectors",
+        "γ",
+        "none: e^L P",
+        "sign(K a + b)",
+        lambda X: affinities.svm(X, X, 0.5).attention,
+    ),
+    Method(
+        "GCN",
+        "Kipf & Welling 2017",
+        "0 on edges",
+        "neighbours in a graph, and itself",
+        "D̃^{-1/2} (A + I) D̃^{-1/2} = D^{1/2} P D^{-1/2}",
+        "H ← σ(S H W)",
+        _graph_convolution,
+    ),
+)

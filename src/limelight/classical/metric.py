@@ -1,0 +1,126 @@
+"""A metric learned for kernel regression: φ such that near points in its image know most of each other."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from limelight.attention import Attention
+from limelight.classical.points import as_tensor, median_distance, points, points_and_targets, require_count
+from limelight.errors import ConvergenceError, InputError
+from limelight.mask import Band
+from limelight.similarity import Metric
+
+
+class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
+    def __init__(self, phi: nn.Module | None = None, *, max_iter: int = 50) -> None:
+        self.phi = phi
+        self.max_iter = max_iter
+
+    def _learn(self, X: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> None:
+        """φ by L-BFGS on the mean squared error of what the other points say of each: the diagonal is masked."""
+        require_count(self, "max_iter", self.max_iter)
+        if self.phi is not None and not isinstance(self.phi, nn.Module):
+            raise InputError(f"{type(self).__name__}(phi=…) expects a torch module or None, got {self.phi!r}")
+        if len(X) < 2:
+            told = f"{type(self).__name__} leaves each point out in turn and expects two or more"
+            raise InputError(f"{told}; got n_samples = {len(X)}")
+        self.phi_ = (_linear(X) if self.phi is None else copy.deepcopy(self.phi)).to(X.dtype)
+        parameters = [each for each in self.phi_.parameters() if each.requires_grad]
+        self.n_iter_ = 0
+        if parameters:
+            descent = torch.optim.LBFGS(parameters, max_iter=self.max_iter, line_search_fn="strong_wolfe")
+
+            def loss() -> Tensor:
+                descent.zero_grad()
+                told = Attention(X, X, Metric(self.phi_), mask=~Band(0, 0)) @ v
+                error = (told - v).square().sum(1).mean()
+                error.backward()
+                return error
+
+            with torch.enable_grad():
+                descent.step(loss)
+            self.n_iter_ = int(descent.state[parameters[0]]["n_iter"])
+        if not all(bool(each.isfinite().all()) for each in parameters):
+            raise ConvergenceError(f"{type(self).__name__}: φ has left the finite numbers; scale the features")
+        self.phi_.requires_grad_(False)
+        self._X, self._v = X, v
+
+    @torch.no_grad()
+    def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
+        check_is_fitted(self)
+        Q = points(self, X, reset=False)
+        return (Attention(Q.to(self._X.dtype), self._X, Metric(self.phi_)) @ self._v).to(Q.dtype)
+
+
+class MetricKernelClassifier(ClassifierMixin, _MetricSmoother):  # type: ignore[misc]
+    """P(c | x) = Σ_{j: y_j = c} softmax_j(−|φ(x) − φ(x_j)|²), with φ learned.
+
+    φ makes the leave-one-out error Σ_i |P_i − e_{y_i}|² small, e_c the indicator of class c. That is the idea of
+    neighbourhood components analysis (Goldberger et al. 2004) with Brier's loss: metric-attention (2412.18288) on
+    raw data. By default φ is linear and square, from features divided by the median distance; any module
+    (*, d) → (*, r) may be given and is copied. L-BFGS takes `max_iter` steps at most.
+
+    Attributes: `phi_`, `n_iter_`, `classes_`, `n_features_in_`. Raises `InputError` for a single point, and
+    `ConvergenceError` where φ leaves the finite numbers.
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:
+        known, y = points_and_targets(self, X, y)
+        check_classification_targets(y)
+        self.classes_, members = np.unique(y, return_inverse=True)
+        self._learn(known, nn.functional.one_hot(as_tensor(members), len(self.classes_)).to(known.dtype))
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """P(c | x), (queries, classes), in the order of `classes_`."""
+        return self._mean(X).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class with the largest share, (queries,)."""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+
+class MetricKernelRegressor(RegressorMixin, _MetricSmoother):  # type: ignore[misc]
+    """ŷ(x) = Σ_j softmax_j(−|φ(x) − φ(x_j)|²) y_j, with φ learned on the leave-one-out squared error.
+
+    Metric learning for kernel regression (Weinberger & Tesauro 2007). Targets are standardised while φ is learned.
+    Parameters, attributes and errors are `MetricKernelClassifier`'s; y is (n,) or (n, targets).
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Self:
+        known, y = points_and_targets(self, X, y, multi_output=True, y_numeric=True)
+        self._many = y.ndim == 2
+        targets = as_tensor(y.reshape(len(y), -1)).to(known.dtype)
+        self._middle, spread = targets.mean(0), targets.std(0, correction=0)
+        self._spread = spread.masked_fill(spread == 0, 1)
+        self._learn(known, (targets - self._middle) / self._spread)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """ŷ (queries,) or (queries, targets)."""
+        mean = self._mean(X)
+        y = (mean * self._spread.to(mean) + self._middle.to(mean)).numpy()
+        return y if self._many else y[:, 0]
+
+
+def _linear(X: Float[Tensor, "n d"]) -> nn.Linear:
+    """x/h√2 for the median distance h, so that learning starts from kernel regression as it is."""
+    phi = nn.Linear(X.shape[1], X.shape[1], bias=False, dtype=X.dtype)
+    h = median_distance(X) or 1.0
+    nn.init.eye_(phi.weight.data).div_(h * 2**0.5)
+    return phi

@@ -1,0 +1,167 @@
+"""Where is the density highest? Mean shift and blurring mean shift: attention applied again and again."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import estimate_bandwidth
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical.points import (
+    bandwidth_for,
+    gaussian,
+    points,
+    require_count,
+    require_positive,
+    told_apart,
+)
+from limelight.similarity import Euclidean
+
+_SAMPLE, _QUANTILE = 1000, 0.2  # points that a bandwidth is estimated from, and the share of them in a ball
+
+
+_CELL = 0.01  # of a bandwidth: so near, points climb to the same mode
+
+
+class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    def __init__(self, bandwidth: float | None = None, *, max_iter: int = 300, tol: float = 1e-3) -> None:
+        self.bandwidth = bandwidth
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _prepare(self, X: Any) -> Float[Tensor, "n d"]:
+        require_count(self, "max_iter", self.max_iter)
+        require_positive(self, "tol", self.tol)
+        known = points(self, X, reset=True)
+        given = _estimate(known) if self.bandwidth is None else self.bandwidth
+        self.bandwidth_ = bandwidth_for(self, known, given)
+        return known
+
+    def _finish(self, at: Float[Tensor, "n d"], keys: Float[Tensor, "n d"]) -> None:
+        """The clusters of points that have come to stand at `at`, under the density of `keys`."""
+        places = torch.unique(at, dim=0)
+        density = Attention(places, keys, Euclidean(self.bandwidth_)).logsumexp()
+        centres = _apart(places, density, self.bandwidth_)
+        self.cluster_centers_, self.labels_ = centres.numpy(), _nearest(at, centres).numpy()
+
+    def _warn(self, moving: int) -> None:
+        if moving:
+            told = f"{type(self).__name__}: {moving} points still move after max_iter={self.max_iter} steps."
+            warnings.warn(told, ConvergenceWarning, stacklevel=3)
+
+
+class MeanShift(_Modes):
+    """x ← Σ_j P(x, x_j) x_j, P(x, ·) = softmax(−|x − x_j|²/2h²), until nothing moves: each point climbs to a mode.
+
+    Gaussian mean shift (Fukunaga & Hostetler 1975; Cheng 1995): attention whose queries are replaced by its outputs.
+    A step is along the gradient of the log of the kernel density estimate. A point stands still when a step is
+    shorter than `tol`·h, and modes nearer than h to a denser one are merged with it. `predict` lets new points
+    climb too, so points are clustered by basin, not by distance to the centre.
+
+    scikit-learn's `MeanShift(bandwidth=R)` weighs all points in a ball alike; `bandwidth` here is a
+    Gaussian's deviation. The two smooth alike for h = R/√(d + 2), which is the default with scikit-learn's
+    `estimate_bandwidth` for R, a fifth of the points in a ball.
+
+    Points that come to stand in one cell of a grid, a hundredth of h wide, climb on as one (Carreira-Perpiñán 2006);
+    points in float64 climb in float32 where that tells them apart; the last steps are in the dtype of X.
+
+    Attributes: `cluster_centers_` (clusters, d), densest first, `labels_` (n,), `n_iter_`, `bandwidth_`,
+    `n_features_in_`. Raises `InputError` for parameters without meaning; warns (`ConvergenceWarning`) where
+    points still move after `max_iter` steps.
+    """
+
+    @torch.no_grad()
+    def fit(self, X: Any, y: Any = None) -> Self:
+        self._X = self._prepare(X)
+        at, self.n_iter_, moving = self._climb(self._X)
+        self._finish(at, self._X)
+        self._warn(moving)
+        return self
+
+    @torch.no_grad()
+    def predict(self, X: Any) -> np.ndarray:
+        """The cluster of the mode that each point climbs to, (queries,)."""
+        check_is_fitted(self)
+        at, _, moving = self._climb(points(self, X, reset=False).to(self._X.dtype))
+        self._warn(moving)
+        return _nearest(at, torch.from_numpy(self.cluster_centers_)).numpy()
+
+    def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
+        """Where the points arrive, after how many steps, and how many still move."""
+        at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
+        fine = self.bandwidth_ * self.tol**0.5  # what tells this apart finds where a step of tol·h leads
+        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(Q, self._X, fine, torch.float32))
+        for dtype in [*first, Q.dtype]:
+            X, moving = self._X.to(dtype), leader.unique()
+            while len(moving) and steps < self.max_iter - (dtype != Q.dtype):
+                before = at[moving].to(dtype)
+                after = (gaussian(self, before, X, self.bandwidth_) @ X).to(dtype)
+                at[moving], steps = after.to(Q.dtype), steps + 1
+                moving = moving[(after - before).norm(dim=1) > self.tol * self.bandwidth_]
+                if len(moving):
+                    moving, leader = _together(at, moving, leader, _CELL * self.bandwidth_)
+        return at[leader], steps, int(torch.isin(leader, moving).sum())
+
+
+class BlurringMeanShift(_Modes):
+    """X ← P(X) X, P = softmax(−|x_i − x_j|²/2h²): Euclidean attention with Q = K = V, applied again and again.
+
+    Blurring mean shift (Fukunaga & Hostetler 1975; Carreira-Perpiñán 2006): the points climb the density of
+    where they stand now, so the data sharpen as they go and clusters collapse cubically; in the end those collapsed
+    would draw each other in, so it stops where the mean step is shorter than `tol`·h. Parameters, default bandwidth,
+    attributes and warnings are `MeanShift`'s; a point belongs to where it ends, so there is no `predict`.
+    """
+
+    @torch.no_grad()
+    def fit(self, X: Any, y: Any = None) -> Self:
+        at = self._prepare(X).clone()
+        for step_number in range(1, self.max_iter + 1):
+            self.n_iter_ = step_number
+            before, at = at, Attention(at, at, Euclidean(self.bandwidth_)) @ at
+            step = (at - before).norm(dim=1)
+            settled = bool(step.mean() <= self.tol * self.bandwidth_)
+            if settled:
+                break
+        self._finish(at, at)
+        self._warn(0 if settled else int((step > self.tol * self.bandwidth_).sum()))
+        return self
+
+
+def _estimate(X: Float[Tensor, "n d"]) -> float | None:
+    """R/√(d + 2): a Gaussian of this deviation varies along each axis as a ball of radius R does."""
+    radius = estimate_bandwidth(X.numpy(), quantile=_QUANTILE, n_samples=min(len(X), _SAMPLE), random_state=0)
+    return float(radius) / math.sqrt(X.shape[1] + 2) or None
+
+
+def _together(
+    at: Float[Tensor, "n d"], moving: Int[Tensor, " m"], leader: Int[Tensor, " n"], cell: float
+) -> tuple[Int[Tensor, " fewer"], Int[Tensor, " n"]]:
+    """Those that still climb, one for each cell of a grid, and for every point the one it now climbs with."""
+    cells, which = torch.unique((at[moving] / cell).round(), dim=0, return_inverse=True)
+    first = torch.full((len(cells),), len(moving)).scatter_reduce(0, which, torch.arange(len(moving)), "amin")
+    lead = torch.arange(len(at))
+    lead[moving] = moving[first[which]]
+    return moving[first], lead[leader]
+
+
+def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> Float[Tensor, "clusters d"]:
+    """The densest, then the densest at least h away from those before, and so on."""
+    order = density.argsort(descending=True, stable=True)
+    left, centres = at[order], []
+    while len(left):
+        centres.append(left[0])
+        left = left[1:][(left[1:] - left[0]).norm(dim=1) >= h]
+    return torch.stack(centres)
+
+
+def _nearest(at: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
+    return Attention(at, centres, Euclidean()).strongest(1).keys[:, 0]

@@ -1,0 +1,71 @@
+"""Which method is which attention? What a row says, and the page `docs/methods.md` that is made of all rows.
+
+The columns are those of Ruan & Zhang (2412.18288): a pseudo-metric is initialised, strengthened and normalised, and
+what comes of it propagates something. The last column is no text of ours: it is read off the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.mask import Graph, Mask
+from limelight.similarity import Metric
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method in the paper's terms, and `operator`, which makes its attention of points (n, d)."""
+
+    name: str
+    source: str
+    pseudo_metric: str
+    strengthening: str
+    normalisation: str
+    propagation: str
+    operator: Callable[[Float[Tensor, "n d"]], Attention]
+
+    def row(self, X: Float[Tensor, "n d"]) -> str:
+        """A line of the table, the operator as it stands for these points."""
+        cells = (self.name, self.source, self.pseudo_metric, self.strengthening, self.normalisation, self.propagation)
+        return " | ".join(
+            ("", *(cell.replace("|", "\\|") for cell in cells), f"`{written(self.operator(X))}`", "")
+        ).strip()
+
+
+_HEAD = """# Methods as attention
+
+A method initialises a pseudo-metric, strengthens it, normalises it, and propagates something with what comes of it
+(Ruan & Zhang, 2412.18288). The last column is the operator that holds the matrix P without storing it; the tests
+compare each with scikit-learn, or with the published equation where it has none. Where the operator is not all of
+the normalisation (MDS, Isomap, LLE, t-SNE, UMAP, SVM, GCN), the rest is in `limelight.classical.affinities`.
+
+This page is written by `python docs/methods.py`, from `limelight.classical.methods`.
+
+| method | source | pseudo-metric (initialise) | strengthening | normalisation | propagation | operator |
+|---|---|---|---|---|---|---|
+"""
+
+
+def written(A: Attention) -> str:
+    """The operator as one would write it: `Attention(n×n, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
+    parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalisation)]
+    if isinstance(A.similarity, Metric):
+        parts[0] = "Metric(φ)"
+    return f"Attention({', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
+
+
+def _mask(mask: Mask) -> str:
+    return "Graph(edges)" if isinstance(mask, Graph) else repr(mask)
+
+
+def page(methods: Iterable[Method]) -> str:
+    """The whole of docs/methods.md."""
+    X = torch.linspace(0, 1, 24, dtype=torch.float64).square().reshape(12, 2)
+    with torch.random.fork_rng():  # GAT draws its parameters, which are not shown
+        return _HEAD + "\n".join(method.row(X) for method in methods) + "\n"

@@ -1,0 +1,159 @@
+"""Affinities beside those that the well-kept libraries compute, on real data; and the table beside the methods."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+from sklearn import datasets, manifold
+from sklearn.manifold import _utils
+from sklearn.manifold._locally_linear import barycenter_kneighbors_graph
+from sklearn.manifold._t_sne import _joint_probabilities
+from sklearn.preprocessing import KernelCenterer, scale
+from sklearn.svm import SVC
+
+from limelight import ConvergenceError, Dot, InputError
+from limelight.classical import affinities, table
+from limelight.classical.methods import METHODS
+from limelight.classical.operators import Centred
+
+REAL = {
+    "cancer": scale(datasets.load_breast_cancer().data[:150]),
+    "wine": scale(datasets.load_wine().data),
+    # Pixels are whole numbers, so that distances tie and neighbours are a matter of taste: noise decides.
+    "digits": datasets.load_digits().data[:150] / 16 + np.random.default_rng(0).normal(0, 1e-3, (150, 64)),
+}
+
+
+@pytest.fixture(params=REAL, name="X")
+def _real(request):
+    return REAL[request.param]
+
+
+def tensor(X):
+    return torch.from_numpy(np.array(X))
+
+
+def dense(operator, n):
+    return (operator @ torch.eye(n, dtype=torch.float64)).numpy()
+
+
+def squares(X, Y):
+    return ((X[:, None] - Y[None]) ** 2).sum(-1)
+
+
+def test_mds_is_the_doubly_centred_squares_and_scikit_learns_images_are_its_eigenvectors(X):
+    B = dense(affinities.mds(tensor(X)), len(X))
+    np.testing.assert_allclose(B, KernelCenterer().fit_transform(-0.5 * squares(X, X)), atol=1e-10)
+    np.testing.assert_allclose(dense(Centred(tensor(X + 1.0), Dot()), len(X)), B, atol=1e-9)
+    images = manifold.ClassicalMDS(2).fit_transform(X)
+    np.testing.assert_allclose(B @ images, images * (images**2).sum(0), atol=1e-7)
+
+
+def test_isomap_has_scikit_learns_geodesics(X):
+    theirs = manifold.Isomap(n_neighbors=8).fit(X).dist_matrix_
+    np.testing.assert_allclose(affinities.isomap(tensor(X), 8), theirs, rtol=1e-9)
+
+
+def test_locally_linear_embedding_has_scikit_learns_weights(X):
+    theirs = barycenter_kneighbors_graph(X, 6).toarray()
+    np.testing.assert_allclose(affinities.lle(tensor(X), 6).toarray(), theirs, atol=1e-9)
+
+
+def test_sne_has_scikit_learns_conditional_probabilities_and_the_perplexity_asked_for(X):
+    A = affinities.sne(tensor(X), 20.0)
+    theirs = _utils._binary_search_perplexity(squares(X, X).astype(np.float32), 20.0, 0)
+    np.testing.assert_allclose(dense(A, len(X)), theirs, atol=2e-6)  # theirs are of float32 distances
+    np.testing.assert_allclose(A.entropy().exp(), 20.0, rtol=2e-5)
+
+
+def test_t_sne_has_scikit_learns_joint_probabilities(X):
+    theirs = _joint_probabilities(squares(X, X), 20.0, 0)
+    ours = dense(affinities.tsne(tensor(X), 20.0), len(X))
+    np.testing.assert_allclose(ours[np.triu_indices(len(X), 1)], theirs, atol=2e-6 / len(X))
+    np.testing.assert_allclose(ours.sum(), 1)
+
+
+def test_umap_has_the_published_fuzzy_sets(X):
+    k, W = 10, np.zeros((len(X), len(X)))
+    for i, distances in enumerate(np.sqrt(squares(X, X))):
+        near = np.argsort(distances)[1:k]
+        beyond = distances[near] - distances[near[0]]
+        W[i, near] = np.exp(-beyond / brentq(lambda s, b=beyond: np.exp(-b / s).sum() - np.log2(k), 1e-3, 1e3))
+    np.testing.assert_allclose(affinities.umap(tensor(X), k).toarray(), W + W.T - W * W.T, atol=2e-5)
+
+
+def test_a_support_vector_machine_decides_as_scikit_learns(X):
+    y = (X**2).sum(1) > np.median((X**2).sum(1))
+    machine = SVC(gamma=0.05).fit(X[::2], y[::2])
+    K = affinities.svm(tensor(X), tensor(machine.support_vectors_), 0.05)
+    ours = (K @ tensor(machine.dual_coef_.T)).numpy()[:, 0] + machine.intercept_
+    np.testing.assert_allclose(ours, machine.decision_function(X), atol=1e-10)
+
+
+def test_graph_convolution_is_the_published_matrix(X):
+    neighbour = squares(X, X).argsort(1)[:, 1:4]
+    i, j = np.repeat(np.arange(len(X)), 3), neighbour.reshape(-1)
+    edges = torch.from_numpy(np.stack([np.concatenate([i, j]), np.concatenate([j, i])]))
+    A = np.eye(len(X))
+    A[i, j] = A[j, i] = 1
+    D = A.sum(1)
+    np.testing.assert_allclose(dense(affinities.gcn(edges, len(X)), len(X)), A / np.sqrt(np.outer(D, D)), atol=1e-13)
+
+
+def test_bad_input():
+    X = tensor(REAL["wine"])
+    for wrong in (0, 178, True, 2.0):
+        with pytest.raises(InputError, match="whole number from 1 to 177"):
+            affinities.neighbours(X, wrong)
+    for wrong in (1.0, 177.0, float("nan")):
+        with pytest.raises(InputError, match="between 1 and 177"):
+            affinities.sne(X, wrong)
+    with pytest.raises(InputError, match="from 3 to the 178 points"):
+        affinities.umap(X, 2)
+    crowd = torch.cat([X[:12], X[12:13].expand(8, -1)])
+    apart = squares(crowd.numpy(), crowd.numpy()) + np.diag(np.full(20, np.inf))
+    stuck = (apart.argmin(1) >= 12).sum()  # whose nearest are all eight: an entropy of at least log 7
+    with pytest.raises(ConvergenceError, match=rf"{stuck} of 20 points, the first of them .*remove duplicates"):
+        affinities.sne(crowd, 3.0)
+    far = torch.cat([X, X[:1] + 1e6])
+    with pytest.raises(InputError, match="1 of 179 points have fewer than 3 neighbours of any weight"):
+        affinities.neighbours(far, 3)
+
+
+def test_the_table_is_generated():
+    written = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    assert written == table.page(METHODS), "run `python docs/methods.py`"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_operator_of_each_method_in_the_table_is_one(method):
+    A = method.operator(tensor(REAL["wine"])[:12])
+    assert 12 in A.shape
+    torch.testing.assert_close(A @ torch.ones(A.shape[1], 1).double(), torch.ones(A.shape[0], 1).double())
+    assert f"`{table.written(A)}`" in method.row(tensor(REAL["wine"])[:12])
+
+
+def test_the_table_has_the_methods_that_the_paper_recasts():
+    names = " ".join(method.name for method in METHODS)
+    for name in (
+        "attention",
+        "GAT",
+        "Metric attention",
+        "MDS",
+        "Isomap",
+        "LLE",
+        "Laplacian eigenmaps",
+        "Diffusion maps",
+        "SNE",
+        "t-SNE",
+        "UMAP",
+        "k-means",
+        "Fuzzy c-means",
+        "Markov clustering",
+        "k nearest",
+        "SVM",
+        "GCN",
+    ):
+        assert name in names

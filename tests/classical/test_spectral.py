@@ -1,0 +1,191 @@
+"""Diffusion maps, Laplacian eigenmaps, spectral clustering: beside dense equations and scikit-learn, on real data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.linalg import ArpackNoConvergence
+from sklearn import cluster, datasets, manifold
+from sklearn.preprocessing import scale
+from sklearn.utils.estimator_checks import check_estimator
+
+from limelight import ConvergenceError, InputError
+from limelight.classical import spectral
+from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
+
+REAL = {
+    "iris": datasets.load_iris().data,
+    "wine": scale(datasets.load_wine().data),
+    "digits": datasets.load_digits().data[:400] / 16,
+}
+
+
+@pytest.fixture(params=REAL, name="X")
+def _real(request):
+    return REAL[request.param]
+
+
+def squares(X, Y):
+    return ((X[:, None] - Y[None]) ** 2).sum(-1)
+
+
+def diffusion(X, h, alpha):
+    """Coifman & Lafon's P and its stationary law, dense, as printed."""
+    K = np.exp(-squares(X, X) / (2 * h**2))
+    q = K.sum(1)
+    K = K / np.outer(q, q) ** alpha
+    return K / K.sum(1, keepdims=True), K.sum(1) / K.sum()
+
+
+def agree_to_sign(a, b, tolerance):
+    assert (a.max(0) >= -a.min(0)).all(), "of two signs, the one whose largest entry is positive"
+    scales = np.abs(b).max(0)
+    signs = np.sign((a * b).sum(0))
+    np.testing.assert_allclose(a / scales, signs * b / scales, atol=tolerance)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha):
+    ours = DiffusionMaps(3, alpha=alpha, time=2).fit(X)
+    P, pi = diffusion(X, ours.bandwidth_, alpha)
+    M = np.sqrt(pi)[:, None] * P / np.sqrt(pi)
+    values, vectors = np.linalg.eigh((M + M.T) / 2)
+    values, psi = values[-2:-5:-1], vectors[:, -2:-5:-1] / np.sqrt(pi)[:, None]
+    np.testing.assert_allclose(ours.eigenvalues_, values, atol=1e-12)
+    np.testing.assert_allclose(ours.stationary_, pi, rtol=1e-10)
+    agree_to_sign(ours.embedding_, values**2 * psi, 1e-9)
+
+
+@given(st.integers(0, 10_000), st.integers(3, 9), st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]))
+def test_distances_between_images_are_diffusion_distances(seed, n, time, alpha):
+    X = np.random.default_rng(seed).normal(size=(n, 2))
+    images = DiffusionMaps(n - 1, alpha=alpha, bandwidth=1.0, time=time).fit_transform(X)
+    P, pi = diffusion(X, 1.0, alpha)
+    walked = np.linalg.matrix_power(P, time)
+    expected = ((walked[:, None] - walked[None]) ** 2 / pi).sum(-1)
+    np.testing.assert_allclose(squares(images, images), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_points_that_were_not_fitted_are_placed_by_nystroem(X, alpha):
+    fitted, new = X[: len(X) // 2], X[len(X) // 2 :]
+    ours = DiffusionMaps(2, alpha=alpha).fit(fitted)
+    np.testing.assert_allclose(ours.transform(fitted), ours.embedding_, atol=1e-9)
+    K = np.exp(-squares(fitted, fitted) / (2 * ours.bandwidth_**2))
+    P = np.exp(-squares(new, fitted) / (2 * ours.bandwidth_**2)) / K.sum(1) ** alpha
+    P /= P.sum(1, keepdims=True)
+    np.testing.assert_allclose(ours.transform(new), P @ ours.embedding_ / ours.eigenvalues_, atol=1e-9)
+
+
+def test_laplacian_eigenmaps_are_scikit_learns(X):
+    theirs = manifold.SpectralEmbedding(3, affinity="rbf", random_state=0).fit_transform(X)
+    agree_to_sign(SpectralEmbedding(3).fit_transform(X), theirs, 1e-8)
+
+
+def test_a_point_that_hardly_sees_another_is_as_accurate():
+    X = np.vstack([REAL["iris"], [[9.0, 9.0, 9.0, 9.0]]])
+    W = np.exp(-squares(X, X)) - np.eye(len(X))
+    np.fill_diagonal(W, 0)
+    assert W.sum(1).min() < 1e-8  # which K − I would know to eight digits only
+    ours = SpectralEmbedding(2, gamma=1.0).fit(X)
+    u = ours.embedding_
+    np.testing.assert_allclose(W @ u / W.sum(1)[:, None], ours.eigenvalues_ * u, atol=1e-10 * np.abs(u).max())
+
+
+def test_spectral_clustering_is_scikit_learns_label_for_label(X):
+    gamma = 2 / np.median(squares(X, X))
+    theirs = cluster.SpectralClustering(3, gamma=gamma, random_state=3).fit(X)
+    ours = SpectralClustering(3, gamma=gamma, random_state=3).fit(X)
+    np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+
+
+@pytest.mark.parametrize("estimator", [DiffusionMaps(), SpectralEmbedding(), SpectralClustering()], ids=repr)
+def test_scikit_learns_checks(estimator):
+    check_estimator(estimator, on_skip=None)
+
+
+@pytest.mark.parametrize(
+    "X", [np.ones((6, 2)), np.repeat(np.eye(2), 3, 0), np.column_stack([np.arange(6.0), np.ones(6)])]
+)
+def test_points_that_coincide_and_features_that_are_constant_have_finite_images(X):
+    assert np.isfinite(DiffusionMaps(2).fit_transform(X)).all()
+    assert np.isfinite(SpectralEmbedding(2).fit_transform(X)).all()
+    assert set(SpectralClustering(2).fit_predict(X)) <= {0, 1}
+
+
+def test_every_number_of_components_and_clusters_that_there_is():
+    X = REAL["iris"][:7]
+    assert DiffusionMaps(6).fit_transform(X).shape == SpectralEmbedding(6).fit_transform(X).shape == (7, 6)
+    assert set(SpectralClustering(1).fit_predict(X)) == {0}
+    assert list(DiffusionMaps(2).fit(X).get_feature_names_out()) == ["diffusionmaps0", "diffusionmaps1"]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (DiffusionMaps(150), r"n_components=…\) expects a whole number ≥ 1 and ≤ 149"),
+        (DiffusionMaps(0), "n_components"),
+        (DiffusionMaps(time=0), "time=…"),
+        (DiffusionMaps(alpha=2), "alpha"),
+        (DiffusionMaps(bandwidth=-1.0), "bandwidth"),
+        (SpectralEmbedding(150), "n_components"),
+        (SpectralEmbedding(gamma=0.0), "gamma=…"),
+        (SpectralEmbedding(gamma=1e5), "point 106 is so far.*try a gamma near"),
+        (SpectralClustering(151), "n_clusters"),
+        (SpectralClustering(gamma="scale"), "gamma=…"),
+    ],
+    ids=repr,
+)
+def test_bad_parameters(estimator, words):
+    with pytest.raises(InputError, match=words):
+        estimator.fit(REAL["iris"])
+
+
+@pytest.mark.parametrize("estimator", [DiffusionMaps(1), SpectralEmbedding(1), SpectralClustering(1)], ids=repr)
+def test_bad_points(estimator):
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        estimator.fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="contains NaN"):
+        estimator.fit([[1.0], [np.nan], [2.0]])
+
+
+def test_a_solver_that_does_not_converge_says_so(monkeypatch):
+    def fails(*args, **kwargs):
+        raise ArpackNoConvergence("No convergence (1501 iterations, 0/2 eigenvectors converged)", [], [])
+
+    monkeypatch.setattr(spectral, "eigsh", fails)
+    with pytest.raises(ConvergenceError, match=r"ARPACK did not find 2 eigenvectors of 150 points.*1501 iterations"):
+        DiffusionMaps().fit(REAL["iris"])
+
+
+CHILD = """
+import sys, torch, numpy as np
+from pathlib import Path
+from limelight.classical.spectral import DiffusionMaps, SpectralEmbedding
+
+def resident(field):
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(field))
+    return int(line.split()[1]) / 1024
+
+def work(n):
+    DiffusionMaps(2).fit(np.random.default_rng(0).normal(size=(n, 3)))
+
+torch.set_num_threads(1)
+work(64)
+before = resident("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+work(int(sys.argv[1]))
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.parametrize("n", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_memory_is_linear(n):
+    child = [sys.executable, "-W", "error", "-c", CHILD, str(n)]
+    grown = float(subprocess.run(child, capture_output=True, text=True, check=True, timeout=600).stdout)
+    assert grown < 80, f"a {n}×{n} float64 matrix is {n * n * 8 / 1e6:.0f} MB; the peak grew by {grown} MB"
