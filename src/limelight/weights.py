@@ -165,7 +165,12 @@ class SoftmaxWeights(Weights):
         return self.logsumexp()
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        return self._scores.logsumexp() if self._survey is None else self._survey.logsumexp
+        if self._learns or torch.compiler.is_compiling():
+            return self._scores.logsumexp()
+        if "_normaliser" not in self.__dict__:
+            self.__dict__["_normaliser"] = self._scores.logsumexp()
+        normaliser: Tensor = self.__dict__["_normaliser"]
+        return normaliser
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         return softmax_of(self._centred.block(rows))

@@ -18,6 +18,7 @@ except ImportError as missing:
 from limelight.classical.clusters import FuzzyCMeans, KMeans, LogDistance, SoftKMeans
 from limelight.classical.flow import MarkovClustering
 from limelight.classical.labels import LabelPropagation, LabelSpreading
+from limelight.classical.metric import MetricKernelClassifier, MetricKernelRegressor
 from limelight.classical.modes import BlurringMeanShift, MeanShift
 from limelight.classical.neighbours import KNeighborsClassifier, KNeighborsRegressor
 from limelight.classical.regression import KernelClassifier, KernelRegressor
@@ -37,6 +38,8 @@ __all__ = [
     "LogDistance",
     "MarkovClustering",
     "MeanShift",
+    "MetricKernelClassifier",
+    "MetricKernelRegressor",
     "SoftKMeans",
     "SpectralClustering",
     "SpectralEmbedding",

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.classical.others import Others
 from limelight.classical.points import (
     gaussian,
     points,
@@ -27,7 +28,6 @@ from limelight.classical.points import (
     require_told_apart,
 )
 from limelight.errors import InputError
-from limelight.mask import causal
 from limelight.similarity import Euclidean
 
 _Step = Callable[[Float[Tensor, "n c"]], Float[Tensor, "n c"]]
@@ -155,42 +155,11 @@ class LabelSpreading(_Labels):
             raise InputError(f"LabelSpreading(alpha=…) expects a number strictly between 0 and 1, got {self.alpha!r}")
 
     def _step(self, X: Float[Tensor, "n d"], known: Float[Tensor, "n c"], labelled: Bool[Tensor, "n 1"]) -> _Step:
-        others = _Others(X, self._h)
-        log_d = others.logsumexp()
+        others = Others(X, self._h)
+        log_d = others.log_degree
         reached = log_d > math.log(torch.finfo(log_d.dtype).tiny)  # else W is a row of zeros, and so is S
         root, inverse = ((sign * log_d / 2).exp().masked_fill(~reached, 0)[:, None] for sign in (1, -1))
-        return lambda F: self.alpha * root * others.apply(inverse * F) + (1 - self.alpha) * known
-
-
-class _Others:
-    """P_ij ∝ exp −|x_i − x_j|²/2h² over j ≠ i: attention to the points before and to the points after.
-
-    Both are causal attentions, half a matrix each on the fused kernel, and what joins them is a sum of positive
-    terms. Taking the diagonal off afterwards would cancel: it is 1, and the rest of a row may be 1e-20.
-    """
-
-    def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
-        self._n, turned = len(X), X.flip(0)
-        self._sides = [Attention(x[1:], x[:-1], Euclidean(h), mask=causal) for x in (X, turned)] if len(X) > 1 else []
-        self._log_sums: list[Tensor] = []
-
-    def logsumexp(self) -> Float[Tensor, " n"]:
-        """log Σ_{j≠i} exp −|x_i − x_j|²/2h²; −∞ for a single point."""
-        if not self._sides:
-            return torch.full((self._n,), -math.inf, dtype=torch.float64)
-        before, after = (side.weights().scores.logsumexp() for side in self._sides)
-        nobody = before.new_full((1,), -math.inf)
-        self._log_sums = [torch.cat([nobody, before]), torch.cat([nobody, after]).flip(0)]
-        return torch.logaddexp(*self._log_sums)
-
-    def apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
-        """P v."""
-        if not self._sides:
-            return torch.zeros_like(v)
-        before, after = (side @ values[:-1] for side, values in zip(self._sides, (v, v.flip(0)), strict=True))
-        nothing = torch.zeros_like(v[:1])
-        lead = (self._log_sums[0] - self._log_sums[1])[:, None]  # 1 − σ(lead) would lose a share of 1e-20
-        return lead.sigmoid() * torch.cat([nothing, before]) + (-lead).sigmoid() * torch.cat([nothing, after]).flip(0)
+        return lambda F: self.alpha * root * (others @ (inverse * F)) + (1 - self.alpha) * known
 
 
 def _normalised(F: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

@@ -29,6 +29,7 @@ from limelight.similarity import Euclidean
 _SAMPLE, _QUANTILE = 1000, 0.2  # points that a bandwidth is estimated from, and the share of them in a ball
 
 
+_EVERY = 4  # steps between two looks for points that climb together
 _CELL = 0.01  # of a bandwidth: so near, points climb to the same mode
 
 
@@ -107,7 +108,7 @@ class MeanShift(_Modes):
                 after = (gaussian(self, before, X, self.bandwidth_) @ X).to(dtype)
                 at[moving], steps = after.to(Q.dtype), steps + 1
                 moving = moving[(after - before).norm(dim=1) > self.tol * self.bandwidth_]
-                if len(moving):
+                if len(moving) and steps % _EVERY == 0:
                     moving, leader = _together(at, moving, leader, _CELL * self.bandwidth_)
         return at[leader], steps, int(torch.isin(leader, moving).sum())
 

@@ -21,15 +21,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.classical.others import Others
 from limelight.classical.parameters import require_whole
 from limelight.classical.points import bandwidth_for, median_distance, points, require_positive
 from limelight.errors import ConvergenceError, InputError
-from limelight.mask import window
 from limelight.normalisation import Softmax
 from limelight.similarity import Euclidean
 
 _LEAST_LOG_DEGREE = -700.0  # below it e^d is no normal float64
-_NEGLIGIBLE = 1e-4  # with a smaller degree, K − I loses what a mask keeps
 
 _Apply = Callable[[Float[Tensor, "n 1"]], Float[Tensor, "n 1"]]
 
@@ -155,22 +154,14 @@ def _eigenmaps(
     """The k leading eigenvalues of D⁻¹W after the first, and u = D^{-1/2} × unit ones of D^{-1/2} W D^{-1/2}."""
     name = type(estimator).__name__
     require_positive(estimator, "gamma", gamma)
-    similarity = Euclidean(bandwidth_for(estimator, X, 1 / math.sqrt(2 * gamma)))
-    others = Attention(X, X, similarity, mask=~window(before=0, after=0))
-    degree = others.logsumexp()
+    others = Others(X, bandwidth_for(estimator, X, 1 / math.sqrt(2 * gamma)))
+    degree = others.log_degree
     if float(degree.min()) < _LEAST_LOG_DEGREE:
         raise InputError(
             f"{name}(gamma={gamma:g}): point {int(degree.argmin())} is so far from all others that its similarity to "
             f"them underflows; try a gamma near {0.5 / median_distance(X) ** 2:.3g}, of the median distance"
         )
-    everything = Attention(X, X, similarity)
-    own = (-everything.logsumexp()).exp()[:, None]  # P_ii; unmasked products cost a fifth of masked ones
-
-    def without_itself(v: Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
-        return (everything @ v - own * v) / (1 - own)
-
-    apart = float(degree.min()) < math.log(_NEGLIGIBLE)
-    values, vectors = _leading(estimator, others.__matmul__ if apart else without_itself, degree, k, start)
+    values, vectors = _leading(estimator, others.__matmul__, degree, k, start)
     return values, _with_sign(vectors * (-0.5 * degree).exp()[:, None].numpy())
 
 

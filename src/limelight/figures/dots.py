@@ -13,21 +13,29 @@ from limelight.figures.theme import NEUTRAL, colours, styled
 
 
 def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
-    """A figure for each measure: the arms below each other, a dot for each seed, the mean with its interval."""
+    """A figure for each measure: the arms below each other, a dot for each seed, the mean with its interval.
+
+    On a logarithmic axis a value of 0 stands at its left end, and its arm has no mean.
+    """
     return tuple(_comparison(results, name, log) for name in measures)
 
 
 def _comparison(results: Results, name: str, log: bool) -> Figure:
     figure, colour, measure = Figure(), colours(results.arms), results.measures[name]
-    for arm in results.arms:
-        values = results.values(arm, name)
+    found_of = {arm: results.values(arm, name) for arm in results.arms}
+    least, most = _range(np.concatenate(list(found_of.values())))
+    for arm, values in found_of.items():
+        shown = np.maximum(values, least) if log else values
         figure.add_trace(
             Scatter(
-                x=values, y=[arm] * len(values), mode="markers", showlegend=False,
+                x=shown, y=[arm] * len(values), mode="markers", showlegend=False,
                 marker={"color": colour[arm], "size": 8, "opacity": 0.45},
-                customdata=results.seeds(arm), hovertemplate="%{y}, seed %{customdata}: %{x:.4g}<extra></extra>",
+                customdata=np.stack([results.seeds(arm), values], -1) if len(values) else [],
+                hovertemplate="%{y}, seed %{customdata[0]}: %{customdata[1]:.4g}<extra></extra>",
             )
         )  # fmt: skip
+        if log and not (values > 0).all():
+            continue
         scale = np.log if log else np.asarray
         back = np.exp if log else np.asarray
         found = interval(scale(values))
@@ -43,9 +51,20 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
                 )
             )  # fmt: skip
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
-    figure.update_xaxes(title=measure.unit, **({"type": "log", "dtick": 1, "exponentformat": "power"} if log else {}))
+    figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
     return styled(figure, 150 + 32 * len(results.arms), measure.says + better)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """A tenth of the least positive value, and the largest."""
+    positive = values[values > 0]
+    return (float(positive.min()) / 10, float(positive.max())) if len(positive) else (0.1, 1.0)
+
+
+def _decades(least: float, most: float) -> dict[str, object]:
+    """A logarithmic axis with ten labels at most."""
+    return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}
 
 
 def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
