@@ -12,8 +12,15 @@ from limelight.claims import same_operator as claim
 from limelight.claims.same_operator import COMPARISONS, SameOperator
 from limelight.experiment.results import Record, Results
 
-EQUAL = [claim.DIFFUSION, claim.SINKHORN, claim.REGRESSION, claim.BLURRING, claim.SPHERE]
-DIFFERENT = [claim.ASYMMETRIC, claim.ONE_SOFTMAX, claim.ANY_NORMS, claim.BLURRED_BY_DOT, claim.PRINTED]
+EQUAL = [claim.DIFFUSION, claim.SINKHORN, claim.REGRESSION, claim.BLURRING, claim.NEAREST, claim.SPHERE]
+DIFFERENT = [
+    claim.ASYMMETRIC,
+    claim.ONE_SOFTMAX,
+    claim.ANY_NORMS,
+    claim.BLURRED_BY_DOT,
+    claim.NEAREST_PRINTED,
+    claim.PRINTED,
+]
 seeds = st.integers(1000, 10**6)
 
 

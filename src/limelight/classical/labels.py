@@ -19,11 +19,11 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.classical.others import Others
+from limelight.classical.parameters import require_whole
 from limelight.classical.points import (
     gaussian,
     points,
     points_and_targets,
-    require_count,
     require_positive,
     require_told_apart,
 )
@@ -46,7 +46,7 @@ class _Labels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self) -> None:
         require_positive(self, "gamma", self.gamma)
-        require_count(self, "max_iter", self.max_iter)
+        require_whole(self, "max_iter", self.max_iter, 1)
         if isinstance(self.tol, bool) or not isinstance(self.tol, (int, float, np.number)) or not self.tol >= 0:
             raise InputError(f"{type(self).__name__}(tol=…) expects a number ≥ 0, got {self.tol!r}")
 

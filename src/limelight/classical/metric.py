@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from limelight.attention import Attention
-from limelight.classical.points import as_tensor, median_distance, points, points_and_targets, require_count
+from limelight.classical.parameters import require_whole
+from limelight.classical.points import as_tensor, median_distance, points, points_and_targets
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Band
 from limelight.similarity import Metric
@@ -27,7 +28,7 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
 
     def _learn(self, X: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> None:
         """φ by L-BFGS on the mean squared error of what the other points say of each: the diagonal is masked."""
-        require_count(self, "max_iter", self.max_iter)
+        require_whole(self, "max_iter", self.max_iter, 1)
         if self.phi is not None and not isinstance(self.phi, nn.Module):
             raise InputError(f"{type(self).__name__}(phi=…) expects a torch module or None, got {self.phi!r}")
         if len(X) < 2:

@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.classical.parameters import require_whole
 from limelight.classical.points import (
     bandwidth_for,
     gaussian,
     points,
-    require_count,
     require_positive,
     told_apart,
 )
@@ -40,7 +40,7 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
 
     def _prepare(self, X: Any) -> Float[Tensor, "n d"]:
-        require_count(self, "max_iter", self.max_iter)
+        require_whole(self, "max_iter", self.max_iter, 1)
         require_positive(self, "tol", self.tol)
         known = points(self, X, reset=True)
         given = _estimate(known) if self.bandwidth is None else self.bandwidth

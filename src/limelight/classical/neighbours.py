@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.classical.points import as_tensor, points, points_and_targets, require_count
+from limelight.classical.parameters import require_whole
+from limelight.classical.points import as_tensor, points, points_and_targets
 from limelight.errors import InputError
 from limelight.similarity import Euclidean
 
@@ -51,7 +52,7 @@ class KNeighborsRegressor(RegressorMixin, _Neighbours):  # type: ignore[misc]
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:
-        require_count(self, "n_neighbors", self.n_neighbors)
+        require_whole(self, "n_neighbors", self.n_neighbors, 1)
         known, y = points_and_targets(self, X, y, multi_output=True, y_numeric=True)
         self._X, self._many = known.double(), y.ndim == 2
         self._y = as_tensor(y.reshape(len(y), -1)).double()
@@ -72,7 +73,7 @@ class KNeighborsClassifier(ClassifierMixin, _Neighbours):  # type: ignore[misc]
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        require_count(self, "n_neighbors", self.n_neighbors)
+        require_whole(self, "n_neighbors", self.n_neighbors, 1)
         known, y = points_and_targets(self, X, y)
         check_classification_targets(y)
         self.classes_, members = np.unique(y, return_inverse=True)

@@ -73,12 +73,6 @@ def require_positive(estimator: BaseEstimator, name: str, value: Any, expected: 
         raise InputError(f"{type(estimator).__name__}({name}=…) expects {expected}, got {value!r}")
 
 
-def require_count(estimator: BaseEstimator, name: str, value: Any) -> None:
-    """Raise `InputError` unless the parameter of this name is a whole number ≥ 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{type(estimator).__name__}({name}=…) expects a whole number ≥ 1, got {value!r}")
-
-
 def require_told_apart(
     Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, told: str, remedy: str = "a bandwidth near that"
 ) -> None:
