@@ -154,3 +154,9 @@ def test_refuses_parameters_without_meaning(kind, name, value):
 def test_refuses_nan(kind):
     with pytest.raises(ValueError, match="Input X contains NaN"):
         kind().fit([[0.0], [np.nan]])
+
+
+def test_parameters_may_be_numpy_numbers():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    one, other = (MeanShift(h, tol=tol).fit(X) for h, tol in ((1.0, 1e-3), (np.float64(1.0), np.float64(1e-3))))
+    np.testing.assert_array_equal(one.labels_, other.labels_)

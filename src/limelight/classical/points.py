@@ -87,7 +87,7 @@ def require_told_apart(
 
 def told_apart(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X less than a hundredth of h²?"""
-    return _reach(Q, X) * _reach(X, X) * torch.finfo(dtype).eps <= _LARGEST * h**2
+    return bool(_reach(Q, X) * _reach(X, X) * torch.finfo(dtype).eps <= _LARGEST * h**2)
 
 
 def gaussian(estimator: BaseEstimator, Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float) -> Attention:
