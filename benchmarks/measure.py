@@ -77,7 +77,7 @@ def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> in
         raise OSError("peak memory is read from Linux's /proc")
     # A fork of a server that has imported everything and run nothing starts at once, with no thread of its own.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.mechanisms", "benchmarks.peers", "benchmarks.classical"])
+    context.set_forkserver_preload(["benchmarks.mechanisms", "benchmarks.peers", "limelight.classical"])
     with context.Pool(1) as pool:
         return pool.apply(_peak_growth, (build, arguments))
 

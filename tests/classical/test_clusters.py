@@ -5,28 +5,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import cluster, datasets
+from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import Attention, InputError
 from limelight.classical.clusters import FuzzyCMeans, KMeans, LogDistance, SoftKMeans
-
-REAL = {
-    "iris": datasets.load_iris().data,
-    "wine": scale(datasets.load_wine().data),
-    "digits": datasets.load_digits().data[:400] / 16,
-}
+from tests.classical.real import REAL, squares
 
 
 @pytest.fixture(params=REAL, name="X")
 def _real(request):
     return REAL[request.param]
-
-
-def squares(X, Y):
-    return ((X[:, None] - Y[None]) ** 2).sum(-1)
 
 
 def softmax(s):

@@ -9,28 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.linalg import ArpackNoConvergence
-from sklearn import cluster, datasets, manifold
-from sklearn.preprocessing import scale
+from sklearn import cluster, manifold
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import ConvergenceError, InputError
 from limelight.classical import spectral
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
-
-REAL = {
-    "iris": datasets.load_iris().data,
-    "wine": scale(datasets.load_wine().data),
-    "digits": datasets.load_digits().data[:400] / 16,
-}
+from tests.classical.real import REAL, squares
 
 
 @pytest.fixture(params=REAL, name="X")
 def _real(request):
     return REAL[request.param]
-
-
-def squares(X, Y):
-    return ((X[:, None] - Y[None]) ** 2).sum(-1)
 
 
 def diffusion(X, h, alpha):

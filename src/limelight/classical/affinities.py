@@ -40,10 +40,7 @@ def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "
     Isomap is classical MDS of these. They are n×n by nature. ∞ where no path leads.
     """
     keys, apart = neighbours(X, n_neighbors)
-    n = len(X)
-    rows = np.repeat(np.arange(n), n_neighbors)
-    graph = csr_array((apart.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (n, n))
-    return shortest_path(graph, directed=False)
+    return shortest_path(_sparse(apart, keys), directed=False)
 
 
 def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr_array:
@@ -58,9 +55,7 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     ridge = reg * torch.where(trace > 0, trace, 1)
     w = torch.linalg.solve(gram + ridge[:, None, None] * torch.eye(n_neighbors).to(X), X.new_ones(len(X), n_neighbors))
-    w = w / w.sum(1, keepdim=True)
-    rows = np.repeat(np.arange(len(X)), n_neighbors)
-    return csr_array((w.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (len(X), len(X)))
+    return _sparse(w / w.sum(1, keepdim=True), keys)
 
 
 def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
@@ -108,8 +103,7 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
         return (-beyond * inverse[:, None]).exp().sum(1) - math.log2(n_neighbors)
 
     w = (-beyond * _bisect(excess, X.new_ones(len(X)), f"log₂ {n_neighbors} neighbours")[:, None]).exp()
-    rows = np.repeat(np.arange(len(X)), n_neighbors - 1)
-    W = csr_array((w.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (len(X), len(X)))
+    W = _sparse(w, keys)
     return (W + W.T - W * W.T).tocsr()
 
 
@@ -155,6 +149,13 @@ def neighbours(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Flo
             "of any weight, so far are they from the others; leave them out, or scale the features"
         )
     return keys, (X[keys] - X[:, None]).norm(dim=-1)
+
+
+def _sparse(weights: Float[Tensor, "n k"], keys: Int[Tensor, "n k"]) -> csr_array:
+    """(n, n) with each point's weights in the columns of its keys."""
+    n, k = keys.shape
+    rows = np.repeat(np.arange(n), k)
+    return csr_array((weights.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (n, n))
 
 
 def _bisect(excess: Callable[[Tensor], Tensor], value: Float[Tensor, " n"], wanted: str) -> Float[Tensor, " n"]:

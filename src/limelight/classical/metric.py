@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from limelight.attention import Attention
 from limelight.classical.parameters import require_whole
-from limelight.classical.points import as_tensor, median_distance, points, points_and_targets
+from limelight.classical.points import median_distance, points
+from limelight.classical.targets import ClassMeans, TargetMeans
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Band
 from limelight.similarity import Metric
@@ -57,12 +55,11 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
 
     @torch.no_grad()
     def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
-        check_is_fitted(self)
         Q = points(self, X, reset=False)
         return (Attention(Q.to(self._X.dtype), self._X, Metric(self.phi_)) @ self._v).to(Q.dtype)
 
 
-class MetricKernelClassifier(ClassifierMixin, _MetricSmoother):  # type: ignore[misc]
+class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|φ(x) − φ(x_j)|²), with φ learned.
 
     φ makes the leave-one-out error Σ_i |P_i − e_{y_i}|² small, e_c the indicator of class c. That is the idea of
@@ -75,48 +72,29 @@ class MetricKernelClassifier(ClassifierMixin, _MetricSmoother):  # type: ignore[
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        known, y = points_and_targets(self, X, y)
-        check_classification_targets(y)
-        self.classes_, members = np.unique(y, return_inverse=True)
-        self._learn(known, nn.functional.one_hot(as_tensor(members), len(self.classes_)).to(known.dtype))
+        known, members = self._classes_of(X, y)
+        self._learn(known, members.to(known.dtype))
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """P(c | x), (queries, classes), in the order of `classes_`."""
-        return self._mean(X).numpy()
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest share, (queries,)."""
-        check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(1)]
-
-
-class MetricKernelRegressor(RegressorMixin, _MetricSmoother):  # type: ignore[misc]
+class MetricKernelRegressor(TargetMeans, _MetricSmoother):
     """ŷ(x) = Σ_j softmax_j(−|φ(x) − φ(x_j)|²) y_j, with φ learned on the leave-one-out squared error.
 
     Metric learning for kernel regression (Weinberger & Tesauro 2007). Targets are standardised while φ is learned.
     Parameters, attributes and errors are `MetricKernelClassifier`'s; y is (n,) or (n, targets).
     """
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
     def fit(self, X: Any, y: Any) -> Self:
-        known, y = points_and_targets(self, X, y, multi_output=True, y_numeric=True)
-        self._many = y.ndim == 2
-        targets = as_tensor(y.reshape(len(y), -1)).to(known.dtype)
+        known, targets = self._targets_of(X, y)
+        targets = targets.to(known.dtype)
         self._middle, spread = targets.mean(0), targets.std(0, correction=0)
         self._spread = spread.masked_fill(spread == 0, 1)
         self._learn(known, (targets - self._middle) / self._spread)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """ŷ (queries,) or (queries, targets)."""
-        mean = self._mean(X)
-        y = (mean * self._spread.to(mean) + self._middle.to(mean)).numpy()
-        return y if self._many else y[:, 0]
+    def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
+        mean = super()._mean(X)
+        return mean * self._spread.to(mean) + self._middle.to(mean)
 
 
 def _linear(X: Float[Tensor, "n d"]) -> nn.Linear:

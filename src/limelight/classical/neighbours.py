@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.classical.parameters import require_whole
-from limelight.classical.points import as_tensor, points, points_and_targets
+from limelight.classical.points import points
+from limelight.classical.targets import ClassMeans, TargetMeans
 from limelight.errors import InputError
 from limelight.similarity import Euclidean
 
@@ -24,8 +22,8 @@ class _Neighbours(BaseEstimator):  # type: ignore[misc]
         self.n_neighbors = n_neighbors
 
     @torch.no_grad()
-    def _mean(self, X: Any, v: Float[Tensor, "n e"]) -> Float[Tensor, "queries e"]:
-        """The mean of v over the k points nearest to each row of X, in the dtype of X."""
+    def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
+        """The mean of what is known of the k points nearest to each row of X, in the dtype of X."""
         Q = points(self, X, reset=False)
         known = len(self._X)
         if self.n_neighbors > known:
@@ -33,10 +31,10 @@ class _Neighbours(BaseEstimator):  # type: ignore[misc]
                 f"Expected n_neighbors <= n_samples_fit, but n_neighbors = {self.n_neighbors}, "
                 f"n_samples_fit = {known}, n_samples = {len(Q)}"
             )
-        return v[_nearest(Q.double(), self._X, int(self.n_neighbors))].mean(1).to(Q.dtype)
+        return self._v[_nearest(Q.double(), self._X, int(self.n_neighbors))].mean(1).to(Q.dtype)
 
 
-class KNeighborsRegressor(RegressorMixin, _Neighbours):  # type: ignore[misc]
+class KNeighborsRegressor(TargetMeans, _Neighbours):
     """ŷ(x) = (1/k) Σ y_j over the k points x_j nearest to x: the values of the k strongest keys, with equal weights.
 
     Fix & Hodges (1951), as scikit-learn's `KNeighborsRegressor(weights="uniform")`: the same neighbours, but where
@@ -46,26 +44,14 @@ class KNeighborsRegressor(RegressorMixin, _Neighbours):  # type: ignore[misc]
     neighbours below one, and at `predict` for more than there are points.
     """
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
     def fit(self, X: Any, y: Any) -> Self:
         require_whole(self, "n_neighbors", self.n_neighbors, 1)
-        known, y = points_and_targets(self, X, y, multi_output=True, y_numeric=True)
-        self._X, self._many = known.double(), y.ndim == 2
-        self._y = as_tensor(y.reshape(len(y), -1)).double()
+        known, targets = self._targets_of(X, y)
+        self._X, self._v = known.double(), targets.double()
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """ŷ (queries,) or (queries, targets)."""
-        check_is_fitted(self)
-        y = self._mean(X, self._y).numpy()
-        return y if self._many else y[:, 0]
 
-
-class KNeighborsClassifier(ClassifierMixin, _Neighbours):  # type: ignore[misc]
+class KNeighborsClassifier(ClassMeans, _Neighbours):
     """P(c | x): the share of class c among the k points nearest to x.
 
     As scikit-learn's `KNeighborsClassifier(weights="uniform")`; the first of equal classes is predicted. What holds
@@ -74,22 +60,9 @@ class KNeighborsClassifier(ClassifierMixin, _Neighbours):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> Self:
         require_whole(self, "n_neighbors", self.n_neighbors, 1)
-        known, y = points_and_targets(self, X, y)
-        check_classification_targets(y)
-        self.classes_, members = np.unique(y, return_inverse=True)
-        self._X = known.double()
-        self._members = torch.nn.functional.one_hot(as_tensor(members), len(self.classes_)).double()
+        known, members = self._classes_of(X, y)
+        self._X, self._v = known.double(), members.double()
         return self
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """P(c | x), (queries, classes), in the order of `classes_`."""
-        check_is_fitted(self)
-        return self._mean(X, self._members).numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class that most neighbours have, (queries,)."""
-        check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(1)]
 
 
 def _nearest(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], k: int) -> Int[Tensor, "n k"]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from jaxtyping import Float, Shaped
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.classical.points import (
-    as_tensor,
     bandwidth_for,
     gaussian,
     points,
-    points_and_targets,
     warn_of_underflow,
 )
+from limelight.classical.targets import ClassMeans, TargetMeans
 from limelight.errors import InputError
 from limelight.similarity import Similarity
 
@@ -32,7 +28,7 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
         self.bandwidth = bandwidth
         self.similarity = similarity
 
-    def _keep(self, X: Float[Tensor, "n d"]) -> None:
+    def _keep(self, X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"]) -> Self:
         if self.similarity is None:
             self.bandwidth_ = bandwidth_for(self, X, self.bandwidth)
         elif not isinstance(self.similarity, Similarity):
@@ -44,21 +40,22 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__} takes a bandwidth or a similarity, which has its own; got "
                 f"bandwidth={self.bandwidth!r} and similarity={self.similarity!r}"
             )
-        self._X = X
+        self._X, self._v = X, v.to(X.dtype)
+        return self
 
     @torch.no_grad()
-    def _mean(self, X: Any, v: Float[Tensor, "n e"]) -> Float[Tensor, "queries e"]:
+    def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
         """Σ_j softmax_j(s(x, x_j)) v_j for each row x of X."""
         Q = points(self, X, reset=False)
         if self.similarity is not None:
-            return Attention(Q.to(self._X.dtype), self._X, self.similarity) @ v
+            return Attention(Q.to(self._X.dtype), self._X, self.similarity) @ self._v
         A = gaussian(self, Q, self._X, self.bandwidth_)
-        mean, log_sums = A.weights().scores.reduce(v.to(A.q.dtype))  # both from one pass
+        mean, log_sums = A.weights().scores.reduce(self._v.to(A.q.dtype))  # both from one pass
         warn_of_underflow(self, log_sums, self._X, self.bandwidth_)
         return mean.to(Q.dtype)
 
 
-class KernelRegressor(RegressorMixin, _Smoother):  # type: ignore[misc]
+class KernelRegressor(TargetMeans, _Smoother):
     """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: the mean of what is known, near points counting more.
 
     Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and what is known of
@@ -75,26 +72,15 @@ class KernelRegressor(RegressorMixin, _Smoother):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
         # The median distance is a bandwidth that smooths: in ten dimensions it leaves little of a linear function.
         tags.regressor_tags.poor_score = True
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:
-        known, y = points_and_targets(self, X, y, multi_output=True, y_numeric=True)
-        self._keep(known)
-        self._many = y.ndim == 2
-        self._y = as_tensor(y.reshape(len(y), -1)).to(known.dtype)
-        return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """ŷ (queries,) or (queries, targets)."""
-        check_is_fitted(self)
-        y = self._mean(X, self._y).numpy()
-        return y if self._many else y[:, 0]
+        return self._keep(*self._targets_of(X, y))
 
 
-class KernelClassifier(ClassifierMixin, _Smoother):  # type: ignore[misc]
+class KernelClassifier(ClassMeans, _Smoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|x − x_j|²/2h²): each class's share of the weight.
 
     The Nadaraya–Watson mean of the classes' indicators, which is Bayes' rule with kernel density estimates of
@@ -104,19 +90,4 @@ class KernelClassifier(ClassifierMixin, _Smoother):  # type: ignore[misc]
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        known, y = points_and_targets(self, X, y)
-        check_classification_targets(y)
-        self.classes_, members = np.unique(y, return_inverse=True)
-        self._keep(known)
-        self._members = torch.nn.functional.one_hot(as_tensor(members), len(self.classes_)).to(known.dtype)
-        return self
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """P(c | x), (queries, classes), in the order of `classes_`."""
-        check_is_fitted(self)
-        return self._mean(X, self._members).numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest share, (queries,)."""
-        check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        return self._keep(*self._classes_of(X, y))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Frame, Scatter3d
 
-from limelight.figures.theme import COLOURS, NEUTRAL, styled
+from limelight.figures.theme import COLOURS, NEUTRAL, SLIDER, styled
 
 _COLD_TO_HOT = [[0.0, COLOURS[0]], [0.5, COLOURS[3]], [1.0, COLOURS[1]]]  # seen on light and on dark alike
 _CAMERA = {"eye": {"x": 1.2, "y": -1.3, "z": 0.8}}
@@ -53,7 +53,7 @@ def _slider(times: Sequence[str], unit: str) -> dict[str, object]:
     steps = [{"label": name, "method": "animate", "args": [[name], _run(0)]} for name in times]
     return {
         "steps": steps, "x": 0.2, "len": 0.75, "y": 0.0, "currentvalue": {"suffix": f" {unit}"}, "pad": {"t": 4},
-        "bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, "tickcolor": NEUTRAL,
+        **SLIDER,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter3d
 
-from limelight.figures.theme import NEUTRAL, colours, styled
+from limelight.figures.theme import SLIDER, colours, styled
 
 _WIRE = "#9a9a9a"  # opaque: WebGL draws a translucent line white on any paper
 _CAMERA = {"eye": {"x": 1.0, "y": -1.0, "z": 0.6}}
@@ -17,7 +17,7 @@ def spheres(series: Mapping[str, np.ndarray | None], times: Sequence[float]) -> 
     """For each arm a unit sphere with its points, and a slider over the times.
 
     series: arm → (times, points, 3). The first view is the middle time. The slider shows one trace and hides the
-    others, so that it works where a page draws no animation frames.
+    others: nothing is to be played.
     """
     colour = colours(series)
     return tuple(
@@ -45,7 +45,7 @@ def _sphere(name: str, points: np.ndarray, times: Sequence[float], colour: str) 
     styled(figure, 380, name, scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "camera": _CAMERA,
                                      "aspectmode": "cube"}, uirevision="camera")  # fmt: skip
     slider = {"active": first, "steps": steps, "currentvalue": {"prefix": "time t = "}, "pad": {"t": 4, "b": 4},
-              "x": 0.06, "len": 0.88, "bgcolor": NEUTRAL, "bordercolor": NEUTRAL, "tickcolor": NEUTRAL}  # fmt: skip
+              "x": 0.06, "len": 0.88, **SLIDER}  # fmt: skip
     return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 16}, sliders=[slider])
 
 

@@ -30,6 +30,10 @@ def translucent(colour: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
+# Plotly's own are white, on any page.
+SLIDER = {"bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, "tickcolor": NEUTRAL}
+
+
 def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figure:
     """The figure in the common look; `height` in pixels, the width is the page's. A long title is wrapped."""
     lines = textwrap.wrap(title, 48)

@@ -80,9 +80,9 @@ def plain(
     if q.device.type == "cuda":
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
             return F.scaled_dot_product_attention(q, k, v, tile.seen, is_causal=tile.causal, scale=tile.scale)
-    width = max(q.shape[-1], v.shape[-1])
     if tile.seen is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
+    width = max(q.shape[-1], v.shape[-1])
     mask = _additive(None, tile.seen, lse_dtype(q.dtype))
     out, _ = _CPU(_pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale)
     return _pad_away(out, v.shape[-1])

@@ -83,21 +83,23 @@ class FactoredScores(Scores):
         return replace(alone, query_term=-finite(alone.logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        term = None if self.key_term is None else self.key_term[..., None]
-        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, term, mask=self.mask), self.is_frugal)
-        bias = None if term is None else walk.batch.merge(term)[..., 0]
-        lse = _LogSumExp.apply(walk.batch.merge(self.q), walk.batch.merge(self.k), bias, walk)  # type: ignore[no-untyped-call]
+        q, k, bias, walk = self._to_walk_over()
+        lse = _LogSumExp.apply(q, k, bias, walk)  # type: ignore[no-untyped-call]
         return self._whole(walk.batch.split(lse))
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        q, k, bias, walk = self._to_walk_over(v)
+        out, lse = _Reduce.apply(q, k, walk.batch.merge(v), bias, walk)  # type: ignore[no-untyped-call]
+        return walk.batch.split(out), self._whole(walk.batch.split(lse))
+
+    def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, _Walk]:
+        """q, k and the bias with the (x, y) that they and the values share, and the walk over these."""
         term = None if self.key_term is None else self.key_term[..., None]
-        walk = _Walk(self.mask, self.scale, Batch.of(self.q, self.k, v, term, mask=self.mask), self.is_frugal)
-        merge, split = walk.batch.merge, walk.batch.split
-        bias = None if term is None else merge(term)[..., 0]
-        out, lse = _Reduce.apply(merge(self.q), merge(self.k), merge(v), bias, walk)  # type: ignore[no-untyped-call]
-        return split(out), self._whole(split(lse))
+        batch = Batch.of(self.q, self.k, *values, term, mask=self.mask)
+        bias = None if term is None else batch.merge(term)[..., 0]
+        return batch.merge(self.q), batch.merge(self.k), bias, _Walk(self.mask, self.scale, batch, self.is_frugal)
 
     def _whole(self, lse: Tensor) -> Tensor:
         return lse if self.query_term is None else lse + self.query_term
@@ -151,7 +153,7 @@ class FactoredScores(Scores):
         log_p = as_one_product(Factors(alone.scale * alone.q, alone.k, -finite(own), alone.key_term))
         (x,), (y,) = log_p.queries, log_p.keys
         entropy, mass = entropy_and_mass(x, y, self.mask)
-        return Survey(own + shift, entropy.reshape(*batch, n), mass.reshape(*batch, m))
+        return Survey(entropy.reshape(*batch, n), mass.reshape(*batch, m))
 
     def _by_keys_alone(self) -> FactoredScores:
         """The same row softmax, from small numbers: without what a query gives to all its scores."""
@@ -161,7 +163,7 @@ class FactoredScores(Scores):
 
 def _is_rough(lse: Tensor, shift: Tensor) -> bool:
     """Have these numbers too few digits after the point to say what is left of their difference?"""
-    return any(bool(finite(x.abs()).amax() > _FINE) for x in (lse, shift) if x.numel())
+    return any(bool(finite(x).abs().amax() > _FINE) for x in (lse, shift) if x.numel())
 
 
 def _plus(term: Tensor | None, more: Tensor) -> Tensor:
@@ -262,15 +264,15 @@ class _LogSumExp(torch.autograd.Function):
         dq, dk = (torch.empty_like(x) if wanted else None for x, wanted in ((q, for_q), (k, for_k)))
         dbias = torch.empty_like(bias) if for_bias else None
         for at, some in ctx.walk.some_at_a_time(q, k, q.shape[-1] + 1):
+            own = None if bias is None else bias[at]
             if dq is not None:
-                own = None if bias is None else bias[at]
                 mean = some.reduce(q[at], k[at], k[at], own)[0] if some.frugal else mean_k[at]
                 torch.mul(mean, some.scale * g[at], out=dq[at])
             if not (for_k or for_bias):
                 continue
             parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
             mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -finite(lse[at]))
-            mass = _plus(None if bias is None else bias[at], log_mass).exp()[..., None]
+            mass = _plus(own, log_mass).exp()[..., None]
             if dk is not None:
                 torch.mul(mean[..., : k.shape[-1]], some.scale * mass, out=dk[at])
             if dbias is not None:

@@ -18,9 +18,8 @@ from limelight.mask import Mask
 
 
 class Survey(NamedTuple):
-    """Of one row softmax: its log-normalisers, entropies and column masses."""
+    """Of one row softmax: its entropies and column masses."""
 
-    logsumexp: Float[Tensor, "*#batch n"]
     entropy: Float[Tensor, "*#batch n"]
     column_mass: Float[Tensor, "*#batch m"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from limelight.errors import InputError
 from limelight.kernels.scores import Scores
 from limelight.weights import Weights
 
@@ -38,3 +40,15 @@ class Normalisation(nn.Module, ABC):
     @abstractmethod
     def forward(self, scores: Scores) -> Weights:
         """P, from the scores."""
+
+
+def require_steps(owner: Normalisation, steps: int) -> None:
+    """Raise `InputError` unless an iteration is given a whole number of steps ≥ 1."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"{type(owner).__name__}(steps=…) expects a whole number ≥ 1, got {steps!r}")
+
+
+def require_tolerance(owner: Normalisation, tolerance: float) -> None:
+    """Raise `InputError` unless an iteration is given a positive finite tolerance."""
+    if not 0 < tolerance < math.inf:
+        raise InputError(f"{type(owner).__name__}(tolerance=…) expects a positive number, got {tolerance!r}")

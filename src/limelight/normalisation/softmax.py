@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limelight.errors import ConvergenceError, InputError
 from limelight.kernels.scores import Scores, finite
-from limelight.normalisation.base import Normalisation
+from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
 from limelight.similarity import for_heads
 from limelight.weights import Mixture, SoftmaxWeights, Weights
 
@@ -125,10 +125,10 @@ class Sinkhorn(Normalisation):
 
     def __init__(self, steps: int | None = None, tolerance: float | None = None) -> None:
         super().__init__()
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise InputError(f"Sinkhorn(steps=…) expects a whole number ≥ 1, got {steps!r}")
-        if tolerance is not None and not 0 < tolerance < math.inf:
-            raise InputError(f"Sinkhorn(tolerance=…) expects a positive number, got {tolerance!r}")
+        if steps is not None:
+            require_steps(self, steps)
+        if tolerance is not None:
+            require_tolerance(self, tolerance)
         self.steps = steps if steps is not None else 3 if tolerance is None else 1000
         self.tolerance = tolerance
 

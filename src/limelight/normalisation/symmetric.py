@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from limelight.errors import ConvergenceError, InputError
+from limelight.errors import ConvergenceError
 from limelight.kernels.scores import Scores, finite
-from limelight.normalisation.base import Normalisation
+from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
 from limelight.weights import SoftmaxWeights, Weights
 
 
@@ -24,10 +24,8 @@ class SymmetricSinkhorn(Normalisation):
 
     def __init__(self, tolerance: float = 1e-4, steps: int = 1000) -> None:
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InputError(f"SymmetricSinkhorn(steps=…) expects a whole number ≥ 1, got {steps!r}")
-        if not 0 < tolerance < math.inf:
-            raise InputError(f"SymmetricSinkhorn(tolerance=…) expects a positive number, got {tolerance!r}")
+        require_steps(self, steps)
+        require_tolerance(self, tolerance)
         self.tolerance, self.steps = tolerance, steps
 
     @property

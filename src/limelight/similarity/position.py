@@ -96,12 +96,12 @@ class ALiBi(Positional):
     def learned(self) -> tuple[Tensor, ...]:
         return (for_heads(self.slopes[:, None, None]),)
 
-    def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
+    def of(self, ahead: Int[Tensor, "*r t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch _ t"]:
         return -learned[0] * ahead.abs()
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        (slopes,) = parts.shared  # they do not learn, so the product costs less than a Toeplitz copy
-        return -slopes * (j - i[:, None] - self.offset).abs()
+        # Slopes do not learn, so the product costs less than a Toeplitz copy.
+        return self.of(j - i[:, None] - self.offset, *parts.shared)
 
     def under(self, mask: Mask | None) -> Similarity:
         hides = mask is not None and mask.hides_ahead_of(self.offset)
