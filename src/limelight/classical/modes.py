@@ -99,7 +99,7 @@ class MeanShift(_Modes):
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
-        fine = self.bandwidth_ * self.tol**0.5  # what tells this apart finds where a step of tol·h leads
+        fine = self.bandwidth_ * (10 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
         first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(Q, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
             X, moving = self._X.to(dtype), leader.unique()

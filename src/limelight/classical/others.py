@@ -9,26 +9,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.kernels.symmetric import SymmetricWeights
 from limelight.mask import causal
 from limelight.similarity import Euclidean
 
-_SAFE = 1e-2  # degree down to which taking the diagonal off leaves 14 digits
+_SAFE = 1e-280  # degree down to which float64 keeps all digits of what it is a sum of
 
 
 class Others:
     """P_ij ∝ exp −|x_i − x_j|²/2h² over j ≠ i, and the logarithm of its degrees, log Σ_{j≠i} exp −|x_i − x_j|²/2h².
 
-    Where every degree is large enough, the diagonal is taken off what attention to all points gives. Else that
-    would cancel, since the diagonal is 1 and the rest of a row may be 1e-20: then it is attention to the points
-    before and to the points after, two causal ones joined by a sum of positive terms.
+    The weights themselves are applied, each to both of its points, and divided by their sums. Where these
+    underflow, it is attention, whose sums are kept as logarithms: to the points before and to the points after, two
+    causal ones joined by a sum of positive terms, since without its diagonal, a 1, a row may be 1e-400.
     """
 
     def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
-        everyone = Attention(X, X, Euclidean(h))
-        log_sums = everyone.logsumexp()
-        degree = log_sums.expm1()
-        apart = bool((degree < _SAFE).any())
-        self._way: _WithoutItself | _Sides = _Sides(X, h) if apart else _WithoutItself(everyone, log_sums)
+        together = _Together(X.double(), h)
+        lost = bool((together.degree < _SAFE).any())
+        self._way: _Together | _Sides = _Sides(X, h) if lost else together
         self.log_degree: Float[Tensor, " n"] = self._way.log_degree
 
     def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
@@ -36,13 +35,17 @@ class Others:
         return self._way.apply(v)
 
 
-class _WithoutItself:
-    def __init__(self, everyone: Attention, log_sums: Float[Tensor, " n"]) -> None:
-        self._everyone, self._own = everyone, (-log_sums).exp()[:, None]
-        self.log_degree = log_sums.expm1().log()
+class _Together:
+    def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
+        self._weights = SymmetricWeights(Euclidean().factor(X, X), h**-2)
+        self.degree = (self._weights @ X.new_ones(len(X), 1))[:, 0]
+
+    @property
+    def log_degree(self) -> Float[Tensor, " n"]:
+        return self.degree.log()
 
     def apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
-        return (self._everyone @ v - self._own * v) / (1 - self._own)
+        return (self._weights @ v) / self.degree[:, None]
 
 
 class _Sides:
