@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from limelight import __version__
-from limelight.errors import ClusterError, InputError, LimelightError, StoreError
+from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError
 from limelight.experiment import catalogue, report, runner, terminal
 from limelight.experiment.claim import Claim
 from limelight.experiment.report import Entry
@@ -150,6 +150,30 @@ def show(
         _print_json(terminal.as_json(claim, entry))
     else:
         terminal.show_claim(claim, entry)
+
+
+@app.command()
+@told
+def lab(
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    sessions: Annotated[int, typer.Option(help="How many pages may play at once.", min=1, max=64)] = 16,
+    results: Folder = RESULTS,
+) -> None:
+    """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""
+    try:
+        from limelight.lab.server import serve
+    except ImportError as missing:
+        raise MissingExtraError(f"the lab needs {missing.name}: pip install 'limelight[lab]'") from None
+    serve(
+        host,
+        port,
+        browser,
+        sessions,
+        results,
+        lambda address: terminal.tell(f"the lab is at {address} · Ctrl-C stops it"),
+    )
 
 
 @app.callback(invoke_without_command=True)

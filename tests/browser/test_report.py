@@ -1,8 +1,5 @@
 """The report in a real browser: it draws, asks nobody for anything, and fits a phone."""
 
-import os
-import shutil
-
 import pytest
 
 from limelight.experiment import catalogue, report
@@ -11,22 +8,6 @@ from limelight.experiment.report import Entry
 from limelight.experiment.store import Store
 
 pytestmark = pytest.mark.browser
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-SWITCHES = [
-    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +24,7 @@ def page_file(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, page_file):
+def read(browser, page_file):
     """Open the report; gives the page, the addresses it asked for and what it complained of."""
     contexts = []
 
@@ -63,8 +44,8 @@ def visit(browser, page_file):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
-def test_every_picture_is_drawn_and_nothing_is_asked_for(visit, page_file, width, scheme):
-    page, asked, complaints = visit(width, scheme)
+def test_every_picture_is_drawn_and_nothing_is_asked_for(read, page_file, width, scheme):
+    page, asked, complaints = read(width, scheme)
     pictures = page.locator(".plot")
     assert pictures.count() > 10
     for i in range(pictures.count()):
@@ -76,8 +57,8 @@ def test_every_picture_is_drawn_and_nothing_is_asked_for(visit, page_file, width
     assert {address for address in asked if not address.startswith("blob:")} == {page_file.as_uri()}
 
 
-def test_a_reader_can_choose_light_or_dark(visit):
-    page, _, _ = visit(1280, "light")
+def test_a_reader_can_choose_light_or_dark(read):
+    page, _, _ = read(1280, "light")
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
     page.get_by_role("button", name="light and dark").click()
@@ -86,8 +67,8 @@ def test_a_reader_can_choose_light_or_dark(visit):
     assert page.evaluate(paper) == light
 
 
-def test_the_policy_stops_what_is_not_ours(visit):
-    page, _, complaints = visit(1280, "light")
+def test_the_policy_stops_what_is_not_ours(read):
+    page, _, complaints = read(1280, "light")
     inject = "const s = document.createElement('script'); s.textContent = 'window.hacked = 1'; document.body.append(s)"
     page.evaluate(f"() => {{ {inject}; }}")
     assert page.evaluate("window.hacked") is None

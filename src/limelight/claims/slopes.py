@@ -85,7 +85,8 @@ class Slopes(Claim):
                     "steps": float(reached[0]) if len(reached) else float(STEPS),
                     "parameters": float(sum(p.numel() for p in model.parameters())),
                 },
-                arrays={"error": errors[::EVERY], "slopes": found, "surface": surface_of(model)} | gate_of(model[0]),
+                arrays={"error": errors[::EVERY], "slopes": found, "surface": surface_of(model, *grid())}
+                | gate_of(model[0]),
             )
 
     def judge(self, results: Results) -> Verdict:
@@ -158,16 +159,16 @@ def slopes_of(model: nn.Module) -> np.ndarray:
     return ((right - left) / (2 * REACH)).numpy()
 
 
-def grid() -> tuple[np.ndarray, np.ndarray]:
-    """The x and the y of a surface to draw: twice the range of the data in x."""
-    return np.linspace(-2 * REACH, 2 * REACH, GRID), np.linspace(-2.5, 2.5, GRID)
+def grid(reach: float = 2 * REACH) -> tuple[np.ndarray, np.ndarray]:
+    """The x and the y of a surface to draw: by default twice the range of the data in x."""
+    return np.linspace(-reach, reach, GRID), np.linspace(-2.5, 2.5, GRID)
 
 
-def surface_of(model: nn.Module) -> np.ndarray:
-    """z over the grid, rows y and columns x."""
-    x, y = (torch.tensor(axis, dtype=torch.float32) for axis in grid())
-    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-    return model(points).view(GRID, GRID).numpy()
+def surface_of(model: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """z over a grid, rows y and columns x."""
+    axes = (torch.tensor(axis, dtype=torch.float32) for axis in (x, y))
+    points = torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).flatten(0, 1)
+    return model(points).view(len(y), len(x)).numpy()
 
 
 def gate_of(model: nn.Module) -> dict[str, np.ndarray]:

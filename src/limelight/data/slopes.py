@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,13 +14,17 @@ REACH = 2.0  # |x| in the training data
 
 
 def slopes(
-    n: int, generator: torch.Generator, x: tuple[float, float] = (0.0, REACH), noise: float = 0.0
+    n: int,
+    generator: torch.Generator,
+    x: tuple[float, float] = (0.0, REACH),
+    noise: float = 0.0,
+    values: Sequence[float] = SLOPES,
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """n points (x, y) with low ≤ |x| < high, and z = a(y)·x plus normal noise."""
+    """n points (x, y) with low ≤ |x| < high, and z = a(y)·x plus normal noise; `values`: a in each of the bands."""
     low, high = x
-    band = torch.randint(len(SLOPES), (n,), generator=generator)
+    band = torch.randint(len(CENTRES), (n,), generator=generator)
     y = torch.tensor(CENTRES)[band] + 0.5 * (torch.rand(n, generator=generator) - 0.5)
     sign = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     across = sign * (low + (high - low) * torch.rand(n, generator=generator))
-    z = torch.tensor(SLOPES)[band] * across + noise * torch.randn(n, generator=generator)
+    z = torch.tensor(values)[band] * across + noise * torch.randn(n, generator=generator)
     return torch.stack([across, y], 1), z

@@ -1,0 +1,125 @@
+"""What a visitor may set, and how it stands in the address of a page.
+
+    /slopes?experts=3&seed=7  ↔  {"experts": 3, "seed": 7, everything else as by default}
+
+Nothing comes in from outside but through `read`: a value that has no meaning is replaced, and a sentence says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+Value = float | int | str | bool
+Values = dict[str, Value]
+
+_LONGEST = 4000  # characters of an address
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `low` to `high`, whole where `step` is; `log` says how a slider goes from one end to the other."""
+
+    name: str
+    label: str
+    low: float
+    high: float
+    default: float
+    step: float = 1
+    log: bool = False
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        try:
+            value = float(given)
+        except (TypeError, ValueError):
+            value = math.nan
+        if isinstance(given, bool) or not math.isfinite(value):
+            return self._rounded(self.default), f"{self.label}: {shown(given)} is no number; {self.default:g} is used."
+        inside = min(max(value, self.low), self.high)
+        wrong = "" if inside == value else f"{self.label}: {value:g} is not between {self.low:g} and {self.high:g}; "
+        return self._rounded(inside), wrong and f"{wrong}{inside:g} is used."
+
+    def _rounded(self, value: float) -> Value:
+        return round(value) if float(self.step).is_integer() else float(f"{value:.6g}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some names, each with what the page calls it."""
+
+    name: str
+    label: str
+    options: Mapping[str, str]
+    default: str
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        if given in self.options:
+            return str(given), ""
+        near = get_close_matches(str(given), self.options, n=1)
+        chosen = near[0] if near else self.default
+        return chosen, f"{self.label}: {shown(given)} is not one of {', '.join(self.options)}; {chosen} is used."
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off."""
+
+    name: str
+    label: str
+    default: bool
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        if isinstance(given, bool):
+            return given, ""
+        if given in ("on", "off"):
+            return given == "on", ""
+        told = "on" if self.default else "off"
+        return self.default, f"{self.label}: {shown(given)} is neither on nor off; {told} is used."
+
+
+Field = Number | Choice | Switch  # `read` gives a value, and what was wrong with what came
+
+
+def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, list[str]]:
+    """A value for each field, and a sentence for each that could not be used; other names are ignored, and told."""
+    known = {field.name: field for field in fields}
+    values: Values = {field.name: field.read(field.default)[0] for field in fields}
+    wrong = []
+    for name, value in given.items():
+        if name not in known:
+            wrong.append(f"There is nothing called {shown(name)} to set here.")
+            continue
+        values[name], complaint = known[name].read(value)
+        wrong += [complaint] if complaint else []
+    return values, wrong
+
+
+def from_query(fields: Sequence[Field], query: str) -> tuple[Values, list[str]]:
+    """The values in an address, as `read` gives them."""
+    if len(query) > _LONGEST:
+        return read(fields, {})[0], [f"The address is longer than {_LONGEST} characters; it is not used."]
+    return read(fields, dict(parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="replace")))
+
+
+def to_query(fields: Sequence[Field], values: Mapping[str, Value]) -> str:
+    """The address that gives these values: what is not as by default, and always the seed."""
+    said = {
+        field.name: ("on" if value else "off")
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if not isinstance(value, str)
+        else value
+        for field in fields
+        if (value := values[field.name]) != field.read(field.default)[0] or field.name == "seed"
+    }
+    return "?" + urlencode(said) if said else ""
+
+
+def shown(given: Any) -> str:
+    """What a visitor gave, short enough for a sentence."""
+    text = str(given)
+    return f"“{text if len(text) <= 40 else text[:39] + '…'}”"

@@ -1,0 +1,262 @@
+"""The lab as a Dash application: one frame for all pages, and the callbacks that every page that plays has in common.
+
+A page asks for a frame, is given one as soon as there is something new, draws it, and asks again: so the newest wins,
+and a visitor whose machine is slow gets fewer. What a visitor sets goes to the worker by another way, at once.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.development.base_component import Component
+from fastapi import FastAPI, Response
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+from limelight.errors import InputError
+from limelight.lab import controls
+from limelight.lab.address import Values, from_query, read, shown, to_query
+from limelight.lab.page import Page
+from limelight.lab.pages import PAGES
+from limelight.lab.sessions import FullError, Sessions
+from limelight.lab.upload import rows_of
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{%title%}</title>
+{%favicon%}
+<style>__STYLE__</style>
+{%css%}
+<script src="/plotly.js?__PLOTLY__" defer></script>
+</head>
+<body>
+{%app_entry%}
+<noscript><p class="wrap">The lab needs JavaScript: what is drawn here is computed as you watch.</p></noscript>
+<footer>{%config%}{%scripts%}{%renderer%}</footer>
+</body>
+</html>"""
+
+
+def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> Dash:
+    """The application, its workers those of `sessions`, its verdicts those of the folder `results`."""
+    style = files("limelight.experiment").joinpath("report.css").read_text(encoding="utf-8")
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_api_route("/plotly.js", _plotly, include_in_schema=False)
+    app = Dash(
+        "limelight.lab",
+        title="Limelight",
+        server=server,
+        backend="fastapi",
+        websocket_callbacks=True,
+        websocket_batch_delay=0,
+        websocket_inactivity_timeout=0,
+        assets_folder=str(files("limelight.lab").joinpath("assets")),
+        index_string=_INDEX.replace("__STYLE__", style).replace("__PLOTLY__", get_plotlyjs_version()),
+        update_title="",
+        suppress_callback_exceptions=True,
+        add_log_handler=False,
+    )
+    app.layout = html.Div(
+        [
+            dcc.Location(id="address", refresh=False),
+            html.A("Skip to the page", href="#content", className="skip"),
+            html.Div(id="banner", role="alert", hidden=True),
+            _header(pages),
+            html.Main(html.P("One moment …", className="wrap hint"), id="content"),
+        ]
+    )
+    _route(app, {page.name: page for page in pages})
+    _play(app, sessions, {page.name: page for page in pages})
+    for page in pages:
+        page.callbacks(app, results)
+    return app
+
+
+def _plotly() -> Response:
+    """Plotly as the report has it; a page asks for it once for each version."""
+    return Response(get_plotlyjs(), media_type="text/javascript", headers={"cache-control": "max-age=31536000"})
+
+
+def _header(pages: Sequence[Page]) -> Component:
+    links = [html.A(page.label, href=f"/{page.name}", id={"link": page.name}) for page in pages]
+    return html.Header(
+        html.Div(
+            [
+                html.A("Limelight", href="/", className="brand"),
+                html.Nav(links, **{"aria-label": "Pages"}),
+                html.Button(
+                    ["◐", html.Span(" light or dark")], id="theme", type="button",
+                    **{"aria-label": "Switch between light and dark"},
+                ),
+            ],
+            className="wrap",
+        )
+    )  # fmt: skip
+
+
+def _route(app: Dash, pages: Mapping[str, Page]) -> None:
+    @app.callback(
+        Output("content", "children"), Input("address", "pathname"), State("address", "search"),
+        websocket=False,
+    )  # fmt: skip
+    def show(path: str | None, query: str | None) -> Component:
+        name = (path or "").strip("/") or next(iter(pages))
+        if name not in pages:
+            return html.Div(
+                [
+                    html.H1("There is no such page"),
+                    html.P(f"Nothing is called {shown(name)} here. The menu has all pages."),
+                ],
+                className="wrap",
+            )
+        values, wrong = from_query(pages[name].fields, query or "")
+        return content(pages[name], values, wrong)
+
+    app.clientside_callback(
+        ClientsideFunction("lab", "arrive"), Output("content", "className"), Input("content", "children"),
+        State("address", "pathname"),
+    )  # fmt: skip
+
+
+def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
+    """A page as it stands before anything has played."""
+    tour = html.Details(
+        [
+            html.Summary("A short tour"),
+            html.Ol([html.Li([html.Strong(stop.do), " ", stop.see]) for stop in page.tour]),
+        ],
+        className="tour",
+        open=True,
+    )
+    title = [html.H1(page.title), html.P(page.lead, className="lead")]
+    if page.live is None:
+        return html.Div([*title, *page.body(values), tour], className="wrap")
+    buttons = html.Div(
+        [
+            html.Button("Play", id="play", type="button", className="primary"),
+            html.Button("Step", id="step", type="button"),
+            html.Button("Reset", id="reset", type="button"),
+            html.Button("Copy the link", id="copy", type="button", className="quiet"),
+            html.Span(id=f"{page.name}-step", className="step"),
+        ],
+        className="buttons",
+        role="group",
+        **{"aria-label": "Play"},
+    )
+    panel = [
+        buttons,
+        html.P(id="note", role="status"),
+        html.Div([html.P(each) for each in wrong], id="wrong", role="status"),
+        *controls.panel(page.fields, page.groups, values),
+        *page.extra(),
+    ]
+    stores = [
+        dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4())}),
+        dcc.Store(id="values", data=values),
+        dcc.Store(id="query", data=to_query(page.fields, values)),
+        dcc.Store(id="frame"),
+        dcc.Store(id="ask", data={"after": -1}),
+        dcc.Store(id="act"),
+    ]
+    return html.Div(
+        [
+            *stores,
+            *title,
+            html.Div(
+                [
+                    html.Aside(panel, className="panel", **{"aria-label": "Settings"}),
+                    html.Div([html.Div(page.body(values), className="pictures"), tour]),
+                ],
+                className="bench",
+            ),
+        ],
+        className="wrap",
+    )
+
+
+def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
+    def known(given: Any) -> tuple[Page, str]:
+        """The page and the key of a visitor. Both come from outside."""
+        page, key = pages[given["name"]], str(uuid.UUID(given["key"]))
+        assert page.live is not None
+        return page, key
+
+    @app.callback(Output("frame", "data"), Input("ask", "data"), State("page", "data"), State("values", "data"))
+    async def frame(ask: Any, given: Any, values: Any) -> str:
+        page, key = known(given)
+        assert page.live is not None
+        try:
+            return await sessions.frame(key, page.live, read(page.fields, values)[0], int(ask["after"]))
+        except FullError:
+            return json.dumps({"again": 3, "note": f"{sessions.most} visitors play already, which is all that this lab "
+                               "takes at once. You are next when one leaves."})  # fmt: skip
+        except (OSError, EOFError):
+            return json.dumps({"again": 1, "note": "The worker of this page was lost; it begins anew."})
+
+    @app.callback(
+        Output({"said": ALL}, "children"), Output("values", "data"), Output("query", "data"),
+        Output("wrong", "children"), Input({"field": ALL}, "value"), State({"field": ALL}, "id"), State({"said": ALL}, "id"), State("page", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def change(held: list[Any], names: list[Any], outputs: list[Any], given: Any) -> tuple[Any, ...]:
+        page, key = known(given)
+        fields = {field.name: field for field in page.fields}
+        came = {
+            each["field"]: controls.from_control(fields[each["field"]], value)
+            for each, value in zip(names, held, strict=True)
+            if each["field"] in fields
+        }
+        values, wrong = read(page.fields, came)
+        session = sessions.get(key)
+        if session is not None:
+            session.send("change", values=values)
+        said = [controls.said(fields[each["said"]], values[each["said"]]) for each in outputs]
+        return said, values, to_query(page.fields, values), [html.P(each) for each in wrong]
+
+    @app.callback(
+        Input("play", "n_clicks"), Input("step", "n_clicks"), Input("reset", "n_clicks"), State("play", "children"),
+        State("page", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def press(_play: Any, _step: Any, _reset: Any, label: str, given: Any) -> None:
+        _, key = known(given)
+        session = sessions.get(key)
+        if session is not None:
+            session.send("pause" if ctx.triggered_id == "play" and label == "Pause" else str(ctx.triggered_id))
+
+    @app.callback(
+        Output("uploaded", "children"), Output("upload", "contents"),
+        Input("upload", "contents"), Input("drawn", "n_clicks"), State("upload", "filename"), State("page", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def upload(contents: str | None, _drawn: Any, name: str | None, given: Any) -> tuple[Any, Any]:
+        _, key = known(given)
+        session = sessions.get(key)
+        if ctx.triggered_id == "upload" and not contents:
+            return no_update, no_update
+        try:
+            rows = rows_of(contents or "") if ctx.triggered_id == "upload" else []
+        except InputError as problem:
+            return str(problem), None
+        if session is not None:
+            session.send("act", name="data", given=rows)
+        told = f"{shown(name)}: {len(rows)} rows." if rows else "The drawn data are back."
+        return told, None
+
+    @app.callback(Input("act", "data"), State("page", "data"), prevent_initial_call=True)
+    def act(what: Any, given: Any) -> None:
+        _, key = known(given)
+        session = sessions.get(key)
+        if session is not None:
+            session.send("act", name=str(what["name"]), given=what.get("given"))
+
+    app.clientside_callback(ClientsideFunction("lab", "draw"), Input("frame", "data"), prevent_initial_call=True)
+    app.clientside_callback(ClientsideFunction("lab", "remember"), Input("query", "data"))
+    app.clientside_callback(ClientsideFunction("lab", "copy"), Input("copy", "n_clicks"), prevent_initial_call=True)

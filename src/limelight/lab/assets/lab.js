@@ -1,0 +1,157 @@
+"use strict";
+// Draws what the workers compute. No mathematics here: a frame holds whole figures, or new numbers for those drawn before.
+(() => {
+  const root = document.documentElement;
+  const ink = () => getComputedStyle(root).getPropertyValue("--ink").trim();
+  const config = { responsive: true, plotGlPixelRatio: Math.min(devicePixelRatio, 2), displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "sendDataToCloud"] };
+
+  const numbers = (spec) => {
+    if (!spec || spec.dtype !== "f4") { return spec; }
+    const bytes = Uint8Array.from(atob(spec.bdata), (c) => c.charCodeAt(0));
+    const flat = new Float32Array(bytes.buffer);
+    const [rows, columns] = spec.shape.split(",").map(Number);
+    return columns === undefined ? flat : Array.from({ length: rows }, (_, i) => flat.subarray(i * columns, (i + 1) * columns));
+  };
+
+  const redraw = async (place, figure) => {
+    const layout = { ...figure.layout, autosize: true, font: { ...figure.layout.font, color: ink() } };
+    delete layout.height; // the place has one
+    await Plotly.react(place, figure.data, layout, config);
+    place.dataset.drawn = "yes";
+    place.dispatchEvent(new CustomEvent("lab:drawn", { bubbles: true }));
+  };
+
+  // A surface's new heights, handed to what draws it: restyling would build its whole scene again, five times slower.
+  const lift = (place, trace, z) => {
+    const full = place._fullData?.[trace], scene = place._fullLayout?.scene?._scene, drawn = scene?.traces?.[full?.uid];
+    if (full?.type !== "surface" || !drawn?.update || !scene.glplot?.redraw) { return false; }
+    full.z = place.data[trace].z = z;
+    drawn.update(full);
+    scene.glplot.redraw();
+    return true;
+  };
+
+  const FLAT = 250; // milliseconds between two looks of a flat picture while surfaces move: each costs as much as they do
+  const renew = (place, changes) => {
+    const rest = [];
+    for (const [trace, attributes] of changes) {
+      const said = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, numbers(value)]));
+      if (!("z" in said && Object.keys(said).length === 1 && lift(place, trace, said.z))) { rest.push([trace, said]); }
+    }
+    if (!rest.length) { return undefined; }
+    const data = place.data.map((trace, i) => Object.assign({}, trace, ...rest.filter(([at]) => at === i).map(([, said]) => said)));
+    return Plotly.react(place, data, place.layout, config);
+  };
+
+  const tell = (words) => {
+    for (const [id, text] of Object.entries(words ?? {})) {
+      const place = document.getElementById(id);
+      if (place && place.textContent !== text) { place.textContent = text; }
+    }
+  };
+
+  const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  const looked = new Map();
+  const statistics = { frames: 0, began: 0 };
+  window.limelight = { statistics, redraw, tell, act: (name, given) => dash_clientside.set_props("act", { data: { name, given, at: Date.now() } }) };
+
+  // Not as a callback's output: asking for a frame and drawing it would be a circle, which Dash does not go round.
+  const ask = (after) => dash_clientside.set_props("ask", { data: { after, at: Date.now() } });
+
+  const draw = async (text) => {
+    const frame = JSON.parse(text);
+    tell({ note: frame.note ?? "", ...frame.words });
+    if (frame.again) { await wait(frame.again); ask(-1); return; }
+    const play = document.getElementById("play");
+    if (play) {
+      const label = frame.playing ? "Pause" : "Play";
+      if (play.textContent !== label) { dash_clientside.set_props("play", { children: label }); }
+    }
+    const work = [];
+    for (const [id, figure] of Object.entries(frame.figures ?? {})) {
+      const place = document.getElementById(id);
+      if (place) { work.push(redraw(place, figure)); }
+    }
+    for (const [id, changes] of Object.entries(frame.updates ?? {})) {
+      const place = document.getElementById(id);
+      const now = performance.now(), flat = !place?._fullLayout?.scene;
+      if (!place?.dataset.drawn || (flat && frame.playing && now - (looked.get(id) ?? 0) < FLAT)) { continue; }
+      looked.set(id, now);
+      work.push(renew(place, changes));
+    }
+    await Promise.all(work);
+    if (!document.hidden) { await new Promise((resolve) => requestAnimationFrame(resolve)); } // until it is seen
+    statistics.began ||= performance.now();
+    statistics.frames += 1;
+    statistics.n = frame.n;
+    ask(frame.n);
+  };
+
+  const remember = (query) => {
+    if (query !== undefined && query !== location.search) {
+      history.replaceState(history.state, "", location.pathname + query + location.hash);
+    }
+  };
+
+  const copy = async () => {
+    let told = "The link is in the clipboard.";
+    try { await navigator.clipboard.writeText(location.href); } catch { told = `The link: ${location.href}`; }
+    tell({ note: told });
+  };
+
+  const arrive = (_, path) => {
+    const name = (path || "/").split("/")[1];
+    const links = [...document.querySelectorAll("nav a")];
+    const here = links.find((link) => link.pathname === `/${name}`) ?? (name === "" ? links[0] : undefined);
+    for (const link of links) { link === here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); }
+    if (here) { document.title = `${here.textContent} · Limelight`; }
+    return "ready";
+  };
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { lab: { draw, remember, copy, arrive } });
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const recolour = () => document.querySelectorAll(".plot[data-drawn], .js-plotly-plot").forEach((place) => {
+    if (place.layout) { Plotly.relayout(place, { "font.color": ink() }); }
+  });
+  dark.addEventListener("change", recolour);
+  try { if (localStorage.theme) { root.dataset.theme = localStorage.theme; } } catch { /* a browser that keeps nothing */ }
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#theme")) { return; }
+    const now = root.dataset.theme || (dark.matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    try { localStorage.theme = root.dataset.theme; } catch { /* the same */ }
+    recolour();
+  });
+
+  // A file that is too large is not even read.
+  document.addEventListener("change", (event) => {
+    const file = event.target.closest?.("#upload") && event.target.files?.[0];
+    if (file && file.size > 2 * 2 ** 20) {
+      event.stopPropagation();
+      tell({ uploaded: `“${file.name.slice(0, 60)}” has ${(file.size / 2 ** 20).toFixed(0)} MB; the lab takes 2 MB. Take a sample of its rows.` });
+      event.target.value = "";
+    }
+  }, true);
+
+  // Is the lab still there? A server that was started again knows nothing of this page, which its address restores.
+  let server, lost = false;
+  const banner = (text) => {
+    const place = document.getElementById("banner");
+    if (place) { place.textContent = text; place.hidden = !text; }
+  };
+  const look = async () => {
+    try {
+      const answer = await fetch("/alive", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      const now = await answer.text();
+      if (server !== undefined && now !== server) { location.reload(); return; }
+      server = now;
+      if (lost) { lost = false; banner(""); }
+    } catch {
+      lost = true;
+      banner("The lab does not answer: it was stopped, or is starting again. This page goes on by itself when it is back.");
+    }
+  };
+  setInterval(look, 2000);
+  look();
+})();

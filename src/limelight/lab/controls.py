@@ -1,0 +1,81 @@
+"""A field as something to set on a page: a label, and the browser's own slider, radio buttons or box to tick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from limelight.lab.address import Choice, Field, Number, Switch, Value, Values
+
+_NOTCHES = 200  # of a slider that goes by powers
+
+
+def control(field: Field, value: Value) -> Component:
+    """The label and the control of a field, set to a value."""
+    key = {"field": field.name}
+    if isinstance(field, Number):
+        low, high, step = (field.low, field.high, field.step) if not field.log else (0, _NOTCHES, 1)
+        return html.Label(
+            [
+                html.Span(field.label),
+                html.Output(said(field, value), id={"said": field.name}),
+                dcc.Input(id=key, type="range", min=low, max=high, step=step, value=to_control(field, value)),
+            ],
+            className="number",
+        )
+    if isinstance(field, Choice):
+        options = [{"label": label, "value": name} for name, label in field.options.items()]
+        return html.Fieldset(
+            [html.Legend(field.label), dcc.RadioItems(options, value, id=key, className="choice"), _unsaid(field)]
+        )
+    options = [{"label": field.label, "value": "on"}]
+    return html.Div([dcc.Checklist(options, ["on"] if value else [], id=key, className="switch"), _unsaid(field)])
+
+
+def _unsaid(field: Field) -> Component:
+    return html.Output(id={"said": field.name}, hidden=True)
+
+
+def to_control(field: Field, value: Value) -> Any:
+    """The value as the control holds it."""
+    if isinstance(field, Number):
+        if not field.log:
+            return float(value)
+        share = math.log(float(value) / field.low) / math.log(field.high / field.low)
+        return round(_NOTCHES * share)
+    return (["on"] if value else []) if isinstance(field, Switch) else value
+
+
+def from_control(field: Field, held: Any) -> Any:
+    """What a control holds, for `address.read` to judge."""
+    if isinstance(field, Number) and field.log:
+        try:
+            share = float(held) / _NOTCHES
+            return float(f"{field.low * (field.high / field.low) ** share:.2g}")
+        except (TypeError, ValueError, OverflowError):
+            return held
+    if isinstance(field, Switch) and isinstance(held, list):
+        return held == ["on"]
+    return held
+
+
+def said(field: Field, value: Value) -> str:
+    """A value as it stands beside its label; radio buttons and boxes say it themselves."""
+    return f"{value:g}".replace("-", "−") if isinstance(field, Number) else ""
+
+
+def panel(fields: Sequence[Field], groups: Sequence[tuple[str, Sequence[str]]], values: Values) -> list[Component]:
+    """All controls, those of a group under its heading, the groups after the first closed until they are opened."""
+    known: Mapping[str, Field] = {field.name: field for field in fields}
+    listed = groups or [("", list(known))]
+    shown = []
+    for i, (heading, names) in enumerate(listed):
+        controls = [control(known[name], values[name]) for name in names]
+        shown.append(
+            html.Div(controls) if not heading else html.Details([html.Summary(heading), *controls], open=i == 0)
+        )
+    return shown

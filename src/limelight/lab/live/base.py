@@ -1,0 +1,70 @@
+"""What a page plays: something that steps, and pictures of where it stands.
+
+A picture is drawn whole by the library's own figure functions; between two such, only numbers in it change, which is
+what lets it move.
+"""
+
+from __future__ import annotations
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from plotly.graph_objects import Figure
+
+from limelight.errors import InputError
+from limelight.lab.address import Field, Values, shown
+
+Change = tuple[int, dict[str, Any]]  # the trace of a figure, and its new attributes
+Updates = Mapping[str, Sequence[Change]]
+
+
+class Live(ABC):
+    """One visitor's copy of what a page shows."""
+
+    fields: ClassVar[Sequence[Field]]
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    @abstractmethod
+    def step(self) -> bool:
+        """Go on by one step; False where there is nowhere to go."""
+
+    @abstractmethod
+    def figures(self) -> Mapping[str, Figure]:
+        """The pictures by the id of their place on the page, whole."""
+
+    def updates(self) -> Updates | None:
+        """What has changed in the pictures since they were drawn whole; None where they must be drawn anew."""
+        return None
+
+    def words(self) -> Mapping[str, str]:
+        """Numbers told in words, by the id of their place."""
+        return {}
+
+    @abstractmethod
+    def change(self, values: Values) -> bool:
+        """Take other values; True where it had to begin anew."""
+
+    def act(self, name: str, given: Any) -> str:
+        """Something that a visitor did other than setting a value; what to say of it, or nothing.
+
+        `given` is JSON from outside. Raises `InputError` for what has no meaning.
+        """
+        raise InputError(f"This page does not know what {shown(name)} is.")
+
+    @property
+    def rate(self) -> float:
+        """Steps in a second at most, while it plays."""
+        return 60.0
+
+
+def numbers(array: Any) -> dict[str, str]:
+    """An array as the page takes it: 32-bit floats in base 64, a third of the length of decimals."""
+    array = np.ascontiguousarray(array, dtype="<f4")
+    return {
+        "dtype": "f4", "bdata": base64.b64encode(array.tobytes()).decode(), "shape": ",".join(map(str, array.shape))
+    }  # fmt: skip

@@ -1,0 +1,203 @@
+"""Two networks learn one surface, side by side: a gate among linear experts, and a ReLU network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from plotly.graph_objects import Figure
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.claims.slopes import gate_of, grid, relative_error, slopes_of, surface_of
+from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
+from limelight.lab.address import Field, Number, Switch, Values
+from limelight.lab.live.base import Live, Updates, numbers
+from limelight.lab.live.history import History
+from limelight.nn.gate import Gate
+from limelight.nn.mlp import mlp
+from limelight.nn.pieces import linear_pieces
+from limelight.nn.train import descend
+
+GATE, RELU = "gate", "ReLU network"
+POINTS = 500
+_FOREVER = 10**9
+_NEAR = 0.2  # of a slope, as in the claim
+_PAUSE = 0.5  # seconds between two counts of the pieces
+
+FIELDS: tuple[Field, ...] = (
+    Number("experts", "Experts of the gate", 1, 10, 5),
+    Number("temperature", "Temperature of the gate's softmax", 0.1, 5, 1, 0.01, log=True),
+    Number("width", "Units in each of the ReLU network's two layers", 2, 32, 16),
+    Number("rate", "Learning rate", 0.001, 0.3, 0.03, 0.001, log=True),
+    Number("noise", "Noise on z", 0, 1, 0.02, 0.01),
+    *(
+        Number(f"a{i + 1}", f"Slope where y is near {centre:+g}".replace("-", "−"), -3, 3, value, 0.1)
+        for i, (centre, value) in enumerate(zip(CENTRES, SLOPES, strict=True))
+    ),
+    Number("speed", "Steps in a second, at most", 10, 2000, 300, log=True),
+    Switch("outside", "Show the surfaces to twice the range of the data", True),
+    Number("seed", "Seed", 0, 9999, 0),
+)
+_OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
+
+
+class SlopesLive(Live):
+    """The arms of the claim on slopes, with every setting open."""
+
+    fields = FIELDS
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(values)
+        self._own: tuple[Tensor, Tensor] | None = None
+        self._data = self._drawn()
+        self._begin()
+
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        if self._own is not None:
+            return self._own
+        generator = torch.Generator().manual_seed(int(self.values["seed"]))
+        a = [float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))]
+        return slopes(POINTS, generator, noise=float(self.values["noise"]), values=a)
+
+    def _begin(self) -> None:
+        torch.manual_seed(int(self.values["seed"]))
+        width = int(self.values["width"])
+        gate = Gate(inputs=2, experts=int(self.values["experts"]))
+        relu = mlp(2, width, width, 1)
+        self._models = {name: nn.Sequential(model, nn.Flatten(0)) for name, model in ((GATE, gate), (RELU, relu))}
+        self._steps, self._history = 0, History(len(self._models))
+        self._pieces: dict[str, int] = {}
+        self._counted = 0.0
+        self._history.add(0, [self._error(model) for model in self._models.values()])
+        self._set_out()
+
+    def _set_out(self) -> None:
+        """New descents from where the models are: with another rate, or on other data."""
+        gate = self._models[GATE][0]
+        assert isinstance(gate, Gate)
+        gate.temperature = float(self.values["temperature"])
+        self._descents = {name: self._descent(model) for name, model in self._models.items()}
+
+    def _descent(self, model: nn.Module) -> Iterator[float]:
+        points, z = self._data
+
+        def loss() -> Tensor:
+            return (model(points) - z).square().mean()
+
+        return descend(model, loss, _FOREVER, float(self.values["rate"]))
+
+    def step(self) -> bool:
+        variance = float(self._data[1].var()) or 1.0
+        errors = [next(descent) / variance for descent in self._descents.values()]
+        if self._steps:  # the first is there from the beginning
+            self._history.add(self._steps, errors)
+        self._steps += 1
+        return True
+
+    @property
+    def rate(self) -> float:
+        return float(self.values["speed"])
+
+    def change(self, values: Values) -> bool:
+        changed = {name for name, value in values.items() if self.values[name] != value}
+        self.values = values
+        if changed & _OF_THE_DATA:
+            self._data = self._drawn()
+        if changed & {"experts", "width", "seed"}:
+            self._begin()
+        else:
+            self._set_out()
+        return bool(changed - {"speed", "rate"})
+
+    def act(self, name: str, given: Any) -> str:
+        """`data`: one's own points, rows of x, y, z, already checked and scaled; none for those that are drawn."""
+        if name != "data":
+            return super().act(name, given)
+        self._own = None
+        if given:
+            rows = torch.tensor(given, dtype=torch.float32)
+            self._own = rows[:, :2], rows[:, 2]
+        self._data = self._drawn()
+        self._begin()
+        return ""
+
+    @property
+    def _grid(self) -> tuple[np.ndarray, np.ndarray]:
+        return grid(2 * REACH if self.values["outside"] else REACH)
+
+    @torch.no_grad()
+    def _surfaces(self) -> dict[str, np.ndarray]:
+        return {name: surface_of(model, *self._grid) for name, model in self._models.items()}
+
+    @torch.no_grad()
+    def _weights(self) -> np.ndarray:
+        return gate_of(self._models[GATE][0])["gate"]
+
+    def figures(self) -> Mapping[str, Figure]:
+        _, gate, relu = figures.surfaces(*self._grid, self._surfaces(), self._data)
+        return {
+            "slopes-gate": gate,
+            "slopes-relu": relu,
+            "slopes-weights": figures.shares(
+                grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
+            ),
+            "slopes-loss": figures.curves(
+                self._losses(), self._history.steps, "step", "error / variance of z", log=True
+            ),
+        }
+
+    def _losses(self) -> dict[str, np.ndarray]:
+        values = self._history.values
+        return {name: values[i : i + 1] for i, name in enumerate(self._models)}
+
+    def updates(self) -> Updates:
+        most = float(self._data[1].abs().max()) * 1.6
+        surfaces = {
+            place: [(0, {"z": numbers(surface.clip(-most, most))})]
+            for place, surface in zip(("slopes-gate", "slopes-relu"), self._surfaces().values(), strict=True)
+        }
+        weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
+        steps = numbers(self._history.steps)
+        losses = [
+            (2 * i + 1, {"x": steps, "y": numbers(values[0]), "mode": "lines"})
+            for i, values in enumerate(self._losses().values())
+        ]
+        return {**surfaces, "slopes-weights": weights, "slopes-loss": losses}
+
+    def words(self) -> Mapping[str, str]:
+        self._count()
+        said = {"slopes-step": f"step {self._steps}"}
+        for name, place in ((GATE, "gate"), (RELU, "relu")):
+            model = self._models[name]
+            error, found = self._error(model), self._found(model)
+            pieces = self._pieces[name]
+            said[f"slopes-said-{place}"] = (
+                f"error {error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
+                + ("" if self._own is not None else f" · {found} of {len(CENTRES)} slopes found")
+            )
+        return said
+
+    @torch.no_grad()
+    def _error(self, model: nn.Module) -> float:
+        return relative_error(model, *self._data)
+
+    @torch.no_grad()
+    def _found(self, model: nn.Module) -> int:
+        true = np.array([float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))])
+        return int((np.abs(slopes_of(model) - true) < _NEAR).sum())
+
+    def _count(self) -> None:
+        """The linear pieces of both, now and then: it costs more than a step."""
+        if self._pieces and time.monotonic() - self._counted < _PAUSE:
+            return
+        x, y = (torch.tensor(axis, dtype=torch.float32) for axis in grid(REACH))
+        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+        self._pieces = {name: linear_pieces(model, points) for name, model in self._models.items()}
+        self._counted = time.monotonic()
+
+
+LIVE = SlopesLive

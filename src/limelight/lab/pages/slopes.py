@@ -1,0 +1,74 @@
+"""Slopes, live: how a gate and a ReLU network come to draw the same surface, or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from limelight.lab.address import Values
+from limelight.lab.live.slopes import FIELDS
+from limelight.lab.page import Page, Stop, picture
+from limelight.lab.upload import ROWS, SIZE
+
+
+def _body(values: Values) -> Sequence[Component]:
+    return [
+        picture("slopes-gate", "The gate: linear experts, one of which answers where its weight is largest.", 380,
+                said="slopes-said-gate"),
+        picture("slopes-relu", "The ReLU network: planes, joined along folds.", 380, said="slopes-said-relu"),
+        picture("slopes-weights", "The gate's attention over y: which expert answers where.", 320),
+        picture("slopes-loss", "Training error, as a share of the variance of z.", 320),
+    ]  # fmt: skip
+
+
+def _extra() -> Sequence[Component]:
+    return [
+        html.Details(
+            [
+                html.Summary("Data of your own"),
+                html.P(
+                    f"A CSV file with two inputs and an output in each row, {ROWS[0]} to {ROWS[1]:,} rows and at most "
+                    f"{SIZE >> 20} MB. Inputs are scaled to the range of the drawn data, the output to its deviation. "
+                    "It stays on this machine, and is no part of the link.",
+                    className="hint",
+                ),
+                dcc.Upload(html.Button("Choose a CSV file", type="button"), id="upload", accept=".csv,text/csv"),
+                html.P(id="uploaded", role="status", className="hint"),
+                html.Button("Back to the drawn data", id="drawn", type="button", className="quiet"),
+            ]
+        )
+    ]
+
+
+PAGE = Page(
+    name="slopes",
+    label="Slopes",
+    title="Five lines, two ways to draw them",
+    lead="The data follow z = a(y)·x, and the slope a jumps between five values as y goes on. A gate, which is attention with "
+    "learned keys, mixes linear experts; a ReLU network folds planes. Both learn the same points at the same time.",
+    tour=(
+        Stop("Press Play, and turn either surface with the mouse or a finger.",
+             "The gate bends towards five flat sheets, each one expert. The ReLU network tiles the same points with planes; the "
+             "words below say how many."),
+        Stop("Look at what lies beyond the data, or switch it off with the box.",
+             "Where there were no data the gate's sheets go on straight, as lines do. The ReLU network goes on with whichever "
+             "plane it had last."),
+        Stop("Take experts away until fewer than five are left, while it plays.",
+             "Now no choice of the gate will do, and two bands must share a slope: what it learns are the lines themselves."),
+        Stop("Lower the gate's temperature, then raise it.",
+             "Cold, the weights over y switch from one expert to the next. Warm, experts blend, and the sheets with them."),
+        Stop("Move the five slopes.",
+             "The data change under the networks as they learn. The one that holds lines has only to turn them."),
+    ),
+    body=_body,
+    live="slopes",
+    fields=FIELDS,
+    groups=(
+        ("The networks", ("experts", "temperature", "width", "rate")),
+        ("The data", ("noise", "a1", "a2", "a3", "a4", "a5", "seed")),
+        ("The view", ("speed", "outside")),
+    ),
+    extra=_extra,
+)  # fmt: skip

@@ -1,0 +1,102 @@
+"""`limelight lab`: the application on a port, until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from limelight.errors import InputError
+from limelight.lab.app import build
+from limelight.lab.guard import Guard
+from limelight.lab.sessions import MOST, Sessions
+
+HOST, PORT = "127.0.0.1", 8765
+_LONGEST = 4 << 20  # bytes of a message over the websocket
+
+
+def serve(
+    host: str = HOST,
+    port: int = PORT,
+    browser: bool = True,
+    sessions: int = MOST,
+    results: Path = Path("results"),
+    ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve the lab, at most so many sessions at once and with the verdicts of that folder, until Ctrl-C.
+
+    `ready` hears the address when it answers.
+
+    Raises `InputError` where the port is taken or the host is no address of this machine.
+    """
+    with listening(host, port) as (listener, address):
+        workers = Sessions(sessions)
+        app = build(workers, results)
+        application = Guard(app.server, host, app.csp_hashes())
+        server = _Server(
+            uvicorn.Config(
+                application, log_level="warning", ws_max_size=_LONGEST, timeout_graceful_shutdown=1, lifespan="on",
+                server_header=False,
+            ),
+            lambda: _opened(address, browser, ready),
+        )  # fmt: skip
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        workers.warm()
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run(sockets=[listener])
+        finally:
+            workers.end_all()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _opened(address: str, browser: bool, ready: Callable[[str], None]) -> None:
+    ready(address)
+    if browser:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """A socket on that port, any free one for 0, and the address that a browser is to be given."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port expects a number from 0 (any that is free) to 65535, got {port}")
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host or HOST, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as problem:
+        raise InputError(f"--host expects an address of this machine, got {host!r} ({problem.strerror})") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(place)
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                raise InputError(
+                    f"port {port} of {host} is in use, perhaps by another lab; try --port {port + 1}, or 0 for any"
+                ) from None
+            raise InputError(f"cannot listen on port {port} of {host!r}: {problem.strerror}") from None
+        name = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
+        yield listener, f"http://{name}:{listener.getsockname()[1]}/"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A visitor who leaves in the middle of a callback is none."""
+    return "ASGI application" not in record.getMessage() or "WebSocketDisconnect" not in str(record.exc_info)

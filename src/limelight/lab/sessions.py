@@ -1,0 +1,130 @@
+"""One worker process for each visitor and page, forked where torch is loaded; gone when nobody asks any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from limelight.lab.worker import main
+
+MOST = 16  # at once
+_QUIET = 6.0  # seconds without a word from the page, after which its work ends
+_LOOK = 1.0  # seconds between two looks for such
+_SILENCE = 20.0  # seconds that a worker may be busy without an answer
+
+
+class FullError(Exception):
+    """As many play already as the machine is to bear."""
+
+
+class Session:
+    """A worker and the pipe to it. Messages may be sent from any thread while a frame is waited for."""
+
+    def __init__(self, context: Any, module: str, values: dict[str, Any]) -> None:
+        self.module, self.heard = module, time.monotonic()
+        self._connection, theirs = context.Pipe()
+        self._sending, self._asking = threading.Lock(), threading.Lock()
+        self._process = context.Process(target=main, args=(theirs, module, values), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, do: str, **more: Any) -> None:
+        self.heard = time.monotonic()
+        with self._sending:
+            self._connection.send_bytes(json.dumps({"do": do, **more}).encode())
+
+    def frame(self, after: int) -> str:
+        """The newest frame as JSON, once there is one after this; `OSError` or `EOFError` where the worker died."""
+        with self._asking:
+            self.send("frame", after=after)
+            if not self._connection.poll(_SILENCE):
+                raise TimeoutError("the worker does not answer")
+            answer = self._connection.recv_bytes().decode()
+        self.heard = time.monotonic()
+        return answer
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._process.is_alive())
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join(1)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        with self._asking:
+            self._connection.close()
+
+
+class Sessions:
+    """All of them, by the key that a page was given when it was opened."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["limelight.lab.preload"])
+        self._open: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="frames")
+        self._reaper: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def warm(self) -> None:
+        """Start the process that workers are forked from, so that the first visitor need not wait for it."""
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+    def get(self, key: str) -> Session | None:
+        return self._open.get(key)
+
+    def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
+        """The session of this key, begun with these values where there is none. Raises `FullError`."""
+        with self._lock:
+            session = self._open.get(key)
+            if session is not None and session.module == module and session.alive:
+                return session
+            if session is None and len(self._open) >= self.most:
+                raise FullError
+            if session is not None:
+                session.end()
+            session = self._open[key] = Session(self._context, module, values)
+            return session
+
+    async def frame(self, key: str, module: str, values: dict[str, Any], after: int) -> str:
+        """The newest frame of a session, which is begun if need be."""
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap())
+        loop = asyncio.get_running_loop()
+
+        def ask() -> str:
+            return self.of(key, module, values).frame(after)
+
+        return await loop.run_in_executor(self._threads, ask)
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            now = time.monotonic()
+            for key, session in list(self._open.items()):
+                if now - session.heard > _QUIET or not session.alive:
+                    await asyncio.to_thread(self.end, key)
+
+    def end(self, key: str) -> None:
+        with self._lock:
+            session = self._open.pop(key, None)
+        if session is not None:
+            session.end()
+
+    def end_all(self) -> None:
+        for key in list(self._open):
+            self.end(key)
+        self._threads.shutdown(wait=False, cancel_futures=True)

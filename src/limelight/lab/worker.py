@@ -1,0 +1,137 @@
+"""The loop of a worker process: play, listen, and show the newest when it is asked for.
+
+Messages are JSON. In: {"do": "frame", "after": n}, "play", "pause", "step", "reset", "change", "act", "end". Out: a
+frame for each "frame", as soon as there is a newer one than n, or after a while as it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from limelight.errors import LimelightError
+from limelight.lab.live.base import Live
+
+_PATIENCE = 2.0  # seconds until a frame is sent though nothing is new, so that the page knows of us
+_BURST = 0.02  # seconds of steps between two looks for messages
+
+
+def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
+    """Play `limelight.lab.live.<module>.LIVE` until the other side is gone. For a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is asked to stop, and then stops us
+    torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(5)  # whoever answers the page goes first
+    live = importlib.import_module(f"limelight.lab.live.{module}").LIVE
+    try:
+        Player(connection, live, values).run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        connection.close()
+        sys.stdout.flush()
+
+
+class Player:
+    """A `Live` and what its visitor has asked of it."""
+
+    def __init__(self, connection: Connection, kind: type[Live], values: dict[str, Any]) -> None:
+        self._connection, self._kind = connection, kind
+        self._live = kind(values)
+        self._playing, self._due = False, 0.0
+        self._version, self._whole, self._shown = 0, True, -1
+        self._note = ""
+        self._asked: tuple[int, float] | None = None  # a frame newer than this, and when to stop waiting for one
+        self._ended = False
+
+    def run(self) -> None:
+        while not self._ended:
+            if self._playing:
+                self._play()
+            self._answer()
+            while not self._ended and self._connection.poll(self._wait()):
+                self._hear(json.loads(self._connection.recv_bytes()))
+                self._answer()
+
+    def _wait(self) -> float | None:
+        now = time.monotonic()
+        until = [] if self._asked is None else [self._asked[1] - now]
+        if self._playing:
+            until.append(self._due - now)
+        return max(min(until), 0.0) if until else None
+
+    def _play(self) -> None:
+        """The steps that are due, for no longer than a burst."""
+        start = time.monotonic()
+        while self._playing and self._due <= (now := time.monotonic()) < start + _BURST:
+            self._due = max(self._due + 1 / self._live.rate, now - _BURST)
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            on = self._live.step()
+        except LimelightError as problem:
+            on, self._note = False, str(problem)
+        self._playing = self._playing and on
+        self._version += 1
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        what = message["do"]
+        if what == "frame":
+            after = int(message["after"])
+            self._whole = self._whole or after != self._shown  # the page has not what we sent last
+            self._asked = (after, time.monotonic() + _PATIENCE)
+            return
+        self._version += 1
+        self._note = ""
+        try:
+            self._do(what, message)
+        except LimelightError as problem:
+            self._note = str(problem)
+
+    def _do(self, what: str, message: dict[str, Any]) -> None:
+        if what == "end":
+            self._ended = True
+        elif what == "play":
+            self._playing, self._due = True, time.monotonic()
+        elif what == "pause":
+            self._playing = False
+        elif what == "step":
+            self._playing = False
+            self._step()
+        elif what == "reset":
+            self._playing, self._whole = False, True
+            self._live = self._kind(self._live.values)
+        elif what == "change":
+            self._whole = self._live.change(message["values"]) or self._whole
+        elif what == "act":
+            self._note = self._live.act(message["name"], message["given"])
+            self._whole = True
+
+    def _answer(self) -> None:
+        if self._asked is None:
+            return
+        after, until = self._asked
+        if after == self._version and not self._whole and time.monotonic() < until:
+            return
+        self._asked = None
+        self._connection.send_bytes(self._frame().encode())
+
+    def _frame(self) -> str:
+        frame: dict[str, Any] = {"n": self._version, "playing": self._playing, "note": self._note}
+        frame["words"] = dict(self._live.words())
+        updates = None if self._whole else self._live.updates()
+        if updates is None:
+            frame["figures"] = {name: json.loads(figure.to_json()) for name, figure in self._live.figures().items()}
+        else:
+            frame["updates"] = updates
+        self._whole, self._shown = False, self._version
+        return json.dumps(frame)

@@ -1,0 +1,103 @@
+"""Chromium, a lab that serves in a process of its own, and a page that remembers what it asked for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+SWITCHES = [
+    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+PATIENCE = 60  # seconds, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+class Lab:
+    """`limelight lab` on a free port, or on the one it had before."""
+
+    def __init__(self, results):
+        self.results, self.port = results, 0
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", str(self.port), "--results",
+                   str(self.results)]  # fmt: skip
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        said = self.process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", said)
+        assert found, said + self.process.stderr.read()
+        self.address, self.port = found[0], int(found[1])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, browser):
+    running = Lab(tmp_path_factory.mktemp("results"))
+    yield running
+    running.stop()
+
+
+class Visitor:
+    """A page in a browser of its own; what it asked for and what it complained of."""
+
+    def __init__(self, browser, address, width=1280, scheme="light"):
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page, self.asked, self.complaints = self.context.new_page(), [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
+        )
+        self.page.goto(address)
+
+    @property
+    def frames(self):
+        return self.page.evaluate("window.limelight ? limelight.statistics.frames : 0")
+
+    def until(self, true, what):
+        """Wait for a condition. (The page's policy forbids Playwright's own way, which evaluates text.)"""
+        end = time.monotonic() + PATIENCE
+        while not true():
+            assert time.monotonic() < end, f"{what} has not come about in {PATIENCE} s"
+            self.page.wait_for_timeout(50)
+
+    def drawn(self):
+        self.until(lambda: self.frames > 0, "a first frame")
+        return self
+
+    def fits(self):
+        return self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def visit(lab, browser):
+    """Open a path of the lab; more than once if need be."""
+    visitors = []
+
+    def open_page(path, **options):
+        visitors.append(Visitor(browser, lab.address + path.lstrip("/"), **options))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()
