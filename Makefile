@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PEERS := x-transformers entmax POT pykeops
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check tests test-slow test-browser bench evidence clean
+.PHONY: help demo test check tests test-slow test-browser bench evidence docs clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,8 +38,11 @@ bench: .venv/.bench ## each mechanism's time and memory beside torch's own atten
 evidence: .venv/.dev ## how often the evidence errs, on simulated results
 	$(BIN)/python -m benchmarks.evidence
 
+docs: .venv/.docs ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean: ## remove what was built, but no results
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,3 +61,7 @@ clean: ## remove what was built, but no results
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[dev]'
 	@touch $@ .venv/.demo
+
+.venv/.docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[docs]'
+	@touch $@

@@ -1,31 +1,214 @@
-"""The README's pictures, taken of a report: `python docs/pictures.py results/report.html`. Needs Debian's Chromium."""
+"""The pictures in docs/images, drawn by the library. Needs Debian's Chromium.
 
+python docs/pictures.py                        the site's; results that are missing are computed first
+python docs/pictures.py results/report.html    the README's, taken of a report
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import re
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
-from playwright.sync_api import sync_playwright
+import numpy as np
+import torch
+from playwright.sync_api import Browser, sync_playwright
+from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
 
+from limelight import Attention, Dot, Euclidean, Softmax, Sparsemax, causal, figures, window
+from limelight.claims.drift_diffusion import drift_fields
+from limelight.classical import KernelRegressor
+from limelight.experiment import catalogue, runner
+from limelight.experiment.store import Store
+from limelight.propagation import heat
+
+IMAGES = Path(__file__).parent / "images"
+RESULTS = Path(__file__).parent.parent / "results"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 SWITCHES = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-WIDTH, HEIGHT = 1160, 1220
+INK = {"light": "#333", "dark": "#ccc"}
+REPORT_WIDTH, REPORT_HEIGHT = 1160, 1220
 
 
-def main(report: Path) -> None:
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
-        for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
-            page.goto(report.resolve().as_uri())
-            section = page.locator("#slopes")
-            section.scroll_into_view_if_needed()
-            page.locator("#slopes .plot[data-drawn]").nth(4).wait_for()
-            page.wait_for_timeout(1500)  # the surfaces settle
-            top = section.evaluate("s => s.getBoundingClientRect().top + scrollY")
-            page.evaluate(f"scrollTo(0, {top})")
-            page.wait_for_timeout(500)
-            page.screenshot(path=Path(__file__).parent / "images" / f"report-{scheme}.png")
-        browser.close()
+def mechanisms() -> dict[str, Figure]:
+    """Four mechanisms on the same points of a ring, in their order round it; every sixth is twice as far out."""
+    angle = torch.arange(24, dtype=torch.float64) * (math.tau / 24)
+    length = 1 + (torch.arange(24) % 6 == 0).double()
+    x = length[:, None] * torch.stack([angle.cos(), angle.sin()], -1)
+    operators = {
+        "dot": ("Dot(), Softmax()", Attention(x, x, Dot(), scale=3.0)),
+        "euclidean": ("Euclidean(), Softmax()", Attention(x, x, Euclidean(), scale=3.0)),
+        "doubly": ("Dot(), Softmax(alpha=1)", Attention(x, x, Dot(), Softmax(alpha=1.0), scale=3.0)),
+        "sparsemax": ("Dot(), Sparsemax(), causal", Attention(x, x, Dot(), Sparsemax(), causal, scale=1.0)),
+    }
+    return {
+        name: figures.matrices({title: A.dense().numpy()}, "key", "query", "weight")[0]
+        for name, (title, A) in operators.items()
+    }
+
+
+def temperature() -> dict[str, Figure]:
+    """One query and six keys, from cold to hot: the weights, and what they minimise."""
+    energy = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64)
+    tau = np.linspace(0.05, 4, 80)
+    q, k = torch.ones(1, 1, dtype=torch.float64), -energy[:, None]
+    operators = [Attention(q, k, Dot(), scale=1 / float(t)) for t in tau]
+    free = np.array([float(A.free_energy()) for A in operators])
+    chaos = tau * np.array([float(A.entropy()) for A in operators])
+    series = {"mean energy E": free + chaos, "τH": chaos, "free energy F = E − τH": free}
+    return {
+        "temperature": figures.shares(
+            tau, np.stack([A.dense()[0].numpy() for A in operators]), "key", "temperature τ", "weight"
+        ),
+        "energies": lines(series, tau, "temperature τ", "energy", grey=False),
+    }
+
+
+def spreading_heat() -> dict[str, Figure]:
+    """exp(t (P − 1)) h on a ring, from one point."""
+    n = 200
+    angle = torch.arange(n, dtype=torch.float64) * (math.tau / n)
+    x = torch.stack([angle.cos(), angle.sin()], -1)
+    A = Attention(x, x, Euclidean(0.08))
+    h = torch.zeros(n, 1, dtype=torch.float64)
+    h[n // 2] = 1
+    series = {f"t = {t}": heat(A, h, float(t))[:, 0].numpy() for t in (2, 8, 32)}
+    return {"heat": lines(series, np.arange(n), "point", "heat", grey=False)}
+
+
+def drifts() -> dict[str, Figure]:
+    """Where one step moves the points of a torus, less what diffusion does."""
+    softmax, _, doubly, _ = drift_fields()
+    return {
+        "drift-softmax": softmax.update_layout(title_text="Softmax, α = 0"),
+        "drift-doubly": doubly.update_layout(title_text="Doubly normalised, α = 1"),
+    }
+
+
+def tails() -> dict[str, Figure]:
+    """The weight of a key against its distance, as a share of the nearest one's."""
+    far = np.linspace(-6, 6, 121)
+    return {"tails": lines({"Cauchy": 1 / (1 + far**2), "Gaussian": np.exp(-(far**2) / 2)}, far, "q − k", "weight")}
+
+
+def entropies() -> dict[str, Figure]:
+    """The entropy of each query under a causal mask and under a window."""
+    n = 1000
+    x = torch.randn(n, 16, generator=torch.Generator().manual_seed(0))
+    at = np.arange(1, n + 1)
+    series = {
+        "causal": Attention(x, x, Euclidean(2.0), mask=causal).entropy().numpy(),
+        "causal, window of 64": Attention(x, x, Euclidean(2.0), mask=causal & window(64, 0)).entropy().numpy(),
+        "log(i + 1)": np.log(at),
+    }
+    some = slice(None, None, 4)
+    return {
+        "entropy": lines(
+            {name: values[some] for name, values in series.items()},
+            at[some],
+            "position i of the query",
+            "entropy, nats",
+        )
+    }
+
+
+def regression() -> dict[str, Figure]:
+    """Kernel regression with three bandwidths, beside the truth."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 6, (300, 1))
+    y = np.sin(2 * x[:, 0]) + rng.normal(0, 0.3, 300)
+    grid = np.linspace(0.2, 5.8, 200)[:, None]
+    series = {f"h = {h:g}": KernelRegressor(bandwidth=h).fit(x, y).predict(grid) for h in (0.03, 0.15, 1.0)}
+    return {"regression": lines(series | {"truth": np.sin(2 * grid[:, 0])}, grid[:, 0], "x", "y")}
+
+
+def search() -> dict[str, Figure]:
+    """What became of the claim about similarity search: ten seeds, which are run where they are missing."""
+    claim, store = catalogue.claim("similarity_search"), Store(RESULTS)
+    runner.run(runner.missing(runner.cells([claim], runner.QUICK), store), store)
+    (figure,) = figures.comparison(store.results(claim, runner.QUICK), ["new"])
+    return {"search": figure}
+
+
+def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, grey: bool = True) -> Figure:
+    """One line for each name; the last may be grey, as what there is to compare with."""
+    rows = {name: values[None] for name, values in series.items()}
+    return figures.curves(rows if grey else {**rows, "": np.empty((0, 0))}, at.tolist(), x, y)
+
+
+# What makes pictures, and how wide and high each is.
+PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
+    (mechanisms, 340, 300),
+    (temperature, 440, 330),
+    (spreading_heat, 540, 320),
+    (drifts, 440, 380),
+    (tails, 540, 320),
+    (entropies, 540, 320),
+    (regression, 540, 320),
+    (search, 540, 340),
+)
+
+
+def draw(browser: Browser, name: str, figure: Figure, width: int, height: int, folder: Path) -> None:
+    """The figure for a light page and for a dark page, on no ground: an SVG, or a PNG where it has cells."""
+    kind, scale = ("png", 1.5) if any(trace.type == "heatmap" for trace in figure.data) else ("svg", 1)
+    page = browser.new_page()
+    page.set_content("<body></body>")
+    page.add_script_tag(content=get_plotlyjs())
+    for scheme, ink in INK.items():
+        inked = Figure(figure).update_layout(font_color=ink)
+        url = page.evaluate(
+            "([figure, size]) => Plotly.toImage(JSON.parse(figure), size)",
+            [inked.to_json(), {"format": kind, "width": width, "height": height, "scale": scale}],
+        )
+        head, _, content = url.partition(",")
+        written = base64.b64decode(content) if head.endswith("base64") else steady(unquote(content)).encode()
+        (folder / f"{name}-{scheme}.{kind}").write_bytes(written)
+    page.close()
+
+
+def steady(svg: str) -> str:
+    """The SVG with Plotly's random identifiers numbered, so that the same figure is the same file."""
+    found = dict.fromkeys(re.findall(r"(?:clip|defs-|topdefs-|legend)([0-9a-f]{6})", svg))
+    for i, random in enumerate(found):
+        svg = svg.replace(random, f"{i:06d}")
+    return re.sub(r"(\d\.\d{2})\d+", r"\1", svg)
+
+
+def site(browser: Browser, folder: Path = IMAGES) -> None:
+    """All pictures of the site."""
+    for make, width, height in PICTURES:
+        for name, figure in make().items():
+            draw(browser, name, figure, width, height, folder)
+
+
+def readme(browser: Browser, report: Path) -> None:
+    """The report on the claim about slopes, light and dark."""
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport={"width": REPORT_WIDTH, "height": REPORT_HEIGHT}, color_scheme=scheme)
+        page.goto(report.resolve().as_uri())
+        section = page.locator("#slopes")
+        section.scroll_into_view_if_needed()
+        page.locator("#slopes .plot[data-drawn]").nth(4).wait_for()
+        page.wait_for_timeout(1500)  # the surfaces settle
+        top = section.evaluate("s => s.getBoundingClientRect().top + scrollY")
+        page.evaluate(f"scrollTo(0, {top})")
+        page.wait_for_timeout(500)
+        page.screenshot(path=IMAGES / f"report-{scheme}.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        if len(sys.argv) > 1:
+            readme(browser, Path(sys.argv[1]))
+        else:
+            site(browser)
+        browser.close()
