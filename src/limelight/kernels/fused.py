@@ -25,7 +25,7 @@ from limelight.kernels.survey import entropy_and_mass
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Factors, Similarity, as_one_product, centre, wide
+from limelight.similarity import Factors, Similarity, as_one_product, centre, offset, wide
 
 _FINE = 64  # up to here float32 tells 4e-6 apart
 _SURVEY_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
@@ -66,10 +66,14 @@ class FactoredScores(Scores):
         q, k, a, b = self.q, self.k, self.query_term, self.key_term
         common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))
         if q.dtype == common.dtype:
-            middle_q, middle_k = centre(q, real_q), centre(k, real_k)
-            q, k = q - middle_q, k - middle_k
-            a, b = _plus(a, self.scale * (q @ middle_k.mT)[..., 0]), _plus(b, self.scale * (k @ middle_q.mT)[..., 0])
-            common = self.scale * (middle_q @ middle_k.mT)[..., 0, 0]
+            middle_q, middle_k = offset(q, real_q), offset(k, real_k)
+            q, k = (x if middle is None else x - middle for x, middle in ((q, middle_q), (k, middle_k)))
+            if middle_k is not None:
+                a = _plus(a, self.scale * (q @ middle_k.mT)[..., 0])
+            if middle_q is not None:
+                b = _plus(b, self.scale * (k @ middle_q.mT)[..., 0])
+            if middle_q is not None and middle_k is not None:
+                common = self.scale * (middle_q @ middle_k.mT)[..., 0, 0]
         if a is not None:
             mean = centre(a[..., None], real_q)[..., 0]
             a, common = a - mean, common + mean[..., 0]

@@ -10,6 +10,7 @@ from limelight.similarity.base import (
     centre,
     for_heads,
     is_finite,
+    offset,
     wide,
 )
 from limelight.similarity.combine import Scaled, Sum
@@ -44,5 +45,6 @@ __all__ = [
     "centre",
     "for_heads",
     "is_finite",
+    "offset",
     "wide",
 ]

@@ -170,6 +170,9 @@ def is_finite(x: Tensor) -> bool:
     return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
 
 
+_NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
+
+
 def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
     """The mean of the real keys, for what does not see a common translation; so it carries no gradient."""
     k = wide(k.detach())
@@ -177,6 +180,19 @@ def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
         return k.mean(-2, keepdim=True)
     total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
     return total / real.sum(-1)[..., None, None].clamp(min=1)
+
+
+def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
+    """`centre`, or None where it is within half a deviation of zero: taking it off would save no digit, only cost a copy.
+
+    That is not asked where an answer has to be waited for, or where keys that are not real may say anything.
+    """
+    middle = centre(k, real)
+    if real is not None or k.device.type != "cpu" or torch.compiler.is_compiling() or 0 in k.shape:
+        return middle
+    mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]
+    own = middle.square().sum((-2, -1))
+    return middle if bool((own > _NEAR * (mean_square - own)).any()) else None
 
 
 def for_heads(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:

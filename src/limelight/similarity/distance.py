@@ -17,6 +17,7 @@ from limelight.similarity.base import (
     beside,
     centre,
     is_finite,
+    offset,
     require_positive,
     wide,
 )
@@ -53,8 +54,9 @@ class Euclidean(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        middle = centre(k, real)
-        q, k = (q - middle).to(q.dtype), (k - middle).to(k.dtype)
+        middle = offset(k, real)
+        if middle is not None:
+            q, k = (q - middle).to(q.dtype), (k - middle).to(k.dtype)
         return Factors(q, k, _minus_half_square(q), _minus_half_square(k))
 
     def extra_repr(self) -> str:
