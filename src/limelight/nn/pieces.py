@@ -17,8 +17,8 @@ def linear_pieces(
     """The number of planes with which f agrees, to first order, on at least `share` of the points x each.
 
     Two points belong to one plane where their gradients ∇f differ by less than `tolerance` times the largest
-    gradient. What lies between two planes, as where a softmax goes over from one expert to the next, is no piece while it
-    is short of that share. f maps (n, d) to (n,), each point by itself; x are points of its domain, say a grid.
+    gradient. What lies between two planes, as where a softmax goes over from one expert to the next, is no piece while
+    it is short of that share. f maps (n, d) to (n,), each point by itself; x are points of its domain, say a grid.
 
     Raises `InputError` where x is not (n, d), f returns no number for each point, or share or tolerance is not
     between 0 and 1.

@@ -1,0 +1,149 @@
+"""How fast is the lab, in headless Chromium on this machine? `python -m benchmarks.lab`
+
+Browser, WebGL in software, server and workers share the machine's cores, so this is the least that a visitor gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from playwright.sync_api import Browser, Page, sync_playwright
+
+_SWITCHES = [
+    "--no-sandbox", "--disable-background-networking", "--no-first-run", "--disable-component-update", "--disable-sync",
+    "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+_FRAMES = "window.limelight ? limelight.statistics.frames : 0"
+# From a key on a slider to the picture that it changed, as the page itself sees it.
+_LATENCY = """
+([key, place]) => new Promise((resolve) => {
+  const slider = document.querySelector(`[id*='"${key}"']`), start = performance.now();
+  document.getElementById(place).addEventListener("lab:drawn", () =>
+    resolve(performance.now() - start), { once: true });
+  const value = Number(slider.value) + (Number(slider.value) > Number(slider.min) ? -1 : 1) * Number(slider.step);
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, String(value));
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  slider.dispatchEvent(new Event("change", { bubbles: true }));
+})
+"""
+
+
+@contextmanager
+def _server() -> Any:
+    """(process, address, seconds until it answered)."""
+    with tempfile.TemporaryDirectory() as results:
+        command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", "0", "--results", results]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        found = re.search(r"http://\S+/", process.stderr.readline())
+        assert found
+        try:
+            yield psutil.Process(process.pid), found[0], time.perf_counter() - start
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _until(page: Page, expression: str) -> None:
+    while not page.evaluate(expression):
+        page.wait_for_timeout(20)
+
+
+def _open(browser: Browser, address: str, path: str, width: int = 1280) -> Page:
+    page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+    page.goto(address + path)
+    _until(page, _FRAMES)
+    return page
+
+
+def _play(page: Page) -> None:
+    page.get_by_role("button", name="Play", exact=True).click()
+
+
+def _updates(pages: list[Page], seconds: float) -> list[float]:
+    """Frames drawn in a second, page by page."""
+    before, start = [page.evaluate(_FRAMES) for page in pages], time.perf_counter()
+    pages[0].wait_for_timeout(1000 * seconds)
+    after, took = [page.evaluate(_FRAMES) for page in pages], time.perf_counter() - start
+    return [(b - a) / took for a, b in zip(before, after, strict=True)]
+
+
+def _memory(process: psutil.Process) -> float:
+    """MiB that the server and its workers have for themselves."""
+    return sum(each.memory_full_info().uss for each in [process, *process.children(recursive=True)]) / 2**20
+
+
+def main() -> None:
+    options = _options()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=options.chromium, args=_SWITCHES)
+        with _server() as (process, address, answered):
+            start = time.perf_counter()
+            page = _open(chromium, address, "slopes")
+            print(f"start: answers after {answered:.1f} s, first pictures {time.perf_counter() - start:.1f} s later")
+            for path, key, place in (("slopes", "experts", "slopes-weights"),):
+                took = [page.evaluate(_LATENCY, [key, place]) for _ in range(9)]
+                print(f"{path}: from a slider to the picture {statistics.median(took):.0f} ms (most {max(took):.0f})")
+            for path in options.pages:
+                page.goto(address + path)
+                _until(page, _FRAMES)
+                _play(page)
+                page.wait_for_timeout(2000)
+                print(f"{path}: {_updates([page], options.seconds)[0]:.1f} updates a second while it plays")
+            grown = _growth(page, process, address, options.minutes)
+            print(f"memory: {grown:+.0f} MiB in {options.minutes:g} minutes of training")
+            page.context.close()
+            gone = _closed(chromium, process, address)
+            print(f"a closed tab's worker is gone after {gone:.1f} s")
+            pages = [_open(chromium, address, f"slopes?seed={i}", 400) for i in range(options.visitors)]
+            for each in pages:
+                _play(each)
+            rates = _updates(pages, options.seconds)
+            print(f"{len(pages)} visitors: {min(rates):.1f} to {max(rates):.1f} updates a second each")
+        chromium.close()
+
+
+def _growth(page: Page, process: psutil.Process, address: str, minutes: float) -> float:
+    page.goto(address + "slopes")
+    _until(page, _FRAMES)
+    _play(page)
+    page.wait_for_timeout(30_000)  # until every cache has its size
+    before = _memory(process)
+    page.wait_for_timeout(60_000 * minutes)
+    return _memory(process) - before
+
+
+def _closed(browser: Browser, process: psutil.Process, address: str) -> float:
+    workers = len(process.children(recursive=True))
+    page = _open(browser, address, "slopes")
+    assert len(process.children(recursive=True)) > workers
+    page.context.close()
+    start = time.perf_counter()
+    while len(process.children(recursive=True)) > workers:
+        time.sleep(0.05)
+    return time.perf_counter() - start
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")
+    parser.add_argument("--pages", nargs="+", default=["slopes", "operator", "bias"], help="pages to play")
+    parser.add_argument("--seconds", type=float, default=10, help="how long updates are counted")
+    parser.add_argument("--minutes", type=float, default=10, help="how long memory is watched")
+    parser.add_argument("--visitors", type=int, default=8, help="pages that play at once")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
