@@ -128,6 +128,12 @@ def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatc
     assert key() == 4
 
 
+def forget():
+    """As if the sources had not been read yet."""
+    source_digest.cache_clear()
+    fingerprint._read.cache_clear()
+
+
 def digest_of(tmp_path, monkeypatch, text, name):
     (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -141,11 +147,11 @@ def test_code_that_measures_counts_and_what_only_tells_does_not(tmp_path, monkey
         return digest_of(tmp_path, monkeypatch, body.format(doc=doc, value=value, threshold=threshold) + comment, name)
 
     first = digest("one")
-    source_digest.cache_clear()
-    same = [digest("one", doc="'''b'''"), source_digest.cache_clear(), digest("one", threshold=3)]
-    source_digest.cache_clear()
+    forget()
+    same = [digest("one", doc="'''b'''"), forget(), digest("one", threshold=3)]
+    forget()
     assert {same[0], same[2], digest("one", comment="# why")} == {first}
-    source_digest.cache_clear()
+    forget()
     assert digest("one", value=2) != first
 
 
@@ -166,10 +172,10 @@ def test_a_change_deep_in_the_operator_renames_the_results(monkeypatch):
             tree.body.append(__import__("ast").parse("x = 1").body[0])
         return tree
 
-    source_digest.cache_clear()
+    forget()
     monkeypatch.setattr(fingerprint, "_syntax", changed)
     assert source_digest("limelight.claims.slopes") != before
-    source_digest.cache_clear()
+    forget()
 
 
 def test_results_are_gathered_by_seed_until_one_is_missing(store):

@@ -53,10 +53,17 @@ def source_digest(module: str) -> str:
         name = pending.pop()
         if name in reached:
             continue
-        tree = _syntax(name)
-        pending += [found for found in _imports(tree) if not found.startswith(_MEASURES_NOTHING)]
-        reached[name] = ast.dump(_Bare().visit(tree))
+        reached[name], imports = _read(name)
+        pending += imports
     return hashlib.sha256(json.dumps(reached, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _read(module: str) -> tuple[str, tuple[str, ...]]:
+    """The syntax of a module that measures something, and what it imports: read once for all claims that reach it."""
+    tree = _syntax(module)
+    imports = tuple(found for found in _imports(tree) if not found.startswith(_MEASURES_NOTHING))
+    return ast.dump(_Bare().visit(tree)), imports
 
 
 def _syntax(module: str) -> ast.Module:

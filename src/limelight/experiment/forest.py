@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -24,8 +25,19 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def bar(part: Part) -> Markup:
-    """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
+@dataclass(frozen=True)
+class Places:
+    """Where on a bar everything stands, as shares of its width; `expected` is the side of the threshold to shade."""
+
+    low: float
+    high: float
+    estimate: float | None  # None where it is not defined
+    threshold: float
+    expected: tuple[float, float]
+
+
+def places(part: Part) -> Places:
+    """The bar of a part, from what it holds that is finite; in logarithms where the unit is a ratio."""
     effect, ratio = part.effect, part.unit.startswith("times")
     known = [x for x in (effect.estimate, effect.low, effect.high, part.threshold) if math.isfinite(x)]
     if ratio:
@@ -38,16 +50,34 @@ def bar(part: Part) -> Markup:
         if ratio:
             value = math.log(value) if value > 0 else -math.inf
         share = (min(max(value, low), high) - low) / (high - low)
-        return _MARGIN + share * (_WIDTH - 2 * _MARGIN)
+        return (_MARGIN + share * (_WIDTH - 2 * _MARGIN)) / _WIDTH
 
     threshold = place(part.threshold)
-    start, width = (threshold, _WIDTH - threshold) if part.expects == "at least" else (0.0, threshold)
-    dot = "" if math.isnan(effect.estimate) else f'<circle cx="{place(effect.estimate):.1f}" cy="13" r="4"/>'
-    told = f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
+    return Places(
+        place(effect.low),
+        place(effect.high),
+        None if math.isnan(effect.estimate) else place(effect.estimate),
+        threshold,
+        (threshold, 1.0) if part.expects == "at least" else (0.0, threshold),
+    )
+
+
+def told(part: Part) -> str:
+    """The effect and its interval, for who cannot see the bar."""
+    effect = part.effect
+    return f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
+
+
+def bar(part: Part) -> Markup:
+    """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
+    at = places(part)
+    start, end = (_WIDTH * share for share in at.expected)
+    threshold, low, high = _WIDTH * at.threshold, _WIDTH * at.low, _WIDTH * at.high
+    dot = "" if at.estimate is None else f'<circle cx="{_WIDTH * at.estimate:.1f}" cy="13" r="4"/>'
     return Markup(
-        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}">'
-        f'<rect class="expected" x="{start:.1f}" y="0" width="{width:.1f}" height="{_HEIGHT}"/>'
+        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told(part)}">'
+        f'<rect class="expected" x="{start:.1f}" y="0" width="{end - start:.1f}" height="{_HEIGHT}"/>'
         f'<line class="threshold" x1="{threshold:.1f}" x2="{threshold:.1f}" y1="0" y2="{_HEIGHT}"/>'
-        f'<line class="interval" x1="{place(effect.low):.1f}" x2="{place(effect.high):.1f}" y1="13" y2="13"/>'
+        f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="13" y2="13"/>'
         f"{dot}</svg>"
     )

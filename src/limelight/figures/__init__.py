@@ -3,22 +3,32 @@
 No figure has a background or a text colour of its own, so that a page may be light or dark.
 """
 
+from limelight.figures.answers import answers, looked
 from limelight.figures.dots import comparison, strips
 from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
+from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, shares
 from limelight.figures.orders import orders
+from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import spreading
 from limelight.figures.spheres import spheres
 from limelight.figures.surfaces import surfaces
 
 __all__ = [
+    "Attended",
+    "accuracies",
+    "answers",
+    "bars",
+    "chosen_row",
     "comparison",
     "curves",
     "drift",
     "images",
+    "looked",
     "matrices",
     "orders",
+    "plane",
     "shares",
     "spheres",
     "spreading",

@@ -46,7 +46,11 @@ def _panel(
             hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    limits = {"x": [x.min(), x.max()], "y": [y.min(), y.max()], "z": [-most, most]}
+    limits = {
+        "x": [x.min(), x.max()],
+        "y": [y.min(), y.max()],
+        "z": [-1.03 * most, 1.03 * most],
+    }  # or a surface cut off there flickers
     axes = {
         f"{axis}axis": {
             "title": {"text": axis}, "range": [float(end) for end in ends], "nticks": 5, "showbackground": False,

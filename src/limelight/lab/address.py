@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from limelight.lab.places import decoded, encoded
+
 Value = float | int | str | bool
 Values = dict[str, Value]
 
@@ -57,8 +59,8 @@ class Choice:
     default: str
 
     def read(self, given: Any) -> tuple[Value, str]:
-        if given in self.options:
-            return str(given), ""
+        if isinstance(given, str) and given in self.options:
+            return given, ""
         near = get_close_matches(str(given), self.options, n=1)
         chosen = near[0] if near else self.default
         return chosen, f"{self.label}: {shown(given)} is not one of {', '.join(self.options)}; {chosen} is used."
@@ -75,13 +77,30 @@ class Switch:
     def read(self, given: Any) -> tuple[Value, str]:
         if isinstance(given, bool):
             return given, ""
-        if given in ("on", "off"):
+        if isinstance(given, str) and given in ("on", "off"):
             return given == "on", ""
         told = "on" if self.default else "off"
         return self.default, f"{self.label}: {shown(given)} is neither on nor off; {told} is used."
 
 
-Field = Number | Choice | Switch  # `read` gives a value, and what was wrong with what came
+@dataclass(frozen=True)
+class Moved:
+    """Points that were moved by hand, at most `most`, each coordinate within `reach`; text as in `places`."""
+
+    name: str
+    label: str
+    most: int
+    reach: float
+    default: str = ""
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        try:
+            return encoded(decoded(str(given), self.most, self.reach)), ""
+        except ValueError:
+            return "", f"{self.label}: {shown(given)} does not say where points are; they stay where they were drawn."
+
+
+Field = Number | Choice | Switch | Moved  # `read` gives a value, and what was wrong with what came
 
 
 def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, list[str]]:

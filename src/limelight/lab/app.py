@@ -77,6 +77,8 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
     _play(app, sessions, {page.name: page for page in pages})
     for page in pages:
         page.callbacks(app, results)
+    # Else it waits for a request to / or to Dash itself, and a page that is asked for first comes without its scripts.
+    app._setup_server()
     return app
 
 
@@ -203,16 +205,18 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
 
     @app.callback(
         Output({"said": ALL}, "children"), Output("values", "data"), Output("query", "data"),
-        Output("wrong", "children"), Input({"field": ALL}, "value"), State({"field": ALL}, "id"), State({"said": ALL}, "id"), State("page", "data"),
-        prevent_initial_call=True,
+        Output("wrong", "children"),
+        Input({"field": ALL}, "value"), State({"field": ALL}, "id"), State({"said": ALL}, "id"), State("page", "data"),
+        State("values", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def change(held: list[Any], names: list[Any], outputs: list[Any], given: Any) -> tuple[Any, ...]:
+    def change(held: list[Any], names: list[Any], outputs: list[Any], given: Any, last: Any) -> tuple[Any, ...]:
         page, key = known(given)
         fields = {field.name: field for field in page.fields}
+        before = read(page.fields, last)[0]
         came = {
-            each["field"]: controls.from_control(fields[each["field"]], value)
+            name: controls.from_control(fields[name], value, before[name])
             for each, value in zip(names, held, strict=True)
-            if each["field"] in fields
+            if (name := each["field"]) in fields
         }
         values, wrong = read(page.fields, came)
         session = sessions.get(key)
@@ -257,6 +261,8 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
         if session is not None:
             session.send("act", name=str(what["name"]), given=what.get("given"))
 
-    app.clientside_callback(ClientsideFunction("lab", "draw"), Input("frame", "data"), prevent_initial_call=True)
+    app.clientside_callback(
+        ClientsideFunction("lab", "draw"), Input("frame", "data"), State("page", "data"), prevent_initial_call=True
+    )
     app.clientside_callback(ClientsideFunction("lab", "remember"), Input("query", "data"))
     app.clientside_callback(ClientsideFunction("lab", "copy"), Input("copy", "n_clicks"), prevent_initial_call=True)

@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from limelight.lab.address import Choice, Field, Number, Switch, Value, Values
+from limelight.lab.address import Choice, Field, Moved, Number, Switch, Value, Values
 
 _NOTCHES = 200  # of a slider that goes by powers
 
@@ -22,7 +22,7 @@ def control(field: Field, value: Value) -> Component:
         return html.Label(
             [
                 html.Span(field.label),
-                html.Output(said(field, value), id={"said": field.name}),
+                html.Span(said(field, value), id={"said": field.name}, className="value"),
                 dcc.Input(id=key, type="range", min=low, max=high, step=step, value=to_control(field, value)),
             ],
             className="number",
@@ -32,12 +32,14 @@ def control(field: Field, value: Value) -> Component:
         return html.Fieldset(
             [html.Legend(field.label), dcc.RadioItems(options, value, id=key, className="choice"), _unsaid(field)]
         )
+    if isinstance(field, Moved):
+        return html.Div([dcc.Input(id=key, type="hidden", value=value), _unsaid(field)], hidden=True)
     options = [{"label": field.label, "value": "on"}]
     return html.Div([dcc.Checklist(options, ["on"] if value else [], id=key, className="switch"), _unsaid(field)])
 
 
 def _unsaid(field: Field) -> Component:
-    return html.Output(id={"said": field.name}, hidden=True)
+    return html.Span(id={"said": field.name}, hidden=True)
 
 
 def to_control(field: Field, value: Value) -> Any:
@@ -50,8 +52,13 @@ def to_control(field: Field, value: Value) -> Any:
     return (["on"] if value else []) if isinstance(field, Switch) else value
 
 
-def from_control(field: Field, held: Any) -> Any:
-    """What a control holds, for `address.read` to judge."""
+def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
+    """What a control holds, for `address.read` to judge; the value before where it stands as that put it.
+
+    (A slider that goes by powers stands at the nearest of its notches.)
+    """
+    if before is not None and held == to_control(field, before):
+        return before
     if isinstance(field, Number) and field.log:
         try:
             share = float(held) / _NOTCHES

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+
+from limelight.lab.sessions import Sessions
 
 _MOST = 4 << 20  # bytes of a request
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
@@ -35,10 +38,12 @@ def policy(hashes: Sequence[str]) -> str:
 
 
 class Guard:
-    """Around an ASGI application: refuses foreign hosts and what is too large, adds the policy, answers /alive."""
+    """Around an ASGI application: refuses foreign hosts and what is too large, adds the policy.
 
-    def __init__(self, application: Application, host: str, hashes: Sequence[str]) -> None:
-        self._application = application
+    `/alive?key` says which server this is, and keeps a page's worker; `/bye?key` ends it."""
+
+    def __init__(self, application: Application, host: str, hashes: Sequence[str], sessions: Sessions) -> None:
+        self._application, self._sessions = application, sessions
         # A foreign name that leads to this machine is how a page from elsewhere would reach a loopback server.
         self._hosts = None if host in ("0.0.0.0", "::", "") else {*_LOOPBACK, host, f"[{host}]"}
         self._instance = uuid.uuid4().hex
@@ -60,7 +65,11 @@ class Guard:
         elif int(headers.get(b"content-length", b"0") or 0) > _MOST or b"transfer-encoding" in headers:
             await self._refuse(scope, receive, send, 413, "That is more than this lab takes at once.")
         elif scope["type"] == "http" and scope["path"] == "/alive":
+            self._sessions.touch(scope["query_string"].decode("latin-1"))
             await self._answer(send, 200, self._instance)
+        elif scope["type"] == "http" and scope["path"] == "/bye":
+            await asyncio.to_thread(self._sessions.end, scope["query_string"].decode("latin-1"))
+            await self._answer(send, 200, "")
         else:
             await self._application(scope, receive, self._with_headers(send))
 

@@ -43,7 +43,7 @@ def picture(place: str, caption: str, height: int, wide: bool = False, said: str
     return html.Figure(
         [
             html.Div(
-                id=place, className="plot", style={"height": f"{height}px"}, role="img", **{"aria-label": caption}
+                id=place, className="plot", style={"height": f"{height}px"}, role="group", **{"aria-label": caption}
             ),
             *words,
             html.Figcaption(caption),

@@ -39,7 +39,7 @@ def serve(
     with listening(host, port) as (listener, address):
         workers = Sessions(sessions)
         app = build(workers, results)
-        application = Guard(app.server, host, app.csp_hashes())
+        application = Guard(app.server, host, app.csp_hashes(), workers)
         server = _Server(
             uvicorn.Config(
                 application, log_level="warning", ws_max_size=_LONGEST, timeout_graceful_shutdown=1, lifespan="on",

@@ -13,7 +13,7 @@ from typing import Any
 from limelight.lab.worker import main
 
 MOST = 16  # at once
-_QUIET = 6.0  # seconds without a word from the page, after which its work ends
+_QUIET = 8.0  # seconds without a word from the page, after which its work ends
 _LOOK = 1.0  # seconds between two looks for such
 _SILENCE = 20.0  # seconds that a worker may be busy without an answer
 
@@ -85,6 +85,12 @@ class Sessions:
 
     def get(self, key: str) -> Session | None:
         return self._open.get(key)
+
+    def touch(self, key: str) -> None:
+        """The page of this key is still open, even if it draws too slowly to ask."""
+        session = self._open.get(key)
+        if session is not None:
+            session.heard = time.monotonic()
 
     def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
         """The session of this key, begun with these values where there is none. Raises `FullError`."""

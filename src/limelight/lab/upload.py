@@ -8,8 +8,11 @@ import csv
 import io
 import math
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from limelight.data.slopes import REACH
 from limelight.errors import InputError
@@ -17,6 +20,7 @@ from limelight.lab.address import shown
 
 SIZE = 2 << 20  # bytes
 ROWS = (10, 20_000)
+_LARGEST = 1000.0  # deviations that an output may lie off
 _WIDE = 2.5  # the reach of y in the drawn data
 
 
@@ -40,6 +44,22 @@ def rows_of(contents: str) -> list[list[float]]:
         one = len(filled) == 1
         raise InputError(f"The file has {len(filled)} row{'' if one else 's'} of data; {ROWS[0]} are the fewest.")
     return _scaled(np.array([_row(i, row) for i, row in filled])).tolist()
+
+
+def require_rows(given: Any) -> Tensor:
+    """Scaled rows as a tensor (n, 3). Raises `InputError` where they are no such thing: they come from a browser."""
+    try:
+        rows = torch.tensor(given, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        rows = torch.empty(0)
+    if (
+        rows.ndim != 2
+        or rows.shape[1] != 3
+        or not ROWS[0] <= len(rows) <= ROWS[1]
+        or not bool((rows.abs() <= _LARGEST).all())
+    ):
+        raise InputError(f"The data are not {ROWS[0]} to {ROWS[1]:,} rows of three numbers.")
+    return rows
 
 
 def _text(contents: str) -> str:

@@ -114,7 +114,7 @@ class Player:
             self._whole = self._live.change(message["values"]) or self._whole
         elif what == "act":
             self._note = self._live.act(message["name"], message["given"])
-            self._whole = True
+            self._whole = self._live.acts_redraw or self._whole
 
     def _answer(self) -> None:
         if self._asked is None:

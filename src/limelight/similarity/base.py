@@ -183,7 +183,7 @@ def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
 
 
 def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
-    """`centre`, or None where it is within half a deviation of zero: taking it off would save no digit, only cost a copy.
+    """`centre`, or None where it is within half a deviation of zero: taking it off would save no digit.
 
     That is not asked where an answer has to be waited for, or where keys that are not real may say anything.
     """

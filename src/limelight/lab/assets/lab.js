@@ -22,21 +22,22 @@
   };
 
   // A surface's new heights, handed to what draws it: restyling would build its whole scene again, five times slower.
-  const lift = (place, trace, z) => {
+  const lift = (place, trace, z, moving) => {
     const full = place._fullData?.[trace], scene = place._fullLayout?.scene?._scene, drawn = scene?.traces?.[full?.uid];
     if (full?.type !== "surface" || !drawn?.update || !scene.glplot?.redraw) { return false; }
     full.z = place.data[trace].z = z;
     drawn.update(full);
+    if (moving && drawn.surface) { drawn.surface.dirty = false; } // what is hovered over can wait: to know it costs a second drawing
     scene.glplot.redraw();
     return true;
   };
 
   const FLAT = 250; // milliseconds between two looks of a flat picture while surfaces move: each costs as much as they do
-  const renew = (place, changes) => {
+  const renew = (place, changes, moving) => {
     const rest = [];
     for (const [trace, attributes] of changes) {
       const said = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, numbers(value)]));
-      if (!("z" in said && Object.keys(said).length === 1 && lift(place, trace, said.z))) { rest.push([trace, said]); }
+      if (!("z" in said && Object.keys(said).length === 1 && lift(place, trace, said.z, moving))) { rest.push([trace, said]); }
     }
     if (!rest.length) { return undefined; }
     const data = place.data.map((trace, i) => Object.assign({}, trace, ...rest.filter(([at]) => at === i).map(([, said]) => said)));
@@ -58,8 +59,9 @@
   // Not as a callback's output: asking for a frame and drawing it would be a circle, which Dash does not go round.
   const ask = (after) => dash_clientside.set_props("ask", { data: { after, at: Date.now() } });
 
-  const draw = async (text) => {
+  const draw = async (text, page) => {
     const frame = JSON.parse(text);
+    statistics.key = page.key;
     tell({ note: frame.note ?? "", ...frame.words });
     if (frame.again) { await wait(frame.again); ask(-1); return; }
     const play = document.getElementById("play");
@@ -72,12 +74,13 @@
       const place = document.getElementById(id);
       if (place) { work.push(redraw(place, figure)); }
     }
+    const surfaces = Object.keys(frame.updates ?? {}).some((id) => document.getElementById(id)?._fullLayout?.scene);
     for (const [id, changes] of Object.entries(frame.updates ?? {})) {
       const place = document.getElementById(id);
-      const now = performance.now(), flat = !place?._fullLayout?.scene;
+      const now = performance.now(), flat = surfaces && !place?._fullLayout?.scene;
       if (!place?.dataset.drawn || (flat && frame.playing && now - (looked.get(id) ?? 0) < FLAT)) { continue; }
       looked.set(id, now);
-      work.push(renew(place, changes));
+      work.push(renew(place, changes, frame.playing));
     }
     await Promise.all(work);
     if (!document.hidden) { await new Promise((resolve) => requestAnimationFrame(resolve)); } // until it is seen
@@ -136,13 +139,14 @@
 
   // Is the lab still there? A server that was started again knows nothing of this page, which its address restores.
   let server, lost = false;
+  const key = () => statistics.key ?? "";
   const banner = (text) => {
     const place = document.getElementById("banner");
     if (place) { place.textContent = text; place.hidden = !text; }
   };
   const look = async () => {
     try {
-      const answer = await fetch("/alive", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      const answer = await fetch(`/alive?${key()}`, { cache: "no-store", signal: AbortSignal.timeout(4000) });
       const now = await answer.text();
       if (server !== undefined && now !== server) { location.reload(); return; }
       server = now;
@@ -152,6 +156,7 @@
       banner("The lab does not answer: it was stopped, or is starting again. This page goes on by itself when it is back.");
     }
   };
+  addEventListener("pagehide", (event) => { if (key() && !event.persisted) { navigator.sendBeacon(`/bye?${key()}`); } });
   setInterval(look, 2000);
   look();
 })();

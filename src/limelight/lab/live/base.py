@@ -25,6 +25,7 @@ class Live(ABC):
     """One visitor's copy of what a page shows."""
 
     fields: ClassVar[Sequence[Field]]
+    acts_redraw: ClassVar[bool] = True  # is every picture drawn whole after `act`? Else `updates` says what changed
 
     def __init__(self, values: Values) -> None:
         self.values = values

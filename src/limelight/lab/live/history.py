@@ -15,23 +15,30 @@ class History:
         self.clear()
 
     def clear(self) -> None:
-        self._every, self._steps, self._kept = 1, [], []  # type: tuple[int, list[int], list[list[float]]]
+        self._every = 1
+        self._kept: list[tuple[int, list[float]]] = []
+        self._newest: tuple[int, list[float]] | None = None
 
     def add(self, step: int, values: list[float]) -> None:
+        self._newest = step, values
         if step % self._every:
             return
-        self._steps.append(step)
-        self._kept.append(values)
-        if len(self._steps) > _MOST:
+        self._kept.append(self._newest)
+        if len(self._kept) > _MOST:
             self._every *= 2
-            keep = [i for i, at in enumerate(self._steps) if at % self._every == 0]
-            self._steps, self._kept = [self._steps[i] for i in keep], [self._kept[i] for i in keep]
+            self._kept = [point for point in self._kept if point[0] % self._every == 0]
+
+    @property
+    def _points(self) -> list[tuple[int, list[float]]]:
+        """Those that are kept, and the newest."""
+        last = [] if self._newest is None or self._newest in self._kept[-1:] else [self._newest]
+        return [*self._kept, *last]
 
     @property
     def steps(self) -> list[int]:
-        return self._steps
+        return [step for step, _ in self._points]
 
     @property
     def values(self) -> np.ndarray:
         """(columns, points)."""
-        return np.array(self._kept, dtype=float).reshape(-1, self._columns).T
+        return np.array([values for _, values in self._points], dtype=float).reshape(-1, self._columns).T

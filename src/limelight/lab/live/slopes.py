@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from limelight import figures
 from limelight.claims.slopes import gate_of, grid, relative_error, slopes_of, surface_of
 from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
+from limelight.errors import DivergenceError
 from limelight.lab.address import Field, Number, Switch, Values
 from limelight.lab.live.base import Live, Updates, numbers
 from limelight.lab.live.history import History
+from limelight.lab.upload import require_rows
 from limelight.nn.gate import Gate
 from limelight.nn.mlp import mlp
 from limelight.nn.pieces import linear_pieces
@@ -92,7 +94,10 @@ class SlopesLive(Live):
 
     def step(self) -> bool:
         variance = float(self._data[1].var()) or 1.0
-        errors = [next(descent) / variance for descent in self._descents.values()]
+        try:
+            errors = [next(descent) / variance for descent in self._descents.values()]
+        except (DivergenceError, StopIteration):  # the second where it is asked again
+            raise DivergenceError("The loss is no longer finite: lower the learning rate, and press Reset.") from None
         if self._steps:  # the first is there from the beginning
             self._history.add(self._steps, errors)
         self._steps += 1
@@ -114,12 +119,12 @@ class SlopesLive(Live):
         return bool(changed - {"speed", "rate"})
 
     def act(self, name: str, given: Any) -> str:
-        """`data`: one's own points, rows of x, y, z, already checked and scaled; none for those that are drawn."""
+        """`data`: one's own points as `upload.rows_of` gives them, or none for those that are drawn."""
         if name != "data":
             return super().act(name, given)
         self._own = None
         if given:
-            rows = torch.tensor(given, dtype=torch.float32)
+            rows = require_rows(given)
             self._own = rows[:, :2], rows[:, 2]
         self._data = self._drawn()
         self._begin()

@@ -1,0 +1,10 @@
+"use strict";
+// A click on a test image is the slider moved to it, so that the address knows of it.
+document.addEventListener("lab:drawn", ({ target }) => {
+  if (target.id !== "bias-answers" || target.dataset.heard) { return; }
+  target.dataset.heard = "yes";
+  target.on("plotly_click", ({ points }) => {
+    const index = Number(points[0]?.customdata);
+    if (Number.isInteger(index)) { dash_clientside.set_props({ field: "look" }, { value: index + 1 }); }
+  });
+});

@@ -1,0 +1,222 @@
+"""Attention among points in the plane: what one of them sees, the matrix, and processes that run on it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from plotly.graph_objects import Figure
+from torch import Tensor
+
+from limelight import figures
+from limelight.attention import Attention
+from limelight.claims.token_clusters import clusters
+from limelight.data.plane import REACH, arrangement
+from limelight.errors import InputError, LimelightError
+from limelight.figures.plane import bar_marker, framed
+from limelight.lab.address import Choice, Field, Moved, Number, Values, shown
+from limelight.lab.live import operator_pictures as pictures
+from limelight.lab.live.base import Live, Updates, numbers
+from limelight.lab.live.operator_code import code
+from limelight.lab.live.operator_mechanism import MASKS, NORMALISATIONS, SIMILARITIES, Mechanism
+from limelight.lab.live.operator_process import MOVING, PROCESSES, STEPS, begin
+from limelight.lab.places import decoded, encoded
+
+MOST = 60  # points
+_TRAIL = 40  # steps that are drawn
+_STILL = 1e-6  # a step that changes nothing by more is the last
+
+FIELDS: tuple[Field, ...] = (
+    Choice("similarity", "Similarity", SIMILARITIES, "euclidean"),
+    Number("bandwidth", "Bandwidth h", 0.05, 5, 0.5, 0.01, log=True),
+    Choice("normalisation", "Normalisation", NORMALISATIONS, "softmax"),
+    Number("alpha", "α, from softmax to doubly normalised", 0, 1, 0, 0.05),
+    Choice("mask", "Mask", MASKS, "none"),
+    Choice("process", "What runs on the points", PROCESSES, "drift"),
+    Number("speed", "Steps in a second, at most", 1, 60, 4),
+    Choice(
+        "arrangement", "Arrangement",
+        {"moons": "two moons", "blobs": "three blobs", "ring": "ring", "uniform": "uniform", "line": "line"}, "moons",
+    ),
+    Number("n", "Points", 5, MOST, 30),
+    Number("seed", "Seed", 0, 9999, 0),
+    Number("point", "Chosen point, by its number", 1, MOST, 10),
+    Choice("colour", "Colour of the points", pictures.COLOURS, "auto"),
+    Moved("moved", "Moved points", MOST, REACH),
+)  # fmt: skip
+_OF_THE_POINTS = {"arrangement", "n", "seed"}
+_OF_THE_MECHANISM = {"similarity", "bandwidth", "normalisation", "alpha", "mask"}
+
+
+class OperatorLive(Live):
+    """One set of points, one mechanism, one process."""
+
+    fields = FIELDS
+    acts_redraw = False
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(dict(values))
+        self._refused = ""
+        self._mechanism = Mechanism.of(values)
+        self._points = self._arranged()
+        for i, place in decoded(str(values["moved"]), MOST, REACH).items():
+            if i < len(self._points):
+                self._points[i] = torch.tensor(place, dtype=torch.float64)
+        self._begin()
+        self._try(self._mechanism)
+
+    def _arranged(self) -> Tensor:
+        return arrangement(str(self.values["arrangement"]), int(self.values["n"]), int(self.values["seed"]))
+
+    @property
+    def _chosen(self) -> int:
+        return min(int(self.values["point"]), len(self._points)) - 1
+
+    @property
+    def _process(self) -> str:
+        return str(self.values["process"])
+
+    def _begin(self) -> None:
+        """Back to the first step."""
+        self._steps, self._settled = 0, False
+        self._state = begin(self._process, self._points, self._chosen)
+        self._trail = deque([self._state.x], maxlen=_TRAIL + 1)
+        self._kept: Attention | None = None
+
+    def _try(self, mechanism: Mechanism) -> None:
+        """Take a mechanism if the library does; else remember what it said, and keep the last."""
+        try:
+            mechanism(self._state.x, self._state.keys)
+        except LimelightError as problem:
+            self._refused = str(problem)
+            if mechanism is self._mechanism:  # there is no last one
+                self._mechanism = Mechanism.of({**self.values, "normalisation": "softmax", "alpha": 0.0})
+        else:
+            self._refused, self._mechanism = "", mechanism
+        self._kept = None
+
+    @property
+    def A(self) -> Attention:
+        """P as it stands."""
+        if self._kept is None:
+            self._kept = self._mechanism(self._state.x, self._state.keys)
+        return self._kept
+
+    @torch.no_grad()
+    def step(self) -> bool:
+        before, after = self._state, STEPS[self._process](self.A, self._state)
+        if not after.largest <= 2 * REACH:
+            raise InputError("With rows that do not sum to one the process grows out of the picture; press Reset.")
+        self._state, self._kept = after, None if after.x is not before.x else self._kept
+        self._steps += 1
+        if self._process in MOVING:
+            self._trail.append(after.x)
+        self._settled = after.farthest(before) < _STILL
+        return not self._settled
+
+    @property
+    def rate(self) -> float:
+        return float(self.values["speed"])
+
+    def change(self, values: Values) -> bool:
+        changed = {name for name, value in values.items() if self.values[name] != value and name != "moved"}
+        self.values = {**values, "moved": self.values["moved"]}  # where points are is known here, and told to the page
+        if changed & _OF_THE_MECHANISM:
+            self._try(Mechanism.of(self.values))
+        if changed & _OF_THE_POINTS:
+            self._arrange()
+        elif self._begins_anew(changed):
+            self._begin()
+        return bool(changed & {"n", "colour", "process"})
+
+    def _begins_anew(self, changed: set[str]) -> bool:
+        """Does what has changed make what has run so far something that these settings would not have given?"""
+        source = "point" in changed and self._process == "heat"
+        return "process" in changed or source or bool(changed & _OF_THE_MECHANISM and not self._refused)
+
+    def _arrange(self) -> None:
+        self.values["moved"] = ""
+        self._points = self._arranged()
+        self._begin()
+
+    def act(self, name: str, given: Any) -> str:
+        """`move`: [number, x, y] of a point that is moved there; `arrange`: all points as they were drawn."""
+        if name == "arrange":
+            self._arrange()
+            return ""
+        if name != "move":
+            return super().act(name, given)
+        i, x, y = _move(given, len(self._points))
+        if self._process == "drift":  # it goes on from where the points are now
+            self._points = self._state.x.clamp(-REACH, REACH).round(decimals=3)
+        self._points = self._points.clone()
+        self._points[i] = torch.tensor([x, y], dtype=torch.float64).round(decimals=3)
+        away = (self._points != self._arranged()).any(-1).nonzero()[:, 0].tolist()
+        self.values["moved"] = encoded({j: tuple(self._points[j].tolist()) for j in away})
+        self._begin()
+        return ""
+
+    def _picture(self) -> pictures.Numbers:
+        trail = torch.stack(list(self._trail)).numpy() if self._process in MOVING else None
+        return pictures.measured(self.A, self._state, self._chosen, str(self.values["colour"]), self._process, trail)
+
+    @torch.no_grad()
+    def figures(self) -> Mapping[str, Figure]:
+        now = self._picture()
+        n, chosen = len(self._points), self._chosen
+        alike = f"log {n}: all keys alike"
+        return {
+            "operator-plane": figures.plane(now.scene, REACH),
+            "operator-matrix": figures.chosen_row(now.matrix, chosen),
+            "operator-entropy": figures.bars(now.entropy, chosen, "query", "entropy in nats", math.log(n), alike),
+            "operator-mass": figures.bars(now.mass, chosen, "key", "column mass", 1, "1: all keys alike"),
+        }
+
+    @torch.no_grad()
+    def updates(self) -> Updates:
+        now = self._picture()
+        n, chosen = len(self._points), self._chosen
+        colours = {"marker": bar_marker(n, chosen)}
+        return {
+            "operator-plane": pictures.changes(now.scene),
+            "operator-matrix": [
+                (0, {"z": numbers(now.matrix), "zmax": float(now.matrix.max())}), (1, {"y": framed(chosen)})
+            ],
+            "operator-entropy": [(0, {"y": numbers(now.entropy), **colours})],
+            "operator-mass": [(0, {"y": numbers(now.mass), **colours})],
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def words(self) -> Mapping[str, str]:
+        now = self._picture()
+        said = {
+            "operator-step": f"step {self._steps}{self._reached()}",
+            "operator-code": code(self._points, self._mechanism, self._process, self._steps, self._chosen),
+            "operator-moved": str(self.values["moved"]),
+            "operator-count": f"{len(self._points)}",
+            "operator-score": f"The score of a query x and a key y is {self._mechanism.score}.",
+            **pictures.words(self.A, now, self._chosen),
+        }  # fmt: skip
+        return {**said, "note": f"{self._refused}. The picture is as before."} if self._refused else said
+
+    def _reached(self) -> str:
+        """What has come of it."""
+        told = f" · about {float(clusters(self._state.x)):.1f} clusters" if self._process in MOVING else ""
+        return told + (" · it stands still" if self._settled else "")
+
+
+def _move(given: Any, n: int) -> tuple[int, float, float]:
+    """The index of a point and its new place, from outside."""
+    numeric = isinstance(given, list) and len(given) == 3
+    numeric = numeric and all(isinstance(each, int | float) and not isinstance(each, bool) for each in given)
+    if not numeric or not isinstance(given[0], int) or not 1 <= given[0] <= n:
+        raise InputError(f"A move is the number of a point, from 1 to {n}, and two coordinates; got {shown(given)}.")
+    if not all(abs(each) <= REACH for each in given[1:]):
+        raise InputError(f"A point stays between −{REACH:g} and {REACH:g}; got {shown(given[1:])}.")
+    return given[0] - 1, float(given[1]), float(given[2])
+
+
+LIVE = OperatorLive

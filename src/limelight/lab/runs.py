@@ -1,0 +1,194 @@
+"""Claims run in the background, each by a `limelight run` of its own; whoever looks is told how far it is.
+
+A run belongs to the lab and not to a page: it goes on when its page is left, and every page shows the same. It ends
+with the lab. What it has computed is kept in any case, since the command keeps each result as it is done.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from limelight.errors import InputError
+from limelight.experiment import backends, runner
+from limelight.experiment.claim import Claim
+from limelight.experiment.store import Store
+
+MOST = 2  # at once
+SEEDS = (1, 200)
+_GRACE = 8.0  # seconds from being asked to end to being ended
+_FAULTS, _INTERRUPTED = 1, 130  # exit codes
+
+State = Literal["running", "stopping", "done", "cancelled", "failed"]
+Command = Callable[[str, int, Path], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: cells that had a result before, and those done since."""
+
+    state: State
+    seeds: int
+    total: int
+    known: int
+    done: int
+    left: float | None  # seconds, as far as one can tell
+    reason: str = ""  # of a failure
+
+    @property
+    def kept(self) -> int:
+        return self.known + self.done
+
+    @property
+    def goes_on(self) -> bool:
+        return self.state in ("running", "stopping")
+
+
+def command(name: str, seeds: int, folder: Path) -> list[str]:
+    """What runs a claim here, with a core left for whoever watches."""
+    workers = max(1, backends.cores() - 1)
+    return [
+        sys.executable, "-m", "limelight", "run", name, "--seeds", str(seeds), "--workers", str(workers),
+        "--results", str(folder),
+    ]  # fmt: skip
+
+
+class Run:
+    """One run: its process, and the files that it is to write."""
+
+    def __init__(self, seeds: int, total: int, missing: Sequence[Path], arguments: Sequence[str]) -> None:
+        self.seeds, self.total, self._missing = seeds, total, {path: _stamp(path) for path in missing}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
+        self._asked_to_end = False
+        self._began = time.monotonic()
+        self._process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+        )
+
+    @property
+    def progress(self) -> Progress:
+        code = self._process.poll()  # before the files are counted: what has ended has written all
+        done = sum(_stamp(path) != before for path, before in self._missing.items())
+        known, seconds = self.total - len(self._missing), time.monotonic() - self._began
+        left = seconds / done * (len(self._missing) - done) if done else None
+        state, reason = self._state(code, done)
+        return Progress(state, self.seeds, self.total, known, done, left, reason)
+
+    def _state(self, code: int | None, done: int) -> tuple[State, str]:
+        if code is None:
+            return ("stopping" if self._asked_to_end else "running"), ""
+        if self._asked_to_end or code == _INTERRUPTED:
+            return "cancelled", ""
+        complete = done == len(self._missing)
+        if code != 0 and not (code == _FAULTS and complete):  # what raised is told with the claim's verdict
+            return "failed", self._last_words(code)
+        if not complete:
+            return "failed", "its results are of code other than this lab's: start the lab again"
+        return "done", ""
+
+    def _last_words(self, code: int) -> str:
+        self._said.seek(0)
+        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+        if code < 0:
+            return f"it was ended by signal {-code}, {signal.strsignal(-code)}"
+        return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
+
+    def cancel(self) -> None:
+        """Ask it to end, as Ctrl-C does; end it after a while."""
+        if self._process.poll() is None and not self._asked_to_end:
+            self._asked_to_end = True
+            self._signal(signal.SIGINT)
+            timer = threading.Timer(_GRACE, self._signal, [signal.SIGKILL])
+            timer.daemon = True
+            timer.start()
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended; by force after so many seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the process and its workers; not once it is waited for, when its number may be another's."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+class Runs:
+    """The runs of one lab, at most one for each claim, and `most` at once."""
+
+    def __init__(self, folder: Path, most: int = MOST, command: Command = command) -> None:
+        self._folder, self._most, self._command = folder, most, command
+        self._runs: dict[str, Run] = {}
+        self._lock = threading.Lock()
+        atexit.register(self.end_all)
+
+    def start(self, claim: Claim, seeds: int) -> None:
+        """Compute what is missing for these seeds.
+
+        Raises `InputError` where the claim runs already, too many do, nothing is missing, or the number has no
+        meaning; `StoreError` where the folder cannot be written.
+        """
+        if not SEEDS[0] <= seeds <= SEEDS[1]:
+            raise InputError(f"Seeds: a whole number from {SEEDS[0]} to {SEEDS[1]} is expected, got {seeds}.")
+        with self._lock:
+            self._require_free(claim.name)
+            store, wanted = Store(self._folder), runner.cells([claim], seeds)
+            missing = [store.path(claim, cell.arm, cell.seed) for cell in runner.missing(wanted, store)]
+            if not missing:
+                which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
+                raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")
+            self._runs[claim.name] = Run(
+                seeds, len(wanted), missing, self._command(claim.name, seeds, store.folder.resolve())
+            )
+
+    def _require_free(self, name: str) -> None:
+        running = [each for each, run in self._runs.items() if run.progress.goes_on]
+        if name in running:
+            raise InputError("This claim is being run already.")
+        if len(running) >= self._most:
+            raise InputError(
+                f"No more than {self._most} claims are run at once, and {' and '.join(running)} are under way; "
+                "wait, or cancel one."
+            )
+
+    def progress(self, name: str) -> Progress | None:
+        """How far the latest run of a claim is; None where there was none."""
+        run = self._runs.get(name)
+        return None if run is None else run.progress
+
+    def cancel(self, name: str) -> None:
+        """End a run; what it has computed is kept."""
+        run = self._runs.get(name)
+        if run is not None:
+            run.cancel()
+
+    def end_all(self) -> None:
+        """When the lab stops."""
+        with self._lock:
+            for run in self._runs.values():
+                run.cancel()
+            for run in self._runs.values():
+                run.wait(_GRACE / 2)
+
+
+def _stamp(path: Path) -> int | None:
+    """What changes when a file is written anew: None without one."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,116 @@
+"""The page of slopes as a visitor has it, and what all pages that play have in common."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def error(visitor):
+    said = visitor.page.inner_text("#slopes-said-gate")
+    return float(re.match(r"error ([\d.e+-]+)", said)[1])
+
+
+def step(visitor):
+    return int(re.search(r"\d+", visitor.page.inner_text("#slopes-step"))[0])
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, width, scheme):
+    visitor = visit("slopes", width=width, scheme=scheme).drawn()
+    drawn = visitor.page.locator(".plot[data-drawn] canvas, .plot[data-drawn] .main-svg")
+    visitor.until(lambda: drawn.count() >= 4, "four pictures")
+    assert visitor.fits()
+    assert visitor.page.get_by_role("link", name="Slopes").get_attribute("aria-current") == "page"
+    assert visitor.complaints == []
+    assert all(address.startswith((lab.address, "blob:", "data:")) for address in visitor.asked)
+
+
+def test_the_loss_falls_while_it_plays_and_pause_holds(visit):
+    visitor = visit("slopes?rate=0.1").drawn()
+    before = error(visitor)
+    visitor.page.get_by_role("button", name="Play", exact=True).click()
+    visitor.until(lambda: error(visitor) < 0.7 * before, "a smaller error")
+    visitor.page.get_by_role("button", name="Pause", exact=True).click()
+    visitor.until(lambda: visitor.page.get_by_role("button", name="Play", exact=True).count() == 1, "a pause")
+    at, frames = step(visitor), visitor.frames
+    visitor.until(lambda: visitor.frames > frames, "another frame")
+    assert step(visitor) == at
+    visitor.page.get_by_role("button", name="Step", exact=True).click()
+    visitor.until(lambda: step(visitor) == at + 1, "one step more")
+    visitor.page.get_by_role("button", name="Reset", exact=True).click()
+    visitor.until(lambda: step(visitor) == 0, "the beginning")
+
+
+def test_what_is_set_stands_in_the_address_and_a_link_restores_it(visit):
+    visitor = visit("slopes").drawn()
+    experts = visitor.page.get_by_label("Experts of the gate")
+    experts.focus()
+    experts.press("ArrowLeft")
+    experts.press("ArrowLeft")
+    visitor.until(lambda: "experts=3" in visitor.page.url, "the address")
+    legend = visitor.page.locator("#slopes-weights .legendtext")
+    visitor.until(lambda: legend.count() == 3, "three experts in the picture")
+    other = visit(visitor.page.url.partition("//")[2].partition("/")[2]).drawn()
+    assert other.page.get_by_label("Experts of the gate").input_value() == "3"
+    visitor.until(lambda: other.page.locator("#slopes-weights .legendtext").count() == 3, "the same there")
+    assert other.page.inner_text("#slopes-said-gate") == visitor.page.inner_text("#slopes-said-gate")
+
+
+def test_nonsense_in_a_link_is_told_and_the_page_works(visit):
+    visitor = visit("slopes?experts=<img src=x onerror=alert(1)>&seed=7&colour=red").drawn()
+    wrong = visitor.page.inner_text("#wrong")
+    assert "is no number; 5 is used" in wrong
+    assert "nothing called “colour”" in wrong
+    assert visitor.page.locator("#wrong img").count() == 0
+    assert visitor.page.get_by_text("Seed", exact=True).count() == 1
+    assert "There is no such page" in visit("nowhere").page.locator("h1").inner_text(timeout=30_000)
+
+
+def test_a_file_of_ones_own(visit, tmp_path):
+    visitor = visit("slopes").drawn()
+    visitor.page.get_by_text("Data of your own").click()
+    bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
+    bad.write_text("x,y,z\n" + "1,2,3\n" * 20 + "1,two,3\n")
+    good.write_text("x,y,z\n" + "".join(f"{i},{i % 5},{i * (i % 5)}\n" for i in range(40)))
+    large = tmp_path / "large.csv"
+    large.write_text("1,2,3\n" * 500_000)
+    chosen = visitor.page.locator("#upload input[type=file]")
+    told = visitor.page.locator("#uploaded")
+    chosen.set_input_files(large)
+    visitor.until(lambda: "the lab takes 2 MB" in told.inner_text(), "a sentence about the size")
+    chosen.set_input_files(bad)
+    visitor.until(lambda: "Row 22 has “two” where a number is expected" in told.inner_text(), "a sentence")
+    chosen.set_input_files(good)
+    visitor.until(lambda: "40 rows" in told.inner_text(), "the file")
+    visitor.until(lambda: "slopes found" not in visitor.page.inner_text("#slopes-said-gate"), "its surface")
+
+
+def test_a_browser_without_shared_workers_plays_too(lab, browser, visit):
+    visitor = visit("slopes")
+    visitor.context.add_init_script("delete window.SharedWorker")
+    visitor.page.reload()
+    visitor.drawn()
+    visitor.page.get_by_role("button", name="Play", exact=True).click()
+    visitor.until(lambda: step(visitor) > 0, "a step")
+
+
+def test_two_tabs_on_one_link_each_keep_their_own(visit):
+    first, second = visit("slopes?seed=5").drawn(), visit("slopes?seed=5").drawn()
+    first.page.get_by_role("button", name="Step", exact=True).click()
+    first.until(lambda: step(first) == 1, "a step")
+    frames = second.frames
+    second.until(lambda: second.frames > frames, "another frame")
+    assert step(second) == 0
+
+
+def test_a_lab_that_was_stopped_is_missed_and_found_again(visit, lab):
+    visitor = visit("slopes?experts=4").drawn()
+    lab.stop()
+    banner = visitor.page.locator("#banner")
+    visitor.until(lambda: banner.is_visible() and "does not answer" in banner.inner_text(), "a word about it")
+    lab.start()
+    visitor.until(lambda: visitor.page.locator("#banner:visible").count() == 0, "an end of it")
+    visitor.drawn()
+    assert visitor.page.get_by_label("Experts of the gate").input_value() == "4"

@@ -1,0 +1,168 @@
+"""Claims in the background: how far they are, what is kept, and that nothing outlives the lab."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from limelight.errors import InputError
+from limelight.experiment.cell import run_cell
+from limelight.experiment.runner import cells, missing
+from limelight.experiment.store import Store
+from limelight.lab.runs import Runs, command
+from tests.experiment.toy import GATE, Diverging, Toy
+
+PATIENCE = 60  # seconds, on a busy machine
+STUBBORN = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("up", file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+
+
+def drive(name, seeds, folder):
+    return [sys.executable, "-m", "tests.experiment.drive", str(folder), str(seeds)]
+
+
+def writes_nothing(name, seeds, folder):
+    return [sys.executable, "-c", ""]
+
+
+def stubborn(name, seeds, folder):
+    return [sys.executable, "-c", STUBBORN]
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Runs in a folder of their own, which end with the test."""
+    begun = []
+
+    def make(command=drive, **options):
+        begun.append(Runs(tmp_path, command=command, **options))
+        return begun[-1]
+
+    yield make
+    for runs in begun:
+        runs.end_all()
+
+
+@pytest.fixture
+def gate(tmp_path, monkeypatch):
+    """Seeds from 5 on wait."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    monkeypatch.setenv(GATE, str(path))
+
+
+def until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def ended(runs, name="toy"):
+    until(lambda: not runs.progress(name).goes_on)
+    return runs.progress(name)
+
+
+def test_a_run_computes_what_is_missing(begin, tmp_path):
+    for seed in range(2):
+        run_cell(Toy(), "one", seed, tmp_path)
+    runs = begin()
+    assert runs.progress("toy") is None
+    runs.start(Toy(), 4)
+    found = ended(runs)
+    assert (found.state, found.total, found.known, found.done, found.kept) == ("done", 12, 2, 10, 12)
+    assert not missing(cells([Toy()], 4), Store(tmp_path))
+    with pytest.raises(InputError, match="seeds 0 to 3 have all their results"):
+        runs.start(Toy(), 4)
+
+
+def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path, monkeypatch):
+    monkeypatch.setattr("limelight.lab.runs._GRACE", 2 * PATIENCE)  # it ends because it is asked to
+    runs = begin()
+    runs.start(Toy(), 8)
+    until(lambda: runs.progress("toy").done == 15)
+    assert runs.progress("toy").left > 0
+    runs.cancel("toy")
+    assert runs.progress("toy").state in ("stopping", "cancelled")
+    found = ended(runs)
+    assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
+    assert len(missing(cells([Toy()], 8), Store(tmp_path))) == 9
+
+
+def test_what_does_not_end_when_asked_is_ended(begin, monkeypatch):
+    monkeypatch.setattr("limelight.lab.runs._GRACE", 0.1)
+    runs = begin(stubborn)
+    runs.start(Toy(), 1)
+    run = runs._runs["toy"]
+    until(lambda: os.fstat(run._said.fileno()).st_size)  # it heeds no signal from now on
+    runs.cancel("toy")
+    assert ended(runs).state == "cancelled"
+
+
+def test_every_process_ends_with_the_lab(begin, gate):
+    runs = begin()
+    runs.start(Toy(), 8)
+    until(lambda: runs.progress("toy").done == 15)
+    group = runs._runs["toy"]._process.pid
+    runs.end_all()
+    until(lambda: not _lives(group))
+
+
+def _lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_each_claim_once_and_few_at_a_time(begin):
+    runs = begin(stubborn, most=1)
+    runs.start(Toy(), 1)
+    with pytest.raises(InputError, match="is being run already"):
+        runs.start(Toy(), 2)
+    with pytest.raises(InputError, match="No more than 1 claims are run at once, and toy"):
+        runs.start(Diverging(), 1)
+    os.killpg(runs._runs["toy"]._process.pid, signal.SIGKILL)
+    assert ended(runs).state == "failed"
+    assert "signal 9" in ended(runs).reason
+    runs.start(Diverging(), 1)
+    assert runs.progress("diverging").state == "running"
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 201, 10**30])
+def test_seeds_are_bounded(begin, seeds):
+    with pytest.raises(InputError, match="a whole number from 1 to 200"):
+        begin().start(Toy(), seeds)
+
+
+def test_what_a_run_said_last_is_told(begin):
+    def fails(name, seeds, folder):
+        return [sys.executable, "-c", "import sys; sys.exit('limelight: cannot write results')"]
+
+    def refuses(name, seeds, folder):
+        return [sys.executable, "-c", "import sys; print('limelight: no room left', file=sys.stderr); sys.exit(3)"]
+
+    runs = begin(refuses)
+    runs.start(Toy(), 1)
+    assert (ended(runs).state, ended(runs).reason) == ("failed", "no room left")
+    runs = begin(fails)  # exits with 1, as a run does of which a cell raised, but has written nothing
+    runs.start(Toy(), 1)
+    assert (ended(runs).state, ended(runs).reason) == ("failed", "cannot write results")
+    runs = begin(writes_nothing)
+    runs.start(Toy(), 1)
+    assert (ended(runs).state, ended(runs).kept) == ("failed", 0)
+    assert "start the lab again" in ended(runs).reason
+
+
+def test_what_runs_is_the_command_of_this_python(tmp_path):
+    told = command("slopes", 10, tmp_path)
+    assert told[:5] == [sys.executable, "-m", "limelight", "run", "slopes"]
+    assert int(told[told.index("--workers") + 1]) >= 1
+    assert told[told.index("--results") + 1] == str(tmp_path)

@@ -1,0 +1,190 @@
+"""The loop of a worker, on a pipe in this process; and workers as processes."""
+
+import asyncio
+import json
+import threading
+from contextlib import contextmanager
+from multiprocessing import Pipe
+
+import pytest
+from plotly.graph_objects import Figure, Scatter
+
+from limelight.errors import InputError
+from limelight.lab import sessions as module
+from limelight.lab.address import Number, read
+from limelight.lab.live.base import Live
+from limelight.lab.live.slopes import FIELDS
+from limelight.lab.sessions import FullError, Sessions
+from limelight.lab.worker import Player
+
+
+class Counting(Live):
+    fields = (Number("n", "n", 0, 9, 0),)
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.steps = 0
+
+    def step(self):
+        if self.values["n"] == 9:
+            raise InputError("nine is too many")
+        self.steps += 1
+        return self.steps < 5
+
+    def figures(self):
+        return {"place": Figure(Scatter(y=[self.steps]))}
+
+    def updates(self):
+        return {"place": [(0, {"y": [self.steps]})]}
+
+    def words(self):
+        return {"said": str(self.steps)}
+
+    def change(self, values):
+        self.values = values
+        return values["n"] == 5
+
+    @property
+    def rate(self):
+        return 1000.0
+
+
+@contextmanager
+def playing(**values):
+    ours, theirs = Pipe()
+    player = Player(theirs, Counting, {"n": 0, **values})
+    thread = threading.Thread(target=player.run)
+    thread.start()
+
+    def tell(do, **more):
+        ours.send_bytes(json.dumps({"do": do, **more}).encode())
+
+    def frame(after):
+        tell("frame", after=after)
+        assert ours.poll(30)
+        return json.loads(ours.recv_bytes())
+
+    yield tell, frame
+    tell("end")
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_the_first_frame_is_whole_and_the_next_has_what_changed():
+    with playing() as (tell, frame):
+        first = frame(-1)
+        assert first["figures"]["place"]["data"][0]["y"] == [0]
+        tell("step")
+        second = frame(first["n"])
+        assert second["updates"] == {"place": [[0, {"y": [1]}]]}
+        assert second["words"] == {"said": "1"}
+
+
+def test_a_page_that_missed_a_frame_gets_a_whole_one():
+    with playing() as (tell, frame):
+        first = frame(-1)
+        tell("step")
+        frame(first["n"])
+        assert "figures" in frame(first["n"])
+
+
+def test_it_plays_until_there_is_nowhere_to_go_and_pause_holds():
+    with playing() as (tell, frame):
+        n = frame(-1)["n"]
+        tell("play")
+        while (now := frame(n))["playing"]:
+            n = now["n"]
+        assert now["words"] == {"said": "5"}
+        tell("pause")
+        assert frame(now["n"])["words"] == {"said": "5"}
+
+
+def test_a_frame_is_sent_though_nothing_is_new_so_that_the_page_knows(monkeypatch):
+    monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
+    with playing() as (_, frame):
+        first = frame(-1)
+        again = frame(first["n"])
+        assert again["n"] == first["n"]
+        assert "figures" not in again
+
+
+def test_what_cannot_be_done_is_told_and_stops_the_play():
+    with playing() as (tell, frame):
+        first = frame(-1)
+        tell("change", values={"n": 9})
+        tell("play")
+        n = first["n"]
+        while (now := frame(n))["note"] == "":
+            n = now["n"]
+        assert now["note"] == "nine is too many"
+        assert not now["playing"]
+        tell("act", name="fly", given=None)
+        assert "does not know what “fly” is" in frame(now["n"])["note"]
+
+
+def test_reset_begins_anew_with_the_same_values():
+    with playing() as (tell, frame):
+        tell("step")
+        tell("reset")
+        now = frame(-1)
+        while now["words"] != {"said": "0"}:
+            now = frame(now["n"])
+        assert "figures" in now
+
+
+def test_a_change_that_begins_anew_is_drawn_whole():
+    with playing() as (tell, frame):
+        first = frame(-1)
+        tell("change", values={"n": 5})
+        assert "figures" in frame(first["n"])
+
+
+# Processes: few, because each test starts some.
+
+
+@pytest.fixture
+def sessions():
+    found = Sessions(most=2)
+    yield found
+    found.end_all()
+
+
+def values():
+    return read(FIELDS, {})[0]
+
+
+def test_each_visitor_has_a_worker_and_there_is_room_for_so_many(sessions):
+    first, second = (sessions.of(key, "slopes", values()) for key in "ab")
+    assert sessions.of("a", "slopes", values()) is first
+    first.send("step")
+    assert json.loads(first.frame(0))["words"]["slopes-step"] == "step 1"
+    assert json.loads(second.frame(-1))["words"]["slopes-step"] == "step 0"
+    with pytest.raises(FullError):
+        sessions.of("c", "slopes", values())
+    sessions.end("a")
+    assert not first.alive
+    assert sessions.of("c", "slopes", values()).alive
+
+
+def test_a_worker_that_died_is_replaced(sessions):
+    first = sessions.of("a", "slopes", values())
+    first._process.kill()
+    first._process.join()
+    assert sessions.of("a", "slopes", values()) is not first
+
+
+def test_a_page_that_asks_no_more_loses_its_worker(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+
+    async def visit():
+        await sessions.frame("a", "slopes", values(), -1)
+        worker = sessions.get("a")
+        monkeypatch.setattr(module, "_QUIET", 0.0)
+        while sessions.get("a") is not None:
+            await asyncio.sleep(0.01)
+        return worker
+
+    worker = asyncio.run(asyncio.wait_for(visit(), 60))
+    assert len(sessions) == 0
+    worker._process.join(30)
+    assert not worker.alive
