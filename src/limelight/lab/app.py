@@ -1,12 +1,11 @@
 """The lab as a Dash application: one frame for all pages, and the callbacks that every page that plays has in common.
 
-A page asks for a frame, is given one as soon as there is something new, draws it, and asks again: so the newest wins,
-and a visitor whose machine is slow gets fewer. What a visitor sets goes to the worker by another way, at once.
+A page asks for a frame, is given one as soon as there is something new, draws it, and asks again (`frames.py`): so the
+newest wins, and a visitor whose machine is slow gets fewer. What a visitor sets goes to the worker by callbacks.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -21,9 +20,10 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 from limelight.errors import InputError
 from limelight.lab import controls
 from limelight.lab.address import Values, from_query, read, shown, to_query
+from limelight.lab.frames import key_of, serve_frames
 from limelight.lab.page import Page
 from limelight.lab.pages import PAGES
-from limelight.lab.sessions import FullError, Sessions
+from limelight.lab.sessions import Sessions
 from limelight.lab.upload import rows_of
 
 _INDEX = """<!DOCTYPE html>
@@ -75,6 +75,7 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
     )
     _route(app, {page.name: page for page in pages})
     _play(app, sessions, {page.name: page for page in pages})
+    serve_frames(server, sessions, {page.name: page for page in pages})
     for page in pages:
         page.callbacks(app, results)
     # Else it waits for a request to / or to Dash itself, and a page that is asked for first comes without its scripts.
@@ -164,9 +165,7 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
         dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4())}),
         dcc.Store(id="values", data=values),
         dcc.Store(id="query", data=to_query(page.fields, values)),
-        dcc.Store(id="frame"),
-        dcc.Store(id="ask", data={"after": -1}),
-        dcc.Store(id="act"),
+        dcc.Store(id="playing"),  # a callback without an output is not called for what is new on a page
     ]
     return html.Div(
         [
@@ -187,21 +186,9 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
 def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
     def known(given: Any) -> tuple[Page, str]:
         """The page and the key of a visitor. Both come from outside."""
-        page, key = pages[given["name"]], str(uuid.UUID(given["key"]))
+        page, key = pages[given["name"]], key_of(given["key"])
         assert page.live is not None
         return page, key
-
-    @app.callback(Output("frame", "data"), Input("ask", "data"), State("page", "data"), State("values", "data"))
-    async def frame(ask: Any, given: Any, values: Any) -> str:
-        page, key = known(given)
-        assert page.live is not None
-        try:
-            return await sessions.frame(key, page.live, read(page.fields, values)[0], int(ask["after"]))
-        except FullError:
-            return json.dumps({"again": 3, "note": f"{sessions.most} visitors play already, which is all that this lab "
-                               "takes at once. You are next when one leaves."})  # fmt: skip
-        except (OSError, EOFError):
-            return json.dumps({"again": 1, "note": "The worker of this page was lost; it begins anew."})
 
     @app.callback(
         Output({"said": ALL}, "children"), Output("values", "data"), Output("query", "data"),
@@ -254,15 +241,8 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
         told = f"{shown(name)}: {len(rows)} rows." if rows else "The drawn data are back."
         return told, None
 
-    @app.callback(Input("act", "data"), State("page", "data"), prevent_initial_call=True)
-    def act(what: Any, given: Any) -> None:
-        _, key = known(given)
-        session = sessions.get(key)
-        if session is not None:
-            session.send("act", name=str(what["name"]), given=what.get("given"))
-
     app.clientside_callback(
-        ClientsideFunction("lab", "draw"), Input("frame", "data"), State("page", "data"), prevent_initial_call=True
+        ClientsideFunction("lab", "play"), Output("playing", "data"), Input("page", "data"), Input("values", "data")
     )
     app.clientside_callback(ClientsideFunction("lab", "remember"), Input("query", "data"))
     app.clientside_callback(ClientsideFunction("lab", "copy"), Input("copy", "n_clicks"), prevent_initial_call=True)

@@ -123,12 +123,12 @@ class Player:
         if after == self._version and not self._whole and time.monotonic() < until:
             return
         self._asked = None
-        self._connection.send_bytes(self._frame().encode())
+        self._connection.send_bytes(self._frame(after).encode())
 
-    def _frame(self) -> str:
+    def _frame(self, after: int) -> str:
         frame: dict[str, Any] = {"n": self._version, "playing": self._playing, "note": self._note}
         frame["words"] = dict(self._live.words())
-        updates = None if self._whole else self._live.updates()
+        updates = None if self._whole else {} if after == self._version else self._live.updates()
         if updates is None:
             frame["figures"] = {name: json.loads(figure.to_json()) for name, figure in self._live.figures().items()}
         else:

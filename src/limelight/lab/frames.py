@@ -1,0 +1,92 @@
+"""Frames to a page that plays, and what its visitor does there, over a websocket of their own.
+
+In: {"after": n, "values": {…}} asks for a frame newer than n, {"act": name, "given": …} tells of an action. Out: frames.
+Dash's own callbacks carry what is set and pressed; at twenty frames a second each would go round its whole store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+from limelight.lab.address import read
+from limelight.lab.page import Page
+from limelight.lab.sessions import FullError, Sessions
+
+_FOREIGN, _NONSENSE = 4003, 4400
+
+
+def key_of(given: Any) -> str:
+    """The key of a page, which comes from outside. Raises `ValueError` or `TypeError` where it is none."""
+    return str(uuid.UUID(given))
+
+
+def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
+    """Answer at /frames?page=…&key=… for the pages that play."""
+
+    @server.websocket("/frames")
+    async def frames(socket: WebSocket) -> None:
+        if urlsplit(socket.headers.get("origin", "")).netloc != socket.headers.get("host"):
+            await socket.close(_FOREIGN, "origin not allowed")
+            return
+        page = pages.get(socket.query_params.get("page", ""))
+        try:
+            key = key_of(socket.query_params["key"])
+        except (KeyError, ValueError):
+            page = None
+        if page is None or page.live is None:
+            await socket.close(_NONSENSE, "no such page")
+            return
+        await socket.accept()
+        await _Visitor(socket, sessions, page, key).listen()
+
+
+class _Visitor:
+    def __init__(self, socket: WebSocket, sessions: Sessions, page: Page, key: str) -> None:
+        self._socket, self._sessions, self._page, self._key = socket, sessions, page, key
+        self._answer: asyncio.Task[None] | None = None
+
+    async def listen(self) -> None:
+        try:
+            while True:
+                await self._hear(json.loads(await self._socket.receive_text()))
+        except WebSocketDisconnect:
+            pass
+        except (ValueError, KeyError, TypeError, AttributeError):
+            await self._socket.close(_NONSENSE, "no such message")
+        finally:
+            if self._answer is not None:
+                self._answer.cancel()
+
+    async def _hear(self, message: Any) -> None:
+        if "act" in message:
+            session = self._sessions.get(self._key)
+            if session is not None:
+                await asyncio.to_thread(session.send, "act", name=str(message["act"]), given=message.get("given"))
+        elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
+            after, values = int(message["after"]), read(self._page.fields, message["values"])[0]
+            self._answer = asyncio.create_task(self._send(after, values))
+
+    async def _send(self, after: int, values: Any) -> None:
+        assert self._page.live is not None
+        try:
+            frame = await self._sessions.frame(self._key, self._page.live, values, after)
+        except FullError:
+            frame = _wait(3, f"{self._sessions.most} visitors play already, which is all that this lab takes at once. "
+                          "You are next when one leaves.")  # fmt: skip
+        except (OSError, EOFError):
+            frame = _wait(1, "The worker of this page was lost; it begins anew.")
+        try:
+            await self._socket.send_text(frame)
+        except (WebSocketDisconnect, RuntimeError):  # gone meanwhile
+            pass
+
+
+def _wait(seconds: float, note: str) -> str:
+    return json.dumps({"again": seconds, "note": note})
