@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PEERS := x-transformers entmax POT pykeops
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check tests test-slow test-browser bench evidence docs clean
+.PHONY: help demo lab test check tests test-slow test-browser bench evidence docs clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ help: ## what there is
 demo: .venv/.demo ## install, put the claims to the test, write the report
 	$(BIN)/limelight run --quick
 	$(BIN)/limelight report
+
+lab: .venv/.lab ## install, open the lab in the browser
+	$(BIN)/limelight lab
 
 test: .venv/.dev check tests ## install, then everything that CI checks
 
@@ -24,7 +27,7 @@ check: .venv/.dev ## formatting, lint and types
 	$(BIN)/mypy
 
 tests: .venv/.dev ## the tests, on all cores
-	$(BIN)/pytest -n logical -m "not slow"
+	$(BIN)/pytest -n 4 -m "not slow"
 
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -n logical -m slow
@@ -52,6 +55,10 @@ clean: ## remove what was built, but no results
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[claims]'
 	@touch $@
+
+.venv/.lab: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[lab]'
+	@touch $@ .venv/.demo
 
 # A peer that cannot be had here is left out, and the benchmark says so.
 .venv/.bench: pyproject.toml constraints.txt | .venv/bin/python

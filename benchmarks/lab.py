@@ -27,14 +27,21 @@ _FRAMES = "window.limelight ? limelight.statistics.frames : 0"
 # From a key on a slider to the picture that it changed, as the page itself sees it.
 _LATENCY = """
 ([key, place]) => new Promise((resolve) => {
-  const slider = document.querySelector(`[id*='"${key}"']`), start = performance.now();
-  document.getElementById(place).addEventListener("lab:drawn", () =>
-    resolve(performance.now() - start), { once: true });
+  const slider = document.querySelector(`input[id*='"${key}"']`), start = performance.now();
+  for (const event of ["lab:drawn", "lab:renewed"]) {
+    document.getElementById(place).addEventListener(event, () => resolve(performance.now() - start), { once: true });
+  }
   const value = Number(slider.value) + (Number(slider.value) > Number(slider.min) ? -1 : 1) * Number(slider.step);
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, String(value));
   slider.dispatchEvent(new Event("input", { bubbles: true }));
   slider.dispatchEvent(new Event("change", { bubbles: true }));
 })
+"""
+
+_NO_DRAWING = """
+for (const kind of [WebGLRenderingContext, WebGL2RenderingContext]) {
+  for (const name of ["drawArrays", "drawElements", "clear"]) { kind.prototype[name] = () => {}; }
+}
 """
 
 
@@ -60,8 +67,11 @@ def _until(page: Page, expression: str) -> None:
         page.wait_for_timeout(20)
 
 
-def _open(browser: Browser, address: str, path: str, width: int = 1280) -> Page:
+def _open(browser: Browser, address: str, path: str, width: int = 1280, idle: bool = False) -> Page:
+    """The page at its first frame; `idle` as with a graphics card that takes no time."""
     page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+    if idle:
+        page.add_init_script(_NO_DRAWING)
     page.goto(address + path)
     _until(page, _FRAMES)
     return page
@@ -90,27 +100,39 @@ def main() -> None:
         chromium = playwright.chromium.launch(executable_path=options.chromium, args=_SWITCHES)
         with _server() as (process, address, answered):
             start = time.perf_counter()
-            page = _open(chromium, address, "slopes")
-            print(f"start: answers after {answered:.1f} s, first pictures {time.perf_counter() - start:.1f} s later")
-            for path, key, place in (("slopes", "experts", "slopes-weights"),):
+            page = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page.goto(address + "slopes")
+            page.get_by_role("button", name="Play", exact=True).wait_for()
+            shown = time.perf_counter() - start
+            _until(page, _FRAMES)
+            drawn = time.perf_counter() - start
+            print(f"start: answers after {answered:.1f} s; the page {shown:.1f} s later, its pictures {drawn:.1f} s")
+            for path, key, place in (("slopes", "temperature", "slopes-gate"), ("slopes", "experts", "slopes-weights")):
                 took = [page.evaluate(_LATENCY, [key, place]) for _ in range(9)]
-                print(f"{path}: from a slider to the picture {statistics.median(took):.0f} ms (most {max(took):.0f})")
+                found = f"{statistics.median(took):.0f} ms (most {max(took):.0f})"
+                print(f"{path}: from the slider {key!r} to its picture {found}", flush=True)
             for path in options.pages:
-                page.goto(address + path)
-                _until(page, _FRAMES)
-                _play(page)
-                page.wait_for_timeout(2000)
-                print(f"{path}: {_updates([page], options.seconds)[0]:.1f} updates a second while it plays")
+                for idle in (False, True):
+                    page.context.close()
+                    page = _open(chromium, address, path, idle=idle)
+                    _play(page)
+                    page.wait_for_timeout(2000)
+                    without = ", WebGL's drawing left out" if idle else ""
+                    print(f"{path}: {_updates([page], options.seconds)[0]:.1f} updates a second{without}", flush=True)
             grown = _growth(page, process, address, options.minutes)
             print(f"memory: {grown:+.0f} MiB in {options.minutes:g} minutes of training")
             page.context.close()
             gone = _closed(chromium, process, address)
             print(f"a closed tab's worker is gone after {gone:.1f} s")
-            pages = [_open(chromium, address, f"slopes?seed={i}", 400) for i in range(options.visitors)]
-            for each in pages:
-                _play(each)
-            rates = _updates(pages, options.seconds)
-            print(f"{len(pages)} visitors: {min(rates):.1f} to {max(rates):.1f} updates a second each")
+            for idle in (False, True):
+                pages = [_open(chromium, address, f"slopes?seed={i}", 400, idle) for i in range(options.visitors)]
+                for each in pages:
+                    _play(each)
+                rates = _updates(pages, options.seconds)
+                without = ", WebGL's drawing left out" if idle else ""
+                print(f"{len(pages)} visitors: {min(rates):.1f} to {max(rates):.1f} updates a second each{without}")
+                for each in pages:
+                    each.context.close()
         chromium.close()
 
 
@@ -138,7 +160,8 @@ def _closed(browser: Browser, process: psutil.Process, address: str) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")
-    parser.add_argument("--pages", nargs="+", default=["slopes", "operator", "bias"], help="pages to play")
+    pages = ["slopes", "operator?process=heat&speed=60", "bias"]
+    parser.add_argument("--pages", nargs="+", default=pages, help="pages to play")
     parser.add_argument("--seconds", type=float, default=10, help="how long updates are counted")
     parser.add_argument("--minutes", type=float, default=10, help="how long memory is watched")
     parser.add_argument("--visitors", type=int, default=8, help="pages that play at once")

@@ -10,6 +10,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+PAGES = ("report-", "lab-")
 MOST = 150_000  # bytes
 
 
@@ -30,8 +31,8 @@ def figures(pictures):
 
 
 def drawn():
-    """The names of the files that are there, without the README's and the icon."""
-    return {path.name for path in (DOCS / "images").iterdir() if not path.name.startswith(("report-", "favicon"))}
+    """The names of the files that are there, without photographs of pages, and the icon."""
+    return {path.name for path in (DOCS / "images").iterdir() if not path.name.startswith((*PAGES, "favicon"))}
 
 
 def test_every_picture_is_there_light_and_dark(figures):
@@ -45,7 +46,7 @@ def test_every_picture_is_shown_and_has_words(figures):
     shown = re.findall(r"!\[([^\]]*)\]\((?:\.\./)?images/([^)#]+)#only-(light|dark)\)", pages)
     assert all(f"-{scheme}." in name for _, name, scheme in shown)
     assert all(len(words) > 30 for words, _, _ in shown)
-    assert {name for _, name, _ in shown if not name.startswith("report-")} == drawn()
+    assert {name for _, name, _ in shown if not name.startswith(PAGES)} == drawn()
 
 
 def test_every_picture_is_small():

@@ -1,12 +1,13 @@
 """Frames to a page that plays, and what its visitor does there, over a websocket of their own.
 
-In: {"after": n, "values": {…}} asks for a frame newer than n, {"act": name, "given": …} tells of an action. Out: frames.
+In: {"after": n, "values": {…}} asks for a frame newer than n; {"act": name, "given": …} tells of an action.
 Dash's own callbacks carry what is set and pressed; at twenty frames a second each would go round its whole store.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -82,10 +83,8 @@ class _Visitor:
                           "You are next when one leaves.")  # fmt: skip
         except (OSError, EOFError):
             frame = _wait(1, "The worker of this page was lost; it begins anew.")
-        try:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it may have gone meanwhile
             await self._socket.send_text(frame)
-        except (WebSocketDisconnect, RuntimeError):  # gone meanwhile
-            pass
 
 
 def _wait(seconds: float, note: str) -> str:

@@ -42,8 +42,8 @@ def serve(
         application = Guard(app.server, host, app.csp_hashes(), workers)
         server = _Server(
             uvicorn.Config(
-                application, log_level="warning", ws_max_size=_LONGEST, ws_per_message_deflate=False, timeout_graceful_shutdown=1, lifespan="on",
-                server_header=False,
+                application, log_level="warning", lifespan="on", server_header=False, timeout_graceful_shutdown=1,
+                ws_max_size=_LONGEST, ws_per_message_deflate=False,
             ),
             lambda: _opened(address, browser, ready),
         )  # fmt: skip

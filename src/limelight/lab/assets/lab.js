@@ -62,6 +62,7 @@
   const due = (id, now) => now >= (spent.get(id) ?? 0);
   const timed = async (id, now, work) => {
     await work;
+    document.getElementById(id)?.dispatchEvent(new CustomEvent("lab:renewed"));
     spent.set(id, now + Math.min(10 * (performance.now() - now), 500));
   };
 

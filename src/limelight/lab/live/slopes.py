@@ -116,7 +116,7 @@ class SlopesLive(Live):
             self._begin()
         else:
             self._set_out()
-        return bool(changed - {"speed", "rate"})
+        return bool(changed & (_OF_THE_DATA | {"experts", "outside"}))  # the rest is numbers in pictures that stand
 
     def act(self, name: str, given: Any) -> str:
         """`data`: one's own points as `upload.rows_of` gives them, or none for those that are drawn."""
