@@ -156,15 +156,17 @@
     recolour();
   });
 
-  // A file that is too large is not even read.
-  document.addEventListener("change", (event) => {
-    const file = event.target.closest?.("#upload") && event.target.files?.[0];
-    if (file && file.size > 2 * 2 ** 20) {
-      event.stopPropagation();
-      tell({ uploaded: `“${file.name.slice(0, 60)}” has ${(file.size / 2 ** 20).toFixed(0)} MB; the lab takes 2 MB. Take a sample of its rows.` });
-      event.target.value = "";
-    }
-  }, true);
+  // A file that is too large is not even read, chosen or dropped.
+  const weigh = (event) => {
+    const file = event.target.closest?.("#upload") && (event.dataTransfer ?? event.target).files?.[0];
+    if (!file || file.size <= 2 * 2 ** 20) { return; }
+    event.stopPropagation();
+    event.preventDefault();
+    const size = (file.size / 2 ** 20).toFixed(0);
+    tell({ uploaded: `“${file.name.slice(0, 60)}” has ${size} MB; the lab takes 2 MB. Take a sample of its rows.` });
+    if (event.type === "change") { event.target.value = ""; }
+  };
+  for (const kind of ["change", "drop"]) { document.addEventListener(kind, weigh, true); }
 
   // Is the lab still there? A server that was started again knows nothing of this page, which its address restores.
   let server, lost = false;
