@@ -26,8 +26,8 @@ check: .venv/.dev ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-tests: .venv/.dev ## the tests, four at a time: some wait for other processes
-	$(BIN)/pytest -n 4 --dist worksteal -m "not slow"
+tests: .venv/.dev ## the tests, on all cores
+	$(BIN)/pytest -n logical --dist worksteal -m "not slow"
 
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -n logical -m slow

@@ -93,6 +93,7 @@ def test_a_browser_without_shared_workers_plays_too(visit):
     visitor.until(lambda: at(visitor) == "step 1", "a step")
 
 
+@pytest.mark.slow
 def test_two_tabs_on_one_link_each_keep_their_own(visit):
     first, second = visit("operator?seed=5").drawn(), visit("operator?seed=5").drawn()
     first.page.get_by_role("button", name="Step", exact=True).click()

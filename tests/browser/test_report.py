@@ -43,7 +43,7 @@ def read(browser, page_file):
         context.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(400, "light", marks=pytest.mark.slow), (1280, "dark")])
 def test_every_picture_is_drawn_and_nothing_is_asked_for(read, page_file, width, scheme):
     page, asked, complaints = read(width, scheme)
     pictures = page.locator(".plot")

@@ -69,6 +69,7 @@ def ended(runs, name="toy"):
     return runs.progress(name)
 
 
+@pytest.mark.slow
 def test_a_run_computes_what_is_missing(begin, tmp_path):
     for seed in range(2):
         run_cell(Toy(), "one", seed, tmp_path)
