@@ -53,6 +53,7 @@ def test_a_point_follows_the_pointer_and_the_keys_and_the_link_has_it(visit):
     def the_same():
         if again.page.url != page.url:  # the last move was not in it yet
             again.page.goto(page.url)
+            again.drawn()
         return again.page.evaluate(CODE) == page.evaluate(CODE)
 
     visitor.until(the_same, "the same points from the link")
