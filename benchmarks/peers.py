@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contender import Contender, Mechanism, Setting
+from benchmarks.limit import LIMIT
 
 QUARTER = 4
 
@@ -127,6 +128,7 @@ def _flex() -> Callable[..., Tensor]:
 
 _ROWS = [
     Contender("PyTorch, softmax(QKᵀ) V", _softmax, like="Dot"),
+    LIMIT,
     Contender("PyTorch, torch.cdist", _cdist, like="Euclidean"),
     Contender("x-transformers, l2_distance", _x_transformers, like="Euclidean"),
     Contender("FlexAttention, distance", _flex_euclidean, like="Euclidean", compiled=True, trains_on=("cuda",)),
