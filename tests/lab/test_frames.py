@@ -15,22 +15,14 @@ KEY = str(uuid.UUID(int=7))
 HERE = {b"host": b"127.0.0.1:8765", b"origin": b"http://127.0.0.1:8765"}
 
 
-class Session:
-    def __init__(self):
-        self.sent = []
-
-    def send(self, do, **more):
-        self.sent.append((do, more))
-
-
 class Sessions:
     most = 1
 
     def __init__(self, problem=None):
-        self.problem, self.session, self.asked = problem, Session(), []
+        self.problem, self.sent, self.asked = problem, [], []
 
-    def get(self, key):
-        return self.session if key == KEY else None
+    def send(self, key, do, **more):
+        self.sent.append((key, do, more))
 
     async def frame(self, key, module, values, after):
         self.asked.append((key, module, values, after))
@@ -85,7 +77,7 @@ def test_a_frame_for_who_asks_with_values_that_are_checked():
 def test_an_action_goes_to_the_worker_of_that_page():
     sessions = Sessions()
     talk(json.dumps({"act": "move", "given": [1, 2]}), sessions=sessions)
-    assert sessions.session.sent == [("act", {"name": "move", "given": [1, 2]})]
+    assert sessions.sent == [(KEY, "act", {"name": "move", "given": [1, 2]})]
 
 
 @pytest.mark.parametrize(

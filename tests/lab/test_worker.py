@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 
 import pytest
@@ -53,7 +53,12 @@ class Counting(Live):
 def playing(**values):
     ours, theirs = Pipe()
     player = Player(theirs, Counting, {"n": 0, **values})
-    thread = threading.Thread(target=player.run)
+
+    def run():
+        with suppress(EOFError):
+            player.run()
+
+    thread = threading.Thread(target=run)
     thread.start()
 
     def tell(do, **more):
@@ -65,7 +70,7 @@ def playing(**values):
         return json.loads(ours.recv_bytes())
 
     yield tell, frame
-    tell("end")
+    ours.close()
     thread.join(30)
     assert not thread.is_alive()
 
@@ -178,9 +183,9 @@ def test_a_page_that_asks_no_more_loses_its_worker(sessions, monkeypatch):
 
     async def visit():
         await sessions.frame("a", "slopes", values(), -1)
-        worker = sessions.get("a")
+        worker = sessions.of("a", "slopes", values())
         monkeypatch.setattr(module, "_QUIET", 0.0)
-        while sessions.get("a") is not None:
+        while len(sessions):
             await asyncio.sleep(0.01)
         return worker
 

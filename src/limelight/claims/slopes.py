@@ -166,9 +166,13 @@ def grid(reach: float = 2 * REACH) -> tuple[np.ndarray, np.ndarray]:
 
 def surface_of(model: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """z over a grid, rows y and columns x."""
+    return model(grid_points(x, y)).view(len(y), len(x)).numpy()
+
+
+def grid_points(x: np.ndarray, y: np.ndarray) -> Tensor:
+    """The points of a grid (len(y)·len(x), 2), row by row."""
     axes = (torch.tensor(axis, dtype=torch.float32) for axis in (x, y))
-    points = torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).flatten(0, 1)
-    return model(points).view(len(y), len(x)).numpy()
+    return torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).flatten(0, 1)
 
 
 def gate_of(model: nn.Module) -> dict[str, np.ndarray]:

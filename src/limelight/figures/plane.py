@@ -133,12 +133,15 @@ def chosen_row(matrix: np.ndarray, chosen: int) -> Figure:
     figure.data[0].colorbar = colorbar("weight")
     figure.update_xaxes(fixedrange=True, range=[0.3, n + 0.7])
     figure.update_yaxes(fixedrange=True, range=[n + 0.7, 0.3], autorange=None)
-    for axis in (figure.layout.xaxis, figure.layout.yaxis):
-        axis.automargin, axis.title.standoff = (
-            False,
-            None,
-        )  # else the titles run into the numbers below a wide colour bar
+    # Else the titles run into the numbers below a wide colour bar.
+    figure.for_each_xaxis(_without_automargin)
+    figure.for_each_yaxis(_without_automargin)
     return figure.update_layout(dragmode=False, margin={"l": 48, "r": 14, "t": 56, "b": 52})
+
+
+def _without_automargin(axis: Any) -> None:
+    axis.automargin = False
+    axis.title.standoff = None
 
 
 def framed(chosen: int) -> list[float]:

@@ -22,19 +22,27 @@ def surfaces(
     series: arm → (len(y), len(x)); data: points (n, 2) and z (n,).
     """
     points, z = (part.numpy() for part in data)
-    most = float(np.abs(z).max()) * 1.6
     panels = {"the data": None, **series}
-    return tuple(_panel(name, x, y, surface, points, z, most) for name, surface in panels.items())
+    return tuple(_panel(name, x, y, surface, points, z) for name, surface in panels.items())
+
+
+def cut_off(surface: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The surface as far as it is shown beside data of these heights."""
+    return np.clip(surface, -_most(z), _most(z))
+
+
+def _most(z: np.ndarray) -> float:
+    return 1.6 * float(np.abs(z).max())
 
 
 def _panel(
-    name: str, x: np.ndarray, y: np.ndarray, surface: np.ndarray | None, points: np.ndarray, z: np.ndarray, most: float
+    name: str, x: np.ndarray, y: np.ndarray, surface: np.ndarray | None, points: np.ndarray, z: np.ndarray
 ) -> Figure:
-    figure = Figure()
+    figure, most = Figure(), _most(z)
     if surface is not None:
         figure.add_trace(
             Surface(
-                x=x, y=y, z=np.clip(surface, -most, most), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
+                x=x, y=y, z=cut_off(surface, z), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
                 opacity=0.9, hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
             )
         )  # fmt: skip
@@ -46,11 +54,8 @@ def _panel(
             hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    limits = {
-        "x": [x.min(), x.max()],
-        "y": [y.min(), y.max()],
-        "z": [-1.03 * most, 1.03 * most],
-    }  # or a surface cut off there flickers
+    # A little more than where surfaces are cut off, or they flicker there.
+    limits = {"x": [x.min(), x.max()], "y": [y.min(), y.max()], "z": [-1.03 * most, 1.03 * most]}
     axes = {
         f"{axis}axis": {
             "title": {"text": axis}, "range": [float(end) for end in ends], "nticks": 5, "showbackground": False,

@@ -19,7 +19,7 @@ from limelight.lab.places import decoded, encoded
 Value = float | int | str | bool
 Values = dict[str, Value]
 
-_LONGEST = 4000  # characters of an address
+LONGEST = 4000  # characters of an address
 
 
 @dataclass(frozen=True)
@@ -119,23 +119,25 @@ def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, lis
 
 def from_query(fields: Sequence[Field], query: str) -> tuple[Values, list[str]]:
     """The values in an address, as `read` gives them."""
-    if len(query) > _LONGEST:
-        return read(fields, {})[0], [f"The address is longer than {_LONGEST} characters; it is not used."]
+    if len(query) > LONGEST:
+        return read(fields, {})[0], [f"The address is longer than {LONGEST} characters; it is not used."]
     return read(fields, dict(parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="replace")))
 
 
 def to_query(fields: Sequence[Field], values: Mapping[str, Value]) -> str:
     """The address that gives these values: what is not as by default, and always the seed."""
     said = {
-        field.name: ("on" if value else "off")
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if not isinstance(value, str)
-        else value
+        field.name: _written(value)
         for field in fields
         if (value := values[field.name]) != field.read(field.default)[0] or field.name == "seed"
     }
     return "?" + urlencode(said) if said else ""
+
+
+def _written(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def shown(given: Any) -> str:

@@ -12,19 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
 from dash.development.base_component import Component
 from fastapi import FastAPI, Response
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-from limelight.errors import InputError
 from limelight.lab import controls
 from limelight.lab.address import Values, from_query, read, shown, to_query
-from limelight.lab.frames import key_of, serve_frames
+from limelight.lab.frames import serve_frames
 from limelight.lab.page import Page
 from limelight.lab.pages import PAGES
-from limelight.lab.sessions import Sessions
-from limelight.lab.upload import rows_of
+from limelight.lab.sessions import Sessions, key_of
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -73,11 +71,12 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
             html.Main(html.P("One moment …", className="wrap hint"), id="content"),
         ]
     )
-    _route(app, {page.name: page for page in pages})
-    _play(app, sessions, {page.name: page for page in pages})
-    serve_frames(server, sessions, {page.name: page for page in pages})
+    named = {page.name: page for page in pages}
+    _route(app, named)
+    _play(app, sessions, named)
+    serve_frames(server, sessions, named)
     for page in pages:
-        page.callbacks(app, results)
+        page.callbacks(app, sessions, results)
     # Else it waits for a request to / or to Dash itself, and a page that is asked for first comes without its scripts.
     app._setup_server()
     return app
@@ -184,12 +183,6 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
 
 
 def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
-    def known(given: Any) -> tuple[Page, str]:
-        """The page and the key of a visitor. Both come from outside."""
-        page, key = pages[given["name"]], key_of(given["key"])
-        assert page.live is not None
-        return page, key
-
     @app.callback(
         Output({"said": ALL}, "children"), Output("values", "data"), Output("query", "data"),
         Output("wrong", "children"),
@@ -197,7 +190,7 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
         State("values", "data"), prevent_initial_call=True,
     )  # fmt: skip
     def change(held: list[Any], names: list[Any], outputs: list[Any], given: Any, last: Any) -> tuple[Any, ...]:
-        page, key = known(given)
+        page, key = pages[given["name"]], key_of(given["key"])
         fields = {field.name: field for field in page.fields}
         before = read(page.fields, last)[0]
         came = {
@@ -206,9 +199,7 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
             if (name := each["field"]) in fields
         }
         values, wrong = read(page.fields, came)
-        session = sessions.get(key)
-        if session is not None:
-            session.send("change", values=values)
+        sessions.send(key, "change", values=values)
         said = [controls.said(fields[each["said"]], values[each["said"]]) for each in outputs]
         return said, values, to_query(page.fields, values), [html.P(each) for each in wrong]
 
@@ -217,29 +208,8 @@ def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
         State("page", "data"), prevent_initial_call=True,
     )  # fmt: skip
     def press(_play: Any, _step: Any, _reset: Any, label: str, given: Any) -> None:
-        _, key = known(given)
-        session = sessions.get(key)
-        if session is not None:
-            session.send("pause" if ctx.triggered_id == "play" and label == "Pause" else str(ctx.triggered_id))
-
-    @app.callback(
-        Output("uploaded", "children"), Output("upload", "contents"),
-        Input("upload", "contents"), Input("drawn", "n_clicks"), State("upload", "filename"), State("page", "data"),
-        prevent_initial_call=True,
-    )  # fmt: skip
-    def upload(contents: str | None, _drawn: Any, name: str | None, given: Any) -> tuple[Any, Any]:
-        _, key = known(given)
-        session = sessions.get(key)
-        if ctx.triggered_id == "upload" and not contents:
-            return no_update, no_update
-        try:
-            rows = rows_of(contents or "") if ctx.triggered_id == "upload" else []
-        except InputError as problem:
-            return str(problem), None
-        if session is not None:
-            session.send("act", name="data", given=rows)
-        told = f"{shown(name)}: {len(rows)} rows." if rows else "The drawn data are back."
-        return told, None
+        pressed = str(ctx.triggered_id)
+        sessions.send(key_of(given["key"]), "pause" if pressed == "play" and label == "Pause" else pressed)
 
     app.clientside_callback(
         ClientsideFunction("lab", "play"), Output("playing", "data"), Input("page", "data"), Input("values", "data")

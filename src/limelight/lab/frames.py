@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,14 +17,9 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from limelight.lab.address import read
 from limelight.lab.page import Page
-from limelight.lab.sessions import FullError, Sessions
+from limelight.lab.sessions import FullError, Sessions, key_of
 
 _FOREIGN, _NONSENSE = 4003, 4400
-
-
-def key_of(given: Any) -> str:
-    """The key of a page, which comes from outside. Raises `ValueError` or `TypeError` where it is none."""
-    return str(uuid.UUID(given))
 
 
 def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
@@ -67,9 +61,8 @@ class _Visitor:
 
     async def _hear(self, message: Any) -> None:
         if "act" in message:
-            session = self._sessions.get(self._key)
-            if session is not None:
-                await asyncio.to_thread(session.send, "act", name=str(message["act"]), given=message.get("given"))
+            told = {"name": str(message["act"]), "given": message.get("given")}
+            await asyncio.to_thread(self._sessions.send, self._key, "act", **told)
         elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
             after, values = int(message["after"]), read(self._page.fields, message["values"])[0]
             self._answer = asyncio.create_task(self._send(after, values))

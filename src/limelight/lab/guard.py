@@ -9,7 +9,7 @@ from typing import Any
 
 from limelight.lab.sessions import Sessions
 
-_MOST = 4 << 20  # bytes of a request
+MOST = 4 << 20  # bytes of a request, or of a message over the websocket
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 Scope = MutableMapping[str, Any]
@@ -62,7 +62,7 @@ class Guard:
         headers = dict(scope["headers"])
         if not self._is_here(headers.get(b"host", b"").decode("latin-1")):
             await self._refuse(scope, receive, send, 421, "This lab answers to its own address only.")
-        elif int(headers.get(b"content-length", b"0") or 0) > _MOST or b"transfer-encoding" in headers:
+        elif int(headers.get(b"content-length", b"0") or 0) > MOST or b"transfer-encoding" in headers:
             await self._refuse(scope, receive, send, 413, "That is more than this lab takes at once.")
         elif scope["type"] == "http" and scope["path"] == "/alive":
             self._sessions.touch(scope["query_string"].decode("latin-1"))

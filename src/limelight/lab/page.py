@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dash import Dash, html
 from dash.development.base_component import Component
 
 from limelight.lab.address import Field, Values
+from limelight.lab.sessions import Sessions
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Page:
     body: Callable[[Values], Sequence[Component]]
     live: str | None = None
     fields: Sequence[Field] = ()
-    groups: Sequence[tuple[str, Sequence[str]]] = field(default=())  # headings over fields; () for one without
+    groups: Sequence[tuple[str, Sequence[str]]] = ()  # headings over fields; () for one without
     extra: Callable[[], Sequence[Component]] = tuple  # more controls, under the fields
-    callbacks: Callable[[Dash, Path], None] = lambda app, results: None  # of this page alone; `results` is a folder
+    callbacks: Callable[[Dash, Sessions, Path], None] = lambda app, sessions, results: None  # of this page alone
 
 
 def picture(place: str, caption: str, height: int, wide: bool = False, said: str | None = None) -> Component:

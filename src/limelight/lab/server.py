@@ -15,21 +15,13 @@ import uvicorn
 
 from limelight.errors import InputError
 from limelight.lab.app import build
-from limelight.lab.guard import Guard
-from limelight.lab.sessions import MOST, Sessions
+from limelight.lab.guard import MOST, Guard
+from limelight.lab.sessions import Sessions
 
-HOST, PORT = "127.0.0.1", 8765
-_LONGEST = 4 << 20  # bytes of a message over the websocket
+LOOPBACK = "127.0.0.1"
 
 
-def serve(
-    host: str = HOST,
-    port: int = PORT,
-    browser: bool = True,
-    sessions: int = MOST,
-    results: Path = Path("results"),
-    ready: Callable[[str], None] = lambda address: None,
-) -> None:
+def serve(host: str, port: int, browser: bool, sessions: int, results: Path, ready: Callable[[str], None]) -> None:
     """Serve the lab, at most so many sessions at once and with the verdicts of that folder, until Ctrl-C.
 
     `ready` hears the address when it answers.
@@ -43,7 +35,7 @@ def serve(
         server = _Server(
             uvicorn.Config(
                 application, log_level="warning", lifespan="on", server_header=False, timeout_graceful_shutdown=1,
-                ws_max_size=_LONGEST, ws_per_message_deflate=False,
+                ws_max_size=MOST, ws_per_message_deflate=False,
             ),
             lambda: _opened(address, browser, ready),
         )  # fmt: skip
@@ -79,7 +71,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
     if not 0 <= port <= 65535:
         raise InputError(f"--port expects a number from 0 (any that is free) to 65535, got {port}")
     try:
-        family, _, _, _, place = socket.getaddrinfo(host or HOST, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, place = socket.getaddrinfo(host or LOOPBACK, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as problem:
         raise InputError(f"--host expects an address of this machine, got {host!r} ({problem.strerror})") from None
@@ -93,7 +85,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
                     f"port {port} of {host} is in use, perhaps by another lab; try --port {port + 1}, or 0 for any"
                 ) from None
             raise InputError(f"cannot listen on port {port} of {host!r}: {problem.strerror}") from None
-        name = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
+        name = LOOPBACK if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
         yield listener, f"http://{name}:{listener.getsockname()[1]}/"
 
 

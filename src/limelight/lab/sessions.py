@@ -7,15 +7,20 @@ import json
 import multiprocessing
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from limelight.lab.worker import main
 
-MOST = 16  # at once
 _QUIET = 8.0  # seconds without a word from the page, after which its work ends
 _LOOK = 1.0  # seconds between two looks for such
 _SILENCE = 20.0  # seconds that a worker may be busy without an answer
+
+
+def key_of(given: Any) -> str:
+    """The key of a page, which comes from outside. Raises `ValueError` or `TypeError` where it is none."""
+    return str(uuid.UUID(given))
 
 
 class FullError(Exception):
@@ -65,7 +70,7 @@ class Session:
 class Sessions:
     """All of them, by the key that a page was given when it was opened."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = 16) -> None:
         self.most = most
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["limelight.lab.preload"])
@@ -83,8 +88,11 @@ class Sessions:
 
         forkserver.ensure_running()
 
-    def get(self, key: str) -> Session | None:
-        return self._open.get(key)
+    def send(self, key: str, do: str, **more: Any) -> None:
+        """Tell the session of this key; where there is none, nobody."""
+        session = self._open.get(key)
+        if session is not None:
+            session.send(do, **more)
 
     def touch(self, key: str) -> None:
         """The page of this key is still open, even if it draws too slowly to ask."""

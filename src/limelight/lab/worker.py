@@ -1,6 +1,6 @@
 """The loop of a worker process: play, listen, and show the newest when it is asked for.
 
-Messages are JSON. In: {"do": "frame", "after": n}, "play", "pause", "step", "reset", "change", "act", "end". Out: a
+Messages are JSON. In: {"do": "frame", "after": n}, "play", "pause", "step", "reset", "change", "act". Out: a
 frame for each "frame", as soon as there is a newer one than n, or after a while as it is.
 """
 
@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -37,7 +36,6 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
         pass
     finally:
         connection.close()
-        sys.stdout.flush()
 
 
 class Player:
@@ -50,14 +48,13 @@ class Player:
         self._version, self._whole, self._shown = 0, True, -1
         self._note = ""
         self._asked: tuple[int, float] | None = None  # a frame newer than this, and when to stop waiting for one
-        self._ended = False
 
     def run(self) -> None:
-        while not self._ended:
+        while True:
             if self._playing:
                 self._play()
             self._answer()
-            while not self._ended and self._connection.poll(self._wait()):
+            while self._connection.poll(self._wait()):
                 self._hear(json.loads(self._connection.recv_bytes()))
                 self._answer()
 
@@ -98,9 +95,7 @@ class Player:
             self._note = str(problem)
 
     def _do(self, what: str, message: dict[str, Any]) -> None:
-        if what == "end":
-            self._ended = True
-        elif what == "play":
+        if what == "play":
             self._playing, self._due = True, time.monotonic()
         elif what == "pause":
             self._playing = False

@@ -57,10 +57,14 @@ class Live(ABC):
         """
         raise InputError(f"This page does not know what {shown(name)} is.")
 
+    def differing(self, values: Values) -> set[str]:
+        """The names of the values that are other than now."""
+        return {name for name, value in values.items() if self.values[name] != value}
+
     @property
     def rate(self) -> float:
         """Steps in a second at most, while it plays."""
-        return 60.0
+        return float(self.values["speed"])
 
 
 def numbers(array: Any) -> dict[str, str]:

@@ -14,20 +14,18 @@ from torch import Tensor, nn
 
 from limelight import figures
 from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS, SIZES
-from limelight.errors import DivergenceError
 from limelight.figures.answers import marks
 from limelight.figures.learning import mode, reach
 from limelight.lab.address import Choice, Field, Number, Switch, Values
 from limelight.lab.live.base import Change, Live, Updates, numbers
 from limelight.lab.live.bias_images import KINDS, TESTS, drawn
+from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
 from limelight.nn.saliency import received, saliency
-from limelight.nn.train import descend
 
 PLACES = {FULL: "full", CONV: "conv", ATTENTION: "attention"}  # what the networks are called in ids
 SHOWN = 20  # test images
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
-_FOREVER = 10**9
 _PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
 _LOOK = 0.2  # seconds between two looks at the shown images
 _EARLY = 32  # steps, before which every power of two is tested: much happens then
@@ -79,18 +77,12 @@ class BiasLive(Live):
         def loss() -> Tensor:
             return F.cross_entropy(model(self._data.images[self._batch]), self._data.labels[self._batch])
 
-        return descend(model, loss, _FOREVER, rate)
+        return descent(model, loss, rate)
 
     def step(self) -> bool:
         size = int(self.values["batch"])
         self._batch = torch.randint(len(self._data.images), (size,), generator=self._batches)
-        for name, descent in self._descents.items():
-            try:
-                next(descent)
-            except (DivergenceError, StopIteration):  # the second where it is asked again
-                raise DivergenceError(
-                    f"The loss of “{name}” is no longer finite: lower the learning rates, and press Reset."
-                ) from None
+        stepped(self._descents)
         self._steps += 1
         self._seen += size
         if self._steps <= _EARLY and self._steps.bit_count() == 1:
@@ -99,12 +91,8 @@ class BiasLive(Live):
             self._measure_if_due()
         return True
 
-    @property
-    def rate(self) -> float:
-        return float(self.values["speed"])
-
     def change(self, values: Values) -> bool:
-        changed = {name for name, value in values.items() if self.values[name] != value}
+        changed = self.differing(values)
         self.values = values
         if changed & _ANEW:
             self._begin()

@@ -60,6 +60,7 @@ class OperatorLive(Live):
     def __init__(self, values: Values) -> None:
         super().__init__(dict(values))
         self._refused = ""
+        self._measured: pictures.Numbers | None = None
         self._mechanism = Mechanism.of(values)
         self._points = self._arranged()
         for i, place in decoded(str(values["moved"]), MOST, REACH).items():
@@ -107,6 +108,7 @@ class OperatorLive(Live):
 
     @torch.no_grad()
     def step(self) -> bool:
+        self._measured = None
         before, after = self._state, STEPS[self._process](self.A, self._state)
         if not after.largest <= 2 * REACH:
             raise InputError("With rows that do not sum to one the process grows out of the picture; press Reset.")
@@ -117,12 +119,9 @@ class OperatorLive(Live):
         self._settled = after.farthest(before) < _STILL
         return not self._settled
 
-    @property
-    def rate(self) -> float:
-        return float(self.values["speed"])
-
     def change(self, values: Values) -> bool:
-        changed = {name for name, value in values.items() if self.values[name] != value and name != "moved"}
+        self._measured = None
+        changed = self.differing(values) - {"moved"}
         self.values = {**values, "moved": self.values["moved"]}  # where points are is known here, and told to the page
         if changed & _OF_THE_MECHANISM:
             self._try(Mechanism.of(self.values))
@@ -144,6 +143,7 @@ class OperatorLive(Live):
 
     def act(self, name: str, given: Any) -> str:
         """`move`: [number, x, y] of a point that is moved there; `arrange`: all points as they were drawn."""
+        self._measured = None
         if name == "arrange":
             self._arrange()
             return ""
@@ -160,8 +160,12 @@ class OperatorLive(Live):
         return ""
 
     def _picture(self) -> pictures.Numbers:
-        trail = torch.stack(list(self._trail)).numpy() if self._process in MOVING else None
-        return pictures.measured(self.A, self._state, self._chosen, str(self.values["colour"]), self._process, trail)
+        """The numbers of this moment, computed once: words and pictures ask for them."""
+        if self._measured is None:
+            trail = torch.stack(list(self._trail)).numpy() if self._process in MOVING else None
+            colour = str(self.values["colour"])
+            self._measured = pictures.measured(self.A, self._state, self._chosen, colour, self._process, trail)
+        return self._measured
 
     @torch.no_grad()
     def figures(self) -> Mapping[str, Figure]:

@@ -12,21 +12,20 @@ from plotly.graph_objects import Figure
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.claims.slopes import gate_of, grid, relative_error, slopes_of, surface_of
+from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
 from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
-from limelight.errors import DivergenceError
+from limelight.figures.surfaces import cut_off
 from limelight.lab.address import Field, Number, Switch, Values
 from limelight.lab.live.base import Live, Updates, numbers
+from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
 from limelight.lab.upload import require_rows
 from limelight.nn.gate import Gate
 from limelight.nn.mlp import mlp
 from limelight.nn.pieces import linear_pieces
-from limelight.nn.train import descend
 
 GATE, RELU = "gate", "ReLU network"
 POINTS = 500
-_FOREVER = 10**9
 _NEAR = 0.2  # of a slope, as in the claim
 _PAUSE = 0.5  # seconds between two counts of the pieces
 
@@ -62,8 +61,11 @@ class SlopesLive(Live):
         if self._own is not None:
             return self._own
         generator = torch.Generator().manual_seed(int(self.values["seed"]))
-        a = [float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))]
-        return slopes(POINTS, generator, noise=float(self.values["noise"]), values=a)
+        return slopes(POINTS, generator, noise=float(self.values["noise"]), values=self._true)
+
+    @property
+    def _true(self) -> list[float]:
+        return [float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))]
 
     def _begin(self) -> None:
         torch.manual_seed(int(self.values["seed"]))
@@ -90,25 +92,18 @@ class SlopesLive(Live):
         def loss() -> Tensor:
             return (model(points) - z).square().mean()
 
-        return descend(model, loss, _FOREVER, float(self.values["rate"]))
+        return descent(model, loss, float(self.values["rate"]))
 
     def step(self) -> bool:
         variance = float(self._data[1].var()) or 1.0
-        try:
-            errors = [next(descent) / variance for descent in self._descents.values()]
-        except (DivergenceError, StopIteration):  # the second where it is asked again
-            raise DivergenceError("The loss is no longer finite: lower the learning rate, and press Reset.") from None
+        errors = [loss / variance for loss in stepped(self._descents)]
         if self._steps:  # the first is there from the beginning
             self._history.add(self._steps, errors)
         self._steps += 1
         return True
 
-    @property
-    def rate(self) -> float:
-        return float(self.values["speed"])
-
     def change(self, values: Values) -> bool:
-        changed = {name for name, value in values.items() if self.values[name] != value}
+        changed = self.differing(values)
         self.values = values
         if changed & _OF_THE_DATA:
             self._data = self._drawn()
@@ -160,9 +155,9 @@ class SlopesLive(Live):
         return {name: values[i : i + 1] for i, name in enumerate(self._models)}
 
     def updates(self) -> Updates:
-        most = float(self._data[1].abs().max()) * 1.6
+        z = self._data[1].numpy()
         surfaces = {
-            place: [(0, {"z": numbers(surface.clip(-most, most))})]
+            place: [(0, {"z": numbers(cut_off(surface, z))})]
             for place, surface in zip(("slopes-gate", "slopes-relu"), self._surfaces().values(), strict=True)
         }
         weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
@@ -192,15 +187,13 @@ class SlopesLive(Live):
 
     @torch.no_grad()
     def _found(self, model: nn.Module) -> int:
-        true = np.array([float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))])
-        return int((np.abs(slopes_of(model) - true) < _NEAR).sum())
+        return int((np.abs(slopes_of(model) - self._true) < _NEAR).sum())
 
     def _count(self) -> None:
         """The linear pieces of both, now and then: it costs more than a step."""
         if self._pieces and time.monotonic() - self._counted < _PAUSE:
             return
-        x, y = (torch.tensor(axis, dtype=torch.float32) for axis in grid(REACH))
-        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+        points = grid_points(*grid(REACH))
         self._pieces = {name: linear_pieces(model, points) for name, model in self._models.items()}
         self._counted = time.monotonic()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from dash import dcc, html
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
-from limelight.lab.address import Values
+from limelight.errors import InputError
+from limelight.lab.address import Values, shown
 from limelight.lab.live.slopes import FIELDS
 from limelight.lab.page import Page, Stop, picture
-from limelight.lab.upload import ROWS, SIZE
+from limelight.lab.sessions import Sessions, key_of
+from limelight.lab.upload import ROWS, SIZE, rows_of
 
 
 def _body(values: Values) -> Sequence[Component]:
@@ -42,6 +46,24 @@ def _extra() -> Sequence[Component]:
     ]
 
 
+def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
+    @app.callback(
+        Output("uploaded", "children"), Output("upload", "contents"),
+        Input("upload", "contents"), Input("drawn", "n_clicks"), State("upload", "filename"), State("page", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def upload(contents: str | None, _drawn: Any, name: str | None, given: Any) -> tuple[Any, Any]:
+        came = ctx.triggered_id == "upload"
+        if came and not contents:
+            return no_update, no_update
+        try:
+            rows = rows_of(contents or "") if came else []
+        except InputError as problem:
+            return str(problem), None
+        sessions.send(key_of(given["key"]), "act", name="data", given=rows)
+        return f"{shown(name)}: {len(rows)} rows." if came else "The drawn data are back.", None
+
+
 PAGE = Page(
     name="slopes",
     label="Slopes",
@@ -71,4 +93,5 @@ PAGE = Page(
         ("The view", ("speed", "outside")),
     ),
     extra=_extra,
+    callbacks=_callbacks,
 )  # fmt: skip

@@ -16,15 +16,14 @@ from dash.exceptions import PreventUpdate
 from limelight.errors import InputError, LimelightError
 from limelight.experiment import catalogue
 from limelight.experiment.statistics import CONFIDENCE
-from limelight.lab.address import Values, shown
+from limelight.lab.address import LONGEST, Values, shown
 from limelight.lab.page import Page, Stop
 from limelight.lab.pages.verdicts_claim import evidence, opened, pictures, ruled, unknown
 from limelight.lab.pages.verdicts_found import Shelf, claim_of, names
 from limelight.lab.pages.verdicts_rows import CELLS, cells, table
 from limelight.lab.pages.verdicts_running import key, now
 from limelight.lab.runs import SEEDS, Runs
-
-_LONGEST = 4000  # characters of an address
+from limelight.lab.sessions import Sessions
 
 
 def _body(values: Values) -> Sequence[Component]:
@@ -41,7 +40,7 @@ def _body(values: Values) -> Sequence[Component]:
 
 def content(query: str, shelf: Shelf, runs: Runs) -> Component:
     """One claim in full where the address names one, else the table of all; results are read afterwards."""
-    name = parse_qs(query[1:_LONGEST], errors="replace").get("claim", [""])[-1]
+    name = parse_qs(query[1:LONGEST], errors="replace").get("claim", [""])[-1]
     known, shown_here, wrong = names(), [], []
     if name and name not in known:
         wrong.append(unknown(shown(name), get_close_matches(name, known, n=1, cutoff=0.5)))
@@ -71,7 +70,7 @@ def content(query: str, shelf: Shelf, runs: Runs) -> Component:
     )
 
 
-def _callbacks(app: Dash, results: Path) -> None:
+def _callbacks(app: Dash, _sessions: Sessions, results: Path) -> None:
     shelf, runs = Shelf(results), Runs(results)
     app.server.router.on_shutdown.append(runs.end_all)
     _show(app, shelf, runs)
