@@ -1,19 +1,14 @@
 """Chromium, a lab that serves in a process of its own, and a page that remembers what it asked for."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-SWITCHES = [
-    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
+from tests.chromium import CHROMIUM, SWITCHES
+
 PATIENCE = 60  # seconds, on a busy machine
 
 

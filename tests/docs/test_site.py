@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chromium import CHROMIUM, SWITCHES
+
 ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-SWITCHES = [
-    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
 SOURCES = {"script": "src", "img": "src", "iframe": "src", "source": "srcset", "link": "href"}
 
 

@@ -9,7 +9,19 @@ from markupsafe import Markup
 
 from limelight.experiment.verdict import Part
 
+MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 _WIDTH, _HEIGHT, _MARGIN = 180, 26, 10
+_OF_CONTROL = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
+
+
+def expectation(part: Part) -> str:
+    """What was expected before any result was seen."""
+    return f"{part.expects} {number(part.threshold)}"
+
+
+def of_control(part: Part) -> str:
+    """What a control says, and whether it failed as it ought to."""
+    return f"{part.says}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
 
 
 def number(value: float) -> str:

@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 import limelight
 from limelight.experiment.claim import Claim
 from limelight.experiment.fingerprint import versions
-from limelight.experiment.forest import bar, number
+from limelight.experiment.forest import MARKS, bar, expectation, number, of_control
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
@@ -92,7 +92,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "bar": bar}
+    environment.filters |= {"number": number, "bar": bar, "expectation": expectation, "of_control": of_control}
+    environment.globals["marks"] = MARKS
     return environment
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from limelight.experiment.claim import Claim
-from limelight.experiment.forest import number
+from limelight.experiment.forest import MARKS, expectation, number
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Record
 from limelight.experiment.statistics import CONFIDENCE
@@ -24,7 +24,8 @@ from limelight.experiment.verdict import Part
 
 _OUT, _ASIDE = Console(), Console(stderr=True)
 _STYLE = {"supported": "green", "refuted": "red", "mixed": "yellow", "inconclusive": "bright_black"}
-_MARK = {"holds": "[green]✓[/]", "fails": "[red]✗[/]", "undecided": "[bright_black]?[/]"}
+_HUE = {"holds": "green", "fails": "red", "undecided": "bright_black"}
+_MARK = {outcome: f"[{hue}]{MARKS[outcome]}[/]" for outcome, hue in _HUE.items()}
 
 Told = tuple[Claim, Entry | None]
 
@@ -105,7 +106,9 @@ def show_verdicts(entries: Sequence[Told]) -> None:
         chief = entry.verdict.parts[0]
         _OUT.print(f"[bold]{escape(claim.title)}[/]: {_verdict(entry)}")
         _OUT.print(escape(entry.verdict.sentence), highlight=False)
-        _OUT.print(f"[dim]Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {_expected(chief)}.[/]\n")
+        _OUT.print(
+            f"[dim]Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {expectation(chief)}.[/]\n"
+        )
     _OUT.print(table)
     _OUT.print("[dim]✓ holds  ✗ does not  ? undecided[/]")
 
@@ -128,9 +131,9 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
         return
     parts = Table("", "part", f"effect \\[{CONFIDENCE:.0%} interval]", "expected", box=None, pad_edge=False)
     for part in entry.verdict.parts:
-        parts.add_row(_MARK[part.outcome], escape(part.says), _effect(part), _expected(part))
+        parts.add_row(_MARK[part.outcome], escape(part.says), _effect(part), expectation(part))
     control = entry.verdict.control
-    parts.add_row("", f"[dim]control, ought to fail: {escape(control.says)}[/]", _effect(control), _expected(control))
+    parts.add_row("", f"[dim]control, ought to fail: {escape(control.says)}[/]", _effect(control), expectation(control))
     _OUT.print(parts)
     _OUT.print(f"\n{_verdict(entry)}, {entry.seeds} seeds: {escape(entry.verdict.sentence)}", highlight=False)
 
@@ -185,7 +188,3 @@ def _verdict(entry: Entry | None) -> str:
 
 def _effect(part: Part) -> str:
     return escape(f"{number(part.effect.estimate)} [{number(part.effect.low)}, {number(part.effect.high)}] {part.unit}")
-
-
-def _expected(part: Part) -> str:
-    return f"{part.expects} {number(part.threshold)}"

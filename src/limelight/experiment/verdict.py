@@ -48,6 +48,11 @@ class Verdict:
     parts: Sequence[Part]
     control: Part
 
+    @property
+    def holding(self) -> int:
+        """How many of the parts hold."""
+        return sum(part.outcome == "holds" for part in self.parts)
+
     @classmethod
     def of(cls, parts: Sequence[Part], control: Part) -> Verdict:
         """The verdict on these parts, unless the control, which ought to fail, does not."""

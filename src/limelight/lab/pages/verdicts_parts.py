@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from limelight.experiment.forest import number, places, told
+from limelight.experiment.forest import MARKS, expectation, number, of_control, places, told
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part, Verdict
-
-MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
-_OF_CONTROL = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
 
 
 def badge(outcome: str) -> Component:
@@ -45,11 +42,6 @@ def figures(part: Part) -> list[Component | str]:
     """The effect, its interval and its unit."""
     interval = f"[{number(part.effect.low)}, {number(part.effect.high)}]"
     return [f"{number(part.effect.estimate)} ", html.Span(interval, className="interval"), f" {part.unit}"]
-
-
-def expectation(part: Part) -> str:
-    """What was expected before any result was seen."""
-    return f"{part.expects} {number(part.threshold)}"
 
 
 def effect(part: Part, said: bool = False) -> Component:
@@ -85,8 +77,7 @@ def _mark(part: Part) -> Sequence[Component | str]:
 
 
 def _control(part: Part) -> Component:
-    says = f" {part.says}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
-    return _line(part, [html.Span("control", className="mark control"), says], "control")
+    return _line(part, [html.Span("control", className="mark control"), " ", of_control(part)], "control")
 
 
 def _line(part: Part, words: Sequence[Component | str], kind: str = "") -> Component:

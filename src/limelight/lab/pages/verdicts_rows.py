@@ -9,10 +9,11 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from limelight.experiment.claim import Claim
+from limelight.experiment.forest import MARKS
 from limelight.experiment.runner import FULL, QUICK
 from limelight.experiment.verdict import Verdict
 from limelight.lab.pages.verdicts_found import Found
-from limelight.lab.pages.verdicts_parts import MARKS, badge, effect
+from limelight.lab.pages.verdicts_parts import badge, effect
 from limelight.lab.pages.verdicts_running import button, now
 from limelight.lab.runs import Progress
 
@@ -68,10 +69,9 @@ def _runs(count: int) -> str:
 
 
 def _parts(verdict: Verdict) -> Component:
-    holding = sum(part.outcome == "holds" for part in verdict.parts)
     marks = [html.Span(MARKS[part.outcome], className=f"mark {part.outcome}") for part in verdict.parts]
     return html.Div(
-        [f"{holding} of {len(verdict.parts)}", html.Div(marks, className="marks", **{"aria-hidden": "true"})]
+        [f"{verdict.holding} of {len(verdict.parts)}", html.Div(marks, className="marks", **{"aria-hidden": "true"})]
     )
 
 

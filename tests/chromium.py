@@ -1,0 +1,10 @@
+"""Debian's Chromium, as every test of a page uses it: without a screen, and without a word to anyone."""
+
+import os
+import shutil
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+SWITCHES = [
+    "--no-sandbox", "--disable-background-networking", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
