@@ -53,6 +53,10 @@ class Session:
         self.heard = time.monotonic()
         return answer
 
+    def is_quiet(self, now: float) -> bool:
+        """Has nobody been heard of for too long? Who waits for an answer need not speak."""
+        return now - self.heard > _QUIET and not self._asking.locked()
+
     @property
     def alive(self) -> bool:
         return bool(self._process.is_alive())
@@ -129,7 +133,7 @@ class Sessions:
             await asyncio.sleep(_LOOK)
             now = time.monotonic()
             for key, session in list(self._open.items()):
-                if now - session.heard > _QUIET or not session.alive:
+                if session.is_quiet(now) or not session.alive:
                     await asyncio.to_thread(self.end, key)
 
     def end(self, key: str) -> None:
