@@ -163,6 +163,9 @@ def lab(
 ) -> None:
     """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""
     try:
+        from limelight.lab.sessions import warm
+
+        warm()  # while the server loads
         from limelight.lab.server import serve
     except ImportError as missing:
         raise MissingExtraError(f"the lab needs {missing.name}: pip install 'limelight[lab]'") from None

@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 FRAME = 12  # pixels, each way
@@ -18,6 +17,8 @@ _SIDE = 8
 @cache
 def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
     """All 1797 images, grey values in [0, 1], and their digits."""
+    from sklearn.datasets import load_digits  # a second, which only those wait for who want digits
+
     found = load_digits()
     return torch.tensor(found.images / 16, dtype=torch.float32), torch.tensor(found.target)
 

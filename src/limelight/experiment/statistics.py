@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are asked for; scipy.stats takes most of a second
 
 CONFIDENCE = 0.98
 _RESAMPLES = 9_999
@@ -51,7 +51,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
         return Interval(float(sample.mean()) if n else math.nan, -math.inf, math.inf, n)
     if np.ptp(sample) == 0:
         return Interval(float(sample[0]), float(sample[0]), float(sample[0]), n)
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=_expanded(n), method="percentile", rng=0
     ).confidence_interval
     return Interval(float(sample.mean()), float(found.low), float(found.high), n)
@@ -72,7 +72,7 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
         spread_x, spread_y = (np.maximum(z.std(axis, ddof=1), _NO_SPREAD) for z in (x, y))
         return np.log(spread_x) - np.log(spread_y)
 
-    resampled = stats.bootstrap(
+    resampled = scipy.stats.bootstrap(
         (a, b), log_ratio, n_resamples=_RESAMPLES, paired=True, method="percentile", rng=0
     ).bootstrap_distribution  # fmt: skip
     tail = (1 - _expanded(n)) / 2
@@ -88,5 +88,5 @@ def differs(first: Sequence[float], second: Sequence[float]) -> bool:
 
 def _expanded(n: int) -> float:
     """The level whose normal quantile is the t quantile of `CONFIDENCE`, with the n/(n−1) of the variance."""
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(n / (n - 1))
-    return float(1 - 2 * stats.norm.sf(t))
+    t = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(n / (n - 1))
+    return float(1 - 2 * scipy.stats.norm.sf(t))

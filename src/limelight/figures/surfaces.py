@@ -49,7 +49,7 @@ def _panel(
     figure.add_trace(
         Scatter3d(
             x=points[:, 0], y=points[:, 1], z=z, mode="markers", showlegend=False,
-            marker={"size": 2, "color": z if surface is None else NEUTRAL, "colorscale": DIVERGING, "cmin": -most,
+            marker={"size": 2, "symbol": "square", "color": z if surface is None else NEUTRAL, "colorscale": DIVERGING, "cmin": -most,
                     "cmax": most},
             hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
         )

@@ -33,7 +33,7 @@ _INDEX = """<!DOCTYPE html>
 {%favicon%}
 <style>__STYLE__</style>
 {%css%}
-<script src="/plotly.js?__PLOTLY__" defer></script>
+<link rel="preload" as="script" href="/plotly.js?__PLOTLY__" id="plotly">
 </head>
 <body>
 {%app_entry%}

@@ -40,7 +40,6 @@ def serve(host: str, port: int, browser: bool, sessions: int, results: Path, rea
             lambda: _opened(address, browser, ready),
         )  # fmt: skip
         logging.getLogger("uvicorn.error").addFilter(_is_news)
-        workers.warm()
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])

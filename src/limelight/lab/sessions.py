@@ -9,12 +9,14 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from typing import Any
 
-from limelight.lab.worker import main
+from limelight.lab.worker import first_frame, main
 
 _QUIET = 8.0  # seconds without a word from the page, after which its work ends
 _LOOK = 1.0  # seconds between two looks for such
+_CONTEXT = multiprocessing.get_context("forkserver")
 _SILENCE = 20.0  # seconds that a worker may be busy without an answer
 
 
@@ -23,20 +25,31 @@ def key_of(given: Any) -> str:
     return str(uuid.UUID(given))
 
 
+def warm() -> None:
+    """Start the process that workers are forked from, so that the first visitor need not wait for it."""
+    _CONTEXT.set_forkserver_preload(["limelight.lab.preload"])
+    forkserver.ensure_running()
+
+
 class FullError(Exception):
     """As many play already as the machine is to bear."""
 
 
 class Session:
-    """A worker and the pipe to it. Messages may be sent from any thread while a frame is waited for."""
+    """A worker and the pipe to it. Messages may be sent from any thread, also before it has started."""
 
-    def __init__(self, context: Any, module: str, values: dict[str, Any]) -> None:
+    def __init__(self, module: str, values: dict[str, Any]) -> None:
         self.module, self.heard = module, time.monotonic()
-        self._connection, theirs = context.Pipe()
-        self._sending, self._asking = threading.Lock(), threading.Lock()
-        self._process = context.Process(target=main, args=(theirs, module, values), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._connection, self._theirs = _CONTEXT.Pipe()
+        self._sending, self._asking, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
+        self._process = _CONTEXT.Process(target=main, args=(self._theirs, module, values), daemon=True)
+
+    def start(self) -> None:
+        """Fork the worker, unless that is done: for the first it takes until all is loaded that workers need."""
+        with self._starting:
+            if self._process.pid is None and not self._theirs.closed:
+                self._process.start()
+                self._theirs.close()
 
     def send(self, do: str, **more: Any) -> None:
         self.heard = time.monotonic()
@@ -45,6 +58,7 @@ class Session:
 
     def frame(self, after: int) -> str:
         """The newest frame as JSON, once there is one after this; `OSError` or `EOFError` where the worker died."""
+        self.start()
         with self._asking:
             self.send("frame", after=after)
             if not self._connection.poll(_SILENCE):
@@ -55,18 +69,21 @@ class Session:
 
     def is_quiet(self, now: float) -> bool:
         """Has nobody been heard of for too long? Who waits for an answer need not speak."""
-        return now - self.heard > _QUIET and not self._asking.locked()
+        return now - self.heard > _QUIET and not self._asking.locked() and not self._starting.locked()
 
     @property
     def alive(self) -> bool:
-        return bool(self._process.is_alive())
+        return self._process.pid is None or bool(self._process.is_alive())
 
     def end(self) -> None:
-        self._process.terminate()
-        self._process.join(1)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        with self._starting:
+            self._theirs.close()  # so that it is never started
+        if self._process.pid is not None:
+            self._process.terminate()
+            self._process.join(1)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
         with self._asking:
             self._connection.close()
 
@@ -76,21 +93,14 @@ class Sessions:
 
     def __init__(self, most: int = 16) -> None:
         self.most = most
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["limelight.lab.preload"])
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="frames")
+        self._drawing = ThreadPoolExecutor(max_workers=1)  # one at a time: a seed is the whole process's
         self._reaper: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def warm(self) -> None:
-        """Start the process that workers are forked from, so that the first visitor need not wait for it."""
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
 
     def send(self, key: str, do: str, **more: Any) -> None:
         """Tell the session of this key; where there is none, nobody."""
@@ -105,7 +115,7 @@ class Sessions:
             session.heard = time.monotonic()
 
     def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
-        """The session of this key, begun with these values where there is none. Raises `FullError`."""
+        """The session of this key, made with these values where there is none. Raises `FullError`."""
         with self._lock:
             session = self._open.get(key)
             if session is not None and session.module == module and session.alive:
@@ -114,19 +124,21 @@ class Sessions:
                 raise FullError
             if session is not None:
                 session.end()
-            session = self._open[key] = Session(self._context, module, values)
+            session = self._open[key] = Session(module, values)
             return session
 
     async def frame(self, key: str, module: str, values: dict[str, Any], after: int) -> str:
-        """The newest frame of a session, which is begun if need be."""
+        """The newest frame of a session. The first is drawn here, while its worker starts."""
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())
         loop = asyncio.get_running_loop()
 
-        def ask() -> str:
-            return self.of(key, module, values).frame(after)
-
-        return await loop.run_in_executor(self._threads, ask)
+        is_first = after < 0 and key not in self._open
+        session = await asyncio.to_thread(self.of, key, module, values)
+        if is_first:
+            self._threads.submit(session.start)
+            return await loop.run_in_executor(self._drawing, first_frame, module, values)
+        return await loop.run_in_executor(self._threads, session.frame, after)
 
     async def _reap(self) -> None:
         while True:
@@ -145,4 +157,5 @@ class Sessions:
     def end_all(self) -> None:
         for key in list(self._open):
             self.end(key)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._drawing):
+            threads.shutdown(wait=False, cancel_futures=True)

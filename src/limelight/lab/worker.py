@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -27,8 +26,6 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
     """Play `limelight.lab.live.<module>.LIVE` until the other side is gone. For a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is asked to stop, and then stops us
     torch.set_num_threads(1)
-    if hasattr(os, "nice"):
-        os.nice(5)  # whoever answers the page goes first
     live = importlib.import_module(f"limelight.lab.live.{module}").LIVE
     try:
         Player(connection, live, values).run()
@@ -38,6 +35,16 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
         connection.close()
 
 
+def first_frame(module: str, values: dict[str, Any]) -> str:
+    """What a worker would show before its first step."""
+    live = importlib.import_module(f"limelight.lab.live.{module}").LIVE(values)
+    return json.dumps({"n": 0, "playing": False, "note": "", "words": dict(live.words()), "figures": _drawn(live)})
+
+
+def _drawn(live: Live) -> dict[str, Any]:
+    return {name: json.loads(figure.to_json()) for name, figure in live.figures().items()}
+
+
 class Player:
     """A `Live` and what its visitor has asked of it."""
 
@@ -45,7 +52,7 @@ class Player:
         self._connection, self._kind = connection, kind
         self._live = kind(values)
         self._playing, self._due = False, 0.0
-        self._version, self._whole, self._shown = 0, True, -1
+        self._version, self._whole, self._shown = 0, False, 0  # a page has the first frame without us
         self._note = ""
         self._asked: tuple[int, float] | None = None  # a frame newer than this, and when to stop waiting for one
 
@@ -125,7 +132,7 @@ class Player:
         frame["words"] = dict(self._live.words())
         updates = None if self._whole else {} if after == self._version else self._live.updates()
         if updates is None:
-            frame["figures"] = {name: json.loads(figure.to_json()) for name, figure in self._live.figures().items()}
+            frame["figures"] = _drawn(self._live)
         else:
             frame["updates"] = updates
         self._whole, self._shown = False, self._version

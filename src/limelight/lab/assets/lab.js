@@ -5,15 +5,39 @@
   const ink = () => getComputedStyle(root).getPropertyValue("--ink").trim();
   const config = { responsive: true, plotGlPixelRatio: Math.min(devicePixelRatio, 2), displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "sendDataToCloud"] };
 
+  // Without a graphics card the processor draws every sample of a pixel, so there edges are not smoothed: half the time.
+  const smooth = HTMLCanvasElement.prototype.getContext;
+  const isSoftware = () => {
+    const gl = smooth.call(document.createElement("canvas"), "webgl"), info = gl?.getExtension("WEBGL_debug_renderer_info");
+    const name = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+    gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    return /swiftshader|llvmpipe|softpipe|basic render/i.test(name);
+  };
+  let software;
+  HTMLCanvasElement.prototype.getContext = function getContext(kind, options) {
+    const rough = kind.startsWith("webgl") && (software ??= isSoftware());
+    return smooth.call(this, kind, rough ? { ...options, antialias: false } : options);
+  };
+
   const numbers = (spec) => {
     if (!spec || spec.dtype !== "f4") { return spec; }
-    const bytes = Uint8Array.from(atob(spec.bdata), (c) => c.charCodeAt(0));
+    const text = atob(spec.bdata), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) { bytes[i] = text.charCodeAt(i); }
     const flat = new Float32Array(bytes.buffer);
     const [rows, columns] = spec.shape.split(",").map(Number);
     return columns === undefined ? flat : Array.from({ length: rows }, (_, i) => flat.subarray(i * columns, (i + 1) * columns));
   };
 
+  // Plotly takes a second to be read, so it comes after what people read.
+  let loaded;
+  const plotly = () => loaded ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: document.getElementById("plotly").href, onload: resolve, onerror: reject });
+    document.head.append(script);
+  });
+
   const redraw = async (place, figure) => {
+    await plotly();
     const layout = { ...figure.layout, autosize: true, font: { ...figure.layout.font, color: ink() } };
     delete layout.height; // the place has one
     await Plotly.react(place, figure.data, layout, config);
@@ -57,16 +81,16 @@
 
   const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-  // While surfaces move, a flat picture costs as much as they do: it gets a tenth of the time, and twice a second at least.
+  // While surfaces move, a flat picture costs as much as they do: it gets a tenth of the time, and comes every two seconds at least.
   const spent = new Map();
   const due = (id, now) => now >= (spent.get(id) ?? 0);
   const timed = async (id, now, work) => {
     await work;
     document.getElementById(id)?.dispatchEvent(new CustomEvent("lab:renewed"));
-    spent.set(id, now + Math.min(10 * (performance.now() - now), 500));
+    spent.set(id, now + Math.min(10 * (performance.now() - now), 2000));
   };
 
-  const statistics = { frames: 0, began: 0 };
+  const statistics = { frames: 0 };
 
   // One socket for each page that plays. The next frame is asked for before this one is drawn, so that neither the worker
   // nor the picture waits for the other; a frame that comes meanwhile waits for its turn.
@@ -114,9 +138,7 @@
     }
     await Promise.all(work);
     if (!document.hidden) { await new Promise((resolve) => requestAnimationFrame(resolve)); } // until it is seen
-    statistics.began ||= performance.now();
     statistics.frames += 1;
-    statistics.n = frame.n;
   };
 
   const remember = (query) => {
@@ -134,18 +156,17 @@
   const arrive = (_, path) => {
     const name = (path || "/").split("/")[1];
     const links = [...document.querySelectorAll("nav a")];
-    const here = links.find((link) => link.pathname === `/${name}`) ?? (name === "" ? links[0] : undefined);
-    for (const link of links) { link === here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); }
-    if (here) { document.title = `${here.textContent} · Limelight`; }
+    const current = links.find((link) => link.pathname === `/${name}`) ?? (name === "" ? links[0] : undefined);
+    for (const link of links) { link === current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); }
+    if (current) { document.title = `${current.textContent} · Limelight`; }
+    requestAnimationFrame(() => setTimeout(plotly)); // when the page is painted
     return "ready";
   };
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, { lab: { play, remember, copy, arrive } });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const recolour = () => document.querySelectorAll(".plot[data-drawn], .js-plotly-plot").forEach((place) => {
-    if (place.layout) { Plotly.relayout(place, { "font.color": ink() }); }
-  });
+  const recolour = () => document.querySelectorAll(".plot[data-drawn]").forEach((place) => Plotly.relayout(place, { "font.color": ink() }));
   dark.addEventListener("change", recolour);
   try { if (localStorage.theme) { root.dataset.theme = localStorage.theme; } } catch { /* a browser that keeps nothing */ }
   document.addEventListener("click", (event) => {

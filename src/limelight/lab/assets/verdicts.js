@@ -7,7 +7,6 @@
   const draw = async (place) => {
     const figure = figures[place.id];
     if (!figure) { return; }
-    if (!window.Plotly) { await new Promise((resolve) => addEventListener("load", resolve, { once: true })); }
     drawn.add(place);
     await limelight.redraw(place, figure);
     if (figure.frames?.length) { await Plotly.addFrames(place, figure.frames); }

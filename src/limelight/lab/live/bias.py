@@ -66,6 +66,7 @@ class BiasLive(Live):
         self._set_out()
         self._measure()
         self._look()
+        self._drawn_at = self._measured, self._looked
 
     def _set_out(self) -> None:
         """New descents from where the models are."""
