@@ -6,6 +6,8 @@ Browser, WebGL in software, server and workers share the machine's cores, so thi
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import re
 import shutil
 import statistics
@@ -13,16 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
+from websockets.asyncio.client import connect
 
 _SWITCHES = [
     "--no-sandbox", "--disable-background-networking", "--no-first-run", "--disable-component-update", "--disable-sync",
     "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
+_SETTLING = 5.0  # seconds, until all workers run
 _SERVERS = 2  # processes of the server's own: what workers are forked from, and what counts their resources
 _FRAMES = "window.limelight ? limelight.statistics.frames : 0"
 # From a key on a slider to the picture that it changed, as the page itself sees it.
@@ -90,6 +95,27 @@ def _updates(pages: list[Page], seconds: float) -> list[float]:
     return [(b - a) / took for a, b in zip(before, after, strict=True)]
 
 
+async def _served(address: str, visitors: int, seconds: float) -> list[float]:
+    """Frames in a second that each of several visitors is sent while theirs train, as if none drew on this machine."""
+
+    async def visit(seed: int) -> float:
+        where = f"{address.replace('http', 'ws')}frames?page=slopes&key={uuid.uuid4()}"
+        async with connect(where, origin=address.rstrip("/"), max_size=None) as socket:  # type: ignore[arg-type]
+            ask = {"after": -1, "values": {"seed": seed}}
+            await socket.send(json.dumps(ask))
+            await socket.recv()
+            await socket.send(json.dumps({"press": "play"}))
+            times: list[float] = []
+            while not times or times[-1] - times[0] < seconds + _SETTLING:
+                ask["after"] = max(int(ask["after"]), 0)
+                await socket.send(json.dumps(ask))
+                ask["after"] = json.loads(await socket.recv())["n"]
+                times.append(time.perf_counter())
+        return sum(at - times[0] >= _SETTLING for at in times) / (times[-1] - times[0] - _SETTLING)
+
+    return list(await asyncio.gather(*map(visit, range(visitors))))
+
+
 def _memory(process: psutil.Process) -> float:
     """MiB that the server and its workers have for themselves."""
     return sum(each.memory_full_info().uss for each in [process, *process.children(recursive=True)]) / 2**20
@@ -127,13 +153,16 @@ def main() -> None:
                 time.sleep(0.05)
             gone = _closed(chromium, process, address)
             print(f"a closed tab's worker is gone after {gone:.1f} s")
+            rates = asyncio.run(_served(address, options.visitors, options.seconds))
+            print(f"{options.visitors} visitors served: {min(rates):.1f} to {max(rates):.1f} updates a second each")
             for idle in (False, True):
                 pages = [_open(chromium, address, f"slopes?seed={i}", 400, idle) for i in range(options.visitors)]
                 for each in pages:
                     _play(each)
                 rates = _updates(pages, options.seconds)
                 without = ", WebGL's drawing left out" if idle else ""
-                print(f"{len(pages)} visitors: {min(rates):.1f} to {max(rates):.1f} updates a second each{without}")
+                found = f"{min(rates):.1f} to {max(rates):.1f} updates a second each{without}"
+                print(f"{len(pages)} visitors in one browser on this machine: {found}")
                 for each in pages:
                     each.context.close()
         chromium.close()

@@ -11,7 +11,7 @@ from limelight.errors import DivergenceError, InputError
 from limelight.figures.answers import answers, looked, marks
 from limelight.figures.learning import accuracies, reach
 from limelight.lab.address import from_query, read
-from limelight.lab.live.bias import FIELDS, SHOWN, BiasLive
+from limelight.lab.live.bias import FIELDS, PICTURES, SHOWN, BiasLive
 from limelight.lab.live.bias_images import KINDS, TESTS, Images, drawn
 from limelight.nn.saliency import saliency
 
@@ -135,8 +135,8 @@ def test_updates_change_the_traces_that_were_drawn_and_only_what_is_new():
 
 @pytest.mark.parametrize(
     ("changed", "keeps", "anew"),
-    [({"batch": 8}, True, False), ({"rate": 2}, True, False), ({"tested": "mirrored"}, True, True),
-     ({"look": 3}, True, True), ({"kind": "permuted"}, False, True), ({"images": 60}, False, True)],
+    [({"batch": 8}, True, ()), ({"rate": 2}, True, ()), ({"tested": "mirrored"}, True, PICTURES),
+     ({"look": 3}, True, ["bias-answers"]), ({"kind": "permuted"}, False, PICTURES), ({"images": 60}, False, PICTURES)],
 )  # fmt: skip
 def test_a_setting_that_is_not_of_the_data_keeps_what_was_learned(changed, keeps, anew):
     playing = live()

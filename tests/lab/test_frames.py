@@ -80,6 +80,32 @@ def test_an_action_goes_to_the_worker_of_that_page():
     assert sessions.sent == [(KEY, "act", {"name": "move", "given": [1, 2]})]
 
 
+def test_what_is_set_is_checked_told_to_the_worker_and_said_to_the_page():
+    sessions = Sessions()
+    sent = talk(asked(experts=4), json.dumps({"set": {"experts": "99", "width": 7, "nonsense": 1}}), sessions=sessions)
+    ((key, do, more),) = sessions.sent
+    assert (key, do) == (KEY, "change")
+    assert (more["values"]["experts"], more["values"]["width"]) == (10, 7)
+    (told,) = [json.loads(each["text"])["settings"] for each in sent if "settings" in each.get("text", "")]
+    assert told["values"] == more["values"]
+    assert told["said"]["experts"] == "10"
+    assert "99 is not between" in told["wrong"]
+    assert "experts=10" in told["query"]
+
+
+def test_a_setting_keeps_those_before():
+    sessions = Sessions()
+    talk(asked(), *(json.dumps({"set": each}) for each in ({"experts": 3}, {"width": 7})), sessions=sessions)
+    values = sessions.sent[-1][2]["values"]
+    assert (values["experts"], values["width"]) == (3, 7)
+
+
+def test_a_button_is_told_to_the_worker_and_what_is_none_is_not():
+    sessions = Sessions()
+    talk(*(json.dumps({"press": name}) for name in ("play", "change", "frame", ["step"], "pause")), sessions=sessions)
+    assert [do for _, do, _ in sessions.sent] == ["play", "pause"]
+
+
 @pytest.mark.parametrize(
     ("problem", "told"),
     [(FullError(), "1 visitors play already"), (EOFError(), "was lost"), (TimeoutError(), "was lost")],
@@ -103,7 +129,7 @@ def test_what_is_no_page_that_plays_is_not_either(query):
 
 
 @pytest.mark.parametrize(
-    "message", ["", "{", "[]", "3", "null", '{"after": "x"}', '{"after": 1}', '{"after": 1, "values": 3}']
+    "message", ["", "{", "[]", "3", "null", '{"after": "x"}', '{"after": 1}', '{"after": 1, "values": 3}', '{"set": 3}']
 )
 def test_nonsense_ends_the_conversation(message):
     sessions = Sessions()

@@ -238,7 +238,7 @@ def test_updates_change_what_figures_drew():
     """A picture that is updated is the picture that would be drawn."""
     for process, colour in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
         page = live(process=process, colour=colour)
-        drawn = page.figures()
+        drawn = dict(page.figures())
         page.step()
         updates, anew = page.updates(), page.figures()
         for place, changes in updates.items():

@@ -32,17 +32,17 @@ class Counting(Live):
         return self.steps < 5
 
     def figures(self):
-        return {"place": Figure(Scatter(y=[self.steps]))}
+        return {"place": Figure(Scatter(y=[self.steps])), "still": Figure(Scatter(y=[7]))}
 
     def updates(self):
-        return {"place": [(0, {"y": [self.steps]})]}
+        return {"place": [(0, {"y": [self.steps]})], "still": [(0, {"y": [7]})]}
 
     def words(self):
         return {"said": str(self.steps)}
 
     def change(self, values):
         self.values = values
-        return values["n"] == 5
+        return ["place"] if values["n"] == 5 else []
 
     @property
     def rate(self):
@@ -81,8 +81,16 @@ def test_the_first_frame_is_whole_and_the_next_has_what_changed():
         assert first["figures"]["place"]["data"][0]["y"] == [0]
         tell("step")
         second = frame(first["n"])
-        assert second["updates"] == {"place": [[0, {"y": [1]}]]}
+        assert second["updates"] == {"place": [[0, {"y": [1]}]], "still": [[0, {"y": [7]}]]}
         assert second["words"] == {"said": "1"}
+
+
+def test_a_picture_in_which_nothing_has_changed_is_not_sent_again():
+    with playing() as (tell, frame):
+        tell("step")
+        n = frame(0)["n"]
+        tell("step")
+        assert frame(n)["updates"] == {"place": [[0, {"y": [2]}]]}
 
 
 def test_a_page_that_missed_a_frame_gets_a_whole_one():
@@ -141,7 +149,17 @@ def test_a_change_that_begins_anew_is_drawn_whole():
     with playing() as (tell, frame):
         first = frame(-1)
         tell("change", values={"n": 5})
-        assert "figures" in frame(first["n"])
+        second = frame(first["n"])
+        assert second["figures"].keys() == {"place"}
+        assert second["updates"].keys() == {"still"}
+
+
+def test_values_that_are_those_already_change_nothing(monkeypatch):
+    monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
+    with playing() as (tell, frame):
+        n = frame(-1)["n"]
+        tell("change", values={"n": 0})
+        assert frame(n)["n"] == n
 
 
 # Processes: few, because each test starts some.
@@ -171,8 +189,40 @@ def test_each_visitor_has_a_worker_and_there_is_room_for_so_many(sessions):
     assert sessions.of("c", "slopes", values()).alive
 
 
+def test_what_is_said_before_a_worker_has_started_is_heard(sessions):
+    sessions.of("a", "slopes", values())
+    sessions.send("a", "step")
+    assert json.loads(sessions.of("a", "slopes", values()).frame(0))["words"]["slopes-step"] == "step 1"
+
+
+def test_a_first_frame_is_what_the_worker_would_show(sessions):
+    first = json.loads(asyncio.run(sessions.frame("a", "slopes", values(), -1)))
+    assert len(sessions) == 1
+    theirs = json.loads(sessions.of("a", "slopes", values()).frame(-1))
+    assert (first["n"], first["words"], first["figures"].keys()) == (0, theirs["words"], theirs["figures"].keys())
+    assert first["figures"]["slopes-gate"] == theirs["figures"]["slopes-gate"]
+
+
+def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_QUIET", 0.0)
+    session = sessions.of("a", "slopes", values())
+    assert session.is_quiet(session.heard + 1)
+    with session._asking:
+        assert not session.is_quiet(session.heard + 1)
+    with session._starting:
+        assert not session.is_quiet(session.heard + 1)
+
+
+def test_a_worker_that_was_ended_before_it_started_never_does(sessions):
+    session = sessions.of("a", "slopes", values())
+    sessions.end("a")
+    session.start()
+    assert session._process.pid is None
+
+
 def test_a_worker_that_died_is_replaced(sessions):
     first = sessions.of("a", "slopes", values())
+    first.start()
     first._process.kill()
     first._process.join()
     assert sessions.of("a", "slopes", values()) is not first

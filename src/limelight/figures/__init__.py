@@ -13,7 +13,7 @@ from limelight.figures.orders import orders
 from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import spreading
 from limelight.figures.spheres import spheres
-from limelight.figures.surfaces import surfaces
+from limelight.figures.surfaces import surface, surfaces
 
 __all__ = [
     "Attended",
@@ -33,5 +33,6 @@ __all__ = [
     "spheres",
     "spreading",
     "strips",
+    "surface",
     "surfaces",
 ]

@@ -21,36 +21,26 @@ def surfaces(
 
     series: arm → (len(y), len(x)); data: points (n, 2) and z (n,).
     """
-    points, z = (part.numpy() for part in data)
     panels = {"the data": None, **series}
-    return tuple(_panel(name, x, y, surface, points, z) for name, surface in panels.items())
+    return tuple(surface(name, x, y, heights, data) for name, heights in panels.items())
 
 
-def cut_off(surface: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The surface as far as it is shown beside data of these heights."""
-    return np.clip(surface, -_most(z), _most(z))
-
-
-def _most(z: np.ndarray) -> float:
-    return 1.6 * float(np.abs(z).max())
-
-
-def _panel(
-    name: str, x: np.ndarray, y: np.ndarray, surface: np.ndarray | None, points: np.ndarray, z: np.ndarray
-) -> Figure:
+def surface(name: str, x: np.ndarray, y: np.ndarray, heights: np.ndarray | None, data: tuple[Tensor, Tensor]) -> Figure:
+    """One of them: a surface z(x, y), or none, and the data."""
+    points, z = (part.numpy() for part in data)
     figure, most = Figure(), _most(z)
-    if surface is not None:
+    if heights is not None:
         figure.add_trace(
             Surface(
-                x=x, y=y, z=cut_off(surface, z), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
+                x=x, y=y, z=cut_off(heights, z), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
                 opacity=0.9, hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
             )
         )  # fmt: skip
     figure.add_trace(
         Scatter3d(
             x=points[:, 0], y=points[:, 1], z=z, mode="markers", showlegend=False,
-            marker={"size": 2, "symbol": "square", "color": z if surface is None else NEUTRAL, "colorscale": DIVERGING, "cmin": -most,
-                    "cmax": most},
+            marker={"size": 2, "symbol": "square", "color": z if heights is None else NEUTRAL,
+                    "colorscale": DIVERGING, "cmin": -most, "cmax": most},
             hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip
@@ -65,3 +55,12 @@ def _panel(
     }  # fmt: skip
     styled(figure, 320, name, scene={**axes, "camera": _CAMERA, "aspectmode": "cube"}, uirevision="camera")
     return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 0})
+
+
+def cut_off(heights: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The surface as far as it is shown beside data of these heights."""
+    return np.clip(heights, -_most(z), _most(z))
+
+
+def _most(z: np.ndarray) -> float:
+    return 1.6 * float(np.abs(z).max())

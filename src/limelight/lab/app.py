@@ -1,7 +1,7 @@
-"""The lab as a Dash application: one frame for all pages, and the callbacks that every page that plays has in common.
+"""The lab as a Dash application: one frame for all pages.
 
-A page asks for a frame, is given one as soon as there is something new, draws it, and asks again (`frames.py`): so the
-newest wins, and a visitor whose machine is slow gets fewer. What a visitor sets goes to the worker by callbacks.
+A page that plays asks for a frame, is given one as soon as there is something new, draws it, and asks again
+(`frames.py`): so the newest wins, and a visitor whose machine is slow gets fewer.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 from fastapi import FastAPI, Response
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from limelight.lab import controls
-from limelight.lab.address import Values, from_query, read, shown, to_query
+from limelight.lab.address import Values, from_query, shown
 from limelight.lab.frames import serve_frames
 from limelight.lab.page import Page
 from limelight.lab.pages import PAGES
-from limelight.lab.sessions import Sessions, key_of
+from limelight.lab.sessions import Sessions
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -73,7 +72,7 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
     )
     named = {page.name: page for page in pages}
     _route(app, named)
-    _play(app, sessions, named)
+    _play(app)
     serve_frames(server, sessions, named)
     for page in pages:
         page.callbacks(app, sessions, results)
@@ -156,14 +155,13 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
     panel = [
         buttons,
         html.P(id="note", role="status"),
-        html.Div([html.P(each) for each in wrong], id="wrong", role="status"),
+        html.P(" ".join(wrong), id="wrong", role="status"),
         *controls.panel(page.fields, page.groups, values),
         *page.extra(),
     ]
+    told = controls.settings(page.fields, values, wrong)
     stores = [
-        dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4())}),
-        dcc.Store(id="values", data=values),
-        dcc.Store(id="query", data=to_query(page.fields, values)),
+        dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4()), **told}),
         dcc.Store(id="playing"),  # a callback without an output is not called for what is new on a page
     ]
     return html.Div(
@@ -182,37 +180,10 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
     )
 
 
-def _play(app: Dash, sessions: Sessions, pages: Mapping[str, Page]) -> None:
-    @app.callback(
-        Output({"said": ALL}, "children"), Output("values", "data"), Output("query", "data"),
-        Output("wrong", "children"),
-        Input({"field": ALL}, "value"), State({"field": ALL}, "id"), State({"said": ALL}, "id"), State("page", "data"),
-        State("values", "data"), prevent_initial_call=True,
-    )  # fmt: skip
-    def change(held: list[Any], names: list[Any], outputs: list[Any], given: Any, last: Any) -> tuple[Any, ...]:
-        page, key = pages[given["name"]], key_of(given["key"])
-        fields = {field.name: field for field in page.fields}
-        before = read(page.fields, last)[0]
-        came = {
-            name: controls.from_control(fields[name], value, before[name])
-            for each, value in zip(names, held, strict=True)
-            if (name := each["field"]) in fields
-        }
-        values, wrong = read(page.fields, came)
-        sessions.send(key, "change", values=values)
-        said = [controls.said(fields[each["said"]], values[each["said"]]) for each in outputs]
-        return said, values, to_query(page.fields, values), [html.P(each) for each in wrong]
-
-    @app.callback(
-        Input("play", "n_clicks"), Input("step", "n_clicks"), Input("reset", "n_clicks"), State("play", "children"),
-        State("page", "data"), prevent_initial_call=True,
-    )  # fmt: skip
-    def press(_play: Any, _step: Any, _reset: Any, label: str, given: Any) -> None:
-        pressed = str(ctx.triggered_id)
-        sessions.send(key_of(given["key"]), "pause" if pressed == "play" and label == "Pause" else pressed)
-
+def _play(app: Dash) -> None:
+    """What a page that plays does in the browser; the rest goes by its socket."""
+    app.clientside_callback(ClientsideFunction("lab", "play"), Output("playing", "data"), Input("page", "data"))
     app.clientside_callback(
-        ClientsideFunction("lab", "play"), Output("playing", "data"), Input("page", "data"), Input("values", "data")
-    )
-    app.clientside_callback(ClientsideFunction("lab", "remember"), Input("query", "data"))
-    app.clientside_callback(ClientsideFunction("lab", "copy"), Input("copy", "n_clicks"), prevent_initial_call=True)
+        ClientsideFunction("lab", "set"), Input({"field": ALL}, "value"), State({"field": ALL}, "id"),
+        prevent_initial_call=True,
+    )  # fmt: skip

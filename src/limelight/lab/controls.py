@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from limelight.lab.address import Choice, Field, Moved, Number, Switch, Value, Values
+from limelight.lab.address import Choice, Field, Moved, Number, Switch, Value, Values, read, to_query
 
 _NOTCHES = 200  # of a slider that goes by powers
 
@@ -22,24 +22,18 @@ def control(field: Field, value: Value) -> Component:
         return html.Label(
             [
                 html.Span(field.label),
-                html.Span(said(field, value), id={"said": field.name}, className="value"),
+                html.Span(_said(value), id={"said": field.name}, className="value"),
                 dcc.Input(id=key, type="range", min=low, max=high, step=step, value=to_control(field, value)),
             ],
             className="number",
         )
     if isinstance(field, Choice):
         options = [{"label": label, "value": name} for name, label in field.options.items()]
-        return html.Fieldset(
-            [html.Legend(field.label), dcc.RadioItems(options, value, id=key, className="choice"), _unsaid(field)]
-        )
+        return html.Fieldset([html.Legend(field.label), dcc.RadioItems(options, value, id=key, className="choice")])
     if isinstance(field, Moved):
-        return html.Div([dcc.Input(id=key, type="hidden", value=value), _unsaid(field)], hidden=True)
+        return html.Div(dcc.Input(id=key, type="hidden", value=value), hidden=True)
     options = [{"label": field.label, "value": "on"}]
-    return html.Div([dcc.Checklist(options, ["on"] if value else [], id=key, className="switch"), _unsaid(field)])
-
-
-def _unsaid(field: Field) -> Component:
-    return html.Span(id={"said": field.name}, hidden=True)
+    return html.Div(dcc.Checklist(options, ["on"] if value else [], id=key, className="switch"))
 
 
 def to_control(field: Field, value: Value) -> Any:
@@ -70,9 +64,21 @@ def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
     return held
 
 
-def said(field: Field, value: Value) -> str:
-    """A value as it stands beside its label; radio buttons and boxes say it themselves."""
-    return f"{value:g}".replace("-", "−") if isinstance(field, Number) else ""
+def held(fields: Sequence[Field], controls: Mapping[str, Any], before: Values) -> tuple[Values, list[str]]:
+    """The values that controls hold, as `address.read` gives them; those before where there is no such control."""
+    known = {field.name: field for field in fields}
+    came = {name: from_control(known[name], value, before[name]) for name, value in controls.items() if name in known}
+    return read(fields, {**before, **came})
+
+
+def settings(fields: Sequence[Field], values: Values, wrong: Sequence[str]) -> dict[str, Any]:
+    """What a page shows of its values: the numbers beside their sliders, the address, and what could not be used."""
+    numbers = {field.name: _said(values[field.name]) for field in fields if isinstance(field, Number)}
+    return {"values": values, "said": numbers, "query": to_query(fields, values), "wrong": " ".join(wrong)}
+
+
+def _said(value: Value) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def panel(fields: Sequence[Field], groups: Sequence[tuple[str, Sequence[str]]], values: Values) -> list[Component]:

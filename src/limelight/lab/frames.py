@@ -1,7 +1,8 @@
 """Frames to a page that plays, and what its visitor does there, over a websocket of their own.
 
-In: {"after": n, "values": {…}} asks for a frame newer than n; {"act": name, "given": …} tells of an action.
-Dash's own callbacks carry what is set and pressed; at twenty frames a second each would go round its whole store.
+In: {"after": n, "values": {…}} asks for a frame newer than n; {"set": {…}} tells what the controls hold;
+{"press": name} of a button; {"act": name, "given": …} of anything else. Out: frames, and {"settings": {…}} for
+each "set". Dash's own callbacks would go round its whole store each time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from limelight.lab import controls
 from limelight.lab.address import read
 from limelight.lab.page import Page
 from limelight.lab.sessions import FullError, Sessions, key_of
 
 _FOREIGN, _NONSENSE = 4003, 4400
+_BUTTONS = ("play", "pause", "step", "reset")
 
 
 def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
@@ -45,6 +48,7 @@ def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page])
 class _Visitor:
     def __init__(self, socket: WebSocket, sessions: Sessions, page: Page, key: str) -> None:
         self._socket, self._sessions, self._page, self._key = socket, sessions, page, key
+        self._values = read(page.fields, {})[0]
         self._answer: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
@@ -61,16 +65,27 @@ class _Visitor:
 
     async def _hear(self, message: Any) -> None:
         if "act" in message:
-            told = {"name": str(message["act"]), "given": message.get("given")}
-            await asyncio.to_thread(self._sessions.send, self._key, "act", **told)
+            await self._tell("act", name=str(message["act"]), given=message.get("given"))
+        elif "press" in message:
+            if message["press"] in _BUTTONS:
+                await self._tell(message["press"])
+        elif "set" in message:
+            self._values, wrong = controls.held(self._page.fields, message["set"], self._values)
+            await self._tell("change", values=self._values)
+            told = controls.settings(self._page.fields, self._values, wrong)
+            await self._socket.send_text(json.dumps({"settings": told}))
         elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
-            after, values = int(message["after"]), read(self._page.fields, message["values"])[0]
-            self._answer = asyncio.create_task(self._send(after, values))
+            after = int(message["after"])
+            self._values = read(self._page.fields, message["values"])[0]
+            self._answer = asyncio.create_task(self._send(after))
 
-    async def _send(self, after: int, values: Any) -> None:
+    async def _tell(self, do: str, **more: Any) -> None:
+        await asyncio.to_thread(self._sessions.send, self._key, do, **more)
+
+    async def _send(self, after: int) -> None:
         assert self._page.live is not None
         try:
-            frame = await self._sessions.frame(self._key, self._page.live, values, after)
+            frame = await self._sessions.frame(self._key, self._page.live, self._values, after)
         except FullError:
             frame = _wait(3, f"{self._sessions.most} visitors play already, which is all that this lab takes at once. "
                           "You are next when one leaves.")  # fmt: skip

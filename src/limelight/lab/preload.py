@@ -1,13 +1,18 @@
-"""What every worker needs, imported once in the process that they are forked from."""
+"""What every worker needs, loaded once in the process that they are forked from.
+
+A first picture is drawn there, too: the libraries put off half of what they load until they are used.
+"""
 
 import os
 
-import torch._dynamo  # noqa: F401  (an optimiser's first step asks for it, and it takes a second)
+import torch._dynamo  # (an optimiser's first step asks for it, and it takes a second)
 
-import limelight.lab.live.bias
-import limelight.lab.live.operator
-import limelight.lab.live.slopes
-import limelight.lab.worker  # noqa: F401
+from limelight.lab.address import read
+from limelight.lab.live import bias, operator, slopes
+from limelight.lab.worker import first_frame
 
+torch.set_num_threads(1)  # a process with threads of its own is not to be forked
 if hasattr(os, "nice"):
     os.nice(5)  # whoever answers the page goes first
+for module, live in (("slopes", slopes), ("operator", operator), ("bias", bias)):
+    first_frame(module, read(live.FIELDS, {})[0])

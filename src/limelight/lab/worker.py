@@ -10,13 +10,15 @@ import importlib
 import json
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from plotly.graph_objects import Figure
 
 from limelight.errors import LimelightError
-from limelight.lab.live.base import Live
+from limelight.lab.live.base import Change, Live
 
 _PATIENCE = 2.0  # seconds until a frame is sent though nothing is new, so that the page knows of us
 _BURST = 0.02  # seconds of steps between two looks for messages
@@ -38,11 +40,12 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
 def first_frame(module: str, values: dict[str, Any]) -> str:
     """What a worker would show before its first step."""
     live = importlib.import_module(f"limelight.lab.live.{module}").LIVE(values)
-    return json.dumps({"n": 0, "playing": False, "note": "", "words": dict(live.words()), "figures": _drawn(live)})
+    words, figures = dict(live.words()), _drawn(live.figures())
+    return json.dumps({"n": 0, "playing": False, "note": "", "words": words, "figures": figures})
 
 
-def _drawn(live: Live) -> dict[str, Any]:
-    return {name: json.loads(figure.to_json()) for name, figure in live.figures().items()}
+def _drawn(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {place: json.loads(figure.to_json()) for place, figure in figures.items()}
 
 
 class Player:
@@ -53,6 +56,8 @@ class Player:
         self._live = kind(values)
         self._playing, self._due = False, 0.0
         self._version, self._whole, self._shown = 0, False, 0  # a page has the first frame without us
+        self._anew: set[str] = set()  # pictures to be drawn whole, where not all are
+        self._sent: dict[str, str] = {}  # the last update of each picture
         self._note = ""
         self._asked: tuple[int, float] | None = None  # a frame newer than this, and when to stop waiting for one
 
@@ -89,6 +94,8 @@ class Player:
 
     def _hear(self, message: dict[str, Any]) -> None:
         what = message["do"]
+        if what == "change" and not self._live.differing(message["values"]):
+            return
         if what == "frame":
             after = int(message["after"])
             self._whole = self._whole or after != self._shown  # the page has not what we sent last
@@ -113,7 +120,7 @@ class Player:
             self._playing, self._whole = False, True
             self._live = self._kind(self._live.values)
         elif what == "change":
-            self._whole = self._live.change(message["values"]) or self._whole
+            self._anew.update(self._live.change(message["values"]))
         elif what == "act":
             self._note = self._live.act(message["name"], message["given"])
             self._whole = self._live.acts_redraw or self._whole
@@ -132,8 +139,24 @@ class Player:
         frame["words"] = dict(self._live.words())
         updates = None if self._whole else {} if after == self._version else self._live.updates()
         if updates is None:
-            frame["figures"] = _drawn(self._live)
+            self._sent.clear()
+            frame["figures"] = _drawn(self._live.figures())
         else:
-            frame["updates"] = updates
+            if self._anew:
+                figures = self._live.figures()
+                frame["figures"] = _drawn({place: figures[place] for place in self._anew})
+            frame["updates"] = {place: changes for place, changes in updates.items() if self._is_news(place, changes)}
         self._whole, self._shown = False, self._version
+        self._anew.clear()
         return json.dumps(frame)
+
+    def _is_news(self, place: str, changes: Sequence[Change]) -> bool:
+        """Has the page not got this yet? What it draws again for nothing, it draws later for something."""
+        if place in self._anew:
+            self._sent.pop(place, None)
+            return False
+        told = json.dumps(changes)
+        if self._sent.get(place) == told:
+            return False
+        self._sent[place] = told
+        return True

@@ -15,8 +15,8 @@
   };
   let software;
   HTMLCanvasElement.prototype.getContext = function getContext(kind, options) {
-    const rough = kind.startsWith("webgl") && (software ??= isSoftware());
-    return smooth.call(this, kind, rough ? { ...options, antialias: false } : options);
+    const plain = kind.startsWith("webgl") && (software ??= isSoftware());
+    return smooth.call(this, kind, plain ? { ...options, antialias: false } : options);
   };
 
   const numbers = (spec) => {
@@ -58,17 +58,22 @@
     drawn.update(full);
     if (moving && drawn.surface) { drawn.surface.dirty = false; }
     scene.glplot.redraw();
+    if (moving) { rough.set(place.id, () => lift(place, trace, z, false)); }
     return true;
   };
+  // When nothing has moved for a while, it is drawn as it ought to be.
+  const rough = new Map();
+  let rest;
+  const settled = () => { rough.forEach((draw) => draw()); rough.clear(); };
 
-  const renew = (place, changes, moving) => {
-    const rest = [];
+  const renew = (place, changes) => {
+    const others = [];
     for (const [trace, attributes] of changes) {
       const said = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, numbers(value)]));
-      if (!("z" in said && Object.keys(said).length === 1 && lift(place, trace, said.z, moving))) { rest.push([trace, said]); }
+      if (!("z" in said && Object.keys(said).length === 1 && lift(place, trace, said.z, true))) { others.push([trace, said]); }
     }
-    if (!rest.length) { return undefined; }
-    const data = place.data.map((trace, i) => Object.assign({}, trace, ...rest.filter(([at]) => at === i).map(([, said]) => said)));
+    if (!others.length) { return undefined; }
+    const data = place.data.map((trace, i) => Object.assign({}, trace, ...others.filter(([at]) => at === i).map(([, said]) => said)));
     return Plotly.react(place, data, place.layout, config);
   };
 
@@ -79,24 +84,28 @@
     }
   };
 
+  const shown = (then) => new Promise((resolve) => { document.hidden ? resolve() : requestAnimationFrame(() => then(resolve)); });
+  const soon = () => shown((resolve) => resolve()), painted = () => shown(setTimeout);
   const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-  // While surfaces move, a flat picture costs as much as they do: it gets a tenth of the time, and comes every two seconds at least.
-  const spent = new Map();
-  const due = (id, now) => now >= (spent.get(id) ?? 0);
-  const timed = async (id, now, work) => {
-    await work;
-    document.getElementById(id)?.dispatchEvent(new CustomEvent("lab:renewed"));
-    spent.set(id, now + Math.min(10 * (performance.now() - now), 2000));
+  // A page's chief pictures are its surfaces, or else its first one. While they move, any other gets a tenth of the time,
+  // and comes every two seconds at least.
+  const spent = new Map(), later = new Map(); // when each may be drawn again, and what there is to draw
+  const due = (id) => performance.now() >= (spent.get(id) ?? 0);
+  const timed = async (place, changes) => {
+    const start = performance.now();
+    await renew(place, changes);
+    place.dispatchEvent(new CustomEvent("lab:renewed"));
+    spent.set(place.id, start + Math.min(10 * (performance.now() - start), 2000));
   };
 
   const statistics = { frames: 0 };
 
   // One socket for each page that plays. The next frame is asked for before this one is drawn, so that neither the worker
   // nor the picture waits for the other; a frame that comes meanwhile waits for its turn.
-  const here = { page: undefined, values: undefined, socket: undefined };
+  const here = { page: undefined, values: undefined, socket: undefined, waiting: [] };
   const send = (message) => {
-    if (here.socket?.readyState === WebSocket.OPEN) { here.socket.send(JSON.stringify(message)); }
+    if (here.socket?.readyState === WebSocket.OPEN) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); }
   };
   const ask = (after) => send({ after, values: here.values });
   const open = () => {
@@ -104,18 +113,27 @@
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = here.socket = new WebSocket(address);
     let drawing = Promise.resolve();
-    socket.onopen = () => ask(-1);
-    socket.onmessage = ({ data }) => { drawing = drawing.then(() => show(JSON.parse(data))).catch(console.error); };
+    socket.onopen = () => { ask(-1); here.waiting.splice(0).forEach(send); };
+    socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.settings) { settle(message.settings); return; }
+      drawing = drawing.then(() => show(message)).catch(console.error);
+    };
     socket.onclose = async () => { await wait(1); if (here.socket === socket && here.page.key === key) { open(); } };
   };
-  const play = (page, values) => {
-    here.values = values;
-    if (here.page?.key === page.key) { return page.key; }
+  const play = (page) => {
     here.page = page;
+    settle(page);
     here.socket?.close();
     open();
     return page.key;
   };
+  const settle = ({ values, said, query, wrong }) => {
+    here.values = values;
+    tell({ wrong, ...Object.fromEntries(Object.entries(said).map(([name, text]) => [JSON.stringify({ said: name }), text])) });
+    if (query !== location.search) { history.replaceState(history.state, "", location.pathname + query + location.hash); }
+  };
+  const set = (held, names) => send({ set: Object.fromEntries(names.map(({ field }, i) => [field, held[i]])) });
   window.limelight = { statistics, redraw, tell, act: (name, given) => send({ act: name, given }) };
 
   const show = async (frame) => {
@@ -123,28 +141,32 @@
     if (frame.again) { await wait(frame.again); ask(-1); return; }
     ask(frame.n);
     const button = document.getElementById("play"), label = frame.playing ? "Pause" : "Play";
-    if (button && button.textContent !== label) { dash_clientside.set_props("play", { children: label }); }
+    if (button && button.textContent !== label) { button.textContent = label; }
     const work = [];
+    for (const [id, changes] of Object.entries(frame.updates ?? {})) { later.set(id, changes); }
     for (const [id, figure] of Object.entries(frame.figures ?? {})) {
       const place = document.getElementById(id);
-      if (place) { work.push(redraw(place, figure)); }
+      later.delete(id);
+      rough.delete(id);
+      if (place) { work.push({ chief: "scene" in figure.layout, draw: () => redraw(place, figure) }); }
     }
-    const surfaces = Object.keys(frame.updates ?? {}).some((id) => document.getElementById(id)?._fullLayout?.scene);
-    for (const [id, changes] of Object.entries(frame.updates ?? {})) {
+    for (const [id, changes] of later) {
       const place = document.getElementById(id);
-      const now = performance.now(), flat = surfaces && !place?._fullLayout?.scene;
-      if (!place?.dataset.drawn || (flat && frame.playing && !due(id, now))) { continue; }
-      work.push(timed(id, now, renew(place, changes, frame.playing)));
+      const chief = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
+      if (!place?.dataset.drawn || (!chief && frame.playing && !due(id))) { continue; }
+      later.delete(id);
+      work.push({ chief, draw: () => timed(place, changes) });
     }
-    await Promise.all(work);
-    if (!document.hidden) { await new Promise((resolve) => requestAnimationFrame(resolve)); } // until it is seen
+    // The chief pictures are seen before the others are drawn.
+    work.sort((one, other) => other.chief - one.chief);
+    for (const [i, { chief, draw }] of work.entries()) {
+      if (i && !chief && work[i - 1].chief) { await painted(); }
+      await draw();
+    }
+    clearTimeout(rest);
+    if (rough.size && !frame.playing) { rest = setTimeout(settled, 300); }
+    await soon();
     statistics.frames += 1;
-  };
-
-  const remember = (query) => {
-    if (query !== undefined && query !== location.search) {
-      history.replaceState(history.state, "", location.pathname + query + location.hash);
-    }
   };
 
   const copy = async () => {
@@ -163,7 +185,14 @@
     return "ready";
   };
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { lab: { play, remember, copy, arrive } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { lab: { play, set, arrive } });
+
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button")?.id;
+    if (button === "copy") { copy(); }
+    if (button === "play") { send({ press: target.textContent === "Pause" ? "pause" : "play" }); }
+    if (button === "step" || button === "reset") { send({ press: button }); }
+  });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => document.querySelectorAll(".plot[data-drawn]").forEach((place) => Plotly.relayout(place, { "font.color": ink() }));

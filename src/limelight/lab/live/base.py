@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,22 @@ from limelight.lab.address import Field, Values, shown
 
 Change = tuple[int, dict[str, Any]]  # the trace of a figure, and its new attributes
 Updates = Mapping[str, Sequence[Change]]
+
+
+class Figures(Mapping[str, Figure]):
+    """Pictures by the id of their place on the page, each drawn when it is asked for."""
+
+    def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, place: str) -> Figure:
+        return self._draw[place]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
 
 
 class Live(ABC):
@@ -36,7 +52,7 @@ class Live(ABC):
 
     @abstractmethod
     def figures(self) -> Mapping[str, Figure]:
-        """The pictures by the id of their place on the page, whole."""
+        """The pictures, whole."""
 
     def updates(self) -> Updates | None:
         """What has changed in the pictures since they were drawn whole; None where they must be drawn anew."""
@@ -47,8 +63,8 @@ class Live(ABC):
         return {}
 
     @abstractmethod
-    def change(self, values: Values) -> bool:
-        """Take other values; True where it had to begin anew."""
+    def change(self, values: Values) -> Collection[str]:
+        """Take other values; the pictures that must be drawn whole, for more has changed than `updates` can say."""
 
     def act(self, name: str, given: Any) -> str:
         """Something that a visitor did other than setting a value; what to say of it, or nothing.

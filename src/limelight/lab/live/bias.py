@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS, SI
 from limelight.figures.answers import marks
 from limelight.figures.learning import mode, reach
 from limelight.lab.address import Choice, Field, Number, Switch, Values
-from limelight.lab.live.base import Change, Live, Updates, numbers
+from limelight.lab.live.base import Change, Figures, Live, Updates, numbers
 from limelight.lab.live.bias_images import KINDS, TESTS, drawn
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
 from limelight.nn.saliency import received, saliency
 
 PLACES = {FULL: "full", CONV: "conv", ATTENTION: "attention"}  # what the networks are called in ids
+PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in PLACES.values()), "bias-received")
 SHOWN = 20  # test images
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
 _PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
@@ -92,7 +94,7 @@ class BiasLive(Live):
             self._measure_if_due()
         return True
 
-    def change(self, values: Values) -> bool:
+    def change(self, values: Values) -> Collection[str]:
         changed = self.differing(values)
         self.values = values
         if changed & _ANEW:
@@ -101,7 +103,9 @@ class BiasLive(Live):
             self._set_out()
         if changed & {"tested", "look"}:
             self._look()
-        return bool(changed - {"batch", "rate", "speed"})
+        if changed <= {"look"}:
+            return ["bias-answers"]
+        return PICTURES if changed - {"batch", "rate", "speed"} else ()
 
     def _measure(self) -> None:
         """The accuracy of all networks, on each kind of test image and on the training images."""
@@ -159,14 +163,19 @@ class BiasLive(Live):
         truth = self._data.truth[:SHOWN].tolist()
         said = {_SHORT[name]: found for name, found in self._said.items()}
         image = self._shown[self._chosen].numpy()
-        return {
-            "bias-accuracy": figures.accuracies(seen, tested, training, chance=0.1, log_x=bool(self.values["log"])),
-            "bias-answers": figures.answers(self._shown.numpy(), truth, said, self._chosen),
-            **{
-                place: figures.looked(image, weights.numpy(), "share" if place == "bias-received" else "gradient")
-                for place, weights in self._maps.items()
-            },
-        }
+        log = bool(self.values["log"])
+        return Figures(
+            {
+                "bias-accuracy": lambda: figures.accuracies(seen, tested, training, chance=0.1, log_x=log),
+                "bias-answers": lambda: figures.answers(self._shown.numpy(), truth, said, self._chosen),
+                **{
+                    place: partial(
+                        figures.looked, image, weights.numpy(), "share" if place == "bias-received" else "gradient"
+                    )
+                    for place, weights in self._maps.items()
+                },
+            }
+        )
 
     def updates(self) -> Updates:
         changed: dict[str, list[Change]] = {}
@@ -185,11 +194,12 @@ class BiasLive(Live):
         return list(enumerate([*solid, *dotted, {"x": numbers(reach(seen))}]))
 
     def _new_answers(self) -> dict[str, list[Change]]:
+        image = numbers(self._shown[self._chosen])
         texts = marks(self._data.truth[:SHOWN].tolist(), self._said)
         return {
             "bias-answers": [(2 * row + 1, attributes) for row, attributes in enumerate(texts)],
             **{
-                place: [(0, {"z": numbers(weights), "zmax": float(weights.max())})]
+                place: [(0, {"z": numbers(weights), "zmax": float(weights.max())}), (1, {"z": image})]
                 for place, weights in self._maps.items()
             },
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ from limelight.errors import InputError, LimelightError
 from limelight.figures.plane import bar_marker, framed
 from limelight.lab.address import Choice, Field, Moved, Number, Values, shown
 from limelight.lab.live import operator_pictures as pictures
-from limelight.lab.live.base import Live, Updates, numbers
+from limelight.lab.live.base import Figures, Live, Updates, numbers
 from limelight.lab.live.operator_code import code
 from limelight.lab.live.operator_mechanism import MASKS, NORMALISATIONS, SIMILARITIES, Mechanism
 from limelight.lab.live.operator_process import MOVING, PROCESSES, STEPS, begin
 from limelight.lab.places import decoded, encoded
 
 MOST = 60  # points
+PICTURES = ("operator-plane", "operator-matrix", "operator-entropy", "operator-mass")
 _TRAIL = 40  # steps that are drawn
 _STILL = 1e-6  # a step that changes nothing by more is the last
 
@@ -119,7 +120,7 @@ class OperatorLive(Live):
         self._settled = after.farthest(before) < _STILL
         return not self._settled
 
-    def change(self, values: Values) -> bool:
+    def change(self, values: Values) -> Collection[str]:
         self._measured = None
         changed = self.differing(values) - {"moved"}
         self.values = {**values, "moved": self.values["moved"]}  # where points are is known here, and told to the page
@@ -129,7 +130,7 @@ class OperatorLive(Live):
             self._arrange()
         elif self._begins_anew(changed):
             self._begin()
-        return bool(changed & {"n", "colour", "process"})
+        return PICTURES if changed & {"n", "colour", "process"} else ()
 
     def _begins_anew(self, changed: set[str]) -> bool:
         """Does what has changed make what has run so far something that these settings would not have given?"""
@@ -172,12 +173,16 @@ class OperatorLive(Live):
         now = self._picture()
         n, chosen = len(self._points), self._chosen
         alike = f"log {n}: all keys alike"
-        return {
-            "operator-plane": figures.plane(now.scene, REACH),
-            "operator-matrix": figures.chosen_row(now.matrix, chosen),
-            "operator-entropy": figures.bars(now.entropy, chosen, "query", "entropy in nats", math.log(n), alike),
-            "operator-mass": figures.bars(now.mass, chosen, "key", "column mass", 1, "1: all keys alike"),
-        }
+        return Figures(
+            {
+                "operator-plane": lambda: figures.plane(now.scene, REACH),
+                "operator-matrix": lambda: figures.chosen_row(now.matrix, chosen),
+                "operator-entropy": lambda: figures.bars(
+                    now.entropy, chosen, "query", "entropy in nats", math.log(n), alike
+                ),
+                "operator-mass": lambda: figures.bars(now.mass, chosen, "key", "column mass", 1, "1: all keys alike"),
+            }
+        )
 
     @torch.no_grad()
     def updates(self) -> Updates:

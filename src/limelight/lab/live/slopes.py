@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, 
 from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
 from limelight.figures.surfaces import cut_off
 from limelight.lab.address import Field, Number, Switch, Values
-from limelight.lab.live.base import Live, Updates, numbers
+from limelight.lab.live.base import Figures, Live, Updates, numbers
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
 from limelight.lab.upload import require_rows
@@ -43,6 +44,7 @@ FIELDS: tuple[Field, ...] = (
     Switch("outside", "Show the surfaces to twice the range of the data", True),
     Number("seed", "Seed", 0, 9999, 0),
 )
+_SURFACES = ("slopes-gate", "slopes-relu")
 _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
 
 
@@ -102,7 +104,7 @@ class SlopesLive(Live):
         self._steps += 1
         return True
 
-    def change(self, values: Values) -> bool:
+    def change(self, values: Values) -> Collection[str]:
         changed = self.differing(values)
         self.values = values
         if changed & _OF_THE_DATA:
@@ -111,7 +113,9 @@ class SlopesLive(Live):
             self._begin()
         else:
             self._set_out()
-        return bool(changed & (_OF_THE_DATA | {"experts", "outside"}))  # the rest is numbers in pictures that stand
+        self._counted = time.monotonic()  # the pieces can wait, the picture cannot
+        surfaces = _SURFACES if changed & (_OF_THE_DATA | {"outside"}) else ()
+        return {*surfaces, *(["slopes-weights"] if "experts" in changed else [])}
 
     def act(self, name: str, given: Any) -> str:
         """`data`: one's own points as `upload.rows_of` gives them, or none for those that are drawn."""
@@ -138,17 +142,20 @@ class SlopesLive(Live):
         return gate_of(self._models[GATE][0])["gate"]
 
     def figures(self) -> Mapping[str, Figure]:
-        _, gate, relu = figures.surfaces(*self._grid, self._surfaces(), self._data)
-        return {
-            "slopes-gate": gate,
-            "slopes-relu": relu,
-            "slopes-weights": figures.shares(
-                grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
-            ),
-            "slopes-loss": figures.curves(
-                self._losses(), self._history.steps, "step", "error / variance of z", log=True
-            ),
-        }
+        return Figures(
+            {
+                **{
+                    place: partial(figures.surface, name, *self._grid, surface, self._data)
+                    for place, (name, surface) in zip(_SURFACES, self._surfaces().items(), strict=True)
+                },
+                "slopes-weights": lambda: figures.shares(
+                    grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
+                ),
+                "slopes-loss": lambda: figures.curves(
+                    self._losses(), self._history.steps, "step", "error / variance of z", log=True
+                ),
+            }
+        )
 
     def _losses(self) -> dict[str, np.ndarray]:
         values = self._history.values
@@ -158,7 +165,7 @@ class SlopesLive(Live):
         z = self._data[1].numpy()
         surfaces = {
             place: [(0, {"z": numbers(cut_off(surface, z))})]
-            for place, surface in zip(("slopes-gate", "slopes-relu"), self._surfaces().values(), strict=True)
+            for place, surface in zip(_SURFACES, self._surfaces().values(), strict=True)
         }
         weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
         steps = numbers(self._history.steps)
