@@ -13,9 +13,12 @@ from limelight.experiment.results import Record, Results
 from limelight.experiment.store import Store
 
 SEED = 4242  # not one that is judged
+SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalogue.names()]
+)
 def test_a_claim_runs_is_judged_and_drawn(name, tmp_path):
     claim = catalogue.claim(name)
     records = [run_cell(claim, arm, SEED, Store(tmp_path).folder) for arm in claim.arms]

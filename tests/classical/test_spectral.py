@@ -174,7 +174,9 @@ print(resident("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize("n", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "n", [pytest.param(4000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.slow)]
+)
 def test_memory_is_linear(n):
     child = [sys.executable, "-W", "error", "-c", CHILD, str(n)]
     grown = float(subprocess.run(child, capture_output=True, text=True, check=True, timeout=600).stdout)

@@ -58,6 +58,7 @@ def test_killed_in_the_middle_only_the_missing_cells_run_and_the_verdict_is_the_
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_two_runners_on_one_folder(tmp_path):
     with driven(tmp_path / "shared", 20) as first, driven(tmp_path / "shared", 20) as second:
         outputs = [process.communicate(timeout=180)[0] for process in (first, second)]

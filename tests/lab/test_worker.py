@@ -154,6 +154,16 @@ def test_a_change_that_begins_anew_is_drawn_whole():
         assert second["updates"].keys() == {"still"}
 
 
+def test_what_was_drawn_whole_is_updated_whatever_was_sent_before():
+    with playing() as (tell, frame):
+        tell("step")
+        n = frame(0)["n"]
+        tell("change", values={"n": 5})
+        n = frame(n)["n"]
+        tell("change", values={"n": 0})
+        assert "place" in frame(n)["updates"]
+
+
 def test_values_that_are_those_already_change_nothing(monkeypatch):
     monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
     with playing() as (tell, frame):

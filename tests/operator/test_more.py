@@ -273,7 +273,13 @@ def test_sinkhorn_to_a_tolerance():
 
 
 @pytest.mark.parametrize(
-    "mask", [None, window(4, 4), Graph(torch.tensor([[*range(N), 0, 3], [*range(N), 3, 0]]), N)], ids=repr
+    "mask",
+    [
+        None,
+        pytest.param(window(4, 4), marks=pytest.mark.slow),
+        Graph(torch.tensor([[*range(N), 0, 3], [*range(N), 3, 0]]), N),
+    ],
+    ids=repr,
 )
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5), StudentT()], ids=repr)
 def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):

@@ -165,6 +165,7 @@ for options in (
 """
 
 
+@pytest.mark.slow
 def test_it_compiles_as_one_graph():
     """In a process of its own: the checks of shapes that the tests switch on cannot be traced."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=240)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import threading
@@ -103,10 +104,11 @@ class Sessions:
         return len(self._open)
 
     def send(self, key: str, do: str, **more: Any) -> None:
-        """Tell the session of this key; where there is none, nobody."""
+        """Tell the session of this key; where there is none, or its worker has died, nobody."""
         session = self._open.get(key)
         if session is not None:
-            session.send(do, **more)
+            with contextlib.suppress(OSError):
+                session.send(do, **more)
 
     def touch(self, key: str) -> None:
         """The page of this key is still open, even if it draws too slowly to ask."""
@@ -132,7 +134,6 @@ class Sessions:
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())
         loop = asyncio.get_running_loop()
-
         is_first = after < 0 and key not in self._open
         session = await asyncio.to_thread(self.of, key, module, values)
         if is_first:

@@ -142,6 +142,8 @@ class Player:
             self._sent.clear()
             frame["figures"] = _drawn(self._live.figures())
         else:
+            for place in self._anew:
+                self._sent.pop(place, None)
             if self._anew:
                 figures = self._live.figures()
                 frame["figures"] = _drawn({place: figures[place] for place in self._anew})
@@ -152,11 +154,8 @@ class Player:
 
     def _is_news(self, place: str, changes: Sequence[Change]) -> bool:
         """Has the page not got this yet? What it draws again for nothing, it draws later for something."""
-        if place in self._anew:
-            self._sent.pop(place, None)
-            return False
         told = json.dumps(changes)
-        if self._sent.get(place) == told:
+        if place in self._anew or self._sent.get(place) == told:
             return False
         self._sent[place] = told
         return True

@@ -104,10 +104,9 @@
   // One socket for each page that plays. The next frame is asked for before this one is drawn, so that neither the worker
   // nor the picture waits for the other; a frame that comes meanwhile waits for its turn.
   const here = { page: undefined, values: undefined, socket: undefined, waiting: [] };
-  const send = (message) => {
-    if (here.socket?.readyState === WebSocket.OPEN) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); }
-  };
-  const ask = (after) => send({ after, values: here.values });
+  const isOpen = () => here.socket?.readyState === WebSocket.OPEN;
+  const send = (message) => { if (isOpen()) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); } };
+  const ask = (after) => { if (isOpen()) { send({ after, values: here.values }); } };
   const open = () => {
     const { name, key } = here.page, address = new URL(`/frames?page=${name}&key=${key}`, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -209,11 +208,12 @@
   // A file that is too large is not even read, chosen or dropped.
   const weigh = (event) => {
     const file = event.target.closest?.("#upload") && (event.dataTransfer ?? event.target).files?.[0];
-    if (!file || file.size <= 2 * 2 ** 20) { return; }
+    const most = Number(event.target.closest?.("[data-most]")?.dataset.most);
+    if (!file || file.size <= most) { return; }
     event.stopPropagation();
     event.preventDefault();
-    const size = (file.size / 2 ** 20).toFixed(0);
-    tell({ uploaded: `“${file.name.slice(0, 60)}” has ${size} MB; the lab takes 2 MB. Take a sample of its rows.` });
+    const [size, limit] = [file.size, most].map((bytes) => (bytes / 2 ** 20).toFixed(0));
+    tell({ uploaded: `“${file.name.slice(0, 60)}” has ${size} MB; the lab takes ${limit} MB. Take a sample of its rows.` });
     if (event.type === "change") { event.target.value = ""; }
   };
   for (const kind of ["change", "drop"]) { document.addEventListener(kind, weigh, true); }

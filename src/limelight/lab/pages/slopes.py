@@ -41,7 +41,8 @@ def _extra() -> Sequence[Component]:
                 dcc.Upload(html.Button("Choose a CSV file", type="button"), id="upload", accept=".csv,text/csv"),
                 html.P(id="uploaded", role="status", className="hint"),
                 html.Button("Back to the drawn data", id="drawn", type="button", className="quiet"),
-            ]
+            ],
+            **{"data-most": SIZE},
         )
     ]
 
