@@ -186,3 +186,14 @@ def test_results_are_gathered_by_seed_until_one_is_missing(store):
     assert store.results(Toy(), seeds=4).seeds() == [0, 1, 3]
     store.save(Toy(), replace(store.load(Toy(), "one", 1), status="error"))
     assert store.results(Toy()).seeds() == [0]
+
+
+def test_one_source_is_read_at_a_time(monkeypatch):
+    """Python 3.11 fails now and then where two threads do."""
+    alone = []
+    parse = fingerprint.ast.parse
+    monkeypatch.setattr(
+        fingerprint.ast, "parse", lambda text: alone.append(fingerprint._PARSING.locked()) or parse(text)
+    )
+    fingerprint._syntax("limelight.errors")
+    assert alone == [True]

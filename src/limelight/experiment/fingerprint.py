@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import platform
+import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from pathlib import Path
 from limelight.experiment.claim import Claim
 
 _PACKAGE = "limelight"
+_PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
 _MEASURES_NOTHING = ("limelight.experiment", "limelight.figures")
 _NOT_MEASUREMENT = {"judge", "figures"}
 
@@ -70,7 +72,8 @@ def _syntax(module: str) -> ast.Module:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"cannot read the source of {module}")
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    with _PARSING:
+        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
