@@ -44,6 +44,15 @@ _LATENCY = """
 })
 """
 
+# When the page was painted with its settings and words.
+_SEEN = """
+const look = () => {
+  if (!document.getElementById("play")) { requestAnimationFrame(look); return; }
+  requestAnimationFrame(() => setTimeout(() => { window.seen = performance.timeOrigin + performance.now(); }));
+};
+look();
+"""
+
 _NO_DRAWING = """
 for (const kind of [WebGLRenderingContext, WebGL2RenderingContext]) {
   for (const name of ["drawArrays", "drawElements", "clear"]) { kind.prototype[name] = () => {}; }
@@ -126,13 +135,12 @@ def main() -> None:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=options.chromium, args=_SWITCHES)
         with _server() as (process, address, answered):
-            start = time.perf_counter()
+            start = time.time()
             page = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page.add_init_script(_SEEN)
             page.goto(address + "slopes")
-            page.get_by_role("button", name="Play", exact=True).wait_for()
-            shown = time.perf_counter() - start
             _until(page, _FRAMES)
-            drawn = time.perf_counter() - start
+            drawn, shown = time.time() - start, page.evaluate("seen / 1000") - start
             print(f"start: answers after {answered:.1f} s; the page {shown:.1f} s later, its pictures {drawn:.1f} s")
             for path, key, place in (("slopes", "temperature", "slopes-gate"), ("slopes", "experts", "slopes-weights")):
                 took = [page.evaluate(_LATENCY, [key, place]) for _ in range(9)]

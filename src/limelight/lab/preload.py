@@ -5,14 +5,14 @@ A first picture is drawn there, too: the libraries put off half of what they loa
 
 import os
 
-import torch._dynamo  # (an optimiser's first step asks for it, and it takes a second)
+if hasattr(os, "nice"):
+    os.nice(10)  # whoever answers the page, and the page itself, go first
+
+import torch._dynamo
 
 from limelight.lab.address import read
-from limelight.lab.live import bias, operator, slopes
+from limelight.lab.live import bias, operator, slopes  # noqa: F401
 from limelight.lab.worker import first_frame
 
 torch.set_num_threads(1)  # a process with threads of its own is not to be forked
-if hasattr(os, "nice"):
-    os.nice(5)  # whoever answers the page goes first
-for module, live in (("slopes", slopes), ("operator", operator), ("bias", bias)):
-    first_frame(module, read(live.FIELDS, {})[0])
+first_frame("operator", read(operator.FIELDS, {})[0])
