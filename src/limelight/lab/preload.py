@@ -8,7 +8,7 @@ import os
 if hasattr(os, "nice"):
     os.nice(10)  # whoever answers the page, and the page itself, go first
 
-import torch._dynamo
+import torch._dynamo  # an optimiser's first step asks for it, and it takes a second
 
 from limelight.lab.address import read
 from limelight.lab.live import bias, operator, slopes  # noqa: F401
