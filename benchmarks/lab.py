@@ -161,8 +161,6 @@ def main() -> None:
                 time.sleep(0.05)
             gone = _closed(chromium, process, address)
             print(f"a closed tab's worker is gone after {gone:.1f} s")
-            rates = asyncio.run(_served(address, options.visitors, options.seconds))
-            print(f"{options.visitors} visitors served: {min(rates):.1f} to {max(rates):.1f} updates a second each")
             for idle in (False, True):
                 pages = [_open(chromium, address, f"slopes?seed={i}", 400, idle) for i in range(options.visitors)]
                 for each in pages:
@@ -174,6 +172,11 @@ def main() -> None:
                 for each in pages:
                     each.context.close()
         chromium.close()
+    with _server() as (_, address, _):  # Playwright has an event loop of its own, so after it
+        rates = asyncio.run(_served(address, options.visitors, options.seconds))
+        print(
+            f"{len(rates)} visitors, served but not drawn: {min(rates):.1f} to {max(rates):.1f} updates a second each"
+        )
 
 
 def _growth(page: Page, process: psutil.Process, address: str, minutes: float) -> float:
@@ -198,7 +201,7 @@ def _closed(browser: Browser, process: psutil.Process, address: str) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")
-    pages = ["slopes", "operator?process=heat&speed=60", "bias"]
+    pages = ["slopes", "operator?process=circle&bandwidth=0.2&speed=60", "bias"]
     parser.add_argument("--pages", nargs="+", default=pages, help="pages to play")
     parser.add_argument("--seconds", type=float, default=10, help="how long updates are counted")
     parser.add_argument("--minutes", type=float, default=10, help="how long memory is watched")

@@ -6,7 +6,7 @@ A first picture is drawn there, too: the libraries put off half of what they loa
 import os
 
 if hasattr(os, "nice"):
-    os.nice(10)  # whoever answers the page, and the page itself, go first
+    os.nice(5)  # whoever answers the page, and the page itself, go first
 
 import torch._dynamo  # an optimiser's first step asks for it, and it takes a second
 
