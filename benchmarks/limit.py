@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contender import Contender, Mechanism, Setting
+from limelight.kernels import flash
 
-_FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 _MULTIPLE = 4  # widths that are not run slower
 
 
@@ -27,19 +26,21 @@ def _at_best(setting: Setting) -> Mechanism:
         raise RuntimeError("it bounds the CPU's kernel")
     d = setting.shape[3]
     q, k, v, dout = setting.tensors()
-    bias = (-k.float().square().sum(-1) / (2 * d))[..., None, :]
-    out, lse = _FORWARD(q, k, v, 0.0, False, attn_mask=bias, scale=1 / d)
-    ready = [F.pad(x, (0, _MULTIPLE - d % _MULTIPLE)) for x in (dout, q, k, v, out)]
+    bias, tile = -k.float().square().sum(-1) / (2 * d), flash.Tile(None, False, 1 / d)
+    out, lse = flash.forward(q, k, v, bias, tile)
+    wide_dout, wide_q, wide_k, wide_v, wide_out = (
+        F.pad(x, (0, _MULTIPLE - d % _MULTIPLE)) for x in (dout, q, k, v, out)
+    )
 
     class AtBest(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return _FORWARD(q, k, v, 0.0, False, attn_mask=bias, scale=1 / d)[0]  # type: ignore[no-any-return]
+            return flash.forward(q, k, v, bias, tile)[0]
 
         @staticmethod
         def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
-            gradients = _BACKWARD(*ready, lse, 0.0, False, attn_mask=bias, scale=1 / d)
-            return tuple(x[..., :d] for x in gradients)
+            wide = flash.backward(wide_dout, None, wide_q, wide_k, wide_v, bias, wide_out, lse, tile, False)
+            return wide.q[..., :d], wide.k[..., :d], wide.v[..., :d]
 
     return AtBest.apply  # type: ignore[no-any-return]
 
