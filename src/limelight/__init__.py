@@ -1,101 +1,10 @@
-"""Limelight: a laboratory for attention, a linear operator that is never stored."""
+"""Limelight: a laboratory for attention, a linear operator that is never stored.
 
-from limelight.attend import attend
-from limelight.attention import Attention
-from limelight.errors import (
-    ClusterError,
-    ConvergenceError,
-    DeviceError,
-    DivergenceError,
-    DtypeError,
-    InputError,
-    KernelError,
-    LimelightError,
-    MissingExtraError,
-    StoreError,
-    UnknownNameError,
-)
-from limelight.mask import Boolean, Graph, Mask, causal, documents, padding, window
-from limelight.normalisation import (
-    Entmax,
-    Hybrid,
-    Normalisation,
-    Sigmoid,
-    Sinkhorn,
-    Softmax,
-    Sparsemax,
-    SymmetricSinkhorn,
-    TopK,
-)
-from limelight.similarity import (
-    GAT,
-    Additive,
-    ALiBi,
-    Alignment,
-    Bias,
-    Bilinear,
-    Convolution,
-    Cosine,
-    Dot,
-    Euclidean,
-    Gate,
-    Laplacian,
-    Metric,
-    RelativeBias,
-    Scaled,
-    Similarity,
-    StudentT,
-    Sum,
-)
+Its names stand in `__init__.pyi` and come from their modules when they are first asked for: torch takes a second, and
+who asks for help or opens the lab need not wait for it.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
-__all__ = [
-    "GAT",
-    "ALiBi",
-    "Additive",
-    "Alignment",
-    "Attention",
-    "Bias",
-    "Bilinear",
-    "Boolean",
-    "ClusterError",
-    "ConvergenceError",
-    "Convolution",
-    "Cosine",
-    "DeviceError",
-    "DivergenceError",
-    "Dot",
-    "DtypeError",
-    "Entmax",
-    "Euclidean",
-    "Gate",
-    "Graph",
-    "Hybrid",
-    "InputError",
-    "KernelError",
-    "Laplacian",
-    "LimelightError",
-    "Mask",
-    "Metric",
-    "MissingExtraError",
-    "Normalisation",
-    "RelativeBias",
-    "Scaled",
-    "Sigmoid",
-    "Similarity",
-    "Sinkhorn",
-    "Softmax",
-    "Sparsemax",
-    "StoreError",
-    "StudentT",
-    "Sum",
-    "SymmetricSinkhorn",
-    "TopK",
-    "UnknownNameError",
-    "__version__",
-    "attend",
-    "causal",
-    "documents",
-    "padding",
-    "window",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,7 @@ from tests.chromium import CHROMIUM, SWITCHES
 PATIENCE = 60  # seconds, on a busy machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its event loop would be in the way of other tests'
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
@@ -45,7 +45,7 @@ class Lab:
         self.process.stderr.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory, browser):
     running = Lab(tmp_path_factory.mktemp("results"))
     yield running

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from limelight.claims.translation_prior import ATTENTION, CONV, FULL, SIZES
+from limelight.claims.translation_prior import ATTENTION, CONV, FULL
 from limelight.errors import DivergenceError, InputError
 from limelight.figures.answers import answers, looked, marks
 from limelight.figures.learning import accuracies, reach
 from limelight.lab.address import from_query, read
-from limelight.lab.live.bias import FIELDS, PICTURES, SHOWN, BiasLive
-from limelight.lab.live.bias_images import KINDS, TESTS, Images, drawn
+from limelight.lab.live.bias import PICTURES, BiasLive
+from limelight.lab.live.bias_images import Images, drawn
+from limelight.lab.settings.bias import FIELDS, IMAGES, KINDS, SHOWN, TESTS
 from limelight.nn.saliency import saliency
 
 
@@ -77,7 +78,7 @@ def test_a_seed_gives_the_same_digits_whatever_the_kind(kind):
     for test in ("shifted", "mirrored"):
         assert torch.equal(found.tests[test], plain.tests[test])
     assert not torch.equal(found.truth, drawn(kind, 60, 6).truth)
-    most = drawn(kind, SIZES[-1], 5)
+    most = drawn(kind, IMAGES, 5)
     assert torch.equal(most.images[:60], found.images)
 
 

@@ -1,6 +1,7 @@
 """`limelight lab` at its front door."""
 
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -38,3 +39,37 @@ def test_it_is_bound_to_this_machine_unless_told(monkeypatch):
 @pytest.mark.parametrize("sessions", ["0", "1000"])
 def test_a_number_of_sessions_out_of_range_is_refused(sessions):
     assert CliRunner().invoke(app, ["lab", "--sessions", sessions]).exit_code == 2
+
+
+def of_a_new_python(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_it_answers_without_torch_which_its_workers_load():
+    program = """
+import sys, pathlib
+import limelight.cli
+from limelight.lab.app import build, content
+from limelight.lab.pages import PAGES
+from limelight.lab.address import read
+from limelight.lab.sessions import Sessions
+build(Sessions(1), pathlib.Path("nowhere"))
+for page in PAGES:
+    if page.live:
+        content(page, read(page.fields, {})[0], [])
+print(*{"torch", "scipy.stats", "sklearn", "pandas"} & sys.modules.keys())
+"""
+    assert of_a_new_python(program) == []
+
+
+def test_what_workers_need_later_is_loaded_where_they_are_forked_from():
+    program = """
+import signal, sys
+import limelight.lab.preload
+print("torch._dynamo" in sys.modules)
+signal.raise_signal(signal.SIGALRM)
+print("torch._dynamo" in sys.modules)
+"""
+    assert of_a_new_python(program) == ["False", "True"]

@@ -16,10 +16,10 @@ from limelight.data.plane import ARRANGEMENTS, REACH, arrangement
 from limelight.errors import InputError, UnknownNameError
 from limelight.figures.plane import Attended, attended
 from limelight.lab.address import from_query, read, to_query
-from limelight.lab.live.operator import FIELDS, MOST, OperatorLive
-from limelight.lab.live.operator_mechanism import MASKS, NORMALISATIONS, SIMILARITIES
-from limelight.lab.live.operator_process import MOVING, PROCESSES
+from limelight.lab.live.operator import OperatorLive
+from limelight.lab.live.operator_process import MOVING
 from limelight.lab.places import decoded, encoded
+from limelight.lab.settings.operator import FIELDS, MASKS, MOST, NORMALISATIONS, PROCESSES, SIMILARITIES
 from limelight.propagation import resolvent, steps
 
 

@@ -7,7 +7,8 @@ import torch
 from limelight.errors import DivergenceError, InputError
 from limelight.lab.address import read
 from limelight.lab.live.history import History
-from limelight.lab.live.slopes import FIELDS, SlopesLive
+from limelight.lab.live.slopes import SlopesLive
+from limelight.lab.settings.slopes import FIELDS
 
 
 def live(**values):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from limelight.data import digits, lookup
+from limelight.data.bands import CENTRES, SLOPES
 from limelight.data.moons import moons
 from limelight.data.priorities import TOKENS, priorities
-from limelight.data.slopes import CENTRES, SLOPES, slopes
+from limelight.data.slopes import slopes
 
 
 def seeded(seed=0):

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from limelight import Cosine, DivergenceError, Dot
+from limelight.data.bands import CENTRES, SLOPES
 from limelight.data.digits import FRAME
 from limelight.data.lookup import WIDTH, tables
 from limelight.data.priorities import priorities
-from limelight.data.slopes import CENTRES, SLOPES, slopes
+from limelight.data.slopes import slopes
 from limelight.nn.gate import Gate
 from limelight.nn.lookup import Lookup
 from limelight.nn.mlp import mlp

@@ -128,9 +128,11 @@ def test_the_errors_are_what_python_users_catch():
 
 
 def test_the_public_names_are_all_there_is():
-    public = {name for name in vars(limelight) if not name.startswith("_")}
-    modules = {name for name in public if type(vars(limelight)[name]).__name__ == "module"}
-    assert public - modules == set(limelight.__all__) - {"__version__"}
+    found = {name: getattr(limelight, name) for name in limelight.__all__}
+    assert callable(found["attend"])  # and not the module of that name
+    assert set(dir(limelight)) == set(found)
+    with pytest.raises(AttributeError, match="attned"):
+        _ = limelight.attned
 
 
 def test_a_learned_bandwidth_that_wandered_off_is_noticed():

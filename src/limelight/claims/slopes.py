@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
+from limelight.data.bands import CENTRES, REACH, SLOPES
+from limelight.data.slopes import slopes
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results

@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SLOPES = (-2.0, 1.0, -0.5, 2.0, 0.5)  # in no order: a(y) is nothing that a line could follow
-CENTRES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the bands of y, each half as wide as the step between them
-REACH = 2.0  # |x| in the training data
+from limelight.data.bands import CENTRES, REACH, SLOPES
 
 
 def slopes(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from limelight.errors import DivergenceError
 from limelight.experiment.claim import Claim
@@ -39,6 +38,8 @@ def run_cell(claim: Claim, arm: str, seed: int, folder: Path) -> Record:
 
 
 def _measured(claim: Claim, arm: str, seed: int) -> Record:
+    import torch  # a second, which a page that lists claims need not wait
+
     claim.require_arm(arm)
     torch.set_num_threads(1)
     torch.manual_seed(seed)

@@ -1,18 +1,32 @@
-"""What every worker needs, loaded once in the process that they are forked from.
+"""What workers need, loaded once in the process that they are forked from; half of it when a first page stands.
 
-A first picture is drawn there, too: the libraries put off half of what they load until they are used.
+An optimiser's first step loads torch._dynamo, and a first picture what the libraries put off until they are used: two
+seconds, which would be the browser's.
 """
 
+import importlib
 import os
+import signal
+from typing import Any
 
 if hasattr(os, "nice"):
     os.nice(5)  # whoever answers the page, and the page itself, go first
 
-import torch._dynamo  # an optimiser's first step asks for it, and it takes a second
+import torch
 
 from limelight.lab.address import read
 from limelight.lab.live import bias, operator, slopes  # noqa: F401
-from limelight.lab.worker import first_frame
 
+_LEISURE = 8.0  # seconds
 torch.set_num_threads(1)  # a process with threads of its own is not to be forked
-first_frame("operator", read(operator.FIELDS, {})[0])
+
+
+def _load_the_rest(*_: Any) -> None:
+    importlib.import_module("torch._dynamo")
+    live = operator.LIVE(read(operator.OperatorLive.fields, {})[0])
+    for figure in live.figures().values():
+        figure.to_json()
+
+
+signal.signal(signal.SIGALRM, _load_the_rest)  # between two forks: a thread might hold a lock while there is one
+signal.setitimer(signal.ITIMER_REAL, _LEISURE)

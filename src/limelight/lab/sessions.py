@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from typing import Any
 
-from limelight.lab.worker import first_frame, main
+from limelight.lab.worker import main
 
 _QUIET = 8.0  # seconds without a word from the page, after which its work ends
 _LOOK = 1.0  # seconds between two looks for such
@@ -97,7 +97,6 @@ class Sessions:
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="frames")
-        self._drawing = ThreadPoolExecutor(max_workers=1)  # one at a time: a seed is the whole process's
         self._reaper: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -130,16 +129,11 @@ class Sessions:
             return session
 
     async def frame(self, key: str, module: str, values: dict[str, Any], after: int) -> str:
-        """The newest frame of a session. The first is drawn here, while its worker starts."""
+        """The newest frame of a session, once there is one after this."""
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())
-        loop = asyncio.get_running_loop()
-        is_first = after < 0 and key not in self._open
         session = await asyncio.to_thread(self.of, key, module, values)
-        if is_first:
-            self._threads.submit(session.start)
-            return await loop.run_in_executor(self._drawing, first_frame, module, values)
-        return await loop.run_in_executor(self._threads, session.frame, after)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, session.frame, after)
 
     async def _reap(self) -> None:
         while True:
@@ -158,5 +152,4 @@ class Sessions:
     def end_all(self) -> None:
         for key in list(self._open):
             self.end(key)
-        for threads in (self._threads, self._drawing):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -7,14 +7,13 @@ import binascii
 import csv
 import io
 import math
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from limelight.data.slopes import REACH
+from limelight.data.bands import REACH
 from limelight.errors import InputError
 from limelight.lab.address import shown
 
@@ -46,17 +45,16 @@ def rows_of(contents: str) -> list[list[float]]:
     return _scaled(np.array([_row(i, row) for i, row in filled])).tolist()
 
 
-def require_rows(given: Any) -> Tensor:
-    """Scaled rows as a tensor (n, 3). Raises `InputError` where they are no such thing: they come from a browser."""
-    try:
-        rows = torch.tensor(given, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        rows = torch.empty(0)
+def require_rows(given: Any) -> np.ndarray:
+    """Scaled rows as an array (n, 3). Raises `InputError` where they are no such thing: they come from a browser."""
+    rows: np.ndarray = np.empty(0)
+    with suppress(TypeError, ValueError, OverflowError):
+        rows = np.array(given, dtype=np.float32)
     if (
         rows.ndim != 2
         or rows.shape[1] != 3
         or not ROWS[0] <= len(rows) <= ROWS[1]
-        or not bool((rows.abs() <= _LARGEST).all())
+        or not bool((np.abs(rows) <= _LARGEST).all())
     ):
         raise InputError(f"The data are not {ROWS[0]} to {ROWS[1]:,} rows of three numbers.")
     return rows

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
 from plotly.graph_objects import Figure
 
 from limelight.errors import LimelightError
@@ -22,12 +22,18 @@ from limelight.lab.live.base import Change, Live
 
 _PATIENCE = 2.0  # seconds until a frame is sent though nothing is new, so that the page knows of us
 _BURST = 0.02  # seconds of steps between two looks for messages
+_LEISURE = 2.0  # seconds, in which a page is drawn for the first time
 
 
 def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
     """Play `limelight.lab.live.<module>.LIVE` until the other side is gone. For a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is asked to stop, and then stops us
+    import torch  # the server, which knows of us, does without
+
     torch.set_num_threads(1)
+    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimiser's first step needs it
+    later.daemon = True
+    later.start()
     live = importlib.import_module(f"limelight.lab.live.{module}").LIVE
     try:
         Player(connection, live, values).run()
@@ -35,13 +41,6 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
         pass
     finally:
         connection.close()
-
-
-def first_frame(module: str, values: dict[str, Any]) -> str:
-    """What a worker would show before its first step."""
-    live = importlib.import_module(f"limelight.lab.live.{module}").LIVE(values)
-    words, figures = dict(live.words()), _drawn(live.figures())
-    return json.dumps({"n": 0, "playing": False, "note": "", "words": words, "figures": figures})
 
 
 def _drawn(figures: Mapping[str, Figure]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ class Player:
         self._connection, self._kind = connection, kind
         self._live = kind(values)
         self._playing, self._due = False, 0.0
-        self._version, self._whole, self._shown = 0, False, 0  # a page has the first frame without us
+        self._version, self._whole, self._shown = 0, True, -1
         self._anew: set[str] = set()  # pictures to be drawn whole, where not all are
         self._sent: dict[str, str] = {}  # the last update of each picture
         self._note = ""

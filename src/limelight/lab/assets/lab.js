@@ -88,15 +88,15 @@
   const soon = () => shown((resolve) => resolve()), painted = () => shown(setTimeout);
   const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-  // A page's chief pictures are its surfaces, or else its first one. While they move, any other gets a tenth of the time,
-  // and comes every two seconds at least.
-  const spent = new Map(), later = new Map(); // when each may be drawn again, and what there is to draw
-  const due = (id) => performance.now() >= (spent.get(id) ?? 0);
-  const timed = async (place, changes) => {
+  // A page's chief pictures are its surfaces, or else its first one. While they move, the others get a tenth of the time
+  // and are drawn in turn, the one that has waited longest first, and one every four seconds at least.
+  const later = new Map(); // what there is to draw, in the order in which it came
+  let due = 0; // when another picture may be drawn
+  const timed = async (place, changes, chief) => {
     const start = performance.now();
     await renew(place, changes);
     place.dispatchEvent(new CustomEvent("lab:renewed"));
-    spent.set(place.id, start + Math.min(10 * (performance.now() - start), 2000));
+    if (!chief) { due = start + Math.min(10 * (performance.now() - start), 4000); }
   };
 
   const statistics = { frames: 0 };
@@ -142,6 +142,7 @@
     const button = document.getElementById("play"), label = frame.playing ? "Pause" : "Play";
     if (button && button.textContent !== label) { button.textContent = label; }
     const work = [];
+    let another = !frame.playing || performance.now() >= due;
     for (const [id, changes] of Object.entries(frame.updates ?? {})) { later.set(id, changes); }
     for (const [id, figure] of Object.entries(frame.figures ?? {})) {
       const place = document.getElementById(id);
@@ -152,9 +153,10 @@
     for (const [id, changes] of later) {
       const place = document.getElementById(id);
       const chief = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
-      if (!place?.dataset.drawn || (!chief && frame.playing && !due(id))) { continue; }
+      if (!place?.dataset.drawn || !(chief || another)) { continue; }
+      another = !frame.playing || (another && chief);
       later.delete(id);
-      work.push({ chief, draw: () => timed(place, changes) });
+      work.push({ chief, draw: () => timed(place, changes, chief) });
     }
     // The chief pictures are seen before the others are drawn.
     work.sort((one, other) => other.chief - one.chief);

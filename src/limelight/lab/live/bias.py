@@ -14,36 +14,23 @@ from plotly.graph_objects import Figure
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS, SIZES
+from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS
 from limelight.figures.answers import marks
 from limelight.figures.learning import mode, reach
-from limelight.lab.address import Choice, Field, Number, Switch, Values
+from limelight.lab.address import Values
 from limelight.lab.live.base import Change, Figures, Live, Updates, numbers
-from limelight.lab.live.bias_images import KINDS, TESTS, drawn
+from limelight.lab.live.bias_images import drawn
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
+from limelight.lab.settings.bias import FIELDS, NETWORKS, SHOWN, TESTS
 from limelight.nn.saliency import received, saliency
 
-PLACES = {FULL: "full", CONV: "conv", ATTENTION: "attention"}  # what the networks are called in ids
-PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in PLACES.values()), "bias-received")
-SHOWN = 20  # test images
+PLACES = {name: place for place, name in NETWORKS.items()}  # what the networks are called in ids
+PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in NETWORKS), "bias-received")
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
 _PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
 _LOOK = 0.2  # seconds between two looks at the shown images
 _EARLY = 32  # steps, before which every power of two is tested: much happens then
-
-FIELDS: tuple[Field, ...] = (
-    Choice("kind", "The images are", KINDS, "shifted"),
-    Number("images", "Training images", 50, SIZES[-1], 250, log=True),
-    Choice("tested", "Tested on", TESTS, "like"),
-    Number("batch", "Images in a mini-batch", 4, 256, 64, log=True),
-    Number("rate", "Learning rates, times those of the claim", 0.1, 10, 1, 0.01, log=True),
-    Number("speed", "Steps in a second, at most", 2, 200, 60, log=True),
-    Number("look", "Test image looked at", 1, SHOWN, 1),
-    Switch("training", "Accuracy on the training images too, dotted", True),
-    Switch("log", "Images seen on a logarithmic scale", False),
-    Number("seed", "Seed", 0, 9999, 0),
-)
 _ANEW = {"kind", "images", "seed"}
 
 

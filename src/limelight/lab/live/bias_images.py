@@ -7,22 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limelight.claims.translation_prior import SIZES, TEST
 from limelight.data.arranged import arrangements, mirrored
 from limelight.data.digits import split
-
-KINDS = {
-    "centred": "in the middle of the frame",
-    "shifted": "shifted anywhere in the frame",
-    "mirrored": "in the middle, half of them mirrored",
-    "permuted": "shifted, then their pixels permuted, one order for all",
-    "random": "shifted, with labels drawn at random: the control",
-}
-TESTS = {
-    "like": "images like those trained on",
-    "shifted": "images shifted anywhere",
-    "mirrored": "images in the middle, all mirrored",
-}
+from limelight.lab.settings.bias import IMAGES, TEST
 
 
 @dataclass(frozen=True)
@@ -47,11 +34,10 @@ class Images:
 def drawn(kind: str, size: int, seed: int) -> Images:
     """`size` images of a kind to train on, and `TEST` unseen ones. A seed gives the same digits, whatever the kind."""
     generator = torch.Generator().manual_seed(seed)
-    most = SIZES[-1]
-    (images, labels), (unseen, truth) = split(most, TEST, generator)
+    (images, labels), (unseen, truth) = split(IMAGES, TEST, generator)
     ways = arrangements(torch.cat([images, unseen]), generator)
     if kind == "random":
-        labels = labels[torch.randperm(most, generator=generator)]
+        labels = labels[torch.randperm(IMAGES, generator=generator)]
     own = ways["shifted" if kind == "random" else kind]
-    tests = {"like": own[most:], "shifted": ways["shifted"][most:], "mirrored": mirrored(ways["centred"][most:])}
+    tests = {"like": own[IMAGES:], "shifted": ways["shifted"][IMAGES:], "mirrored": mirrored(ways["centred"][IMAGES:])}
     return Images(own[:size], labels[:size], tests, truth)

@@ -14,40 +14,22 @@ from torch import Tensor
 from limelight import figures
 from limelight.attention import Attention
 from limelight.claims.token_clusters import clusters
-from limelight.data.plane import REACH, arrangement
+from limelight.data.plane import arrangement
 from limelight.errors import InputError, LimelightError
 from limelight.figures.plane import bar_marker, framed
-from limelight.lab.address import Choice, Field, Moved, Number, Values, shown
+from limelight.lab.address import Values, shown
 from limelight.lab.live import operator_pictures as pictures
 from limelight.lab.live.base import Figures, Live, Updates, numbers
 from limelight.lab.live.operator_code import code
-from limelight.lab.live.operator_mechanism import MASKS, NORMALISATIONS, SIMILARITIES, Mechanism
-from limelight.lab.live.operator_process import MOVING, PROCESSES, STEPS, begin
+from limelight.lab.live.operator_mechanism import Mechanism
+from limelight.lab.live.operator_process import MOVING, STEPS, begin
 from limelight.lab.places import decoded, encoded
+from limelight.lab.settings.operator import FIELDS, MOST, REACH
 
-MOST = 60  # points
 PICTURES = ("operator-plane", "operator-matrix", "operator-entropy", "operator-mass")
 _TRAIL = 40  # steps that are drawn
 _STILL = 1e-6  # a step that changes nothing by more is the last
 
-FIELDS: tuple[Field, ...] = (
-    Choice("similarity", "Similarity", SIMILARITIES, "euclidean"),
-    Number("bandwidth", "Bandwidth h", 0.05, 5, 0.5, 0.01, log=True),
-    Choice("normalisation", "Normalisation", NORMALISATIONS, "softmax"),
-    Number("alpha", "α, from softmax to doubly normalised", 0, 1, 0, 0.05),
-    Choice("mask", "Mask", MASKS, "none"),
-    Choice("process", "What runs on the points", PROCESSES, "drift"),
-    Number("speed", "Steps in a second, at most", 1, 60, 4),
-    Choice(
-        "arrangement", "Arrangement",
-        {"moons": "two moons", "blobs": "three blobs", "ring": "ring", "uniform": "uniform", "line": "line"}, "moons",
-    ),
-    Number("n", "Points", 5, MOST, 30),
-    Number("seed", "Seed", 0, 9999, 0),
-    Number("point", "Chosen point, by its number", 1, MOST, 10),
-    Choice("colour", "Colour of the points", pictures.COLOURS, "auto"),
-    Moved("moved", "Moved points", MOST, REACH),
-)  # fmt: skip
 _OF_THE_POINTS = {"arrangement", "n", "seed"}
 _OF_THE_MECHANISM = {"similarity", "bandwidth", "normalisation", "alpha", "mask"}
 

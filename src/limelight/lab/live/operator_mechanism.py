@@ -12,23 +12,6 @@ from limelight.mask import Mask, causal, window
 from limelight.normalisation import Normalisation, Sigmoid, Sinkhorn, Softmax, Sparsemax, TopK
 from limelight.similarity import Alignment, Cosine, Dot, Euclidean, Laplacian, Similarity, StudentT
 
-SIMILARITIES = {
-    "euclidean": "Euclidean",
-    "dot": "Dot",
-    "cosine": "Cosine",
-    "laplacian": "Laplacian",
-    "student": "Student’s t",
-    "alignment": "Alignment",
-}
-NORMALISATIONS = {
-    "softmax": "softmax, by α",
-    "sinkhorn": "Sinkhorn, 3 steps",
-    "sparsemax": "sparsemax",
-    "topk": "top 5",
-    "sigmoid": "sigmoid",
-}
-MASKS = {"none": "none", "causal": "causal", "window": "4 before and after", "others": "no self"}
-
 _SCORES = {  # of two points, by the bandwidth h
     "euclidean": "−|x − y|² / 2h²",
     "dot": "⟨x, y⟩ / h²",

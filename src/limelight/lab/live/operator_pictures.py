@@ -13,14 +13,6 @@ from limelight.figures.plane import Attended, attended
 from limelight.lab.live.base import Change, numbers
 from limelight.lab.live.operator_process import MOVING, State, labelled
 
-COLOURS = {
-    "auto": "what fits",
-    "weight": "weight from the chosen point",
-    "entropy": "entropy",
-    "mass": "column mass",
-    "value": "what is carried, or the order",
-}
-
 
 @dataclass(frozen=True)
 class Numbers:

@@ -14,13 +14,6 @@ from torch import Tensor
 
 from limelight.attention import Attention
 
-PROCESSES = {
-    "drift": "drift to the average, x ← P x",
-    "climb": "mean shift: x ← P x, keys stay",
-    "heat": "a value diffuses, h ← P h",
-    "labels": "two labels spread",
-    "circle": "tokens cluster on the circle",
-}
 MOVING = ("drift", "climb", "circle")  # those in which points move
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from limelight import figures
 from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
-from limelight.data.slopes import CENTRES, REACH, SLOPES, slopes
+from limelight.data.bands import CENTRES, REACH
+from limelight.data.slopes import slopes
 from limelight.figures.surfaces import cut_off
-from limelight.lab.address import Field, Number, Switch, Values
+from limelight.lab.address import Values
 from limelight.lab.live.base import Figures, Live, Updates, numbers
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
+from limelight.lab.settings.slopes import FIELDS
 from limelight.lab.upload import require_rows
 from limelight.nn.gate import Gate
 from limelight.nn.mlp import mlp
@@ -30,20 +32,6 @@ POINTS = 500
 _NEAR = 0.2  # of a slope, as in the claim
 _PAUSE = 0.5  # seconds between two counts of the pieces
 
-FIELDS: tuple[Field, ...] = (
-    Number("experts", "Experts of the gate", 1, 10, 5),
-    Number("temperature", "Temperature of the gate's softmax", 0.1, 5, 1, 0.01, log=True),
-    Number("width", "Units in each of the ReLU network's two layers", 2, 32, 16),
-    Number("rate", "Learning rate", 0.001, 0.3, 0.03, 0.001, log=True),
-    Number("noise", "Noise on z", 0, 1, 0.02, 0.01),
-    *(
-        Number(f"a{i + 1}", f"Slope where y is near {centre:+g}".replace("-", "−"), -3, 3, value, 0.1)
-        for i, (centre, value) in enumerate(zip(CENTRES, SLOPES, strict=True))
-    ),
-    Number("speed", "Steps in a second, at most", 10, 2000, 300, log=True),
-    Switch("outside", "Show the surfaces to twice the range of the data", True),
-    Number("seed", "Seed", 0, 9999, 0),
-)
 _SURFACES = ("slopes-gate", "slopes-relu")
 _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
 
@@ -123,7 +111,7 @@ class SlopesLive(Live):
             return super().act(name, given)
         self._own = None
         if given:
-            rows = require_rows(given)
+            rows = torch.from_numpy(require_rows(given))
             self._own = rows[:, :2], rows[:, 2]
         self._data = self._drawn()
         self._begin()

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from limelight.claims.translation_prior import ATTENTION, CONV, FULL, TEST
 from limelight.lab.address import Values
-from limelight.lab.live.bias import FIELDS, PLACES
 from limelight.lab.page import Page, Stop, picture
+from limelight.lab.settings.bias import FIELDS, NETWORKS, TEST
 
 _ASSUMES = {
-    FULL: "assumes nothing",
-    CONV: "assumes that neighbours belong together and places do not matter",
-    ATTENTION: "relates patches of 4×4 pixels, each with its place",
+    "full": "assumes nothing",
+    "conv": "assumes that neighbours belong together and places do not matter",
+    "attention": "relates patches of 4×4 pixels, each with its place",
 }
 
 
@@ -48,11 +47,11 @@ def _table() -> Component:
     rows = [
         html.Tr(
             [
-                html.Th([name, html.Small(_ASSUMES[name])], scope="row"),
+                html.Th([name, html.Small(_ASSUMES[place])], scope="row"),
                 *[html.Td(id=f"bias-{what}-{place}", className="figure") for what in ("size", "tested", "training")],
             ]
         )
-        for name, place in PLACES.items()
+        for place, name in NETWORKS.items()
     ]
     return html.Table(
         [
@@ -67,7 +66,7 @@ def _table() -> Component:
 
 
 def _maps() -> Component:
-    maps = [_map(f"bias-map-{place}", f"bias-said-{place}", name.capitalize()) for name, place in PLACES.items()]
+    maps = [_map(f"bias-map-{place}", f"bias-said-{place}", name.capitalize()) for place, name in NETWORKS.items()]
     maps.append(_map("bias-received", "bias-said-received", "Attention received"))
     return html.Figure(
         [

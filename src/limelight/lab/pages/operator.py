@@ -8,8 +8,8 @@ from dash import html
 from dash.development.base_component import Component
 
 from limelight.lab.address import Values
-from limelight.lab.live.operator import FIELDS
 from limelight.lab.page import Page, Stop, picture
+from limelight.lab.settings.operator import FIELDS
 
 _KEYS = "Drag a point, or click one to choose it. With the keyboard: [ and ] choose, the arrow keys move, with Shift by less."
 

@@ -11,9 +11,9 @@ from dash.development.base_component import Component
 
 from limelight.errors import InputError
 from limelight.lab.address import Values, shown
-from limelight.lab.live.slopes import FIELDS
 from limelight.lab.page import Page, Stop, picture
 from limelight.lab.sessions import Sessions, key_of
+from limelight.lab.settings.slopes import FIELDS
 from limelight.lab.upload import ROWS, SIZE, rows_of
 
 

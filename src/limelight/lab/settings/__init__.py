@@ -1,0 +1,1 @@
+"""What may be set on each page that plays. The server reads these, and leaves torch to the workers."""
