@@ -30,12 +30,16 @@ _SWITCHES = [
 _SETTLING = 5.0  # seconds, until all workers run
 _SERVERS = 2  # processes of the server's own: what workers are forked from, and what counts their resources
 _FRAMES = "window.limelight ? limelight.statistics.frames : 0"
-# From a key on a slider to the picture that it changed, as the page itself sees it.
+# From a step of a slider, or a key that moves the chosen point, to the picture that it changed, as the page sees it.
 _LATENCY = """
-([key, place]) => new Promise((resolve) => {
-  const slider = document.querySelector(`input[id*='"${key}"']`), start = performance.now();
+([what, place]) => new Promise((resolve) => {
+  const slider = document.querySelector(`input[id*='"${what}"']`), start = performance.now();
   for (const event of ["lab:drawn", "lab:renewed"]) {
     document.getElementById(place).addEventListener(event, () => resolve(performance.now() - start), { once: true });
+  }
+  if (!slider) {
+    document.getElementById(place).dispatchEvent(new KeyboardEvent("keydown", { key: what, bubbles: true }));
+    return;
   }
   const value = Number(slider.value) + (Number(slider.value) > Number(slider.min) ? -1 : 1) * Number(slider.step);
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, String(value));
@@ -43,6 +47,12 @@ _LATENCY = """
   slider.dispatchEvent(new Event("change", { bubbles: true }));
 })
 """
+
+_INPUTS = (
+    ("slopes", "temperature", "slopes-gate"),
+    ("slopes", "experts", "slopes-weights"),
+    ("operator", "ArrowUp", "operator-plane"),
+)
 
 # When the page was painted with its settings and words.
 _SEEN = """
@@ -142,10 +152,13 @@ def main() -> None:
             _until(page, _FRAMES)
             drawn, shown = time.time() - start, page.evaluate("seen / 1000") - start
             print(f"start: answers after {answered:.1f} s; the page {shown:.1f} s later, its pictures {drawn:.1f} s")
-            for path, key, place in (("slopes", "temperature", "slopes-gate"), ("slopes", "experts", "slopes-weights")):
-                took = [page.evaluate(_LATENCY, [key, place]) for _ in range(9)]
+            for path, what, place in _INPUTS:
+                page.context.close()
+                page = _open(chromium, address, path)
+                page.wait_for_timeout(2000)  # until its worker has loaded all
+                took = [page.evaluate(_LATENCY, [what, place]) for _ in range(9)]
                 found = f"{statistics.median(took):.0f} ms (most {max(took):.0f})"
-                print(f"{path}: from the slider {key!r} to its picture {found}", flush=True)
+                print(f"{path}: from {what!r} to its picture {found}", flush=True)
             for path in options.pages:
                 for idle in (False, True):
                     page.context.close()

@@ -100,6 +100,13 @@ def test_a_setting_keeps_those_before():
     assert (values["experts"], values["width"]) == (3, 7)
 
 
+def test_a_worker_that_is_begun_anew_has_what_was_set_last():
+    sessions = Sessions()
+    talk(json.dumps({"set": {"experts": 3}}), json.dumps({"after": 7}), sessions=sessions)
+    ((_, _, values, after),) = sessions.asked
+    assert (values["experts"], after) == (3, 7)
+
+
 def test_a_button_is_told_to_the_worker_and_what_is_none_is_not():
     sessions = Sessions()
     talk(*(json.dumps({"press": name}) for name in ("play", "change", "frame", ["step"], "pause")), sessions=sessions)
@@ -129,7 +136,8 @@ def test_what_is_no_page_that_plays_is_not_either(query):
 
 
 @pytest.mark.parametrize(
-    "message", ["", "{", "[]", "3", "null", '{"after": "x"}', '{"after": 1}', '{"after": 1, "values": 3}', '{"set": 3}']
+    "message",
+    ["", "{", "[]", "3", "null", '{"after": "x"}', '{"after": null}', '{"after": 1, "values": 3}', '{"set": 3}'],
 )
 def test_nonsense_ends_the_conversation(message):
     sessions = Sessions()

@@ -1,8 +1,8 @@
 """Frames to a page that plays, and what its visitor does there, over a websocket of their own.
 
-In: {"after": n, "values": {…}} asks for a frame newer than n; {"set": {…}} tells what the controls hold;
-{"press": name} of a button; {"act": name, "given": …} of anything else. Out: frames, and {"settings": {…}} for
-each "set". Dash's own callbacks would go round its whole store each time.
+In: {"after": n} asks for a frame newer than n, at first with {"values": {…}} for the worker to begin with;
+{"set": {…}} tells what the controls hold; {"press": name} of a button; {"act": name, "given": …} of anything else.
+Out: frames, and {"settings": {…}} for each "set". Dash's own callbacks would go round its whole store each time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class _Visitor:
             await self._socket.send_text(json.dumps({"settings": told}))
         elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
             after = int(message["after"])
-            self._values = read(self._page.fields, message["values"])[0]
+            if "values" in message:
+                self._values = read(self._page.fields, message["values"])[0]
             self._answer = asyncio.create_task(self._send(after))
 
     async def _tell(self, do: str, **more: Any) -> None:

@@ -106,7 +106,7 @@
   const here = { page: undefined, values: undefined, socket: undefined, waiting: [] };
   const isOpen = () => here.socket?.readyState === WebSocket.OPEN;
   const send = (message) => { if (isOpen()) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); } };
-  const ask = (after) => { if (isOpen()) { send({ after, values: here.values }); } };
+  const ask = (after) => { if (isOpen()) { send(after < 0 ? { after, values: here.values } : { after }); } };
   const open = () => {
     const { name, key } = here.page, address = new URL(`/frames?page=${name}&key=${key}`, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
