@@ -1,7 +1,6 @@
-"""The pictures in docs/images, drawn by the library. Needs Debian's Chromium.
+"""The pictures of the site in docs/images, drawn by the library: `python docs/pictures.py`. Needs Debian's Chromium.
 
-python docs/pictures.py                        the site's; results that are missing are computed first
-python docs/pictures.py results/report.html    the README's, taken of a report
+Results that are missing are computed first.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -34,7 +32,6 @@ RESULTS = Path(__file__).parent.parent / "results"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 SWITCHES = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 INK = {"light": "#333", "dark": "#ccc"}
-REPORT_WIDTH, REPORT_HEIGHT = 1160, 1220
 
 
 def mechanisms() -> dict[str, Figure]:
@@ -189,26 +186,8 @@ def site(browser: Browser, folder: Path = IMAGES) -> None:
             draw(browser, name, figure, width, height, folder)
 
 
-def readme(browser: Browser, report: Path) -> None:
-    """The report on the claim about slopes, light and dark."""
-    for scheme in ("light", "dark"):
-        page = browser.new_page(viewport={"width": REPORT_WIDTH, "height": REPORT_HEIGHT}, color_scheme=scheme)
-        page.goto(report.resolve().as_uri())
-        section = page.locator("#slopes")
-        section.scroll_into_view_if_needed()
-        page.locator("#slopes .plot[data-drawn]").nth(4).wait_for()
-        page.wait_for_timeout(1500)  # the surfaces settle
-        top = section.evaluate("s => s.getBoundingClientRect().top + scrollY")
-        page.evaluate(f"scrollTo(0, {top})")
-        page.wait_for_timeout(500)
-        page.screenshot(path=IMAGES / f"report-{scheme}.png")
-
-
 if __name__ == "__main__":
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        if len(sys.argv) > 1:
-            readme(browser, Path(sys.argv[1]))
-        else:
-            site(browser)
+        site(browser)
         browser.close()

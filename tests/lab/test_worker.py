@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import multiprocessing
 import threading
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
@@ -212,6 +213,13 @@ def test_a_first_frame_has_all_pictures(sessions):
     assert first["n"] == 0
     assert first["words"]["slopes-step"] == "step 0"
     assert first["figures"].keys() == {"slopes-gate", "slopes-relu", "slopes-weights", "slopes-loss"}
+
+
+def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_FORKS", False)
+    monkeypatch.setattr(module, "_CONTEXT", multiprocessing.get_context("spawn"))
+    module.warm()
+    assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
 
 def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):

@@ -17,7 +17,8 @@ from limelight.lab.worker import main
 
 _QUIET = 8.0  # seconds without a word from the page, after which its work ends
 _LOOK = 1.0  # seconds between two looks for such
-_CONTEXT = multiprocessing.get_context("forkserver")
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows, where each worker loads torch anew
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 _SILENCE = 20.0  # seconds that a worker may be busy without an answer
 
 
@@ -28,8 +29,9 @@ def key_of(given: Any) -> str:
 
 def warm() -> None:
     """Start the process that workers are forked from, so that the first visitor need not wait for it."""
-    _CONTEXT.set_forkserver_preload(["limelight.lab.preload"])
-    forkserver.ensure_running()
+    if _FORKS:
+        _CONTEXT.set_forkserver_preload(["limelight.lab.preload"])
+        forkserver.ensure_running()
 
 
 class FullError(Exception):

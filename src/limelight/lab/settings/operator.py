@@ -5,7 +5,7 @@ from __future__ import annotations
 from limelight.lab.address import Choice, Field, Moved, Number
 
 MOST = 60  # points
-REACH = 2.5  # no coordinate is larger
+REACH = 2.5  # no coordinate is larger, as in the arrangements
 
 SIMILARITIES = {
     "euclidean": "Euclidean",

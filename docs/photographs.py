@@ -1,0 +1,69 @@
+"""Photographs of the report and the lab in docs/images: `python docs/photographs.py results/report.html`.
+
+Needs Debian's Chromium. The lab is started here, and its networks learn for ten seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pictures import CHROMIUM, IMAGES, SWITCHES
+from playwright.sync_api import Browser, Page, sync_playwright
+
+SCHEMES = ("light", "dark")
+LAB = {"slopes": "slopes?rate=0.05", "operator": "operator?n=40&bandwidth=0.4"}
+
+
+def report(browser: Browser, file: Path) -> None:
+    """The report on the claim about slopes."""
+    for scheme in SCHEMES:
+        page = browser.new_page(viewport={"width": 1160, "height": 1220}, color_scheme=scheme)
+        page.goto(file.resolve().as_uri())
+        section = page.locator("#slopes")
+        section.scroll_into_view_if_needed()
+        page.locator("#slopes .plot[data-drawn]").nth(4).wait_for()
+        page.wait_for_timeout(1500)  # the surfaces settle
+        top = section.evaluate("s => s.getBoundingClientRect().top + scrollY")
+        page.evaluate(f"scrollTo(0, {top})")
+        page.wait_for_timeout(500)
+        page.screenshot(path=IMAGES / f"report-{scheme}.png")
+
+
+def lab(browser: Browser) -> None:
+    """The lab's pages of slopes and of the operator, at twice the resolution."""
+    command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        address = re.search(r"http://\S+/", server.stderr.readline())
+        assert address
+        for name, path in LAB.items():
+            for scheme in SCHEMES:
+                page = browser.new_page(
+                    viewport={"width": 1280, "height": 860}, color_scheme=scheme, device_scale_factor=2
+                )
+                page.goto(address[0] + path)
+                page.locator(".plot[data-drawn]").nth(3).wait_for()
+                if name == "slopes":
+                    play(page, 10)
+                page.mouse.move(5, 400)
+                page.wait_for_timeout(3000)  # surfaces that stand still are drawn finely
+                page.screenshot(path=IMAGES / f"lab-{name}-{scheme}.png")
+                page.close()
+        server.terminate()
+
+
+def play(page: Page, seconds: float) -> None:
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.wait_for_timeout(1000 * seconds)
+    page.get_by_role("button", name="Pause", exact=True).click()
+
+
+if __name__ == "__main__":
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        report(browser, Path(sys.argv[1]))
+        lab(browser)
+        browser.close()
