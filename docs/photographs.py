@@ -5,12 +5,14 @@ Needs Debian's Chromium. The lab is started here, and its networks learn for ten
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from pictures import CHROMIUM, IMAGES, SWITCHES
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SCHEMES = ("light", "dark")
@@ -33,7 +35,7 @@ def report(browser: Browser, file: Path) -> None:
 
 
 def lab(browser: Browser) -> None:
-    """The lab's pages of slopes and of the operator, at twice the resolution."""
+    """The lab's pages of slopes and of the operator, at twice the resolution and in 256 colours."""
     command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -50,7 +52,8 @@ def lab(browser: Browser) -> None:
                     play(page, 10)
                 page.mouse.move(5, 400)
                 page.wait_for_timeout(3000)  # surfaces that stand still are drawn finely
-                page.screenshot(path=IMAGES / f"lab-{name}-{scheme}.png")
+                full = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+                full.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"lab-{name}-{scheme}.png", optimize=True)
                 page.close()
         server.terminate()
 

@@ -65,4 +65,5 @@ def shares(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str
         )  # fmt: skip
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y, range=[0, 1])
+    figure.layout.legend.traceorder = "normal"  # for what is stacked Plotly would begin with the last
     return styled(figure, 320, hovermode="x unified")
