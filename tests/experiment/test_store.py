@@ -192,8 +192,9 @@ def test_one_source_is_read_at_a_time(monkeypatch):
     """Python 3.11 fails now and then where two threads do."""
     alone = []
     parse = fingerprint.ast.parse
-    monkeypatch.setattr(
-        fingerprint.ast, "parse", lambda text: alone.append(fingerprint._PARSING.locked()) or parse(text)
-    )
-    fingerprint._syntax("limelight.errors")
+    with monkeypatch.context() as watched:
+        watched.setattr(
+            fingerprint.ast, "parse", lambda text: alone.append(fingerprint._PARSING.locked()) or parse(text)
+        )
+        fingerprint._syntax("limelight.errors")
     assert alone == [True]

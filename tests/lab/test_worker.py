@@ -218,6 +218,7 @@ def test_a_first_frame_has_all_pictures(sessions):
 def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeypatch):
     monkeypatch.setattr(module, "_FORKS", False)
     monkeypatch.setattr(module, "_CONTEXT", multiprocessing.get_context("spawn"))
+    monkeypatch.delattr(module.forkserver, "ensure_running")
     module.warm()
     assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
 

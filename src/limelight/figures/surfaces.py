@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from plotly.graph_objects import Figure, Scatter3d, Surface
+from torch import Tensor
 
 from limelight.figures.theme import DIVERGING, NEUTRAL, styled
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _LINE = "#9a9a9a"
 _CAMERA = {"eye": {"x": 1.5, "y": -1.7, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.12}}
