@@ -38,24 +38,28 @@ def lab(browser: Browser) -> None:
     """The lab's pages of slopes and of the operator, at twice the resolution and in 256 colours."""
     command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        address = re.search(r"http://\S+/", server.stderr.readline())
-        assert address
-        for name, path in LAB.items():
-            for scheme in SCHEMES:
-                page = browser.new_page(
-                    viewport={"width": 1280, "height": 860}, color_scheme=scheme, device_scale_factor=2
-                )
-                page.goto(address[0] + path)
-                page.locator(".plot[data-drawn]").nth(3).wait_for()
-                if name == "slopes":
-                    play(page, 10)
-                page.mouse.move(5, 400)
-                page.wait_for_timeout(3000)  # surfaces that stand still are drawn finely
-                full = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-                full.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"lab-{name}-{scheme}.png", optimize=True)
-                page.close()
-        server.terminate()
+        try:
+            assert server.stderr is not None
+            address = re.search(r"http://\S+/", server.stderr.readline())
+            assert address
+            for name, path in LAB.items():
+                for scheme in SCHEMES:
+                    page_of_the_lab(browser, address[0] + path, scheme, IMAGES / f"lab-{name}-{scheme}.png")
+        finally:
+            server.terminate()
+
+
+def page_of_the_lab(browser: Browser, address: str, scheme: str, file: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme=scheme, device_scale_factor=2)
+    page.goto(address)
+    page.locator(".plot[data-drawn]").nth(3).wait_for()
+    if "/slopes" in address:
+        play(page, 10)
+    page.mouse.move(5, 400)
+    page.wait_for_timeout(3000)  # surfaces that stand still are drawn finely
+    full = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    full.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    page.close()
 
 
 def play(page: Page, seconds: float) -> None:

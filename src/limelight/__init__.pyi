@@ -83,7 +83,6 @@ __all__ = [
     "SymmetricSinkhorn",
     "TopK",
     "UnknownNameError",
-    "__version__",
     "attend",
     "causal",
     "documents",

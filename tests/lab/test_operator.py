@@ -19,6 +19,7 @@ from limelight.lab.address import from_query, read, to_query
 from limelight.lab.live.operator import OperatorLive
 from limelight.lab.live.operator_process import MOVING
 from limelight.lab.places import decoded, encoded
+from limelight.lab.settings import operator as settings
 from limelight.lab.settings.operator import FIELDS, MASKS, MOST, NORMALISATIONS, PROCESSES, SIMILARITIES
 from limelight.propagation import resolvent, steps
 
@@ -376,3 +377,7 @@ def test_only_moving_points_leave_a_trail():
         page = live(process=process)
         page.step()
         assert (page._picture().scene.trail is not None) == (process in MOVING)
+
+
+def test_a_point_may_be_moved_as_far_as_arrangements_reach():
+    assert settings.REACH == REACH

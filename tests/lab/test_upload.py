@@ -65,7 +65,8 @@ def test_what_is_no_upload_is_refused(contents):
     "given",
     [
         None, "x", 3, {"a": 1}, [], [[1, 2, 3]], [[1, 2]] * 20, [[1, 2, "x"]] * 20, [[1, 2, math.nan]] * 20,
-        [[1e9, 0, 0]] * 20, [[0.0, 1, 2]] * 20_001,
+        [["1", "2", "3"]] * 20, [[-(2**63), 0, 0]] * 20, [[1e300, 0, 0]] * 20, [[1e9, 0, 0]] * 20,
+        [[0.0, 1, 2]] * 20_001,
     ],
 )  # fmt: skip
 def test_rows_that_come_another_way_are_checked_too(given):

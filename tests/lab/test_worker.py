@@ -12,7 +12,7 @@ from plotly.graph_objects import Figure, Scatter
 
 from limelight.errors import InputError
 from limelight.lab import sessions as module
-from limelight.lab.address import Number, read
+from limelight.lab.address import read
 from limelight.lab.live.base import Live
 from limelight.lab.sessions import FullError, Sessions
 from limelight.lab.settings.slopes import FIELDS
@@ -20,8 +20,6 @@ from limelight.lab.worker import Player
 
 
 class Counting(Live):
-    fields = (Number("n", "n", 0, 9, 0),)
-
     def __init__(self, values):
         super().__init__(values)
         self.steps = 0

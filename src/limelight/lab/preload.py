@@ -16,6 +16,7 @@ import torch
 
 from limelight.lab.address import read
 from limelight.lab.live import bias, operator, slopes  # noqa: F401
+from limelight.lab.settings.operator import FIELDS
 
 _LEISURE = 8.0  # seconds
 torch.set_num_threads(1)  # a process with threads of its own is not to be forked
@@ -23,7 +24,7 @@ torch.set_num_threads(1)  # a process with threads of its own is not to be forke
 
 def _load_the_rest(*_: Any) -> None:
     importlib.import_module("torch._dynamo")
-    live = operator.LIVE(read(operator.OperatorLive.fields, {})[0])
+    live = operator.LIVE(read(FIELDS, {})[0])
     for figure in live.figures().values():
         figure.to_json()
 

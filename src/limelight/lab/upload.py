@@ -48,16 +48,17 @@ def rows_of(contents: str) -> list[list[float]]:
 def require_rows(given: Any) -> np.ndarray:
     """Scaled rows as an array (n, 3). Raises `InputError` where they are no such thing: they come from a browser."""
     rows: np.ndarray = np.empty(0)
-    with suppress(TypeError, ValueError, OverflowError):
-        rows = np.array(given, dtype=np.float32)
+    with suppress(ValueError):  # rows of several lengths
+        rows = np.array(given)
     if (
-        rows.ndim != 2
+        rows.dtype.kind not in "iuf"
+        or rows.ndim != 2
         or rows.shape[1] != 3
         or not ROWS[0] <= len(rows) <= ROWS[1]
-        or not bool((np.abs(rows) <= _LARGEST).all())
+        or not bool((np.abs(rows.astype(float)) <= _LARGEST).all())
     ):
         raise InputError(f"The data are not {ROWS[0]} to {ROWS[1]:,} rows of three numbers.")
-    return rows
+    return rows.astype(np.float32)
 
 
 def _text(contents: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from plotly.graph_objects import Figure
 
 from limelight.errors import InputError
-from limelight.lab.address import Field, Values, shown
+from limelight.lab.address import Values, shown
 
 Change = tuple[int, dict[str, Any]]  # the trace of a figure, and its new attributes
 Updates = Mapping[str, Sequence[Change]]
@@ -40,7 +40,6 @@ class Figures(Mapping[str, Figure]):
 class Live(ABC):
     """One visitor's copy of what a page shows."""
 
-    fields: ClassVar[Sequence[Field]]
     acts_redraw: ClassVar[bool] = True  # is every picture drawn whole after `act`? Else `updates` says what changed
 
     def __init__(self, values: Values) -> None:

@@ -22,7 +22,7 @@ from limelight.lab.live.base import Change, Figures, Live, Updates, numbers
 from limelight.lab.live.bias_images import drawn
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
-from limelight.lab.settings.bias import FIELDS, NETWORKS, SHOWN, TESTS
+from limelight.lab.settings.bias import NETWORKS, SHOWN, TESTS
 from limelight.nn.saliency import received, saliency
 
 PLACES = {name: place for place, name in NETWORKS.items()}  # what the networks are called in ids
@@ -36,8 +36,6 @@ _ANEW = {"kind", "images", "seed"}
 
 class BiasLive(Live):
     """The models of the claim on translation priors, on one sequence of mini-batches."""
-
-    fields = FIELDS
 
     def __init__(self, values: Values) -> None:
         super().__init__(values)

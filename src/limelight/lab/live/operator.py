@@ -24,7 +24,7 @@ from limelight.lab.live.operator_code import code
 from limelight.lab.live.operator_mechanism import Mechanism
 from limelight.lab.live.operator_process import MOVING, STEPS, begin
 from limelight.lab.places import decoded, encoded
-from limelight.lab.settings.operator import FIELDS, MOST, REACH
+from limelight.lab.settings.operator import MOST, REACH
 
 PICTURES = ("operator-plane", "operator-matrix", "operator-entropy", "operator-mass")
 _TRAIL = 40  # steps that are drawn
@@ -37,7 +37,6 @@ _OF_THE_MECHANISM = {"similarity", "bandwidth", "normalisation", "alpha", "mask"
 class OperatorLive(Live):
     """One set of points, one mechanism, one process."""
 
-    fields = FIELDS
     acts_redraw = False
 
     def __init__(self, values: Values) -> None:

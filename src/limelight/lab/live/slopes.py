@@ -21,7 +21,6 @@ from limelight.lab.address import Values
 from limelight.lab.live.base import Figures, Live, Updates, numbers
 from limelight.lab.live.descents import descent, stepped
 from limelight.lab.live.history import History
-from limelight.lab.settings.slopes import FIELDS
 from limelight.lab.upload import require_rows
 from limelight.nn.gate import Gate
 from limelight.nn.mlp import mlp
@@ -38,8 +37,6 @@ _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
 
 class SlopesLive(Live):
     """The arms of the claim on slopes, with every setting open."""
-
-    fields = FIELDS
 
     def __init__(self, values: Values) -> None:
         super().__init__(values)
