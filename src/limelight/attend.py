@@ -8,10 +8,12 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.errors import InputError
+from limelight.heads import batch_shape_of
 from limelight.kernels import Kernel
 from limelight.mask import Boolean, Mask, as_mask, causal
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Bias, Dot, Scaled, Similarity
+from limelight.tracing import holds
 
 
 def attend(
@@ -74,8 +76,8 @@ def _apply(A: Attention, value: Tensor, dropout_p: float) -> Tensor:
 def _split(mask: Tensor) -> tuple[Mask | None, Bias | None]:
     """A float mask as what it hides and what it adds."""
     hidden = mask.detach() <= torch.finfo(mask.dtype).min
-    hides = bool(hidden.any())
-    adds = mask.requires_grad or bool((mask.masked_fill(hidden, 0) != 0).any())
+    hides = holds(hidden.any())
+    adds = mask.requires_grad or holds((mask.masked_fill(hidden, 0) != 0).any())
     return Boolean(~hidden) if hides else None, Bias(mask.masked_fill(hidden, 0)) if adds else None
 
 
@@ -94,6 +96,6 @@ def _each_head_its_own(
     """Is anything said of single query heads, so that those of a group cannot stand side by side?"""
     scale = similarity.default_scale(d) if scale is None else scale
     shapes = [similarity.batch_shape, normalisation.batch_shape]
-    shapes += [x.shape[:-2] for x in (scale, normalisation.temperature) if isinstance(x, Tensor)]
+    shapes += [batch_shape_of(scale), batch_shape_of(normalisation.temperature)]
     heads_of_mask = () if mask is None else mask.batch_shape[-1:]
     return any(shapes) or heads_of_mask not in ((), (1,))

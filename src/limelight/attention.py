@@ -19,11 +19,14 @@ from torch import Tensor
 
 from limelight import check, measures
 from limelight.errors import InputError
+from limelight.heads import per_head
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
-from limelight.mask import Mask, as_mask
+from limelight.mask import Mask, as_mask, real_keys
+from limelight.nonfinite import apply_to_weighted
 from limelight.normalisation import Normalisation, Softmax
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Similarity
+from limelight.tracing import holds, is_autocast
 from limelight.weights import Weights
 
 _Kept = TypeVar("_Kept", Tensor, Weights)
@@ -38,10 +41,9 @@ def _apart_from_autocast(
 
     @wraps(method)
     def run(self: Attention, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:
-        device = self.q.device.type
-        if not torch.is_autocast_enabled(device):
+        if not is_autocast(self.q):
             return method(self, *args, **kwargs)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(self.q.device.type, enabled=False):
             return method(self, *args, **kwargs)
 
     return run
@@ -52,8 +54,8 @@ class Attention:
 
     q (*batch, n, d) and k (*batch, m, d) share dtype and device; batch dimensions broadcast.
     `similarity` is β, `normalisation` chooses b, `mask` says which query may see which key
-    (True = may), and `scale`, a number or a tensor that broadcasts against (*batch, 1, 1),
-    overrides the similarity's own. A query whose keys are all masked has a row of zeros.
+    (True = may), and `scale`, a finite number or a tensor (heads,) of such, overrides the
+    similarity's own; a negative one turns it round. A query whose keys are all masked has a row of zeros.
 
     The kernel is chosen automatically and can be read: "fused" where the similarity is an inner
     product and two terms and the normalisation a row softmax, else "chunked"; both take memory linear
@@ -80,31 +82,33 @@ class Attention:
         check.instance("similarity", similarity, Similarity)
         check.instance("normalisation", normalisation, Normalisation)
         check.operands(q, k, similarity.same_width)
-        self._autocast = torch.is_autocast_enabled(q.device.type)
+        self._autocast = is_autocast(q)
         if self._autocast:  # as torch's own attention does
             q, k = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (q, k))
-        self.q, self.k = q, k
         self.similarity, self.normalisation = similarity, normalisation
         self.mask = None if mask is None else as_mask(mask)
         scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
         check.scale(scale, q)
-        self.scale = scale if _is_one(normalisation.temperature) else scale / normalisation.temperature
+        self.scale = per_head(scale)
+        if not _is_one(normalisation.temperature):
+            self.scale = self.scale / per_head(normalisation.temperature)
         heads = {"the similarity": similarity.batch_shape, "the normalisation": normalisation.batch_shape}
         self.shape = check.shape(q, k, self.mask, self.scale, heads)
+        self.q, self.k = check.finite(q, k, self.mask)
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask)
         not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
         _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
         if normalisation.needs_symmetry:
-            check.symmetric(normalisation, q, k, similarity, self.mask)
+            check.symmetric(normalisation, self.q, self.k, similarity, self.mask)
         self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
     @_apart_from_autocast
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v: for each query the weighted mean of the rows of v."""
         v = self.require_values(v)
-        return self._whole_batch(self.weights().apply(v), v)
+        return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
 
     def require_values(self, v: Tensor) -> Tensor:
         """v, under autocast in its dtype; or raise unless it is (*#batch, m, e), of q's dtype and device."""
@@ -121,7 +125,8 @@ class Attention:
             kept = F.dropout(own.block(rows), p)
             return (kept @ v.to(kept.dtype)).to(v.dtype)
 
-        return self._whole_batch(weights.by_rows(some, v, dim=-2), v)
+        out = self._apart(lambda v: weights.by_rows(some, v, dim=-2), v, self.mask)
+        return self._whole_batch(out, v)
 
     @property
     def T(self) -> Transposed:
@@ -139,35 +144,52 @@ class Attention:
 
     @_apart_from_autocast
     def entropy(self) -> Float[Tensor, "*batch n"]:
-        """H_i = −Σ_j P_ij log P_ij in nats: query i mixes about exp H_i keys; 0 where every key is masked."""
+        """H_i = −Σ_j p_ij log p_ij in nats: query i mixes about exp H_i keys. 0 where every key is masked.
+
+        p_i are the weights of query i divided by their sum, which is one for all normalisations but `Sigmoid`.
+        """
         return self._full(self.weights().entropy(), -2)
 
     @_apart_from_autocast
     def column_mass(self) -> Float[Tensor, "*batch m"]:
-        """Σ_i P_ij: what all queries together take from key j. The masses sum to the number of rows that see a key."""
+        """Σ_i P_ij: what all queries together take from key j.
+
+        Where rows sum to one the masses sum to the number of queries that see a key. Under `Sigmoid` rows do not, and
+        the masses are of the weights as they are.
+        """
         return self._full(self.weights().column_mass(), -1)
 
     @_apart_from_autocast
     def free_energy(self) -> Float[Tensor, "*batch n"]:
-        """F_i = −τ L_i, with temperature τ = 1/scale and energy E_ij = −τ (s_ij + b_j).
+        """F_i = −τ L_i, with energy E_ij = −τ (s_ij + b_j) and τ = T/scale, T the temperature of the normalisation.
 
-        F_i is the minimum over the simplex of Σ_j p_j E_ij − τ H(p), attained at p = P_i; so
-        F = mean energy − τ · entropy, row by row, which is also what it is for weights that are no
-        softmax. +∞ where every key is masked.
+        Without key biases E_ij = −β(q_i, k_j), whatever τ is. F_i is the minimum over the simplex of
+        Σ_j p_j E_ij − τ H(p), attained at p = P_i; so F = mean energy − τ · entropy, row by row. For weights that are
+        no softmax that is its definition, with rows divided by their sums. +∞ where every key is masked.
+
+        Raises `InputError` where the scale is not positive: then there is no temperature.
         """
         scale = self.scale
+        if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
+            raise InputError(f"the free energy is of a temperature T/scale > 0, and the scale is {scale!r}")
         if isinstance(scale, Tensor):
             scale = scale.reshape(scale.shape[:-1] or ())  # (*batch, 1, 1) beside (*batch, n)
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
     @_apart_from_autocast
     def position(self) -> Float[Tensor, "*batch n"]:
-        """Σ_j P_ij j: the position of the key that query i looks at, in the mean; 0 where every key is masked."""
+        """Σ_j p_ij j: the mean position of the keys that query i looks at. p_i are its weights divided by their sum.
+
+        0 where every key is masked.
+        """
         return self._full(measures.position(self.weights()), -2)
 
     @_apart_from_autocast
     def distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
-        """Σ_j P_ij |i + offset − j|: how far query i looks, in the mean, standing at i + offset; 0 where masked."""
+        """Σ_j p_ij |i + offset − j|: how far query i looks, in the mean. p_i are its weights divided by their sum.
+
+        Query i stands at position i + offset, key j at position j. 0 where every key is masked.
+        """
         return self._full(measures.distance(self.weights(), offset), -2)
 
     @_apart_from_autocast
@@ -207,8 +229,9 @@ class Attention:
         return self._keep("weights", lambda: self.normalisation(self._scores()))
 
     def _scores(self) -> Scores:
-        similarity = self.similarity if self.kernel == "reference" else self._similarity
-        return compute(self.kernel, self.q, self.k, similarity, self.scale, self.mask)
+        kernel = "reference" if 0 in self.shape else self.kernel  # an empty matrix can as well be stored
+        similarity = self.similarity if kernel == "reference" else self._similarity
+        return compute(kernel, self.q, self.k, similarity, self.scale, self.mask)
 
     def _keep(self, name: str, make: Callable[[], _Kept]) -> _Kept:
         if torch.compiler.is_compiling():
@@ -221,7 +244,14 @@ class Attention:
 
     @_apart_from_autocast
     def _apply_transposed(self, w: Tensor) -> Tensor:
-        return self._whole_batch(self.weights().apply_transposed(w), w)
+        mask = None if self.mask is None else self.mask.T
+        return self._whole_batch(self._apart(self.weights().apply_transposed, w, mask), w)
+
+    def _apart(self, apply: Callable[[Tensor], Tensor], values: Tensor, mask: Mask | None) -> Tensor:
+        """apply(values), in which values that have no weight play no part; without a mask all have some."""
+        if mask is None and self.normalisation.fused:
+            return apply(values)
+        return apply_to_weighted(apply, values, real_keys(mask))
 
     def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
         """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from limelight.errors import DeviceError, DtypeError, InputError
-from limelight.mask import Mask
+from limelight.heads import FINITE, require
+from limelight.mask import Mask, real_keys
+from limelight.nonfinite import finite_or_padded
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Similarity, is_finite
+from limelight.similarity import Similarity
+from limelight.tracing import is_readable
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -24,7 +25,7 @@ def instance(name: str, value: object, kind: type) -> None:
 
 
 def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
-    """q (*batch, n, d) and k (*batch, m, d): finite, of one floating dtype, on one device."""
+    """q (*batch, n, d) and k (*batch, m, d): of one floating dtype, on one device."""
     for name, x in (("q", q), ("k", k)):
         if not isinstance(x, Tensor):
             raise DtypeError(f"{name} expects a torch tensor, got {type(x).__name__}")
@@ -41,10 +42,23 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
             f"q and k must have the same width ≥ 1, got {q.shape[-1]} and {k.shape[-1]} "
             f"(shapes {tuple(q.shape)} and {tuple(k.shape)})"
         )
-    for name, x in (("q", q), ("k", k)):
-        if (name == "q" or x is not q) and not is_finite(x):
+
+
+def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
+    """q and k, after both are found finite; a token that padding hides may hold anything, and becomes zero."""
+    kept_q = finite_or_padded(q, None if mask is None else real_keys(mask.T))
+    same = k is q and (kept_q is q or mask is None)
+    kept_k = kept_q if same else finite_or_padded(k, real_keys(mask))
+    for name, x, kept, said in (("q", q, kept_q, "queries"), ("k", k, kept_k, "keys")):
+        if kept is None:
             bad = (~x.isfinite()).sum().item()
-            raise InputError(f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers")
+            raise InputError(
+                f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers, but in tokens that "
+                f"padding({said}=…) hides"
+            )
+    assert kept_q is not None
+    assert kept_k is not None
+    return kept_q, kept_k
 
 
 def shape(
@@ -63,11 +77,10 @@ def shape(
 
 
 def scale(scale: float | Tensor, q: Tensor) -> None:
-    """A positive finite number, or a tensor of such that broadcasts against (*batch, 1, 1)."""
-    if isinstance(scale, Tensor):
-        _scale_tensor(scale, q)
-    elif isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise InputError(f"scale expects a positive finite number or a tensor, got {scale!r}")
+    """A finite number, or a tensor of such for heads, on the device of q."""
+    require("scale", scale, FINITE)
+    if isinstance(scale, Tensor) and scale.device != q.device and scale.ndim > 0:
+        raise DeviceError(f"scale is on {scale.device}, q and k are on {q.device}; move one of them with .to()")
 
 
 def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -89,7 +102,7 @@ def symmetric(asked_by: object, q: Tensor, k: Tensor, similarity: Similarity, ma
             f"{asked_by} is of symmetric scores, and {similarity} does not declare itself symmetric; "
             "use one that is (Euclidean, Dot, …), or Sinkhorn, which takes any"
         )
-    if not (q is k or (q.shape == k.shape and bool(torch.equal(q, k)))):
+    if not (q is k or (q.shape == k.shape and (not is_readable(q) or torch.equal(q, k)))):
         raise InputError(
             f"{asked_by} is of one set of tokens: expected q and k to be the same, got different tensors of shapes "
             f"{tuple(q.shape)} and {tuple(k.shape)}; for two sets use Sinkhorn"
@@ -111,14 +124,3 @@ def values(name: str, v: Tensor, like: Tensor, length: int, batch: tuple[int, ..
         raise DeviceError(f"{name} must be on the device of q and k, {like.device}, got {v.device}")
     if v.shape[:-2] != batch:
         broadcast({"attention": batch, name: v.shape[:-2]})
-
-
-def _scale_tensor(scale: Tensor, q: Tensor) -> None:
-    if scale.shape[-2:] not in ((), (1,), (1, 1)):
-        raise InputError(f"a scale tensor expects shape () or (*batch, 1, 1), got {tuple(scale.shape)}")
-    if scale.device != q.device:
-        raise DeviceError(f"scale is on {scale.device}, q and k are on {q.device}")
-    if not scale.is_floating_point():
-        raise DtypeError(f"scale expects a floating dtype, got {scale.dtype}")
-    if not torch.compiler.is_compiling() and not bool(((scale > 0) & scale.isfinite()).all()):
-        raise InputError(f"scale expects positive finite numbers, got a tensor with minimum {scale.min().item():g}")

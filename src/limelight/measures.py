@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Mask
+from limelight.tracing import require_readable
 from limelight.weights import Weights
 
 _MOST_STEPS = 1000
@@ -80,6 +81,7 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
 def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """π = Pᵀπ by powers of the lazy walk ½(1 + P), which has no periods."""
     alive = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
+    require_readable(alive, "irreversibility()", "ask for it outside")
     if bool(((alive - 1).abs() > 1e-3).logical_and(alive != 0).any()):
         raise InputError("reversibility is of rows that sum to one; those of this normalisation do not")
     flow = (alive > 0) / (alive > 0).sum(-1, keepdim=True).clamp(min=1)

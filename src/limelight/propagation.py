@@ -19,8 +19,12 @@ from torch import Tensor
 from limelight import check
 from limelight.attention import Attention, Transposed
 from limelight.errors import ConvergenceError, InputError
+from limelight.kernels.rows import gradients_by_rows, learned_of, tensors_of
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import is_finite
+from limelight.tracing import holds, in_transform, is_readable
+from limelight.twice import twice_differentiable
+from limelight.weights import Weights
 
 _ROW_SUM = {torch.float64: 1e-9, torch.float32: 1e-4}  # by which rounding may lift a row's sum above one
 _HALF = 2e-2
@@ -86,7 +90,8 @@ def resolvent(
     iteration: each step shrinks the largest error by s or more, so about log(tolerance)/log(s) of them
     do. The last change bounds the error: the iteration ends where that is at most `tolerance` times the largest
     |h| of each column (16 rounding units over 1 − s unless told). The derivative, in h and in all that
-    A depends on, is one more solution, with Pᵀ: no step is kept.
+    A depends on, is one more solution, with Pᵀ: no step is kept. Second derivatives, and all inside torch.func, are of
+    as many steps as are enough for any A, and keep them.
 
     Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` where `most`
     steps do not reach the tolerance, which then lies below the rounding, or asks for more of them.
@@ -98,15 +103,26 @@ def resolvent(
         raise InputError(f"resolvent(most=…) expects a whole number ≥ 1, got {most!r}")
     close = _tolerance(tolerance, h, 16 / (1 - s))
     _require_rows_of_at_most_one(A)
+    if in_transform() or not is_readable(h):
+        return _enough_steps(A.__matmul__, h, s, close, most)
     with torch.no_grad():
         x = _fixed_point(A, (1 - s) * h, s, close, most, _largest)
     if not torch.is_grad_enabled():
         return x
     # One step from the solution x has the equation's own derivative, less the factor (1 − s P)⁻¹, which the hook adds.
     x = s * (A @ x) + (1 - s) * h
-    if x.requires_grad:
-        x.register_hook(lambda grad: _fixed_point(A.T, grad, s, close, most, _total))
-    return x
+    if not x.requires_grad:
+        return x
+    x.register_hook(lambda grad: None if grad is None else _fixed_point(A.T, grad, s, close, most, _total))
+    tree = A.weights(), h
+
+    def gradients(*inputs: Tensor) -> list[Tensor | None]:
+        def solve(own: tuple[Weights, Tensor], rows: slice) -> tuple[Tensor]:
+            return (_enough_steps(own[0].apply, own[1], s, close, most),)
+
+        return gradients_by_rows(solve, tree, inputs[-1:], h.shape[-2], 0, dims=(-2,))
+
+    return twice_differentiable(x, [*tensors_of(tree), *learned_of(tree)], gradients)
 
 
 def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> Float[Tensor, "*batch n e"]:
@@ -147,6 +163,22 @@ def _fixed_point(
     )
 
 
+def _enough_steps(
+    apply: Callable[[Tensor], Tensor], h: Float[Tensor, "*batch n e"], s: float, close: float, most: int
+) -> Float[Tensor, "*batch n e"]:
+    """x_K of x ← s P x + (1 − s) h from x_0 = h: its error is at most 2 s^K times the largest |h|."""
+    enough = 1 if s == 0 else math.ceil(math.log(close / 2) / math.log(s))
+    if enough > most:
+        raise ConvergenceError(
+            f"the resolvent at s = {s:g} to {close:.2g} may take {enough} steps, not {most}; allow more steps, "
+            "or a larger tolerance"
+        )
+    x = h
+    for _ in range(enough):
+        x = s * apply(x) + (1 - s) * h
+    return x
+
+
 def _largest(x: Tensor) -> Tensor:
     return x.abs().amax(-2)
 
@@ -169,10 +201,11 @@ def _state(A: Attention, h: Tensor) -> Float[Tensor, "*batch n e"]:
 
 def _require_rows_of_at_most_one(A: Attention) -> None:
     with torch.no_grad():
-        most = float((A @ A.q.new_ones(A.shape[-1], 1)).max())
-    if most > 1 + _ROW_SUM.get(A.q.dtype, _HALF):
+        sums = A @ A.q.new_ones(A.shape[-1], 1)
+    if not holds((sums <= 1 + _ROW_SUM.get(A.q.dtype, _HALF)).all()):
         raise InputError(
-            f"the error is bounded for rows that sum to at most one; with {A.normalisation} a row sums to {most:.3g}: "
+            f"the error is bounded for rows that sum to at most one; with {A.normalisation} a row sums to "
+            f"{sums.max().item():.3g}: "
             "use a normalisation of rows (Softmax, Sinkhorn, Entmax, …)"
         )
 

@@ -9,6 +9,6 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """`torch.broadcast_shapes`, without its 16 µs where there is nothing to broadcast."""
     first = shapes[0]
     for shape in shapes:
-        if shape and shape != first:
+        if shape and (len(shape) != len(first) or shape != first):  # lengths first: n is a symbol in an exported graph
             return tuple(torch.broadcast_shapes(*shapes))
     return tuple(first)

@@ -74,11 +74,6 @@ class Weights(ABC):
     def scores(self) -> Scores:
         """The scores that its energy is of: E = −τ s."""
 
-    @property
-    def entries_per_row(self) -> int:
-        *batch, _, m = self.scores.shape
-        return 0 if self.scores.stored else math.prod(batch) * m
-
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p log p of the row, normalised to sum to one; zero for a row of zeros."""
         return self.by_rows(lambda own, rows: _entropy(_normalised(own.block(rows))))
@@ -108,7 +103,7 @@ class Weights(ABC):
         def some(tree: tuple[Any, ...], rows: slice) -> Tensor:
             return measure(*tree, rows)
 
-        return by_rows(some, (self.for_rows(), *values), self.scores.shape[-2], self.entries_per_row, dim)
+        return by_rows(some, (self.for_rows(), *values), self.scores.shape[-2], self.scores.entries_per_row, dim)
 
     def for_rows(self) -> Weights:
         """The same, with what all rows share computed already."""
@@ -130,7 +125,7 @@ class SoftmaxWeights(Weights):
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if not self._scores.knows_its_normaliser or torch.compiler.is_compiling() or self._learns:
+        if torch.compiler.is_compiling() or not self._scores.knows_its_normaliser or self._learns:
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
@@ -216,11 +211,11 @@ class RowWeights(Weights):
         def some(own: tuple[RowWeights, Tensor], rows: slice) -> Tensor:
             return _mix(own[0].block(rows).mT, own[1][..., rows, :])
 
-        return sum_over_rows(some, (self, w), self._scores.shape[-2], self.entries_per_row)
+        return sum_over_rows(some, (self, w), self._scores.shape[-2], self._scores.entries_per_row)
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
         n = self._scores.shape[-2]
-        return sum_over_rows(lambda own, rows: own.block(rows).sum(-2), self, n, self.entries_per_row)
+        return sum_over_rows(lambda own, rows: own.block(rows).sum(-2), self, n, self.scores.entries_per_row)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = self._scores.block(rows)

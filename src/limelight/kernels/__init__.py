@@ -21,6 +21,7 @@ from limelight.kernels.scores import Scores
 from limelight.kernels.sparse import edge_scores
 from limelight.mask import Mask, edges_of
 from limelight.similarity import Similarity
+from limelight.tracing import in_transform
 
 Kernel = Literal["auto", "fused", "chunked", "sparse", "reference"]
 _NAMES = get_args(Kernel)
@@ -38,10 +39,17 @@ def choose(
 ) -> Kernel:
     """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
 
-    `fused_normalisation` says why the normalisation cannot be fused, or is None if it can.
+    `fused_normalisation` says why the normalisation cannot be fused, or is None if it can. Inside a transform of
+    torch.func, in forward-mode differentiation and for meta tensors "auto" is the reference, which is made of torch's
+    own operations alone.
     """
     if kernel not in _NAMES:
         raise UnknownNameError("kernel", kernel, _NAMES)
+    if kernel in ("fused", "chunked") and in_transform():
+        raise KernelError(
+            f"kernel={kernel!r} has no rules for torch.func and forward-mode differentiation; use kernel='auto' there, "
+            "which computes the dense matrix"
+        )
     reason = fused_normalisation or unsupported(device, dtype)
     if not similarity.factored:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
@@ -55,7 +63,7 @@ def choose(
                 "kernel='sparse' goes along the edges of a Graph: none of the masks that must all allow is one"
             )
     if kernel == "auto":
-        return "chunked" if reason else "fused"
+        return "reference" if in_transform() or device.type == "meta" else "chunked" if reason else "fused"
     return cast(Kernel, kernel)
 
 

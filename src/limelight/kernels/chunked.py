@@ -8,7 +8,6 @@ large as fits in a core's cache, and the backward pass computes it anew.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from limelight.kernels import rectangles
 from limelight.kernels.rows import by_rows
-from limelight.kernels.scores import Scores, entropy_of, finite, logsumexp_of, softmax_of, with_terms
+from limelight.kernels.scores import Scores, entropy_of, finite, with_terms
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Parts, Similarity, wide
+from limelight.similarity import Parts, Similarity, upcast_pair, wide
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,34 @@ class ChunkedScores(Scores):
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
-            return self._reduce_by_rows(v)
+            return self.reduce_by_rows(v)
         batch = broadcast_shapes(self.batch, v.shape[:-2])
         walk = rectangles.Walk(
             self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
             self.similarity.coefficient * (1.0 if isinstance(self.scale, Tensor) else self.scale),
+            replace(self, row_term=None)._gradients_again,
         )  # fmt: skip
         out, lse = walk.reduce(v, self.col_term, self.scale if isinstance(self.scale, Tensor) else None)
         return out, lse if self.row_term is None else lse + self.row_term
 
-    def _reduce_by_rows(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as autograd's own affair, rows of all the batch at a time."""
-        size = self.rows, self.entries_per_row
-        out = by_rows(lambda own, rows: softmax_of(own[0].block(rows)) @ own[1], (self, wide(v)), *size, dim=-2)
-        return out.to(v.dtype), by_rows(lambda own, rows: logsumexp_of(own.block(rows)), self, *size)
+    def _gradients_again(
+        self,
+        v: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        tensors: list[Tensor],
+        dout: Tensor | None,
+        dlse: Tensor | None,
+    ) -> list[Tensor | None]:
+        """The gradients of `reduce`, which can be differentiated: of v, the bias, the scale, the parts, parameters."""
+        given = iter(tensors)
+        parts = self.parts.map(*(3 * [lambda _: next(given)]))
+        own = replace(self, parts=parts, scale=self.scale if scale is None else scale, col_term=bias)
+        found = iter(own.gradients_by_rows(v, dout, dlse))  # in the order of the fields, v, and what is learned
+        dtensors = [next(found) if x.is_floating_point() else None for x in tensors]
+        dscale = None if scale is None else next(found)
+        dbias = None if bias is None else next(found)
+        return [next(found), dbias, dscale, *dtensors, *found]
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.rows, self.entries_per_row)
@@ -102,8 +115,8 @@ class ChunkedScores(Scores):
         return broadcast_shapes((), *shapes, () if self.mask is None else self.mask.batch_shape)
 
     @property
-    def entries_per_row(self) -> int:
-        return math.prod(self.batch) * self.cols * self.similarity.pair_size
+    def pair_size(self) -> int:
+        return self.similarity.pair_size
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -124,7 +137,9 @@ def chunked_scores(
     """scale · β(q, k), to be computed by rectangles."""
     real = real_keys(mask)
     kept = k if real is None else torch.where(real[..., None], k, 0)
-    parts = similarity.parts(q, kept, real)
+    parts = similarity.parts(*upcast_pair(q, kept), real)
+    if not isinstance(scale, Tensor) and scale == 0:
+        scale = torch.zeros((), device=q.device)  # as a tensor, which multiplies β before anything is masked
     if isinstance(scale, Tensor):
         scale = scale.to(wide(q).dtype).reshape(scale.shape or (1, 1))
     return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])

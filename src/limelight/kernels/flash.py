@@ -2,8 +2,8 @@
 
     out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
 
-The operations are private to torch, so this is the only file that names them, and
-`tests/operator/test_flash.py` pins what is relied on. Two columns make them do more than they offer:
+The operations are private to torch: `operations.py` looks them up, and `tests/operator/test_flash.py` pins what is
+relied on. Two columns make them do more than they offer:
 
 - A column of ones in q against zeros in k leaves the scores alone, and dk there is scale·Σ_i dS_ij,
   the gradient of the key bias, which torch would otherwise compute densely.
@@ -24,10 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-_CUDA = torch.ops.aten._scaled_dot_product_efficient_attention
-_CUDA_BACKWARD = torch.ops.aten._scaled_dot_product_efficient_attention_backward
+from limelight.kernels.operations import operations, reason_missing
 
 _SUPPORTED = {
     "cpu": (torch.float64, torch.float32, torch.bfloat16, torch.float16),
@@ -45,7 +42,7 @@ def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"it runs on {' and '.join(_SUPPORTED)}, not on {device.type}"
     if dtype not in _SUPPORTED[device.type]:
         return f"on {device.type} it takes {', '.join(map(str, _SUPPORTED[device.type]))}, not {dtype}"
-    return None
+    return reason_missing(device.type)
 
 
 Matrices = tuple[slice, slice]  # some of the batch's x·y
@@ -84,7 +81,9 @@ def plain(
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
     width = max(q.shape[-1], v.shape[-1])
     mask = _additive(None, tile.seen, lse_dtype(q.dtype))
-    out, _ = _CPU(_pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale)
+    out, _ = operations("cpu")[0](
+        _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale
+    )
     return _pad_away(out, v.shape[-1])
 
 
@@ -127,7 +126,7 @@ def backward(
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
     width = max(q.shape[-1], v.shape[-1])
     averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
-    out, lse = _CPU(
+    out, lse = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
         attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
@@ -145,7 +144,7 @@ def _cpu_backward(
         matrices = list(some_matrices(q, k, width))
         if len(matrices) > 1:
             return _by_matrices(matrices, dout, q, k, v, bias, out, lse, tile, bias_gradient)
-    dq, dk, dv = _CPU_BACKWARD(
+    dq, dk, dv = operations("cpu")[1](
         _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
         _pad(v, width), _pad(out, width), _unseeing(lse), 0.0, tile.causal,
         attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
@@ -191,10 +190,10 @@ def pick(x: Tensor, at: Matrices) -> Tensor:
 
 def _additive(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Bias and mask as one float array. Its dtype matters: a wrong one is read as garbage."""
+    bias = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient goes another way
     if seen is None:
-        return None if bias is None else bias[..., None, :].to(dtype)
-    zero = seen.new_zeros((), dtype=dtype)
-    return torch.where(seen, zero if bias is None else bias[..., None, :].to(dtype), float("-inf"))
+        return bias
+    return torch.where(seen, seen.new_zeros((), dtype=dtype) if bias is None else bias, float("-inf"))
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -241,7 +240,9 @@ def _ones_column(q: Tensor, width: int) -> Tensor:
 def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
     wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
     wide_v = _pad(v, _cuda_width(v.shape[-1]))
-    out, lse, _, _ = _CUDA(wide_q, wide_k, wide_v, _cuda_mask(q, k, tile), True, 0.0, tile.causal, scale=tile.scale)
+    out, lse, _, _ = operations("cuda")[0](
+        wide_q, wide_k, wide_v, _cuda_mask(q, k, tile), True, 0.0, tile.causal, scale=tile.scale
+    )
     return out[..., : v.shape[-1]], lse[..., : q.shape[-2]]
 
 
@@ -254,7 +255,7 @@ def _cuda_backward(
     width_v = _cuda_width(e)
     lse = F.pad(_unseeing(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
-    dq, dk, dv, _ = _CUDA_BACKWARD(
+    dq, dk, dv, _ = operations("cuda")[1](
         _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _pad(out, width_v), lse,
         unused, unused, 0.0, [True, True, True, False], tile.causal, scale=tile.scale,
     )  # fmt: skip

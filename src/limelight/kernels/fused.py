@@ -16,16 +16,17 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from limelight.kernels import flash
-from limelight.kernels.flash import Matrices, pick
+from limelight.kernels.flash import Matrices, Tile, pick
 from limelight.kernels.scores import Scores, Survey, finite, with_terms
 from limelight.kernels.survey import entropy_and_mass
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Factors, Similarity, as_one_product, centre, offset, wide
+from limelight.tracing import is_differentiated_again, is_readable
+from limelight.twice import twice_differentiable
 
 _FINE = 64  # up to here float32 tells 4e-6 apart
 _SURVEY_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
@@ -118,8 +119,17 @@ class FactoredScores(Scores):
             batch = Batch.of(self.q, self.k, v, mask=self.mask)
             tile = plain_tile(self.mask, self.scale, batch)
             if tile is not None and 0 not in (*batch.merged, self.q.shape[-2], v.shape[-2]):
-                return batch.split(flash.plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile))
+                return batch.split(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
         return self.reduce(v)[0]
+
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, tile: Tile, batch: Batch) -> Tensor:
+        """torch's own operation, whose derivative torch cannot differentiate."""
+
+        def gradients(q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor | None, ...]:
+            walk = _Walk(self.mask, self.scale, batch, frugal=False)
+            return walk.gradients_by_rows(q, k, v, None, dout, None)[:3]
+
+        return twice_differentiable(flash.plain(q, k, v, tile), (q, k, v), gradients)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
@@ -147,7 +157,7 @@ class FactoredScores(Scores):
 
     def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
         *batch, n, m = self.shape
-        if self.q.device.type != "cpu" or n * m < _SURVEY_FROM or torch.compiler.is_compiling():
+        if self.q.device.type != "cpu" or not is_readable(self.q) or n * m < _SURVEY_FROM:
             return None
         rest, common = replace(self, q=wide(self.q), k=wide(self.k)).split()
         alone = replace(rest, query_term=None)
@@ -191,11 +201,12 @@ def factored_scores(
 ) -> FactoredScores:
     """scale · β(q, k) by the similarity's factors."""
     real = real_keys(mask)
-    factors = similarity.factor(q, k, real)
+    factors = similarity.rounded_factor(q, k, real)
     a, b, left = factors.query_term, factors.key_term, factors.q
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
-    if isinstance(scale, Tensor):  # the kernel takes a number: the query carries the rest
-        left, outer, scale = (left * scale).to(left.dtype), scale.reshape(scale.shape[:-1] or ()), 1.0
+    if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
+        outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
+        left, scale = (left * scale).to(left.dtype), 1.0
         a, b = (None if term is None else term * outer for term in (a, b))
     else:
         a, b = (None if term is None else term * scale for term in (a, b))
@@ -240,6 +251,22 @@ class _Walk:
             out.add(rows, piece)
         return out.total(), lse
 
+    def gradients_by_rows(
+        self, q: Tensor, k: Tensor, v: Tensor | None, bias: Tensor | None, dout: Tensor | None, dlse: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients of (out, lse) for q, k, v and the bias, from the entries: they can be differentiated again."""
+        split, merged = self.batch.split, self.batch.merged
+        scores = FactoredScores(split(q), split(k), None, None if bias is None else split(bias), self.scale, self.mask)
+        values = scores.q.new_zeros(k.shape[-2], 0) if v is None else split(v)
+        douts = (None if x is None else split(x) for x in (dout, dlse))
+        found = iter(scores.gradients_by_rows(values, *douts))
+        dq, dk, dbias, dv = (next(found), next(found), None if bias is None else next(found), next(found))
+
+        def merge(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.reshape(*merged, *x.shape[len(self.batch.shape) :])
+
+        return merge(dq), merge(dk), merge(dv), merge(dbias)
+
 
 class _LogSumExp(torch.autograd.Function):
     """(q, k, b) ↦ log Σ_j exp s_ij. Its derivative is two averages over P, so no backward kernel is run.
@@ -260,9 +287,11 @@ class _LogSumExp(torch.autograd.Function):
         return lse
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g):  # type: ignore[no-untyped-def]
         q, k, bias, mean_k, lse = ctx.saved_tensors
+        if is_differentiated_again(g):
+            dq, dk, _, dbias = ctx.walk.gradients_by_rows(q, k, None, bias, None, g)
+            return dq, dk, dbias, None
         for_q, for_k, for_bias, _ = ctx.needs_input_grad
         g = g.masked_fill(lse == -math.inf, 0)[..., None]
         dq, dk = (torch.empty_like(x) if wanted else None for x, wanted in ((q, for_q), (k, for_k)))
@@ -296,9 +325,12 @@ class _Reduce(torch.autograd.Function):
         return out, lse
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        if dout is None and dlse is None:
+            return (None,) * 5
         q, k, v, bias, out, lse = ctx.saved_tensors
+        if is_differentiated_again(dout, dlse):
+            return *ctx.walk.gradients_by_rows(q, k, v, bias, dout, dlse), None
         dout = torch.zeros_like(out) if dout is None else dout
         dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
         dbias = _Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None

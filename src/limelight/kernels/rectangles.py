@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from limelight.errors import InputError
+from limelight.kernels.rows import learned_by
 from limelight.mask import Mask
 from limelight.similarity import Parts, Similarity, wide
+from limelight.tracing import is_differentiated_again
 
 ENTRIES = 1 << 20  # of a rectangle, in all its matrices: 4 MB as float32
 _TOGETHER = 16  # matrices
@@ -40,7 +41,7 @@ def _beta_of(similarity: Similarity, cut: Parts, swapped: bool, rows: slice, col
     device = next(cut.tensors()).device
     along, across = (torch.arange(at.start, at.stop, device=device) for at in (rows, cols))
     beta = similarity.block(cut, across, along).mT if swapped else similarity.block(cut, along, across)
-    shape = (*beta.shape[:-2], len(along), len(across))
+    shape = (*beta.shape[:-2], along.shape[0], across.shape[0])
     return beta if beta.shape == shape else beta.expand(shape)
 
 
@@ -65,10 +66,15 @@ class Walk:
     cols: int
     batch: tuple[int, ...]
     scale: float
+    again: Callable[..., list[Tensor | None]]
+    """(v, bias, scale tensor, tensors, dout, dlse) ↦ their gradients and those of what is learned, by other means.
+
+    For a backward pass that is differentiated itself.
+    """
 
     def reduce(self, v: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
         """(out, lse); a bias (*#batch, m) and a scale tensor (*#batch, 1, 1) multiply and add to β."""
-        tensors, parameters = tuple(self.parts.tensors()), tuple(self.similarity.parameters())
+        tensors, parameters = tuple(self.parts.tensors()), tuple(learned_by(self.similarity))
         if torch.is_grad_enabled():
             self._require_nothing_else_learns(tensors, parameters)
         return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
@@ -198,10 +204,12 @@ class _Reduce(torch.autograd.Function):
         return out, lse
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         if dout is None and dlse is None:
             return (None,) * len(ctx.needs_input_grad)
+        if is_differentiated_again(dout, dlse):
+            v, bias, scale, _, _, *tensors = ctx.saved_tensors
+            return None, *ctx.walk.again(v, bias, scale, tensors, dout, dlse)
         device = (dlse if dout is None else dout).device.type
         with torch.autocast(device, enabled=False):
             return _Reduce._backward(ctx, dout, dlse)  # type: ignore[no-untyped-call]
@@ -209,7 +217,7 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     def _backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         walk, (v, bias, scale, out, lse, *tensors) = ctx.walk, ctx.saved_tensors
-        parameters = list(walk.similarity.parameters())
+        parameters = list(learned_by(walk.similarity))
         wanted = ctx.needs_input_grad[1:]
         sums = [
             torch.zeros_like(x, dtype=wide(x).dtype, memory_format=torch.contiguous_format) if want else None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limelight.kernels.scores import Scores, entropy_of, finite, logsumexp_of, softmax_of
 from limelight.mask import Mask
-from limelight.similarity import Similarity
+from limelight.similarity import Similarity, checked_dense, upcast_pair
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def dense_scores(
     mask: Mask | None,
 ) -> DenseScores:
     """scale · β(q, k) by the similarity's definition, −∞ where the mask forbids; at least float32."""
-    scores = scale * similarity.dense(q, k)
+    scores = scale * checked_dense(similarity, *upcast_pair(q, k))
     if mask is not None:
         n, m = scores.shape[-2:]
         seen = mask.block(slice(0, n), slice(0, m), scores.device)

@@ -3,24 +3,31 @@
 One node of autograd's graph whatever the number of rows. (`torch.utils.checkpoint` makes one for each
 few rows, and what it allocates between the rectangles keeps the allocator from using their memory
 again: in the end that is the matrix.)
+
+The gradient of such a function, Jᵀg = Σ over the rows of J_rowsᵀ g_rows, is itself a sum over the rows. So the backward
+pass is one more node of the same kind, of the same arguments and g, and can be differentiated in turn: derivatives of
+any order, each in memory linear in the rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from limelight.similarity import wide
+from limelight.tracing import in_transform
 
 ENTRIES = 700_000  # of some rows, of which autograd holds a dozen; fewer are slower for what sorts or searches a row
+Dim = int | None  # along which the rows of a result stand; None = it is a sum over the rows
 _Tree = TypeVar("_Tree")
+_Measure = Callable[[Any, slice], tuple[Tensor, ...]]
 
 
 def by_rows(
@@ -28,90 +35,162 @@ def by_rows(
 ) -> Tensor:
     """measure(tree, some rows), side by side along `dim`.
 
-    `tree` is dataclasses, tuples and tensors, and all that `measure` takes gradients of but parameters of
-    modules in it. `entries_per_row` is 0 where all rows may be taken at once.
+    `tree` is dataclasses, tuples and tensors, and all that `measure` takes gradients of but what modules in it learn.
+    `entries_per_row` is 0 where all rows may be taken at once.
     """
-    return _Walk(measure, tree, rows, entries_per_row, dim).run()
+    return _Walk(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (dim,)).run()[0]
 
 
 def sum_over_rows(measure: Callable[[_Tree, slice], Tensor], tree: _Tree, rows: int, entries_per_row: int) -> Tensor:
     """Σ measure(tree, some rows)."""
-    return _Walk(measure, tree, rows, entries_per_row, None).run()
+    return _Walk(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (None,)).run()[0]
+
+
+def gradients_by_rows(
+    measure: Callable[[_Tree, slice], tuple[Tensor, ...]],
+    tree: _Tree,
+    gradients: Sequence[Tensor | None],
+    rows: int,
+    entries_per_row: int,
+    dims: tuple[Dim, ...],
+) -> list[Tensor | None]:
+    """The gradients of what `by_rows` would give, for given gradients of its results, as differentiable functions.
+
+    First for `tensors_of(tree)`, then for `learned_of(tree)`; None for what needs none. A given gradient may be None.
+    """
+    given = [i for i, gradient in enumerate(gradients) if gradient is not None]
+
+    def some(own: _Tree, cut: slice) -> tuple[Tensor, ...]:
+        found = measure(own, cut)
+        return tuple(found[i] for i in given)
+
+    walk = _Walk(some, tree, rows, entries_per_row, tuple(dims[i] for i in given))
+    return walk.gradients(tree, tuple(g for g in gradients if g is not None))
 
 
 @dataclass(frozen=True)
 class _Walk:
-    measure: Callable[[Any, slice], Tensor]
+    measure: _Measure
     tree: Any
     rows: int
     entries_per_row: int
-    dim: int | None  # None = the sum
+    dims: tuple[Dim, ...]
+    random: _Random | None = None  # where numbers are drawn from; None = as they are
 
-    def run(self) -> Tensor:
+    def run(self) -> tuple[Tensor, ...]:
         cuts = list(self.cuts())
-        if len(cuts) == 1:
+        if in_transform():
+            return self._joined([self.measure(self.tree, cut) for cut in cuts])
+        if len(cuts) == 1 and not isinstance(self.measure, _Gradient):
             return self.measure(self.tree, cuts[0])
-        tensors, parameters = list(tensors_of(self.tree)), list(_parameters_of(self.tree))
-        if not torch.is_grad_enabled() or not any(x.requires_grad for x in (*tensors, *parameters)):
+        tensors, learned = list(tensors_of(self.tree)), list(learned_of(self.tree))
+        if not torch.is_grad_enabled() or not any(x.requires_grad for x in (*tensors, *learned)):
             return self.join(self.tree)
         if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
-            pieces = [checkpoint(lambda at: self.measure(self.tree, at), cut, use_reentrant=False) for cut in cuts]
-            return torch.cat(pieces, self.dim) if self.dim is not None else torch.stack(pieces).sum(0)
-        return _Rows.apply(self, *tensors, *parameters)  # type: ignore[no-untyped-call]
+            return self._joined(
+                [checkpoint(lambda at: self.measure(self.tree, at), cut, use_reentrant=False) for cut in cuts]
+            )
+        return _Rows.apply(self, *tensors, *learned)  # type: ignore[no-untyped-call]
 
     def cuts(self) -> Iterator[slice]:
-        step = self.rows if self.entries_per_row == 0 else max(1, ENTRIES // self.entries_per_row)
-        for start in range(0, max(self.rows, 1), max(step, 1)):
+        if self.entries_per_row == 0 or torch.compiler.is_exporting():  # an exported graph takes any number of rows
+            yield slice(0, self.rows)
+            return
+        step = max(1, ENTRIES // self.entries_per_row)
+        for start in range(0, max(self.rows, 1), step):
             yield slice(start, min(start + step, self.rows))
 
-    def join(self, tree: Any) -> Tensor:
-        whole = None
-        for cut in self.cuts():
-            piece = self.measure(tree, cut)
-            if self.dim is None:
-                whole = piece if whole is None else whole.add_(piece)
-                continue
-            if whole is None:
-                shape = list(piece.shape)
-                shape[self.dim] = self.rows
-                whole = piece.new_empty(shape)
-            self.part(whole, cut).copy_(piece)
-        assert whole is not None
-        return whole
+    def join(self, tree: Any) -> tuple[Tensor, ...]:
+        """The results of all rows, each written into one tensor; without gradients."""
+        wholes: list[Tensor] = []
+        with _drawing_from(self.random):
+            for cut in self.cuts():
+                pieces = self.measure(tree, cut)
+                if not wholes:
+                    wholes = [self._room(piece, dim) for piece, dim in zip(pieces, self.dims, strict=True)]
+                for whole, piece, dim in zip(wholes, pieces, self.dims, strict=True):
+                    if dim is None:
+                        whole += piece
+                    else:
+                        part_of(whole, dim, cut).copy_(piece)
+        return tuple(wholes)
 
-    def part(self, whole: Tensor, cut: slice) -> Tensor:
-        return whole if self.dim is None else whole.narrow(self.dim, cut.start, cut.stop - cut.start)
+    def gradients(self, tree: Any, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
+        """Of all results, for the tensors and the parameters of `tree`, as sums over the same rows."""
+        sources = [*tensors_of(tree), *learned_of(tree)]
+        wanted = [x.requires_grad for x in sources]
+        if not gradients or not any(wanted):
+            return [None] * len(sources)
+        measure = _Gradient(self.measure, self.dims, tuple(wanted))
+        whole = replace(self, measure=measure, tree=(tree, gradients), dims=(None,) * sum(wanted))
+        found = iter(whole.run())
+        return [next(found).to(x.dtype) if want else None for x, want in zip(sources, wanted, strict=True)]
+
+    def _room(self, piece: Tensor, dim: Dim) -> Tensor:
+        if dim is None:
+            return torch.zeros_like(piece)
+        shape = list(piece.shape)
+        shape[dim] = self.rows
+        return piece.new_empty(shape)
+
+    def _joined(self, pieces: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.stack(parts).sum(0) if dim is None else torch.cat(parts, dim)
+            for parts, dim in zip(zip(*pieces, strict=True), self.dims, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    """((tree, g), rows) ↦ J_rowsᵀ g_rows, one gradient for each tensor and parameter that is wanted."""
+
+    measure: _Measure
+    dims: tuple[Dim, ...]
+    wanted: tuple[bool, ...]
+
+    def __call__(self, tree_and_gradients: tuple[Any, tuple[Tensor, ...]], rows: slice) -> tuple[Tensor, ...]:
+        tree, gradients = tree_and_gradients
+        again = torch.is_grad_enabled()  # then the result is to be a function of the tree's own tensors
+        tensors, learned = list(tensors_of(tree)), list(learned_of(tree))
+        with torch.enable_grad(), torch.autocast(gradients[0].device.type, enabled=False):
+            own = [
+                x.view_as(x) if again and x.requires_grad else x.detach().requires_grad_(want)
+                for x, want in zip(tensors, self.wanted[: len(tensors)], strict=True)
+            ]
+            pieces = self.measure(with_tensors(tree, iter(own)), rows)
+            sources = [x for x, want in zip([*own, *learned], self.wanted, strict=True) if want]
+            pairs = [
+                (piece, part_of(gradient, dim, rows))
+                for piece, gradient, dim in zip(pieces, gradients, self.dims, strict=True)
+                if piece.requires_grad
+            ]
+            found = (
+                torch.autograd.grad(
+                    [piece for piece, _ in pairs], sources, [g for _, g in pairs], create_graph=again, allow_unused=True
+                )
+                if pairs
+                else [None] * len(sources)
+            )
+        return tuple(wide(torch.zeros_like(x) if g is None else g) for x, g in zip(sources, found, strict=True))
 
 
 class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, walk, *tensors):  # type: ignore[no-untyped-def]
         ctx.walk = walk
-        ctx.random = _random_states(tensors[0].device)  # dropout must drop the same weights again
+        ctx.random = walk.random or _Random.now(tensors[0].device)  # dropout must drop the same weights again
         ctx.save_for_backward(*tensors[: len(list(tensors_of(walk.tree)))])
         return walk.join(walk.tree)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        walk, parameters = ctx.walk, list(_parameters_of(ctx.walk.tree))
-        leaves = [x.detach().requires_grad_(x.requires_grad) for x in ctx.saved_tensors]
-        tree, sources = with_tensors(walk.tree, iter(leaves)), [*leaves, *parameters]
-        sums = [torch.zeros_like(x, dtype=wide(x).dtype) if x.requires_grad else None for x in sources]
-        wanted = [x for x in sources if x.requires_grad]
-        with torch.random.fork_rng(devices=[gradient.device] if gradient.is_cuda else []):
-            _set_random_states(ctx.random)
-            for cut in walk.cuts():
-                with torch.enable_grad(), torch.autocast(gradient.device.type, enabled=False):
-                    piece = walk.measure(tree, cut)
-                if not piece.requires_grad:
-                    continue
-                pieces = iter(torch.autograd.grad(piece, wanted, walk.part(gradient, cut), allow_unused=True))
-                for total in (x for x in sums if x is not None):
-                    more = next(pieces)
-                    if more is not None:
-                        total += more
-        return None, *(None if total is None else total.to(x.dtype) for total, x in zip(sums, sources, strict=True))
+    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]
+        tree = with_tensors(ctx.walk.tree, iter(ctx.saved_tensors))
+        return None, *replace(ctx.walk, random=ctx.random).gradients(tree, gradients)
+
+
+def part_of(whole: Tensor, dim: Dim, rows: slice) -> Tensor:
+    """What belongs to these rows, a view."""
+    return whole if dim is None else whole.narrow(dim, rows.start, rows.stop - rows.start)
 
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:
@@ -139,22 +218,45 @@ def with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
     return tree
 
 
-def _parameters_of(tree: Any) -> Iterator[nn.Parameter]:
+def learned_of(tree: Any) -> Iterator[Tensor]:
+    """What modules in the tree learn: their parameters, and buffers that require a gradient."""
     if isinstance(tree, nn.Module):
-        yield from tree.parameters()
+        yield from learned_by(tree)
     elif isinstance(tree, tuple):
         for branch in tree:
-            yield from _parameters_of(branch)
+            yield from learned_of(branch)
     elif dataclasses.is_dataclass(tree):
         for field in dataclasses.fields(tree):
-            yield from _parameters_of(getattr(tree, field.name))
+            yield from learned_of(getattr(tree, field.name))
 
 
-def _random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+def learned_by(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters of a module, and its buffers that require a gradient."""
+    yield from module.parameters()
+    yield from (buffer for buffer in module.buffers() if buffer.requires_grad)
 
 
-def _set_random_states(states: tuple[Tensor, Tensor | None]) -> None:
-    torch.set_rng_state(states[0])
-    if states[1] is not None:
-        torch.cuda.set_rng_state(states[1])
+@dataclass(frozen=True)
+class _Random:
+    """The states of the random number generators: the CPU's and, for tensors on a GPU, that GPU's."""
+
+    device: torch.device
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls, device: torch.device) -> _Random:
+        return cls(device, torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+
+
+@contextmanager
+def _drawing_from(random: _Random | None) -> Iterator[None]:
+    """Random numbers are drawn from these states, and afterwards from where they were drawn before."""
+    if random is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[] if random.cuda is None else [random.device]):
+        torch.set_rng_state(random.cpu)
+        if random.cuda is not None:
+            torch.cuda.set_rng_state(random.cuda, random.device)
+        yield

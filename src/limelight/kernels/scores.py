@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight.kernels.rows import by_rows, gradients_by_rows
 from limelight.mask import Mask
 
 
@@ -69,6 +70,32 @@ class Scores(ABC):
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""
 
+    def reduce_by_rows(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        """`reduce` from the entries, some rows at a time: slower, and made of torch's own operations."""
+        size = self.shape[-2], self.entries_per_row
+        out = by_rows(lambda own, rows: _reduce_block(own, rows)[0], (self, v), *size, dim=-2)
+        return out, by_rows(lambda own, rows: logsumexp_of(own.block(rows)), self, *size)
+
+    def gradients_by_rows(
+        self, v: Float[Tensor, "*#batch m e"], dout: Tensor | None, dlse: Tensor | None
+    ) -> list[Tensor | None]:
+        """The gradients of `reduce`, which can be differentiated: of the tensors of the scores, v and parameters."""
+        size = self.shape[-2], self.entries_per_row
+        return gradients_by_rows(_reduce_block, (self, v), (dout, dlse), *size, dims=(-2, -1))
+
+    @property
+    def entries_per_row(self) -> int:
+        """Numbers that a row of `block` takes, in all matrices of the batch; 0 where the matrix is held already."""
+        *batch, _, m = self.shape
+        return 0 if self.stored else math.prod(batch) * m * self.pair_size
+
+    @property
+    def pair_size(self) -> int:
+        """Numbers held for each pair while a block is computed."""
+        return 1
+
     @property
     def knows_its_normaliser(self) -> bool:
         """Does `reduce` cost no more than `softmax`, and is its log-normaliser worth keeping?"""
@@ -102,6 +129,13 @@ class Scores(ABC):
     @abstractmethod
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         """−Σ_j p_ij log p_ij in nats, p = softmax_j(s); zero where every key is masked."""
+
+
+def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tensor]:
+    """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij) of these rows."""
+    scores, v = own
+    s = scores.block(rows)
+    return (softmax_of(s) @ v.to(s.dtype)).to(v.dtype), logsumexp_of(s)
 
 
 def finite(normaliser: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:

@@ -15,7 +15,7 @@ from limelight.errors import InputError
 from limelight.kernels.rows import by_rows, sum_over_rows
 from limelight.kernels.scores import Scores, finite
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Bias, Parts, Positional, Similarity
+from limelight.similarity import Bias, Parts, Positional, Similarity, upcast_pair
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def edge_scores(
     if any(isinstance(part, Positional | Bias) for part in similarity.modules()):
         raise InputError("nodes of a graph have no positions: use a similarity of contents, or kernel='chunked'")
     i, j = edges
-    parts = similarity.parts(q, k)
+    parts = similarity.parts(*upcast_pair(q, k))
     width = sum(x.shape[-1] for x in parts.tensors()) * math.prod(broadcast_shapes(q.shape[:-2], k.shape[:-2]))
 
     def some(tree: tuple[Parts, Similarity], at: slice) -> Tensor:

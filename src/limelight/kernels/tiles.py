@@ -73,13 +73,16 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         return
     assert mask is not None
     copies: int = math.prod(batch.shape if biased else mask.batch_shape)
-    step = _rows_per_tile(mask, n, m, copies)
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        cols = mask.span(rows, m)
+    for rows in [slice(0, n)] if _is_one_graph(mask, m) else _some_rows(mask, n, m, copies):
+        cols = slice(0, m) if torch.compiler.is_exporting() else mask.span(rows, m)
         if cols.stop > cols.start:
             seen = batch.merge_mask(mask.block(rows, cols, q.device))
             yield rows, cols, Tile(seen, False, scale), seen.any(-1)
+
+
+def _is_one_graph(mask: Mask, m: int) -> bool:
+    """True where a loop over tiles would fix n in a compiled graph, and save nothing or must not."""
+    return torch.compiler.is_compiling() and (torch.compiler.is_exporting() or mask.span(slice(0, 1), m) == slice(0, m))
 
 
 def is_simple(mask: Mask | None) -> bool:
@@ -130,6 +133,12 @@ def _alive(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> Bool[Ten
         return keys.any(-1)
     any_so_far = keys[..., 0, :].cumsum(-1) > 0
     return any_so_far[..., torch.arange(n, device=keys.device).clamp(max=keys.shape[-1] - 1)]
+
+
+def _some_rows(mask: Mask, n: int, m: int, copies: int) -> Iterator[slice]:
+    step = _rows_per_tile(mask, n, m, copies)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _rows_per_tile(mask: Mask, n: int, m: int, copies: int) -> int:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from limelight.errors import DeviceError, DtypeError, InputError
+from limelight.tracing import require_readable
 
 _ENTRIES = 1 << 22  # of a mask looked at in one go
 
@@ -53,6 +54,7 @@ class Mask(ABC):
         for start in range(0, n, step):
             rows = slice(max(start - 1, 0), min(start + step, n))  # one row of overlap, to compare
             part = self.block(rows, slice(0, m), device)
+            require_readable(part, "a normalisation that mixes queries", "give it causal, window or padding as a mask")
             past |= bool(part.tril(rows.start - 1).any())
             future |= bool(part.triu(rows.start + 1).any())
             gained = (part[..., 1:, :] & ~part[..., :-1, :]).any(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from limelight.errors import DtypeError, InputError
 from limelight.mask.base import Mask, require_bool, require_device
 from limelight.shapes import broadcast_shapes
+from limelight.tracing import is_readable
 
 
 class Padding(Mask):
@@ -126,7 +127,7 @@ class Documents(Mask):
                 came = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
                 raise DtypeError(f"documents({name}=…) expects whole numbers (*batch, length), got {came}")
         self.queries, self.keys = queries, keys
-        self._sorted = bool((keys[..., 1:] >= keys[..., :-1]).all())
+        self._sorted = is_readable(keys) and bool((keys[..., 1:] >= keys[..., :-1]).all())
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
         return self.queries[..., rows, None] == self.keys[..., None, cols]

@@ -9,6 +9,7 @@ from torch import Tensor
 from limelight.errors import DtypeError, InputError
 from limelight.mask.base import Mask, require_device
 from limelight.mask.combine import conjuncts
+from limelight.tracing import require_readable
 
 
 class Graph(Mask):
@@ -27,6 +28,7 @@ class Graph(Mask):
             raise DtypeError(f"a graph expects edges (2, E) of whole numbers, got {came}")
         if edges.ndim != 2 or edges.shape[0] != 2:
             raise InputError(f"a graph expects edges (2, E), queries first, got {tuple(edges.shape)}")
+        require_readable(edges, "Graph", "give a boolean mask there")
         i, j = edges.long()
         if edges.numel() and not bool(((i >= 0) & (i < n) & (j >= 0) & (j < m)).all()):
             raise InputError(

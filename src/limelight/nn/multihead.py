@@ -11,8 +11,10 @@ from limelight.attend import attend
 from limelight.attention import Attention
 from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.mask import Boolean, Mask, causal, padding
+from limelight.nonfinite import apply_to_weighted
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Bias, Dot, Similarity, is_finite
+from limelight.tracing import holds, is_readable
 
 
 class MultiheadAttention(nn.MultiheadAttention):
@@ -24,6 +26,10 @@ class MultiheadAttention(nn.MultiheadAttention):
     blocked has weights of zero, and b_o for its output, where torch has NaN. `similarity` and
     `normalisation` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
     with the rest, while `device` and `dtype` are of the layer's own parameters.
+
+    A normalisation that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
+    `self_attention=True` where query and key are the same tokens, as in an encoder layer: then key_padding_mask is of
+    the queries too. Elsewhere give `query_padding_mask` to each call.
 
     Raises `InputError` for sizes below 1, an embed_dim that num_heads does not divide and a dropout
     outside [0, 1).
@@ -47,6 +53,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         *,
         similarity: Similarity = Dot(),
         normalisation: Normalisation = Softmax(),
+        self_attention: bool = False,
     ) -> None:
         check.instance("similarity", similarity, Similarity)
         check.instance("normalisation", normalisation, Normalisation)
@@ -61,7 +68,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
         )
-        self.similarity, self.normalisation = similarity, normalisation
+        self.similarity, self.normalisation, self.self_attention = similarity, normalisation, self_attention
 
     def _reset_parameters(self) -> None:
         self._qkv_same_embed_dim = self.in_proj_weight is not None
@@ -79,6 +86,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         attn_mask: Mask | Bool[Tensor, "*heads n m"] | Float[Tensor, "*heads n m"] | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
+        *,
+        query_padding_mask: Bool[Tensor, "*batch n"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """(output, weights): the weights are P after dropout, or None where they are not needed.
 
@@ -90,19 +99,21 @@ class MultiheadAttention(nn.MultiheadAttention):
         key_padding_mask (batch, m) and attn_mask (n, m) or (batch·num_heads, n, m) are boolean with
         True = **blocked**, as torch has it, or floating and added to the scores. attn_mask may also
         be a Limelight `Mask`, which is not stored and, as everywhere, says who may see. `is_causal`
-        says that attn_mask is the causal mask, and that is checked. With a normalisation that mixes
-        queries, tokens padded in self-attention (query is key) are left out as queries too.
+        says that attn_mask is the causal mask, and that is checked (in a compiled graph it is believed, as
+        torch does). query_padding_mask (batch, n) is boolean, True = a padded query: it gets weights of zero, and
+        takes no part in what a normalisation sums over queries.
 
         Raises `InputError` (shapes; an `is_causal` that is not so; NaN or +∞ in a mask; a `Mask`
-        with appended keys), `DtypeError`, `DeviceError`, and what `Attention` raises.
+        with appended keys; padded keys without a word about queries where the normalisation mixes
+        queries), `DtypeError`, `DeviceError`, and what `Attention` raises.
         """
         self._require_tokens(query, key, value)
         q, k, v = self._heads(query, key, value)
         real, key_bias = self._real_keys(key_padding_mask, query, k)
+        real_queries = self._real_queries(query_padding_mask, key_padding_mask, query, q)
         seen, bias = self._seen(attn_mask, is_causal, q, k)
-        if real is not None:
-            padded_too = query is key and self.normalisation.mixes_queries
-            present = padding(keys=real, queries=real[..., : q.shape[2]] if padded_too else None)
+        if real is not None or real_queries is not None:
+            present = padding(keys=real, queries=real_queries)
             seen = present if seen is None else seen & present
         similarity = self.similarity
         for table in (bias, key_bias):
@@ -112,7 +123,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         if need_weights:
             weights = Attention(q, k, similarity, self.normalisation, seen).dense()
             weights = nn.functional.dropout(weights, p)
-            mixed = weights @ v
+            mixed = apply_to_weighted(weights.matmul, v, real)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
             mixed = attend(q, k, v, None, p, similarity=similarity, normalisation=self.normalisation, mask=seen)
@@ -145,7 +156,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _append(self, x: Tensor, learned: Tensor | None) -> Tensor:
         parts = [x]
         if learned is not None:
-            parts.append(self._split(learned).to(x.dtype).expand(len(x), -1, -1, -1))
+            parts.append(self._split(learned).to(x.dtype).expand(x.shape[0], -1, -1, -1))
         if self.add_zero_attn:
             parts.append(torch.zeros_like(x[..., :1, :]))
         return torch.cat(parts, -2) if len(parts) > 1 else x
@@ -186,8 +197,35 @@ class MultiheadAttention(nn.MultiheadAttention):
         real, bias = _seen_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, m), self._appended)
         return real, None if bias is None else bias[..., None, :]
 
+    def _real_queries(
+        self, query_padding_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor, q: Tensor
+    ) -> Tensor | None:
+        """The queries that are real, (batch, 1, n), or None where all are taken to be."""
+        batch, n = q.shape[0], q.shape[2]
+        shapes = ((n,) if query.ndim == 2 else (batch, n),)
+        if query_padding_mask is not None:
+            _require_mask("query_padding_mask", query_padding_mask, shapes, q.device)
+            if query_padding_mask.dtype != torch.bool:
+                raise DtypeError(f"query_padding_mask expects bool (True = padded), got {query_padding_mask.dtype}")
+            return ~query_padding_mask.reshape(batch, 1, n)
+        if key_padding_mask is None or not self.normalisation.mixes_queries:
+            return None
+        if not self.self_attention:
+            raise InputError(
+                f"{self.normalisation} sums over queries, and key_padding_mask does not say which of them are padding: "
+                "build the layer with self_attention=True if query and key are the same tokens, or give "
+                "query_padding_mask (all False if none is padding)"
+            )
+        if key_padding_mask.shape not in shapes:
+            raise InputError(
+                f"self_attention=True says that query and key are the same tokens, but there are {n} queries and "
+                f"{key_padding_mask.shape[-1]} keys"
+            )
+        real, _ = _seen_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, n), 0)
+        return real
+
     def _require_tokens(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        weight = self.out_proj.weight
+        weight = self.q_proj_weight if self.in_proj_weight is None else self.in_proj_weight
         widths = {"query": (query, self.embed_dim), "key": (key, self.kdim), "value": (value, self.vdim)}
         for name, (x, width) in widths.items():
             if not isinstance(x, Tensor):
@@ -206,7 +244,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 raise DtypeError(f"{name} expects the layer's dtype, {weight.dtype}, got {x.dtype}; convert with .to()")
         if key.shape[:-1] != value.shape[:-1]:
             raise InputError(f"key and value must agree but in width, got {tuple(key.shape)} and {tuple(value.shape)}")
-        n, m = (len(self._batch_first(x)) for x in (query, key))
+        n, m = (self._batch_first(x).shape[0] for x in (query, key))
         if n != m:
             raise InputError(f"query and key must share a batch, got {n} and {m} with batch_first={self.batch_first}")
 
@@ -226,6 +264,8 @@ def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: tor
     if attn_mask is None:
         raise InputError("is_causal=True says what attn_mask is, as in torch, and none came; try attn_mask=causal")
     future = torch.ones(n, m, dtype=torch.bool, device=device).triu(1)
+    if not is_readable(future if isinstance(attn_mask, Mask) else attn_mask):
+        return
     if isinstance(attn_mask, Mask):
         attn_mask.check(n, m, device)
         agrees = attn_mask.block(slice(0, n), slice(0, m), device) == ~future
@@ -245,5 +285,5 @@ def _seen_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | Non
     bias = nn.functional.pad(mask.masked_fill(blocked, 0), (0, appended))
     if not is_finite(bias):
         raise InputError(f"{name} expects finite numbers and −∞ only; this one has NaN or +∞")
-    seen = nn.functional.pad(~blocked, (0, appended), value=True) if bool(blocked.any()) else None
-    return seen, bias if mask.requires_grad or bool(bias.any()) else None
+    seen = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
+    return seen, bias if mask.requires_grad or holds(bias.any()) else None

@@ -15,7 +15,11 @@ from limelight.weights import Weights
 class Normalisation(nn.Module, ABC):
     """Scores s ↦ the operator P, a module so that what it learns is trained with the model that holds it."""
 
-    temperature: float | Tensor = 1.0  # scores are divided by it
+    temperature: float | Tensor  # scores are divided by it
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = 1.0
 
     @property
     @abstractmethod

@@ -12,9 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight.errors import ConvergenceError, InputError
+from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
 from limelight.kernels.scores import Scores, finite
 from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
 from limelight.similarity import for_heads
+from limelight.tracing import require_readable
 from limelight.weights import Mixture, SoftmaxWeights, Weights
 
 
@@ -25,16 +27,15 @@ class Softmax(Normalisation):
     with n = m every key's total weight is at least 1/n (Ding et al., 2009.14308). For a symmetric
     kernel the family is the α-normalisation of diffusion maps (Coifman & Lafon 2006).
 
-    α is a number in [0, 1] or a tensor of such that broadcasts against (*batch, 1, 1), one for each
-    head; `Softmax.learned` trains one. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
+    α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
+    an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
     """
 
     def __init__(self, alpha: float | Tensor = 0.0, temperature: float | Tensor = 1.0) -> None:
         super().__init__()
-        _require_alpha(alpha)
-        _require_temperature(temperature)
-        self.alpha = alpha if isinstance(alpha, Tensor) else float(alpha)
-        self.temperature = temperature
+        self.alpha: float | Tensor
+        hold(self, "alpha", alpha, SHARE)
+        hold(self, "temperature", temperature, POSITIVE)
 
     @staticmethod
     def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
@@ -43,16 +44,16 @@ class Softmax(Normalisation):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.alpha.shape[:-2]) if isinstance(self.alpha, Tensor) else ()
+        return batch_shape_of(self.alpha)
 
     @property
     def mixes_queries(self) -> bool:
         return isinstance(self.alpha, Tensor) or self.alpha > 0
 
     def forward(self, scores: Scores) -> Weights:
-        alpha = self.alpha
+        alpha = per_head(self.alpha)
         if isinstance(alpha, Tensor):
-            _require_alpha(alpha)
+            require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
         elif alpha == 0:
             return SoftmaxWeights(scores)
         rest, common = scores.split()
@@ -65,19 +66,20 @@ class Softmax(Normalisation):
         return SoftmaxWeights(rest.biased(keys=-alpha * columns).shifted(shift))
 
     def extra_repr(self) -> str:
-        alpha = f"{self.alpha:g}" if isinstance(self.alpha, float) else f"{tuple(self.alpha.shape)}"
-        return f"alpha={alpha}" + ("" if self.temperature == 1 else f", temperature={self.temperature}")
+        parts = [f"alpha={_brief(self.alpha)}"]
+        if isinstance(self.temperature, Tensor) or self.temperature != 1:
+            parts.append(f"temperature={_brief(self.temperature)}")
+        return ", ".join(parts)
 
 
 class LearnedSoftmax(Softmax):
     """The α family with α_h = σ(logit_h), a parameter for each head; batch dimensions (…, heads)."""
 
     def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
-        nn.Module.__init__(self)  # here α is a function of a parameter, which Softmax would set
-        _require_temperature(temperature)
+        Normalisation.__init__(self)  # here α is a function of a parameter, which Softmax would set
+        hold(self, "temperature", temperature, POSITIVE)
         if not 0 < alpha < 1:
             raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
-        self.temperature = temperature
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
 
     @property
@@ -144,11 +146,12 @@ class Sinkhorn(Normalisation):
             rows = scores.biased(keys=-finite(columns)).logsumexp()
             before, columns = columns, by_key.biased(keys=-finite(rows)).logsumexp()
             if self.tolerance is not None:
+                require_readable(columns, "Sinkhorn(tolerance=…)", "use Sinkhorn(steps) there")
                 # A column's sum, after the row step, is exp of what its normaliser has changed by.
                 gap = _gap(before, columns)
                 if gap <= self.tolerance:
                     break
-        if self.tolerance is not None and gap > self.tolerance:
+        if self.tolerance is not None and not gap <= self.tolerance:
             raise ConvergenceError(
                 f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
@@ -163,28 +166,9 @@ def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"]) 
     mass = (finite(after) - finite(before)).detach().exp()
     seen = (after > -math.inf).expand(mass.shape)
     mean = (mass * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
-    return float(((mass / mean - 1).abs() * seen).max())
+    return float((mass / mean - 1).abs().masked_fill(~seen, 0).max()) if mass.numel() else 0.0
 
 
-def _ask(answer: Tensor) -> bool:
-    """What a tensor says; a compiled graph cannot ask, and takes it for granted."""
-    return torch.compiler.is_compiling() or bool(answer)
-
-
-def _require_alpha(alpha: float | Tensor) -> None:
-    if isinstance(alpha, Tensor):
-        good = alpha.is_floating_point() and _ask(((alpha >= 0) & (alpha <= 1)).all())
-    else:
-        good = not isinstance(alpha, bool) and isinstance(alpha, (int, float)) and 0 <= alpha <= 1
-    if not good:
-        raise InputError(f"Softmax(alpha=…) expects a number in [0, 1], got {alpha!r}")
-
-
-def _require_temperature(temperature: float | Tensor) -> None:
-    if isinstance(temperature, Tensor):
-        good = _ask(((temperature > 0) & temperature.isfinite()).all())
-    else:
-        good = not isinstance(temperature, bool) and isinstance(temperature, int | float)
-        good = good and 0 < temperature < math.inf
-    if not good:
-        raise InputError(f"Softmax(temperature=…) expects a positive finite number, got {temperature!r}")
+def _brief(value: float | Tensor) -> str:
+    """A number, or the shape of the numbers for heads."""
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else f"{value:g}"

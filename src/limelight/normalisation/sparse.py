@@ -11,9 +11,11 @@ from torch import Tensor
 from limelight.errors import InputError
 from limelight.kernels.scores import Scores
 from limelight.normalisation.base import Normalisation
+from limelight.tracing import is_readable
 from limelight.weights import RowWeights, Weights
 
-_MOST_STEPS, _STEPS_COMPILED = 60, 20  # Newton's method, from below, takes 5 to 15
+_MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
+_STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
 
 
 class _RowWise(Normalisation):
@@ -48,13 +50,13 @@ class Entmax(_RowWise):
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
         with torch.no_grad():
             x = (self.alpha - 1) * s
-            top = x.amax(-1, keepdim=True)
+            top = x.amax(-1, keepdim=True) if x.shape[-1] else x.new_full((*x.shape[:-1], 1), -math.inf)
             t = torch.where(top == -math.inf, 0, top - 1)  # there the largest weight alone is one: t is no smaller
-            for _ in range(_STEPS_COMPILED if torch.compiler.is_compiling() else _MOST_STEPS):
+            for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
                 after = self._newton(s, t)
                 near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
                 t = after
-                if not torch.compiler.is_compiling() and bool(near.all()):  # a compiled graph takes every step
+                if is_readable(near) and bool(near.all()):
                     break
         if torch.is_grad_enabled() and s.requires_grad:
             t = self._newton(s, self._newton(s, t))

@@ -7,6 +7,7 @@ import math
 from limelight.errors import ConvergenceError
 from limelight.kernels.scores import Scores, finite
 from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
+from limelight.tracing import require_readable
 from limelight.weights import SoftmaxWeights, Weights
 
 
@@ -42,6 +43,7 @@ class SymmetricSinkhorn(Normalisation):
         for _ in range(self.steps):
             row = u + scores.biased(keys=u).logsumexp()  # the log of a row's sum, which is to be 0
             row = finite(row)
+            require_readable(row, "SymmetricSinkhorn", "use Sinkhorn(steps) there")
             gap = float(row.detach().expm1().abs().max()) if row.numel() else 0.0
             if gap <= self.tolerance:
                 break

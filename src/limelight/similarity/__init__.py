@@ -8,9 +8,11 @@ from limelight.similarity.base import (
     Similarity,
     as_one_product,
     centre,
+    checked_dense,
     for_heads,
     is_finite,
     offset,
+    upcast_pair,
     wide,
 )
 from limelight.similarity.combine import Scaled, Sum
@@ -43,8 +45,10 @@ __all__ = [
     "Sum",
     "as_one_product",
     "centre",
+    "checked_dense",
     "for_heads",
     "is_finite",
     "offset",
+    "upcast_pair",
     "wide",
 ]

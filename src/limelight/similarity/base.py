@@ -9,7 +9,11 @@ Beside it a similarity may say how it is computed without an n×m array:
 
   so that it runs on the fused kernel of dot-product attention;
 - `parts` and `block`, where it is not: what is computed once for each query and each key, and one
-  rectangle of β from that. Without them `dense` is asked for one rectangle at a time.
+  rectangle of β from that. Without them `dense` is asked for one rectangle at a time, so that β of a pair must not
+  depend on anything but its query and its key.
+
+All of them get q and k in at least float32. Only the fused kernel computes in half precision, on what `rounded_factor`
+makes of `factor`.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from torch import Tensor, nn
 
 from limelight.errors import InputError
 from limelight.shapes import broadcast_shapes
+from limelight.tracing import is_readable
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -54,7 +59,7 @@ class Properties:
 class Factors:
     """β_ij = ⟨q_i, k_j⟩ + a_i + b_j; a term that is None is zero.
 
-    The terms are at least float32, whatever q and k are: in bfloat16 they would lose what
+    The terms are at least float32, also where q and k are rounded: in bfloat16 they would lose what
     distinguishes near keys.
     """
 
@@ -71,8 +76,8 @@ class Parts:
     queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
     keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()
     shared: tuple[Float[Tensor, "*#batch _ _"], ...] = ()
-    within: tuple[Parts, ...] = ()
     scales: tuple[Float[Tensor, "*#batch 1 1"] | None, ...] = ()
+    within: tuple[Parts, ...] = ()
 
     def tensors(self) -> Iterator[Tensor]:
         yield from (*self.queries, *self.keys, *self.shared, *(scale for scale in self.scales if scale is not None))
@@ -107,7 +112,7 @@ class Similarity(nn.Module, ABC):
 
     @abstractmethod
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        """β, entry by entry, in at least float32: the definition."""
+        """β, entry by entry: the definition. q and k are in at least float32."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -125,8 +130,28 @@ class Similarity(nn.Module, ABC):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        """β as an inner product and two terms. Keys that are not `real` must not move the others."""
+        """β as an inner product and two terms, of q and k in at least float32.
+
+        `real` says which keys are tokens; what a key that is not holds must not move the others.
+        """
         raise NotImplementedError(f"{type(self).__name__} is not an inner product and two terms")
+
+    def rounded_factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        """`factor` with q' and k' in the dtype of q, as the fused kernel takes them; the terms are at least float32.
+
+        In half precision this rounds q' and k'. A distance overrides it and takes its terms from the rounded q' and k',
+        because only then is the distance of near points small (`Euclidean`).
+        """
+        upcast_q, upcast_k = upcast_pair(q, k)
+        factors = self.factor(upcast_q, upcast_k, real)
+        left = q if factors.q is upcast_q else factors.q.to(q.dtype)
+        right = k if factors.k is upcast_k else factors.k.to(k.dtype)
+        return Factors(left, right, factors.query_term, factors.key_term)
 
     def parts(
         self,
@@ -134,10 +159,11 @@ class Similarity(nn.Module, ABC):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        """What is computed once for each query and each key, in at least float32."""
-        if not self.factored:
-            return Parts((wide(q),), (wide(k),))
-        return as_one_product(self.factor(q, k, real))
+        """What is computed once for each query and each key, from q and k in at least float32."""
+        if self.factored:
+            return as_one_product(self.factor(q, k, real))
+        self._require_pairs(q, k)
+        return Parts((q,), (k,))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         """β / coefficient for the queries at positions i and the keys at positions j, whose parts these are.
@@ -148,6 +174,31 @@ class Similarity(nn.Module, ABC):
         if not self.factored:
             return self.dense(parts.queries[0], parts.keys[0])
         return parts.queries[0] @ parts.keys[0].mT
+
+    def _require_pairs(self, q: Tensor, k: Tensor) -> None:
+        """Raise unless `dense` gives each pair alone the value that it has among others; tried on three tokens."""
+        if self._is_of_pairs or not (is_readable(q) and is_readable(k)) or 0 in (*q.shape, *k.shape):
+            return
+        with torch.no_grad():
+            some_q, some_k = (x[..., sorted({0, x.shape[-2] // 2, x.shape[-2] - 1}), :] for x in (q, k))
+            together = checked_dense(self, some_q, some_k)
+            alone = torch.cat(
+                [
+                    torch.cat([checked_dense(self, one_q, one_k) for one_k in some_k.split(1, -2)], -1)
+                    for one_q in some_q.split(1, -2)
+                ],
+                -2,
+            )
+        near = torch.finfo(together.dtype).eps ** 0.5
+        if not torch.allclose(alone, together, rtol=near, atol=near * float(together.abs().max()), equal_nan=True):
+            raise InputError(
+                f"{type(self).__name__}.dense gives a pair alone another value than the same pair among others. So it "
+                "depends on more than the query and the key (on their positions, say), and cannot be computed for a "
+                "part of the matrix; define `block(parts, i, j)`, which is given the positions, or use kernel='reference'"
+            )
+        self._is_of_pairs = True
+
+    _is_of_pairs = False  # found so by `_require_pairs`
 
     def under(self, mask: Mask | None) -> Similarity:
         """The same β on the pairs that the mask shows, perhaps in a form that is computed faster."""
@@ -160,12 +211,30 @@ class Similarity(nn.Module, ABC):
         return Sum(self, other)
 
 
+def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor, "*batch n m"]:
+    """`similarity.dense(q, k)`, after its shape is found to be (…, n, m)."""
+    beta, expected = similarity.dense(q, k), (q.shape[-2], k.shape[-2])
+    if not isinstance(beta, Tensor) or beta.shape[-2:] != expected:
+        came = tuple(beta.shape) if isinstance(beta, Tensor) else type(beta).__name__
+        raise InputError(
+            f"{type(similarity).__name__}.dense must return (…, {expected[0]}, {expected[1]}) for queries "
+            f"{tuple(q.shape)} and keys {tuple(k.shape)}; it returned {came}"
+        )
+    return beta
+
+
+def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """q and k in at least float32; one tensor if they are."""
+    upcast = wide(q)
+    return upcast, upcast if k is q else wide(k)
+
+
 def is_finite(x: Tensor) -> bool:
     """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry.
 
-    A compiled graph cannot ask, since it must not depend on values: there it is taken for granted.
+    Where the entries cannot be looked at (a compiled graph, torch.func) it is taken for granted.
     """
-    if torch.compiler.is_compiling():
+    if not is_readable(x):
         return True
     return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
 
@@ -188,7 +257,7 @@ def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
     That is not asked where an answer has to be waited for, or where keys that are not real may say anything.
     """
     middle = centre(k, real)
-    if real is not None or k.device.type != "cpu" or torch.compiler.is_compiling() or 0 in k.shape:
+    if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
         return middle
     mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]
     own = middle.square().sum((-2, -1))
@@ -223,14 +292,3 @@ def beside(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
 def wide(x: Tensor) -> Tensor:
     """x in the dtype in which biases and statistics are kept: float64 if it is, else float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def require_positive(name: str, value: float | Tensor) -> None:
-    if isinstance(value, Tensor) and torch.compiler.is_compiling():
-        good = True  # a compiled graph cannot ask
-    elif isinstance(value, Tensor):
-        good = bool(((value > 0) & value.isfinite()).all())
-    else:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-    if not good:
-        raise InputError(f"{name} must be positive and finite, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads import FINITE, batch_shape_of, hold, per_head
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.base import Factors, Parts, Properties, Similarity, as_one_product, beside, wide
+from limelight.tracing import holds
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -21,17 +24,19 @@ if TYPE_CHECKING:
 class Scaled(Similarity):
     """β of another similarity with this scale instead of its own: `Dot() + Scaled(ALiBi(8), 0.5)`.
 
-    scale is a positive number or a tensor that broadcasts against (*batch, 1, 1).
+    scale is a finite number, or a tensor or parameter for heads, (heads,) or (*batch, 1, 1).
     """
 
     def __init__(self, similarity: Similarity, scale: float | Tensor) -> None:
         super().__init__()
-        self.similarity, self.scale = similarity, scale
-        self.properties, self.same_width = similarity.properties, similarity.same_width
+        self.similarity = similarity
+        self.scale: float | Tensor
+        hold(self, "scale", scale, FINITE)
+        self.properties, self.same_width = _properties(similarity, scale), similarity.same_width
         self.pair_size, self.coefficient = similarity.pair_size, similarity.coefficient
 
     def default_scale(self, d: int) -> float | Tensor:
-        return self.scale
+        return per_head(self.scale)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.similarity.dense(q, k)
@@ -51,6 +56,14 @@ class Scaled(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
         return self.similarity.factor(q, k, real)
+
+    def rounded_factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return self.similarity.rounded_factor(q, k, real)
 
     def parts(
         self,
@@ -99,9 +112,8 @@ class Sum(Similarity):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        scales = (getattr(term, "scale", None) for term in self.parts_of_sum())
-        own = (scale.shape[:-2] for scale in scales if isinstance(scale, Tensor))
-        return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *own)
+        scales = (batch_shape_of(term.default_scale(1)) for term in self.parts_of_sum())
+        return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *scales)
 
     @property
     def factored(self) -> bool:
@@ -113,7 +125,15 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        return _add_factors(self._scaled(q), q, k, real)
+        return _add_factors([(term.factor(q, k, real), scale) for term, scale in self._scaled(q)])
+
+    def rounded_factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return _add_factors([(term.rounded_factor(q, k, real), scale) for term, scale in self._scaled(q)])
 
     def parts(
         self,
@@ -121,9 +141,9 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        products = [(term, scale) for term, scale in self._scaled(q) if term.factored]
+        products = [(term.factor(q, k, real), scale) for term, scale in self._scaled(q) if term.factored]
         others = [(term, scale) for term, scale in self._scaled(q) if not term.factored]
-        whole = as_one_product(_add_factors(products, wide(q), wide(k), real)) if products else Parts()
+        whole = as_one_product(_add_factors(products)) if products else Parts()
         return Parts(
             whole.queries,
             whole.keys,
@@ -148,19 +168,25 @@ class Sum(Similarity):
         return Sum(*(term.under(mask) for term in self.parts_of_sum()))
 
 
+def _properties(similarity: Similarity, scale: float | Tensor) -> Properties:
+    """Those of the similarity; a scale that is not positive turns a distance round."""
+    positive = holds((scale.detach() > 0).all()) if isinstance(scale, Tensor) else scale > 0
+    kept = similarity.properties
+    return kept if positive else replace(kept, positive_definite=False, metric=False)
+
+
 def _plus(whole: Tensor, block: Tensor) -> Tensor:
     """whole + block, in place where it fits: a product's gradient does not need the product."""
     fits = torch.broadcast_shapes(whole.shape, block.shape) == whole.shape
     return whole.add_(block) if fits else whole + block
 
 
-def _add_factors(terms: list[tuple[Similarity, float | Tensor]], q: Tensor, k: Tensor, real: Tensor | None) -> Factors:
+def _add_factors(terms: list[tuple[Factors, float | Tensor]]) -> Factors:
     """Σ scale · β of similarities that factor, as one inner product and two terms."""
     lefts, rights, a, b = [], [], [], []
-    for term, scale in terms:
-        factors = term.factor(q, k, real)
+    for factors, scale in terms:
         outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
-        lefts.append((factors.q * scale).to(q.dtype))
+        lefts.append((factors.q * scale).to(factors.q.dtype))
         rights.append(factors.k)
         a += [] if factors.query_term is None else [factors.query_term * outer]
         b += [] if factors.key_term is None else [factors.key_term * outer]

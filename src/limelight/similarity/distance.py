@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads import POSITIVE, batch_shape_of, hold, per_head, require
 from limelight.similarity.base import (
     Factors,
     Parts,
@@ -18,17 +19,19 @@ from limelight.similarity.base import (
     centre,
     is_finite,
     offset,
-    require_positive,
+    upcast_pair,
     wide,
 )
+from limelight.tracing import in_transform
+from limelight.twice import twice_differentiable
 
 
 class Euclidean(Similarity):
     """β = −½|q − k|², scale 1/h²: a Gaussian kernel of bandwidth h, so score −|q − k|²/2h².
 
     With one and the same `scale`, this is `Dot` plus a key term −½|k|²: the difference between the
-    two is the key norms and nothing else. `bandwidth` is in the units of q and k; a tensor that
-    broadcasts against (*batch, 1, 1) gives each head its own, and an `nn.Parameter` is learned.
+    two is the key norms and nothing else. `bandwidth` is in the units of q and k; a tensor (heads,)
+    gives each head its own, and an `nn.Parameter` is learned.
     In float32 the factored form needs |q|, |k| (about the keys' mean) ≲ 10³ h.
 
     Raises `InputError` for a bandwidth that is not positive and finite.
@@ -38,12 +41,12 @@ class Euclidean(Similarity):
 
     def __init__(self, bandwidth: float | Tensor = 1.0) -> None:
         super().__init__()
-        require_positive("bandwidth", bandwidth)
-        self.bandwidth = bandwidth
+        self.bandwidth: float | Tensor
+        hold(self, "bandwidth", bandwidth, POSITIVE)
 
     def default_scale(self, d: int) -> float | Tensor:
-        require_positive("bandwidth", self.bandwidth)  # a learned one may have wandered
-        return self.bandwidth**-2
+        require("Euclidean(bandwidth=…)", self.bandwidth, POSITIVE)  # a learned one may have wandered
+        return per_head(self.bandwidth) ** -2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -0.5 * (wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).square().sum(-1)
@@ -54,10 +57,15 @@ class Euclidean(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        middle = offset(k, real)
-        if middle is not None:
-            q, k = (q - middle).to(q.dtype), (k - middle).to(k.dtype)
-        return Factors(q, k, _minus_half_square(q), _minus_half_square(k))
+        return _factors(q, k, real, q.dtype)
+
+    def rounded_factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return _factors(q, k, real, q.dtype)
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"
@@ -67,9 +75,11 @@ class Metric(Similarity):
     """β = −½|φ(q) − φ(k)|² for a learned φ, scale 2, so score −|φ(q) − φ(k)|² (Ruan & Zhang, 2412.18288).
 
     φ is any module (*, d) → (*, r), applied to each row alone; when q and k are the same tensor it
-    is evaluated once. In half precision φ runs under autocast. A φ that is linear gives L2 attention (Kim et al. 2021).
+    is evaluated once. It runs in the dtype of its own parameters; queries and keys in half precision may meet a φ in
+    float32 or in half precision. A φ that is linear gives L2 attention (Kim et al. 2021).
 
-    Raises `InputError` where φ does not return (*, r) of finite numbers in the dtype of its input.
+    Raises `InputError` where φ does not return (*, r) of finite numbers in the dtype of its input, or has parameters of
+    another dtype than q and k.
     """
 
     properties = Properties(symmetric=True, positive_definite=True, metric=True)
@@ -93,16 +103,23 @@ class Metric(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        return self._distance.factor(*self._images(q, k), real)
+        return _factors(*self._images(q, k), real, q.dtype)
+
+    def rounded_factor(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Factors:
+        return _factors(*self._images(*upcast_pair(q, k)), real, q.dtype)
 
     def _images(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         image_q = self._image(q, "q")
         return image_q, image_q if k is q else self._image(k, "k")
 
     def _image(self, x: Tensor, name: str) -> Tensor:
-        half = x.dtype in (torch.bfloat16, torch.float16)
-        with torch.autocast(x.device.type, dtype=x.dtype if half else None, enabled=half):
-            image = self.phi(x)
+        x = self._as_phi_takes_it(x)
+        image = self.phi(x)
         if not isinstance(image, Tensor) or image.shape[:-1] != x.shape[:-1] or image.dtype != x.dtype:
             got = (tuple(image.shape), image.dtype) if isinstance(image, Tensor) else type(image).__name__
             raise InputError(
@@ -111,7 +128,15 @@ class Metric(Similarity):
             )
         if not is_finite(image):
             raise InputError(f"Metric's φ returned NaN or infinity for {name}")
-        return image
+        return wide(image)
+
+    def _as_phi_takes_it(self, x: Tensor) -> Tensor:
+        """x, which is in at least float32, in the dtype of φ's parameters."""
+        learned = self.phi.parameters() if isinstance(self.phi, nn.Module) else ()
+        dtype = next((p.dtype for p in learned if p.is_floating_point()), x.dtype)
+        if dtype == x.dtype or (x.dtype == torch.float32 and dtype in (torch.bfloat16, torch.float16)):
+            return x.to(dtype)
+        raise InputError(f"Metric's φ has parameters in {dtype}, the tokens are in {x.dtype}; convert one with .to()")
 
 
 class Laplacian(Similarity):
@@ -125,18 +150,21 @@ class Laplacian(Similarity):
 
     def __init__(self, bandwidth: float | Tensor = 1.0) -> None:
         super().__init__()
-        require_positive("bandwidth", bandwidth)
-        self.bandwidth = bandwidth
+        self.bandwidth: float | Tensor
+        hold(self, "bandwidth", bandwidth, POSITIVE)
 
     def default_scale(self, d: int) -> float | Tensor:
-        require_positive("bandwidth", self.bandwidth)
-        return 1 / self.bandwidth
+        require("Laplacian(bandwidth=…)", self.bandwidth, POSITIVE)
+        return 1 / per_head(self.bandwidth)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -(wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).abs().sum(-1)
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        return -torch.cdist(parts.queries[0], parts.keys[0], p=1.0)
+        q, k = parts.queries[0], parts.keys[0]
+        if in_transform():
+            return self.dense(q, k)
+        return -twice_differentiable(torch.cdist(q, k, p=1.0), (q, k), _cityblock_gradients)
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"
@@ -145,7 +173,7 @@ class Laplacian(Similarity):
 class StudentT(Similarity):
     """β = −log(1 + |q − k|²/ν), scale (ν + 1)/2: heavy tails, as in t-SNE (van der Maaten & Hinton 2008).
 
-    ν > 0 is a number, or an `nn.Parameter` to be learned; a tensor broadcasts against (*batch, 1, 1).
+    ν > 0 is a number, a tensor (heads,) with one for each head, or an `nn.Parameter` to be learned.
     In float32 it needs |q|², |k|² (about the keys' mean) ≲ 10⁵ ν. Raises `InputError` for ν ≤ 0.
     """
 
@@ -154,16 +182,20 @@ class StudentT(Similarity):
 
     def __init__(self, nu: float | Tensor = 1.0) -> None:
         super().__init__()
-        require_positive("nu", nu)
-        self.nu = nu
+        self.nu: float | Tensor
+        hold(self, "nu", nu, POSITIVE)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return batch_shape_of(self.nu)
 
     def default_scale(self, d: int) -> float | Tensor:
-        require_positive("nu", self.nu)
-        return (self.nu + 1) / 2
+        require("StudentT(nu=…)", self.nu, POSITIVE)
+        return (per_head(self.nu) + 1) / 2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         square = (wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).square().sum(-1)
-        return -torch.log1p(square / self.nu)
+        return -torch.log1p(square / per_head(self.nu))
 
     def parts(
         self,
@@ -172,17 +204,36 @@ class StudentT(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         # |q − k|²/ν as one inner product: ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
-        middle = centre(k, real)
+        middle, nu = centre(k, real), per_head(self.nu)
         q, k = wide(q) - middle, wide(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
-        square_q, square_k = (x.square().sum(-1, keepdim=True) / self.nu for x in (q, k))
-        return Parts((beside([-2 / self.nu * q, square_q, one_q]),), (beside([k, one_k, square_k]),))
+        square_q, square_k = (x.square().sum(-1, keepdim=True) / nu for x in (q, k))
+        return Parts((beside([-2 / nu * q, square_q, one_q]),), (beside([k, one_k, square_k]),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return (parts.queries[0] @ parts.keys[0].mT).log1p()
 
     def extra_repr(self) -> str:
         return f"nu={self.nu}"
+
+
+def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_j g_ij sign(q_i − k_j) and −Σ_i g_ij sign(q_i − k_j): how g_ij |q_i − k_j|₁ moves with q and with k."""
+    ahead = (q[..., :, None, :] - k[..., None, :, :]).sign() * g[..., None]
+    return ahead.sum(-2).sum_to_size(q.shape), -ahead.sum(-3).sum_to_size(k.shape)
+
+
+def _factors(q: Tensor, k: Tensor, real: Tensor | None, dtype: torch.dtype) -> Factors:
+    """−½|q − k|² as an inner product and two terms, of q and k moved by the keys' mean and then rounded to `dtype`.
+
+    Both norms are of the rounded points: the sum of the three parts is then the distance of points that are a rounding
+    unit away, and small where they are near. With the norms of the points themselves it would err by a unit of |k|².
+    """
+    middle = offset(k, real)
+    if middle is not None:
+        q, k = wide(q) - middle, wide(k) - middle
+    q, k = q.to(dtype), k.to(dtype)
+    return Factors(q, k, _minus_half_square(q), _minus_half_square(k))
 
 
 def _minus_half_square(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n"]:

@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import DtypeError, InputError
+from limelight.heads import hold_tensor
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.base import Factors, Parts, Similarity, for_heads, wide
+from limelight.similarity.base import Factors, Parts, Similarity, for_heads, is_finite, wide
+from limelight.tracing import holds, in_transform, is_readable
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
@@ -40,8 +42,10 @@ class Positional(Similarity):
         """β where the key is `ahead` = j − i positions ahead of the query."""
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
-        i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
-        return self.block(self.parts(q, k), i, j)
+        parts, n, m = self.parts(q, k), q.shape[-2], k.shape[-2]
+        if 0 in (n, m):  # there is no first position
+            return parts.shared[0][..., :1, :1].expand(*parts.shared[0].shape[:-2], n, m)
+        return self.block(parts, *(torch.arange(length, device=q.device) for length in (n, m)))
 
     def parts(
         self,
@@ -52,10 +56,20 @@ class Positional(Similarity):
         return Parts(shared=tuple(tensor.to(q.device, wide(q).dtype) for tensor in self.learned()))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        r, c = len(i), len(j)
+        r, c = i.shape[0], j.shape[0]  # len() would fix them in an exported graph
         first = j[0] - i[0] - self.offset - (r - 1)
         along = self.of(first + torch.arange(r + c - 1, device=j.device), *parts.shared)
+        if in_transform() or torch.compiler.is_exporting():
+            return _toeplitz(along[..., 0, :], r, c)
         return _Toeplitz.apply(along[..., 0, :], r, c)  # type: ignore[no-untyped-call]
+
+
+def _toeplitz(t: Float[Tensor, "*#batch t"], r: int, c: int) -> Float[Tensor, "*#batch r c"]:
+    """T_ab = t_{b − a + r − 1}."""
+    if torch.compiler.is_exporting():  # a view of windows would fix r and c in the graph
+        a, b = (torch.arange(length, device=t.device) for length in (r, c))
+        return t[..., b - a[:, None] + (r - 1)]
+    return t.unfold(-1, c, 1).index_select(-2, torch.arange(r - 1, -1, -1, device=t.device))
 
 
 class _Toeplitz(torch.autograd.Function):
@@ -64,16 +78,17 @@ class _Toeplitz(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t, r, c):  # type: ignore[no-untyped-def]
         ctx.shape = r, c
-        return t.unfold(-1, c, 1).index_select(-2, torch.arange(r - 1, -1, -1, device=t.device))
+        return _toeplitz(t, r, c)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         r, c = ctx.shape
         # Written in rows of w and read in rows of w + 1, diagonals are columns.
         w = r + c - 1
-        flat = gradient.new_zeros(*gradient.shape[:-2], r * (w + 1) + r - 1)
-        flat[..., r - 1 : r - 1 + r * w].unflatten(-1, (r, w))[..., :c] = gradient
-        return flat[..., : r * (w + 1)].unflatten(-1, (r, w + 1)).sum(-2)[..., :w], None, None
+        batch = gradient.shape[:-2]
+        flat = gradient.new_zeros(*batch, r * (w + 1) + r - 1)
+        flat[..., r - 1 : r - 1 + r * w].view(*batch, r, w)[..., :c] = gradient
+        return flat[..., : r * (w + 1)].view(*batch, r, w + 1).sum(-2)[..., :w], None, None
 
 
 class ALiBi(Positional):
@@ -87,7 +102,7 @@ class ALiBi(Positional):
         super().__init__()
         if slopes is None:
             slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
-        if slopes.ndim != 1 or not bool((slopes >= 0).all()):
+        if slopes.ndim != 1 or not holds((slopes >= 0).all()):
             raise InputError(f"ALiBi's slopes expect (heads,) numbers ≥ 0, got {slopes!r}")
         self.register_buffer("slopes", slopes)
         self.slopes: Tensor
@@ -161,7 +176,7 @@ class RelativeBias(Positional):
         return learned[0][..., at]
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch #r #c"]:
-        if not torch.compiler.is_compiling():  # which cannot look at positions
+        if is_readable(i):
             least, most = int(j[0] - i[-1]) - self.offset, int(j[-1] - i[0]) - self.offset
             if least >= self.reach or most <= -self.reach:  # one number for the whole rectangle
                 (table,) = parts.shared
@@ -209,9 +224,10 @@ class Bias(Similarity):
         super().__init__()
         if not isinstance(table, Tensor) or not table.is_floating_point():
             raise DtypeError(f"Bias expects a floating tensor (*batch, n, m), got {getattr(table, 'dtype', table)!r}")
-        if table.ndim < 2 or not bool(table.isfinite().all()):
+        if table.ndim < 2 or not is_finite(table):
             raise InputError("Bias expects finite numbers (*batch, n, m); to hide pairs give a mask instead")
-        self.table = table
+        self.table: Tensor
+        hold_tensor(self, "table", table)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -235,7 +251,7 @@ class Bias(Similarity):
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         table = parts.queries[0]
-        return table if len(j) == table.shape[-1] else table[..., j]
+        return table if j.shape[0] == table.shape[-1] else table[..., j]
 
     def extra_repr(self) -> str:
         return f"{tuple(self.table.shape)}"

@@ -1,0 +1,77 @@
+"""Numbers that may differ from head to head: a bandwidth, a temperature, a scale.
+
+One convention for all of them. Such a number is a Python number, a tensor or an `nn.Parameter`. A tensor has the
+shape (), one number for all; (heads,), one for each head of scores (…, heads, n, m); or any shape that broadcasts
+against (*batch, 1, 1). What is given to a module as a tensor becomes one of its buffers, and a parameter one of its
+parameters, so that `.to()`, `state_dict`, `deepcopy` and pickle carry it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from limelight.errors import DtypeError, InputError
+from limelight.tracing import holds
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers are allowed, in words and as a predicate on numbers and tensors."""
+
+    words: str
+    contains: Callable[..., bool | Tensor]
+
+
+POSITIVE = Range("positive and finite", lambda x: (x > 0) & (x < math.inf))
+SHARE = Range("in [0, 1]", lambda x: (x >= 0) & (x <= 1))
+FINITE = Range("finite", lambda x: (x > -math.inf) & (x < math.inf))
+
+
+def hold(module: nn.Module, name: str, value: float | Tensor, allowed: Range) -> None:
+    """module.name = value, a buffer if it is a tensor, a parameter if it is one; raises as `require` does."""
+    require(f"{type(module).__name__}({name}=…)", value, allowed)
+    module.__dict__.pop(name, None)  # a plain number that stood there as the default
+    if isinstance(value, Tensor):
+        hold_tensor(module, name, value)
+    else:
+        setattr(module, name, float(value))
+
+
+def hold_tensor(module: nn.Module, name: str, value: Tensor) -> None:
+    """module.name = value: one of its parameters if it is a parameter, else one of its buffers."""
+    if isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, value)
+
+
+def require(name: str, value: float | Tensor, allowed: Range) -> None:
+    """Raise `InputError` or `DtypeError` unless `value` is a number, or a tensor of numbers for heads, in the range."""
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise DtypeError(f"{name} expects a floating dtype, got {value.dtype}")
+        if value.ndim > 1 and value.shape[-2:] != (1, 1):
+            raise InputError(
+                f"{name} expects a tensor of shape (), (heads,) or (*batch, 1, 1), got {tuple(value.shape)}"
+            )
+        found = value.detach()
+        if not holds(allowed.contains(found).all()):  # type: ignore[union-attr]
+            least, most = (x.item() for x in found.aminmax())
+            raise InputError(f"{name} must be {allowed.words}, got a tensor of numbers from {least:g} to {most:g}")
+    elif isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed.contains(value):
+        raise InputError(f"{name} must be {allowed.words}: a number or a tensor of numbers for heads; got {value!r}")
+
+
+def per_head(value: float | Tensor) -> float | Tensor:
+    """The number as it stands beside scores (*batch, n, m): (heads,) becomes (heads, 1, 1)."""
+    return value[:, None, None] if isinstance(value, Tensor) and value.ndim == 1 else value
+
+
+def batch_shape_of(value: float | Tensor) -> tuple[int, ...]:
+    """The batch dimensions that the number is given for; () for one number."""
+    own = per_head(value)
+    return tuple(own.shape[:-2]) if isinstance(own, Tensor) else ()

@@ -1,0 +1,95 @@
+"""torch's private fused-attention operations: looked up when they are first needed, with what is relied on of each.
+
+They may change with any release of torch. Where one is missing, or does not take what is passed to it, its device has
+no fused kernel, `reason_missing` says why, and attention runs on the chunked kernel instead.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """The name of an operation, the arguments that are passed to it by position and by keyword, and its results."""
+
+    name: str
+    positional: tuple[str, ...]
+    keywords: tuple[str, ...]
+    results: int
+
+
+_CPU = _Expected(
+    "_scaled_dot_product_flash_attention_for_cpu",
+    ("query", "key", "value", "dropout_p", "is_causal"),
+    ("attn_mask", "scale"),
+    results=2,
+)
+_CPU_BACKWARD = _Expected(
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    ("grad_out", "query", "key", "value", "out", "logsumexp", "dropout_p", "is_causal"),
+    ("attn_mask", "scale"),
+    results=3,
+)
+_CUDA = _Expected(
+    "_scaled_dot_product_efficient_attention",
+    ("query", "key", "value", "attn_bias", "compute_log_sumexp", "dropout_p", "is_causal"),
+    ("scale",),
+    results=4,
+)
+_CUDA_BACKWARD = _Expected(
+    "_scaled_dot_product_efficient_attention_backward",
+    (
+        "grad_out_", "query", "key", "value", "attn_bias", "out", "logsumexp", "philox_seed", "philox_offset",
+        "dropout_p", "grad_input_mask", "is_causal",
+    ),
+    ("scale",),
+    results=4,
+)  # fmt: skip
+EXPECTED = {"cpu": (_CPU, _CPU_BACKWARD), "cuda": (_CUDA, _CUDA_BACKWARD)}
+
+_reasons: dict[str, str | None] = {}  # by device: why its operations cannot be used, or None
+
+
+def operations(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The forward and the backward operation of a device for which `reason_missing` is None."""
+    forward, backward = EXPECTED[device]
+    return getattr(torch.ops.aten, forward.name), getattr(torch.ops.aten, backward.name)
+
+
+def reason_missing(device: str) -> str | None:
+    """Why torch's operations for this device ("cpu" or "cuda") cannot be used, or None if they can; it warns once."""
+    if device not in _reasons:
+        if torch.compiler.is_compiling():
+            return None  # the compiler does not trace a look at what an operation takes
+        reason = _reasons[device] = next(filter(None, map(_missing, EXPECTED[device])), None)
+        if reason is not None:
+            warnings.warn(f"{reason}: on {device} attention runs on the chunked kernel, slower", stacklevel=2)
+    return _reasons[device]
+
+
+def _missing(expected: _Expected) -> str | None:
+    operation = getattr(torch.ops.aten, expected.name, None)
+    if operation is None:
+        return f"torch {torch.__version__} has no operation {expected.name}"
+    if not _serves(operation.default._schema, expected):
+        return f"torch {torch.__version__} has changed the operation {expected.name}: {operation.default._schema}"
+    return None
+
+
+def _serves(schema: torch.FunctionSchema, expected: _Expected) -> bool:
+    """True if the operation takes the arguments that are passed, needs no others, and returns as many results."""
+    names = tuple(argument.name for argument in schema.arguments)
+    passed = {*expected.positional, *expected.keywords}
+    others = (argument for argument in schema.arguments if argument.name not in passed)
+    return (
+        names[: len(expected.positional)] == expected.positional
+        and passed <= set(names)
+        and all(argument.has_default_value() for argument in others)
+        and len(schema.returns) == expected.results
+    )

@@ -1,0 +1,75 @@
+"""Can the entries of a tensor be looked at now, and which kind of differentiation is going on?
+
+While a graph is compiled or exported, for tensors without data (meta, fake) and inside torch.func, a decision must not
+depend on values. Every check of values and every short cut that depends on them asks here first.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from limelight.errors import InputError
+
+_FAKE = "torch._subclasses.fake_tensor"  # not imported here: where nobody has, there are no fake tensors
+
+
+def is_readable(x: Tensor) -> bool:
+    """True if the entries of x can be looked at: `bool(x.any())` has an answer, and depends on it alone."""
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        return False
+    if _is_batched(x):
+        return False
+    return _FAKE not in sys.modules or not isinstance(x, sys.modules[_FAKE].FakeTensor)
+
+
+def _is_batched(x: Tensor) -> bool:
+    """True if x stands for many tensors, as inside `vmap`; `grad` alone wraps tensors whose entries can be read."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if not functorch.is_gradtrackingtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return functorch.is_legacy_batchedtensor(x)
+
+
+def in_transform() -> bool:
+    """True inside a transform of torch.func (`grad`, `vmap`, `jvp`, …) or of forward-mode differentiation.
+
+    There autograd functions of our own are not taken: everything must be made of torch's own operations.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_differentiated_again(*gradients: Tensor | None) -> bool:
+    """Asked in a backward pass: will it be differentiated itself, or is it run for a batch of gradients at once?
+
+    Then it must be made of torch's own operations. An ordinary backward pass runs with grad mode off.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch.is_grad_enabled() or any(
+        x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in gradients
+    )
+
+
+def is_autocast(x: Tensor) -> bool:
+    """True inside `torch.autocast` for the device of x; there is none for meta tensors."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
+def holds(answer: Tensor) -> bool:
+    """bool(answer), or True where it cannot be looked at: what cannot be checked is taken for granted."""
+    return not is_readable(answer) or bool(answer)
+
+
+def require_readable(x: Tensor, what: str, instead: str) -> None:
+    """Raise `InputError` where `what` must read the entries of x and cannot. A compiled graph breaks there itself."""
+    if not is_readable(x) and not torch.compiler.is_compiling():
+        raise InputError(
+            f"{what} depends on the values of a tensor, which cannot be read for meta tensors and inside "
+            f"torch.func.vmap; {instead}"
+        )

@@ -1,0 +1,38 @@
+"""A result of an operation whose own derivative cannot be differentiated again, and another way to that derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from limelight.tracing import is_differentiated_again
+
+
+def twice_differentiable(
+    out: Tensor, inputs: Sequence[Tensor], gradients: Callable[..., Sequence[Tensor | None]]
+) -> Tensor:
+    """`out`, which torch computed from `inputs`, differentiable any number of times.
+
+    In an ordinary backward pass the gradient goes on to the operation that made `out`. Where that pass is to be
+    differentiated itself, the gradients of the inputs are `gradients(*inputs, dout)` instead, which must be made of
+    operations that can be, and nothing comes to the operation.
+    """
+    if not out.requires_grad or torch.compiler.is_compiling():
+        return out
+    return _Twice.apply(out, gradients, *inputs)  # type: ignore[no-untyped-call]
+
+
+class _Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, out, gradients, *inputs):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(*inputs)
+        ctx.gradients = gradients
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx, dout):  # type: ignore[no-untyped-def]
+        if not is_differentiated_again(dout):
+            return dout, None, *[None] * len(ctx.saved_tensors)
+        return None, None, *ctx.gradients(*ctx.saved_tensors, dout)

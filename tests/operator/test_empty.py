@@ -1,0 +1,69 @@
+"""No queries, no keys, no batch: outputs and measures of the right shape, zero, or −∞ where nothing is summed."""
+
+import itertools
+
+import pytest
+import torch
+
+from limelight import Attention, Dot, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
+from tests.operator.mechanisms import (
+    MORE_NORMALISATIONS,
+    MORE_SIMILARITIES,
+    NORMALISATIONS,
+    POSITIONAL,
+    SIMILARITIES,
+    SUMS,
+    WIDTH,
+)
+
+SHAPES = {"no queries": (2, 0, 5), "no keys": (2, 5, 0), "neither": (2, 0, 0), "no batch": (0, 4, 5)}
+MAKES_SIMILARITY = {
+    name: case.make for name, case in {**SIMILARITIES, **MORE_SIMILARITIES, **POSITIONAL}.items()
+} | SUMS
+MAKES_NORMALISATION = {name: case.make for name, case in {**NORMALISATIONS, **MORE_NORMALISATIONS}.items()} | {
+    "sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)
+}
+
+
+def check(A, q, k, v, w):
+    *batch, n, m = A.shape
+    per_query = [A.entropy(), A.position(), A.distance(), A.free_energy()]
+    assert all(x.shape == (*batch, n) for x in per_query)
+    assert A.column_mass().shape == (*batch, m)
+    assert A.dense().shape == A.shape
+    outputs = A @ v, A.T @ w, A.apply_with_dropout(v, 0.3)
+    assert [x.shape[-2] for x in outputs] == [n, m, n]
+    assert all((x == 0).all() for x in (*outputs, *per_query[:3], A.column_mass()))
+    assert (per_query[3] == torch.inf).all()
+    total = sum(x.sum() for x in (*outputs, *per_query[:3], A.column_mass()))
+    for gradient in torch.autograd.grad(total, (q, k, v), allow_unused=True):
+        assert gradient is None or (gradient == 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
+@pytest.mark.parametrize("normalisation", MAKES_NORMALISATION)
+def test_every_normalisation(normalisation, kernel):
+    for (batch, n, m), similarity, mask in itertools.product(SHAPES.values(), ["dot", "student"], [None, "padding"]):
+        if batch and n and m:
+            continue
+        q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
+        given = None if mask is None else padding(keys=torch.ones(m, dtype=torch.bool))
+        A = Attention(q, k, MAKES_SIMILARITY[similarity](), MAKES_NORMALISATION[normalisation](), given, kernel=kernel)
+        check(A, q, k, v, w)
+
+
+@pytest.mark.parametrize("similarity", MAKES_SIMILARITY)
+def test_every_similarity(similarity):
+    for batch, n, m in SHAPES.values():
+        q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
+        check(Attention(q, k, MAKES_SIMILARITY[similarity](), mask=causal), q, k, v, w)
+
+
+def test_the_rest():
+    q = torch.randn(0, 4)
+    assert (Attention(q, q, Dot(), SymmetricSinkhorn()) @ q).shape == (0, 4)
+    assert float(Attention(q, q).irreversibility()) == 0
+    assert Attention(q, torch.randn(3, 4)).strongest(2).keys.shape == (0, 2)
+    with pytest.raises(InputError, match="from 1 to the 0 keys"):
+        Attention(torch.randn(3, 4), q).strongest(1)
+    assert (Attention(torch.randn(3, 4), q).logsumexp() == -torch.inf).all()
