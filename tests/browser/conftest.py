@@ -16,7 +16,7 @@ PATIENCE = 60  # seconds, on a busy machine
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield chromium

@@ -16,7 +16,7 @@ MOST = 150_000  # bytes
 
 @pytest.fixture(scope="module")
 def pictures():
-    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

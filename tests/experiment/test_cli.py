@@ -156,7 +156,8 @@ def test_without_the_extra_it_says_what_to_install():
     result = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 1
     assert result.stderr.strip() == (
-        "limelight: the command line needs typer, which is not installed; pip install 'limelight[claims]'"
+        "limelight: the command line needs typer, which is not installed; "
+        "in a clone of Limelight, run: pip install -e '.[claims]'"
     )
 
 

@@ -135,7 +135,7 @@ def run_with(store, **options):
 
 def test_a_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"needs ray.*pip install 'limelight\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs ray.*pip install -e '\.\[ray\]'"):
         run_with(Store(tmp_path), backend="ray")
 
 

@@ -26,7 +26,7 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "limelight.lab.server", None)
     found = CliRunner().invoke(app, ["lab"])
     assert found.exit_code == 2
-    assert "pip install 'limelight[lab]'" in found.stderr
+    assert "in a clone of Limelight, run: pip install -e '.[lab]'" in found.stderr
 
 
 def test_it_is_bound_to_this_machine_unless_told(monkeypatch):

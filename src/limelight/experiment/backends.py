@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import joblib
 import psutil
 
-from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError
+from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError, how_to_install
 
 Backend = Literal["loky", "dask", "ray"]
 _PATIENCE = 10  # seconds until a cluster that does not answer is given up
@@ -81,5 +81,5 @@ def _extra(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise MissingExtraError(
-            f"--backend {extra} needs {module}, which is not installed; pip install 'limelight[{extra}]'"
+            f"--backend {extra} needs {module}, which is not installed; {how_to_install(extra)}"
         ) from None
