@@ -7,10 +7,11 @@ A warning is Limelight's own where Limelight or its tests made the call that is 
 
 1. the frame that the warning names by its `stacklevel`;
 2. where that is the very function that warns (it was given no `stacklevel`), the frame that called the function;
-3. never a frame that only passes calls on, such as torch's `Module.__call__`: then it is the next one outside.
+3. never a frame that only passes calls on, a decorator's or torch's `Module.__call__`: then it is the next one outside.
 """
 
 import importlib.metadata
+import inspect
 import sys
 import warnings
 from collections import Counter
@@ -22,10 +23,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 KINDS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 OURS = {None, "limelight", "tests", "benchmarks", "docs", "examples", "notebook"}  # None and notebook: run by `exec`
-PASSING = (
-    "torch/nn/modules/module.py", "torch/utils/_contextlib.py", "torch/_dynamo/eval_frame.py",
-    "torch/autograd/function.py", "/contextlib.py", "/functools.py", "/jaxtyping/_decorator.py", "<@beartype",
-)  # fmt: skip
+PASSING = ("torch/nn/modules/module.py", "torch/_dynamo/eval_frame.py", "torch/autograd/function.py", "<@beartype")
 
 
 def is_ours(frame) -> bool:
@@ -41,9 +39,16 @@ def package_of(frame) -> str | None:
     return (frame.f_globals.get("__name__") or "").partition(".")[0] or None
 
 
+def passes_on(frame) -> bool:
+    """Is it a closure that takes any arguments, as decorators make them, or one of torch's ways to call a function?"""
+    code, any_arguments = frame.f_code, inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    is_wrapper = code.co_freevars and code.co_flags & any_arguments == any_arguments
+    return bool(is_wrapper) or any(part in code.co_filename for part in PASSING)
+
+
 def past_passing(frame):
     """The frame, or the nearest outside it that does more than pass a call on."""
-    while frame.f_back is not None and any(part in frame.f_code.co_filename for part in PASSING):
+    while frame.f_back is not None and passes_on(frame):
         frame = frame.f_back
     return frame
 

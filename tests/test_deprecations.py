@@ -32,12 +32,33 @@ class Layer(torch.nn.Module):
 
 def names_its_caller_further():
     warnings.warn("Layer is going", FutureWarning, stacklevel=3)
+
+def renamed(function):
+    def wrapper(*args, **kwargs):
+        warnings.warn("renamed is going", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+    return wrapper
+
+def documented(function):
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+    return wrapper
+
+@documented
+@renamed
+def decorated():
+    pass
 """)  # fmt: skip
 USER = library("customer.work", """
 def uses(call):
     call()
 """)  # fmt: skip
-CALLS = {"names its caller": OLD["names_its_caller"], "names itself": OLD["names_itself"], "a module": OLD["Layer"]()}
+CALLS = {
+    "names its caller": OLD["names_its_caller"],
+    "names itself": OLD["names_itself"],
+    "a module": OLD["Layer"](),
+    "decorated twice": OLD["decorated"],
+}
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

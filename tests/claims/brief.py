@@ -1,6 +1,6 @@
 """Claims that train or simulate for seconds, cut short: the same code with fewer steps, points or keys.
 
-Where a test asks whether a claim runs, measures and draws, this is as good as the whole; what it finds is then not asked.
+Where a test asks whether a claim runs, measures and draws, this is as good as the whole.
 """
 
 from limelight.claims import free_energy_phases, lipschitz, similarity_search, slopes, token_clusters

@@ -51,7 +51,7 @@ def agrees(page):
 @pytest.mark.parametrize("every_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mask):
-    """Every similarity with every normalisation; the masks with all of them, or in turn, so that each meets each axis."""
+    """Every similarity with every normalisation, each with all masks, or with one: then they take turns."""
     masks = cycle(MASKS)
     next(islice(masks, [*PROCESSES].index(process), None))
     offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALISATIONS))
