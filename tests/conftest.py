@@ -11,9 +11,7 @@ _HOOK = install_import_hook(["limelight.kernels"], "beartype.beartype")
 
 torch.set_num_threads(1)  # the tests run in one process for each core
 
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # started in the background by a script: so would all that it starts
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's, and so of all that is started here
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
