@@ -41,11 +41,11 @@ test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chro
 
 # Once a week. pip upgrades all that it finds there, so a release of last night is in.
 test-latest: .venv-latest/bin/python ## the tests on the newest versions that the ranges allow, with a table of deprecations
-	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev,ray]'
 	PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
 test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that the ranges allow, with a table of deprecations
-	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev]'
+	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
 	PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
 bench: .venv/.bench ## each mechanism's time and memory beside torch's own attention, and beside its peers

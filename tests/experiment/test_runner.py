@@ -160,3 +160,12 @@ class TestDask:
         with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
             run_with(Store(tmp_path), backend="dask", address="tcp://127.0.0.1:9")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own
+def test_the_same_results_on_ray(tmp_path):
+    """In processes of a cluster that is started for it."""
+    pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'; make test-latest has it")
+    runner.run(runner.cells([Toy()], 4), Store(tmp_path / "ray"), "ray", workers=2)
+    there, here = Store(tmp_path / "ray").results(Toy()), run_here(Toy(), tmp_path / "here", 4)
+    assert [record.values for record in there.records] == [record.values for record in here.records]
