@@ -2,12 +2,16 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# `-c` does not reach the environment in which pip builds the package; older releases of pip take the first variable for
+# that, newer ones the second.
+CONSTRAINED = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1) $(2)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(call CONSTRAINED,constraints.txt,.venv) -c constraints.txt
 
 PEERS := x-transformers entmax POT pykeops
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check tests test-slow test-browser bench evidence docs clean
+.PHONY: help demo lab test check tests test-slow test-browser test-latest test-oldest bench evidence docs lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +39,15 @@ test-slow: .venv/.dev ## the tests that take longer
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser
 
+# Once a week. pip upgrades all that it finds there, so a release of last night is in.
+test-latest: .venv-latest/bin/python ## the tests on the newest versions that the ranges allow, with a table of deprecations
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev,ray]'
+	PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+
+test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that the ranges allow, with a table of deprecations
+	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
+	PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+
 bench: .venv/.bench ## each mechanism's time and memory beside torch's own attention, and beside its peers
 	$(BIN)/python -m benchmarks.operator
 
@@ -44,13 +57,16 @@ evidence: .venv/.dev ## how often the evidence errs, on simulated results
 docs: .venv/.docs ## the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-clean: ## remove what was built, but no results
-	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+lock: .venv/bin/python ## write constraints.txt anew, with the newest versions that the ranges allow
+	$(BIN)/python tools/lock.py
 
-.venv/bin/python:
+clean: ## remove what was built, but no results
+	rm -rf .venv .venv-latest .venv-oldest build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python .venv-latest/bin/python .venv-oldest/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Limelight needs Python 3.11 or later; name one with make PYTHON=…"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[claims]'

@@ -1,5 +1,7 @@
 """Shapes and dtypes in the signatures of everything behind the boundary are enforced while testing."""
 
+import signal
+
 import hypothesis
 import pytest
 import torch
@@ -8,6 +10,9 @@ from jaxtyping import install_import_hook
 _HOOK = install_import_hook(["limelight.kernels"], "beartype.beartype")
 
 torch.set_num_threads(1)  # the tests run in one process for each core
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's, and so of all that is started here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("limelight")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from limelight.errors import how_to_install
+
 
 def main() -> None:
     """Run `limelight`; without the extra that claims need, say how to get it."""
@@ -11,7 +13,7 @@ def main() -> None:
         from limelight.cli import app
     except ModuleNotFoundError as missing:
         sys.exit(
-            f"limelight: the command line needs {missing.name}, which is not installed; pip install 'limelight[claims]'"
+            f"limelight: the command line needs {missing.name}, which is not installed; {how_to_install('claims')}"
         )
     app()
 

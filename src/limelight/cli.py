@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from limelight import __version__
-from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError
+from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
 from limelight.experiment import catalogue, report, runner, terminal
 from limelight.experiment.claim import Claim
 from limelight.experiment.report import Entry
@@ -168,7 +168,9 @@ def lab(
         warm()  # while the server loads
         from limelight.lab.server import serve
     except ImportError as missing:
-        raise MissingExtraError(f"the lab needs {missing.name}: pip install 'limelight[lab]'") from None
+        raise MissingExtraError(
+            f"the lab needs {missing.name}, which is not installed; {how_to_install('lab')}"
+        ) from None
     serve(
         host,
         port,

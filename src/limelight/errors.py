@@ -59,6 +59,11 @@ class MissingExtraError(LimelightError, ImportError):
     """A part of Limelight whose optional dependencies are not installed."""
 
 
+def how_to_install(extra: str) -> str:
+    """What to type to get the optional dependencies called `extra`, as errors say it."""
+    return f"in a clone of Limelight, run: pip install -e '.[{extra}]'"
+
+
 class StoreError(LimelightError, OSError):
     """A results folder that cannot be read or written."""
 

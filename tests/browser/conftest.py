@@ -16,7 +16,7 @@ PATIENCE = 60  # seconds, on a busy machine
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield chromium
@@ -55,8 +55,9 @@ def lab(tmp_path_factory, browser):
 class Visitor:
     """A page in a browser of its own; what it asked for and what it complained of."""
 
-    def __init__(self, browser, address, width=1280, scheme="light"):
+    def __init__(self, browser, address, width=1280, scheme="light", script=""):
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.context.add_init_script(script)  # runs before those of the page
         self.page, self.asked, self.complaints = self.context.new_page(), [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -15,7 +15,7 @@ def step(visitor):
     return int(re.search(r"\d+", visitor.page.inner_text("#bias-step"))[0])
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1280, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
 def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, width, scheme):
     visitor = visit("bias", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] .main-svg")
@@ -28,6 +28,7 @@ def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, wi
     assert all(address.startswith((lab.address, "blob:", "data:")) for address in visitor.asked)
 
 
+@pytest.mark.slow  # play and pause are tested on the page of slopes, what is learned in tests/lab/test_bias.py
 def test_the_convolution_learns_of_few_images_and_the_answers_follow(visit):
     visitor = visit("bias?images=250&speed=200").drawn()
     answers = "[...document.querySelectorAll('#bias-answers .textpoint')].map((each) => each.textContent).join(' ')"
@@ -75,3 +76,4 @@ def test_nonsense_in_a_link_is_told_and_the_page_works(visit):
     assert "99 is not between 1 and 20; 20 is used" in wrong
     assert visitor.page.locator("#wrong img").count() == 0
     assert "Test image 20 of 20" in visitor.page.inner_text("#bias-chosen")
+    assert visitor.fits()

@@ -14,7 +14,7 @@ ROW = "(i) => [...document.getElementById('operator-matrix').calcdata[0][0].z[i 
 CODE = "() => document.getElementById('operator-code').textContent"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), pytest.param(1280, "dark", marks=pytest.mark.slow)])
 def test_it_draws_on_every_screen_and_asks_nobody(visit, lab, width, scheme):
     visitor = visit("operator", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] .main-svg:first-child")
@@ -84,7 +84,7 @@ def test_it_plays_and_the_lines_that_are_copied_give_what_is_drawn(visit):
 
 
 def test_nonsense_and_what_the_library_refuses_get_a_sentence(visit):
-    visitor = visit("operator?moved=!!&similarity=4&mask=causal&alpha=0.5&n=zebra").drawn()
+    visitor = visit("operator?moved=!!&similarity=4&mask=causal&alpha=0.5&n=zebra", scheme="dark").drawn()
     page = visitor.page
     wrong = page.inner_text("#wrong")
     assert "does not say where points are" in wrong
@@ -95,4 +95,5 @@ def test_nonsense_and_what_the_library_refuses_get_a_sentence(visit):
     visitor.until(lambda: "leak" not in page.inner_text("#note"), "the sentence gone")
     page.evaluate("limelight.act('move', [1, 'x', {}])")
     visitor.until(lambda: "A move is the number of a point" in page.inner_text("#note"), "a sentence on the move")
+    assert visitor.fits()
     assert visitor.complaints == []

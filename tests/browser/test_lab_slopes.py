@@ -16,7 +16,7 @@ def step(visitor):
     return int(re.search(r"\d+", visitor.page.inner_text("#slopes-step"))[0])
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), pytest.param(1280, "dark", marks=pytest.mark.slow)])
 def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, width, scheme):
     visitor = visit("slopes", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] canvas, .plot[data-drawn] .main-svg")
@@ -28,7 +28,8 @@ def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, wi
 
 
 def test_the_loss_falls_while_it_plays_and_pause_holds(visit):
-    visitor = visit("slopes?rate=0.1").drawn()
+    visitor = visit("slopes?rate=0.1", scheme="dark").drawn()
+    assert visitor.fits()
     before = error(visitor)
     visitor.page.get_by_role("button", name="Play", exact=True).click()
     visitor.until(lambda: error(visitor) < 0.7 * before, "a smaller error")
@@ -43,7 +44,7 @@ def test_the_loss_falls_while_it_plays_and_pause_holds(visit):
     visitor.until(lambda: step(visitor) == 0, "the beginning")
 
 
-def test_what_is_set_stands_in_the_address_and_a_link_restores_it(visit):
+def test_what_is_set_stands_in_the_address(visit):
     visitor = visit("slopes").drawn()
     experts = visitor.page.get_by_label("Experts of the gate")
     experts.focus()
@@ -52,9 +53,15 @@ def test_what_is_set_stands_in_the_address_and_a_link_restores_it(visit):
     visitor.until(lambda: "experts=3" in visitor.page.url, "the address")
     legend = visitor.page.locator("#slopes-weights .legendtext")
     visitor.until(lambda: legend.count() == 3, "three experts in the picture")
+
+
+@pytest.mark.slow
+def test_two_who_open_a_link_see_the_same(visit):
+    visitor = visit("slopes?experts=3").drawn()
     other = visit(visitor.page.url.partition("//")[2].partition("/")[2]).drawn()
     assert other.page.get_by_label("Experts of the gate").input_value() == "3"
-    visitor.until(lambda: other.page.locator("#slopes-weights .legendtext").count() == 3, "the same there")
+    for each in (visitor, other):
+        each.until(lambda each=each: each.page.locator("#slopes-weights .legendtext").count() == 3, "three experts")
     assert other.page.inner_text("#slopes-said-gate") == visitor.page.inner_text("#slopes-said-gate")
 
 
@@ -86,9 +93,7 @@ def at(visitor):
 
 
 def test_a_browser_without_shared_workers_plays_too(visit):
-    visitor = visit("operator")
-    visitor.context.add_init_script("delete window.SharedWorker")
-    visitor.page.reload()
+    visitor = visit("operator", script="delete window.SharedWorker")
     visitor.drawn().page.get_by_role("button", name="Step", exact=True).click()
     visitor.until(lambda: at(visitor) == "step 1", "a step")
 
@@ -104,11 +109,11 @@ def test_two_tabs_on_one_link_each_keep_their_own(visit):
 
 
 def test_a_lab_that_was_stopped_is_missed_and_found_again(visit, lab):
-    visitor = visit("slopes?experts=4").drawn()
+    visitor = visit("operator?n=12").drawn()
     lab.stop()
     banner = visitor.page.locator("#banner")
     visitor.until(lambda: banner.is_visible() and "does not answer" in banner.inner_text(), "a word about it")
     lab.start()
     visitor.until(lambda: visitor.page.locator("#banner:visible").count() == 0, "an end of it")
     visitor.drawn()
-    assert visitor.page.get_by_label("Experts of the gate").input_value() == "4"
+    assert visitor.page.get_by_label(re.compile("^Points")).input_value() == "12"

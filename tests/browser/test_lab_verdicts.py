@@ -7,7 +7,7 @@ import pytest
 from limelight.experiment import catalogue
 
 pytestmark = pytest.mark.browser
-FAST, SLOW = "minimiser_step", "slopes"
+FAST, SLOW = "minimiser_step", "token_clusters"
 
 
 def read(visitor):
@@ -22,7 +22,7 @@ def kept(lab, name):
     return len(list((lab.results / name).glob("[!.]*.json")))
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1280, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
 def test_every_claim_has_a_row_and_nobody_else_is_asked(visit, lab, width, scheme):
     visitor = visit("verdicts", width=width, scheme=scheme)
     rows = read(visitor)
@@ -37,6 +37,8 @@ def test_every_claim_has_a_row_and_nobody_else_is_asked(visit, lab, width, schem
 
 def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
     visitor, other = visit(f"verdicts?claim={FAST}"), visit("verdicts")
+    assert visitor.fits()
+    assert other.fits()
     visitor.until(lambda: "no result yet" in visitor.page.inner_text(".ruling"), "a claim without a result")
     visitor.page.get_by_label("Seeds").fill("1")
     visitor.page.get_by_role("button", name="Run", exact=True).click()
@@ -67,8 +69,8 @@ def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancell
     visitor.until(lambda: bar.count() == 1 and float(bar.get_attribute("value")) >= 1, "a first run that is done")
     visitor.page.get_by_role("button", name="Cancel").click()
     visitor.until(lambda: "Cancelled." in visitor.page.inner_text(".now"), "the end")
-    told = re.search(r"(\d+) of 40 runs are kept", visitor.page.inner_text(".now"))
-    assert 1 <= int(told[1]) == kept(lab, SLOW) < 40
+    told = re.search(r"(\d+) of 50 runs are kept", visitor.page.inner_text(".now"))
+    assert 1 <= int(told[1]) == kept(lab, SLOW) < 50
     assert visitor.complaints == []
 
 

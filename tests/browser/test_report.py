@@ -2,40 +2,46 @@
 
 import pytest
 
-from limelight.experiment import catalogue, report
+from limelight.experiment import report
 from limelight.experiment.cell import run_cell
 from limelight.experiment.report import Entry
 from limelight.experiment.store import Store
+from tests.claims.brief import cut_short
+from tests.experiment.toy import Toy
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
-    """A report with the claim whose pictures are in three dimensions."""
-    folder = tmp_path_factory.mktemp("results")
-    claim, store = catalogue.claim("slopes"), Store(folder)
+def reported(claim, folder):
+    """A report of one seed of a claim."""
     for arm in claim.arms:
         run_cell(claim, arm, 0, folder)
-    results = store.results(claim)
+    results = Store(folder).results(claim)
     path = folder / "report.html"
     path.write_text(report.render([Entry(claim, results, claim.verdict(results))]), encoding="utf-8")
     return path
 
 
-@pytest.fixture
-def read(browser, page_file):
-    """Open the report; gives the page, the addresses it asked for and what it complained of."""
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """A report with the claim whose pictures are in three dimensions."""
+    with pytest.MonkeyPatch.context() as patched:
+        return reported(cut_short("slopes", patched), tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def read(browser):
+    """Open a report; gives the page, the addresses it asked for and what it complained of."""
     contexts = []
 
-    def open_page(width, scheme):
+    def open_page(file, width, scheme):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page, asked, complaints = context.new_page(), [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(page_file.as_uri())
+        page.goto(file.as_uri())
         return page, asked, complaints
 
     yield open_page
@@ -45,7 +51,7 @@ def read(browser, page_file):
 
 @pytest.mark.parametrize(("width", "scheme"), [pytest.param(400, "light", marks=pytest.mark.slow), (1280, "dark")])
 def test_every_picture_is_drawn_and_nothing_is_asked_for(read, page_file, width, scheme):
-    page, asked, complaints = read(width, scheme)
+    page, asked, complaints = read(page_file, width, scheme)
     pictures = page.locator(".plot")
     assert pictures.count() > 10
     for i in range(pictures.count()):
@@ -57,8 +63,14 @@ def test_every_picture_is_drawn_and_nothing_is_asked_for(read, page_file, width,
     assert {address for address in asked if not address.startswith("blob:")} == {page_file.as_uri()}
 
 
-def test_a_reader_can_choose_light_or_dark(read):
-    page, _, _ = read(1280, "light")
+@pytest.fixture(scope="module")
+def light(read, tmp_path_factory):
+    """A report with a single picture."""
+    return read(reported(Toy(), tmp_path_factory.mktemp("toys")), 1280, "light")
+
+
+def test_a_reader_can_choose_light_or_dark(light):
+    page, _, _ = light
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
     page.get_by_role("button", name="light and dark").click()
@@ -67,8 +79,8 @@ def test_a_reader_can_choose_light_or_dark(read):
     assert page.evaluate(paper) == light
 
 
-def test_the_policy_stops_what_is_not_ours(read):
-    page, _, complaints = read(1280, "light")
+def test_the_policy_stops_what_is_not_ours(light):
+    page, _, complaints = light
     inject = "const s = document.createElement('script'); s.textContent = 'window.hacked = 1'; document.body.append(s)"
     page.evaluate(f"() => {{ {inject}; }}")
     assert page.evaluate("window.hacked") is None

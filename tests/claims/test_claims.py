@@ -11,16 +11,21 @@ from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
 from limelight.experiment.results import Record, Results
 from limelight.experiment.store import Store
+from tests.claims.brief import FEWER, cut_short
 
 SEED = 4242  # not one that is judged
 SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalogue.names()]
+    ("name", "whole"),
+    [
+        *(pytest.param(name, False, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalogue.names()),
+        *(pytest.param(name, True, id=f"{name}-whole", marks=pytest.mark.slow) for name in FEWER),
+    ],
 )
-def test_a_claim_runs_is_judged_and_drawn(name, tmp_path):
-    claim = catalogue.claim(name)
+def test_a_claim_runs_is_judged_and_drawn(name, whole, tmp_path, monkeypatch):
+    claim = catalogue.claim(name) if whole else cut_short(name, monkeypatch)
     records = [run_cell(claim, arm, SEED, Store(tmp_path).folder) for arm in claim.arms]
     assert [(record.status, record.reason) for record in records] == [("done", "")] * len(claim.arms)
     results = Results(claim.arms, claim.measures, records)

@@ -112,7 +112,7 @@ def test_at_a_high_temperature_all_centres_are_one_and_a_warning_says_so():
         SoftKMeans(3, 1e6, random_state=0, tol=0).fit(REAL["iris"])
 
 
-@pytest.mark.parametrize("estimator", [KMeans(), SoftKMeans(), FuzzyCMeans()], ids=repr)
+@pytest.mark.parametrize("estimator", [KMeans(), SoftKMeans(tol=0.01), FuzzyCMeans(tol=0.01)], ids=repr)
 def test_scikit_learns_checks(estimator):
     check_estimator(estimator, on_skip=None)
 

@@ -35,8 +35,14 @@ def test_passes_scikit_learns_checks(kind):
     check_estimator(kind(), on_skip=None)
 
 
-@pytest.mark.parametrize("name", REAL)
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(kind, name, marks=[pytest.mark.slow] * ((kind, name) == (LabelPropagation, "breast cancer")))
+        for kind in BOTH
+        for name in REAL
+    ],
+)
 def test_is_scikit_learns_to_rounding(kind, name):
     X, y, gamma = REAL[name]
     y = hidden(y)

@@ -23,7 +23,7 @@ REAL = {
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_passes_scikit_learns_checks(kind):
-    check_estimator(kind(max_iter=8), on_skip=None)
+    check_estimator(kind(max_iter=4), on_skip=None)
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -16,7 +16,7 @@ MOST = 150_000  # bytes
 
 @pytest.fixture(scope="module")
 def pictures():
-    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -67,19 +67,18 @@ def test_the_captions_say_what_is_drawn(figures):
 
 
 @pytest.mark.browser
-def test_a_picture_is_drawn_in_the_ink_of_its_page(pictures, figures, tmp_path):
+@pytest.mark.parametrize(("name", "kind"), [("tails", "svg"), pytest.param("dot", "png", marks=pytest.mark.slow)])
+def test_a_picture_is_drawn_in_the_ink_of_its_page(pictures, figures, tmp_path, name, kind):
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
     with pictures.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=pictures.SWITCHES)
-        for name in ("tails", "dot"):
-            pictures.draw(browser, name, figures[name], 340, 300, tmp_path)
+        pictures.draw(browser, name, figures[name], 340, 300, tmp_path)
         browser.close()
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "tails-light.svg", "tails-dark.svg", "dot-light.png", "dot-dark.png"
-    }  # fmt: skip
-    assert (tmp_path / "dot-light.png").read_bytes() != (tmp_path / "dot-dark.png").read_bytes()
-    for scheme, ink in pictures.INK.items():
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}-light.{kind}", f"{name}-dark.{kind}"}
+    light, dark = (tmp_path / f"{name}-{scheme}.{kind}" for scheme in ("light", "dark"))
+    assert light.read_bytes() != dark.read_bytes()
+    for scheme, ink in pictures.INK.items() if kind == "svg" else ():
         red, green, blue = (2 * digit for digit in ink[1:])
-        drawn = (tmp_path / f"tails-{scheme}.svg").read_text(encoding="utf-8")
+        drawn = (tmp_path / f"{name}-{scheme}.svg").read_text(encoding="utf-8")
         assert f"rgb({int(red, 16)}, {int(green, 16)}, {int(blue, 16)})" in drawn

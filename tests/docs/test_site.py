@@ -23,7 +23,7 @@ SOURCES = {"script": "src", "img": "src", "iframe": "src", "source": "srcset", "
 def site(tmp_path_factory):
     """The built site."""
     for module in ("mkdocs", "material", "mkdocstrings_handlers.python"):
-        pytest.importorskip(module, reason="needs MkDocs: pip install 'limelight[docs]'")
+        pytest.importorskip(module, reason="needs MkDocs: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(
@@ -90,7 +90,7 @@ def test_shapes_are_printed_as_they_were_written(site):
 def chromium():
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limelight[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield browser

@@ -26,7 +26,7 @@ def run(text, name):
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in TUTORIALS if page.stem != "index"])
 def test_a_tutorial_runs(page):
     if page.stem == "huggingface":
-        pytest.importorskip("transformers", reason="needs transformers: pip install 'limelight[huggingface]'")
+        pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[huggingface]'")
     assert run(page.read_text(encoding="utf-8"), str(page)) >= 4
 
 
@@ -59,7 +59,7 @@ def test_the_marimo_app_parses():
 
 
 def test_the_marimo_app_runs():
-    pytest.importorskip("marimo", reason="needs marimo: pip install 'limelight[docs]'")
+    pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[docs]'")
     names = {"__name__": "notebook", "__file__": str(MARIMO)}
     exec(compile(MARIMO.read_text(encoding="utf-8"), str(MARIMO), "exec"), names)
     _, found = names["app"].run()

@@ -48,9 +48,9 @@ def test_killed_in_the_middle_only_the_missing_cells_run_and_the_verdict_is_the_
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "toy").iterdir()}
     assert len(done) == len(before) == 15
 
-    with driven(tmp_path / "killed") as process:
-        output, _ = process.communicate(timeout=120)
-    assert output.splitlines()[-1] == "ran 15"
+    cells = runner.missing(runner.cells([Toy()], SEEDS), Store(tmp_path / "killed"))
+    assert len(cells) == 15
+    runner.run(cells, Store(tmp_path / "killed"), workers=1)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     resumed, whole = Store(tmp_path / "killed").results(Toy()), run_here(Toy(), tmp_path / "whole")
     assert Toy().verdict(resumed) == Toy().verdict(whole)
@@ -135,7 +135,7 @@ def run_with(store, **options):
 
 def test_a_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"needs ray.*pip install 'limelight\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs ray.*pip install -e '\.\[ray\]'"):
         run_with(Store(tmp_path), backend="ray")
 
 
@@ -160,3 +160,12 @@ class TestDask:
         with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
             run_with(Store(tmp_path), backend="dask", address="tcp://127.0.0.1:9")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own
+def test_the_same_results_on_ray(tmp_path):
+    """In processes of a cluster that is started for it."""
+    pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'; make test-latest has it")
+    runner.run(runner.cells([Toy()], 4), Store(tmp_path / "ray"), "ray", workers=2)
+    there, here = Store(tmp_path / "ray").results(Toy()), run_here(Toy(), tmp_path / "here", 4)
+    assert [record.values for record in there.records] == [record.values for record in here.records]

@@ -15,7 +15,7 @@ TRIALS = 400
 
 
 @pytest.mark.parametrize("shape", evidence.SHAPES)
-@pytest.mark.parametrize("seeds", [10, 30])
+@pytest.mark.parametrize("seeds", [10, pytest.param(30, marks=pytest.mark.slow)])  # with fewer it is called more often
 def test_the_same_arm_twice_is_seldom_called_different(shape, seeds):
     draw, _ = evidence.SHAPES[shape]
     assert evidence.false_alarms(draw, seeds, TRIALS, np.random.default_rng(1)) <= evidence.FALSE_ALARM_LIMIT

@@ -26,7 +26,7 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "limelight.lab.server", None)
     found = CliRunner().invoke(app, ["lab"])
     assert found.exit_code == 2
-    assert "pip install 'limelight[lab]'" in found.stderr
+    assert "in a clone of Limelight, run: pip install -e '.[lab]'" in found.stderr
 
 
 def test_it_is_bound_to_this_machine_unless_told(monkeypatch):
@@ -66,10 +66,14 @@ print(*{"torch", "scipy.stats", "sklearn", "pandas"} & sys.modules.keys())
 
 def test_what_workers_need_later_is_loaded_where_they_are_forked_from():
     program = """
-import signal, sys
+import importlib, signal, sys
 import limelight.lab.preload
+from limelight.lab.live import operator
+imported, drawn, really = [], [], importlib.import_module
+importlib.import_module = lambda name, *rest: imported.append(name) if name == "torch._dynamo" else really(name, *rest)
+operator.LIVE.figures = lambda self: drawn.append(self) or {}
 print("torch._dynamo" in sys.modules)
 signal.raise_signal(signal.SIGALRM)
-print("torch._dynamo" in sys.modules)
+print(imported == ["torch._dynamo"] and len(drawn) == 1)
 """
     assert of_a_new_python(program) == ["False", "True"]

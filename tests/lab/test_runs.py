@@ -27,6 +27,12 @@ def drive(name, seeds, folder):
     return [sys.executable, "-m", "tests.experiment.drive", str(folder), str(seeds)]
 
 
+def a_stubborn_family(name, seeds, folder):
+    """A process and its child, which both heed no signal that can be ignored."""
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])"
+    return [sys.executable, "-c", parent + STUBBORN]
+
+
 def writes_nothing(name, seeds, folder):
     return [sys.executable, "-c", ""]
 
@@ -89,10 +95,12 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     runs.start(Toy(), 8)
     until(lambda: runs.progress("toy").done == 15)
     assert runs.progress("toy").left > 0
+    group = runs._runs["toy"]._process.pid
     runs.cancel("toy")
     assert runs.progress("toy").state in ("stopping", "cancelled")
     found = ended(runs)
     assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
+    until(lambda: not _lives(group))
     assert len(missing(cells([Toy()], 8), Store(tmp_path))) == 9
 
 
@@ -106,10 +114,11 @@ def test_what_does_not_end_when_asked_is_ended(begin, monkeypatch):
     assert ended(runs).state == "cancelled"
 
 
-def test_every_process_ends_with_the_lab(begin, gate):
-    runs = begin()
+def test_every_process_ends_with_the_lab(begin):
+    runs = begin(a_stubborn_family)
     runs.start(Toy(), 8)
-    until(lambda: runs.progress("toy").done == 15)
+    said = runs._runs["toy"]._said
+    until(lambda: os.fstat(said.fileno()).st_size == len("up\n") * 2)
     group = runs._runs["toy"]._process.pid
     runs.end_all()
     until(lambda: not _lives(group))

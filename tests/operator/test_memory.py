@@ -8,6 +8,7 @@ import pytest
 
 CHILD = """
 import sys, torch
+N = int(sys.argv[2])
 from pathlib import Path
 from limelight import *
 
@@ -25,29 +26,31 @@ torch.set_num_threads(1)
 work(64)
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
-work(8192)
+work(N)
 print(resident("VmHWM") - before)
 """
+
+WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take some 70 MB for any n
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 @pytest.mark.parametrize(
-    "options",
+    ("options", "n", "most"),
     [
-        "dict()",
-        pytest.param("dict(normalisation=Softmax(1.0))", marks=pytest.mark.slow),
-        "dict(normalisation=Sinkhorn(2), mask=padding(keys=torch.arange(8192 if q.shape[0] > 64 else 64) % 3 > 0))",
-        pytest.param("dict(mask=window(100, 100))", marks=pytest.mark.slow),
-        pytest.param("dict(mask=causal)", marks=pytest.mark.slow),
-        "dict(similarity=StudentT(), mask=window(100, 100))",
-        pytest.param("dict(similarity=StudentT())", marks=pytest.mark.slow),
-        pytest.param("dict(similarity=Dot() + ALiBi())", marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=Hybrid())", marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=Entmax())", marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=TopK(9))", marks=pytest.mark.slow),
+        ("dict()", 4096, 50),
+        pytest.param("dict(normalisation=Softmax(1.0))", *WHOLE, marks=pytest.mark.slow),
+        ("dict(normalisation=Sinkhorn(2), mask=padding(keys=torch.arange(len(q)) % 3 > 0))", 4096, 50),
+        pytest.param("dict(mask=window(100, 100))", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(mask=causal)", *WHOLE, marks=pytest.mark.slow),
+        ("dict(similarity=StudentT(), mask=window(100, 100))", *WHOLE),
+        pytest.param("dict(similarity=StudentT())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(similarity=Dot() + ALiBi())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalisation=Hybrid())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalisation=Entmax())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalisation=TopK(9))", *WHOLE, marks=pytest.mark.slow),
     ],
 )
-def test_memory_is_linear(options):
-    child = [sys.executable, "-W", "error", "-c", CHILD, options]
+def test_memory_is_linear(options, n, most):
+    child = [sys.executable, "-W", "error", "-c", CHILD, options, str(n)]
     grown = subprocess.run(child, capture_output=True, text=True, check=True, timeout=300).stdout
-    assert float(grown) < 200, f"one 8192×8192 float32 matrix is 268 MB; the peak grew by {grown} MB"
+    assert float(grown) < most, f"one float32 matrix is {n * n / 2**18:.0f} MB; the peak grew by {grown} MB"

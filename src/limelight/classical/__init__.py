@@ -2,17 +2,17 @@
 
 Each estimator is a few lines on `Attention`, and equals scikit-learn's, or the published equation where
 scikit-learn has none. `docs/methods.md` sets them side by side: what is initialised, strengthened,
-normalised and propagated. Needs `pip install 'limelight[classical]'`.
+normalised and propagated. Needs the extra `classical`.
 """
 
-from limelight.errors import MissingExtraError
+from limelight.errors import MissingExtraError, how_to_install
 
 try:
     import scipy  # noqa: F401
     import sklearn  # noqa: F401
 except ImportError as missing:
     raise MissingExtraError(
-        "limelight.classical needs scikit-learn and SciPy: pip install 'limelight[classical]'"
+        f"limelight.classical needs {missing.name}, which is not installed; {how_to_install('classical')}"
     ) from missing
 
 from limelight.classical.clusters import FuzzyCMeans, KMeans, LogDistance, SoftKMeans

@@ -1,19 +1,22 @@
-"""Where do the cells run? On this machine, or on a Dask or Ray cluster: joblib speaks to all three."""
+"""Where do the cells run? In processes of this machine or on a Dask cluster, through joblib, or on a Ray cluster."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
-import joblib
 import psutil
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 
-from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError
+from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError, how_to_install
 
 Backend = Literal["loky", "dask", "ray"]
+Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 _PATIENCE = 10  # seconds until a cluster that does not answer is given up
 
 
@@ -24,26 +27,35 @@ def cores() -> int:
 
 
 @contextmanager
-def workers(backend: str, count: int, address: str | None) -> Iterator[None]:
-    """joblib configured for the backend: `count` processes here, or the cluster at `address`.
+def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
+    """The workers of a backend: `count` processes here, or the cluster at `address`.
+
+    Gives `spread(function, calls)`, which calls the function with each tuple of arguments on some worker, and yields
+    the results as they come, in any order. When an error or Ctrl-C leaves the block, workers on this machine are ended.
 
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
     """
     if backend not in get_args(Backend):
         raise UnknownNameError("backend", backend, get_args(Backend))
-    if backend == "loky":
-        if address is not None:
-            raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
-        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
-            yield
-        return
-    with (_dask if backend == "dask" else _ray)(count, address):
-        yield
+    with {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread:
+        yield spread
 
 
 @contextmanager
-def _dask(count: int, address: str | None) -> Iterator[None]:
+def _loky(count: int, address: str | None) -> Iterator[Spread]:
+    if address is not None:
+        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
+    with parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
+        try:
+            yield _by_joblib
+        except BaseException:
+            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            raise
+
+
+@contextmanager
+def _dask(count: int, address: str | None) -> Iterator[Spread]:
     distributed = _extra("distributed", "dask")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its own words on a failure are a traceback
     try:
@@ -57,23 +69,34 @@ def _dask(count: int, address: str | None) -> Iterator[None]:
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({problem}); expected the address that `dask scheduler` printed"
         ) from None
-    with client, joblib.parallel_config("dask", client=client):
-        yield
+    with client, parallel_config("dask", client=client):
+        yield _by_joblib
 
 
 @contextmanager
-def _ray(count: int, address: str | None) -> Iterator[None]:
+def _ray(count: int, address: str | None) -> Iterator[Spread]:
     ray = _extra("ray", "ray")
     try:
         ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise ClusterError(f"no Ray cluster answers at {address} ({problem}); expected ray://HOST:PORT") from None
     try:
-        importlib.import_module("ray.util.joblib").register_ray()
-        with joblib.parallel_config("ray"):
-            yield
+        yield partial(_by_ray, ray)
     finally:
         ray.shutdown()
+
+
+def _by_joblib(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
+
+
+def _by_ray(ray: Any, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Ray's own tasks; its backend for joblib gives no result before all are there."""
+    task = ray.remote(function)
+    waiting = [task.remote(*call) for call in calls]
+    while waiting:
+        ready, waiting = ray.wait(waiting)
+        yield from ray.get(ready)
 
 
 def _extra(module: str, extra: str) -> Any:
@@ -81,5 +104,5 @@ def _extra(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise MissingExtraError(
-            f"--backend {extra} needs {module}, which is not installed; pip install 'limelight[{extra}]'"
+            f"--backend {extra} needs {module}, which is not installed; {how_to_install(extra)}"
         ) from None

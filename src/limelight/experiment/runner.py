@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
-
 from limelight.errors import InputError
 from limelight.experiment import backends
 from limelight.experiment.cell import run_cell
@@ -73,17 +70,10 @@ def run(
         return
     folder = store.folder.resolve()
     claims = {cell.claim.name: cell.claim for cell in wanted}
-    with backends.workers(backend, min(count, len(wanted)), address):
-        results = Parallel(return_as="generator_unordered", batch_size=1)(
-            delayed(run_cell)(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted
-        )
-        try:
-            for record in results:
-                claim = claims[record.claim]
-                if not store.path(claim, record.arm, record.seed).exists():
-                    store.save(claim, record)
-                done(record)
-        except BaseException:
-            if backend == "loky":
-                get_reusable_executor().shutdown(wait=False, kill_workers=True)
-            raise
+    calls = [(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted]
+    with backends.workers(backend, min(count, len(wanted)), address) as spread:
+        for record in spread(run_cell, calls):
+            claim = claims[record.claim]
+            if not store.path(claim, record.arm, record.seed).exists():
+                store.save(claim, record)
+            done(record)

@@ -1,0 +1,128 @@
+"""docs/private.md has every private name of another package that is used in this repository, and no others.
+
+A name is found by its underscore, or because it stands in `UNDOCUMENTED`; it is private to another package if nothing
+in this repository defines it.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "limelight"
+PAGE = (ROOT / "docs" / "private.md").read_text(encoding="utf-8")
+FOLDERS = ("src/limelight", "tests", "benchmarks", "docs", "examples", "tools")
+FILES = sorted(
+    path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")
+    if path.suffix in (".py", ".js", ".css", ".j2") and path != Path(__file__)
+)  # fmt: skip
+COMING: dict[str, str] = {  # files that the page names already -> the file in which their names are until then
+    "kernels/operations.py": "kernels/flash.py",
+    "tracing.py": "",
+}
+# Names that are private although they have no underscore, and private ones that Limelight defines, too.
+UNDOCUMENTED = {
+    "ALL_ATTENTION_FUNCTIONS", "sdpa_mask", "output_capturing", "externals", "is_functorch_wrapped_tensor",
+    "is_legacy_batchedtensor", "_reset_parameters", "_qkv_same_embed_dim",
+}  # fmt: skip
+IN_SCRIPTS = {
+    ".js": r"(?<=\.)_[a-z]\w+|\b(?:calcdata|glplot|p2d|d2p|refineData|dataScale[XY]|dirty)\b",
+    ".css": r"(?<=\.)_?dash-[\w-]+|(?<=\.)js-plotly[\w-]*",
+    ".j2": r"(?<=\.)_[a-z]\w+",
+}
+
+
+def private(name: str) -> bool:
+    return re.fullmatch(r"_[A-Za-z]\w*", name) is not None
+
+
+def defined(tree: ast.AST) -> set[str]:
+    """Every name that the code defines, takes as an argument, or assigns to something of its own."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Subscript(value=ast.Attribute(attr="__dict__"), slice=ast.Constant(value=str(name))):
+                found.add(name)
+    return found
+
+
+def mentioned(tree: ast.AST) -> set[str]:
+    """Every name that the code uses: of attributes, in imports, and in strings that are nothing but a name."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name):
+                found.add(name)
+            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w.]+", text):
+                found.update(text.split("."))
+            case ast.Import(names=names):
+                found.update(part for each in names for part in each.name.split("."))
+            case ast.ImportFrom(module=str(module), names=names) if not module.startswith(("limelight", "tests")):
+                found.update(module.split("."), (each.name for each in names))
+    return found
+
+
+def foreign(tree: ast.AST, ours: set[str]) -> set[str]:
+    """Private names of other packages."""
+    found = mentioned(tree)
+    return {name for name in found if private(name)} - ours | found & UNDOCUMENTED
+
+
+def told(path: Path) -> set[str]:
+    """The names in the rows of the page that name this file, and the parts of dotted ones."""
+    shorts = {path.relative_to(SOURCE if SOURCE in path.parents else ROOT).as_posix()}
+    shorts |= {new for new, old in COMING.items() if old in shorts}
+    rows = [row.split("|") for row in PAGE.splitlines() if row.startswith("| `")]
+    names = {name for row in rows if shorts & code(row[2]) for name in code(row[1])}
+    return names | {part for name in names for part in name.split(".")}
+
+
+def code(cell: str) -> set[str]:
+    return set(re.findall("`([^`]+)`", cell))
+
+
+@pytest.fixture(scope="module")
+def uses() -> dict[Path, set[str]]:
+    texts = {path: path.read_text(encoding="utf-8") for path in FILES}
+    trees = {path: ast.parse(text) for path, text in texts.items() if path.suffix == ".py"}
+    ours = set().union(*map(defined, trees.values()))
+    scripts = {
+        path: set(re.findall(IN_SCRIPTS[path.suffix], text)) for path, text in texts.items() if path not in trees
+    }
+    return {path: foreign(tree, ours) for path, tree in trees.items()} | scripts
+
+
+def test_every_private_name_is_on_the_page(uses):
+    missing = {str(path.relative_to(ROOT)): names - told(path) for path, names in uses.items() if names - told(path)}
+    assert not missing, f"docs/private.md does not say what happens when these move: {missing}"
+
+
+def test_every_row_is_of_names_that_are_used_where_it_says(uses):
+    for row in PAGE.splitlines():
+        if not row.startswith("| `"):
+            continue
+        names, files = map(code, row.split("|")[1:3])
+        if files & {*COMING}:
+            continue
+        found = set().union(*(uses.get(SOURCE / file, uses.get(ROOT / file, set())) for file in files))
+        unused = {name for name in names if not {*name.split(".")} & found}
+        assert files, row
+        assert not unused, f"{unused} of docs/private.md are not used in {files}"
+
+
+def test_a_new_private_name_would_be_found():
+    text = """
+import torch, a._module
+from torch.nn import _reduction
+from limelight._own import _mine
+x = torch.nn._secret(getattr(torch, '_hidden'), torch.relu._x, 'torch._late', torch.__version__)
+"""
+    assert foreign(ast.parse(text), {"_x"}) == {"_module", "_reduction", "_secret", "_hidden", "_late"}
