@@ -6,7 +6,7 @@ from transformers import StaticCache
 
 from limelight import Euclidean
 from limelight.huggingface import register, transplant
-from tests.huggingface.tiny import DECODERS, model, tokens
+from tests.huggingface.tiny import CACHE, DECODERS, model, tokens
 
 register("limelight-future", Euclidean(2.0))
 CUT = 5
@@ -53,10 +53,10 @@ def test_a_cache_filled_in_pieces_gives_the_logits_of_one_go(made, padded):
             input_ids=batch["input_ids"][:, start:stop],
             attention_mask=batch["attention_mask"][:, :stop],
             position_ids=positions(batch)[:, start:stop],
-            past_key_values=cache,
             use_cache=True,
+            **{CACHE: cache},
         )
-        cache = out.past_key_values
+        cache = out[CACHE]
         pieces.append(out.logits)
     real = batch["attention_mask"].bool()
     torch.testing.assert_close(torch.cat(pieces, 1)[real], whole[real], atol=1e-5, rtol=0)
@@ -70,7 +70,7 @@ def test_a_cache_longer_than_what_was_seen(made):
     whole = made(input_ids=ids).logits
     cache, pieces = StaticCache(config=made.config, max_cache_len=16), []
     for start, stop in ((0, 6), (6, 7), (7, 9)):
-        out = made(input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True)
+        out = made(input_ids=ids[:, start:stop], use_cache=True, **{CACHE: cache})
         pieces.append(out.logits)
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
 

@@ -1,11 +1,16 @@
 """Tiny random models of several architectures, from their configurations alone."""
 
+import inspect
+
 import torch
 import transformers as hf
 
 from limelight.huggingface import register
 
 register("limelight-dot")  # softmax attention through the operator: what eager does, to rounding
+
+# What this version of transformers calls the keys and values of earlier tokens.
+CACHE = "cache" if "cache" in inspect.signature(hf.LlamaForCausalLM.forward).parameters else "past_key_values"
 
 WIDE = {
     "hidden_size": 32,
