@@ -4,9 +4,10 @@ import pytest
 import torch
 import transformers as hf
 
-from limelight import Boolean, Dot, Euclidean, InputError, Sinkhorn, Softmax, Sparsemax
+from limelight import Boolean, Dot, Euclidean, InputError, Sinkhorn, Softmax, Sparsemax, causal
 from limelight.huggingface import register, transplant
-from limelight.huggingface.operator import operator
+from limelight.huggingface.arguments import selected_keys
+from limelight.huggingface.operator import operator, read_mask
 from limelight.similarity import ALiBi
 from tests.huggingface.tiny import GROUPED, SEQ2SEQ, enlarge, generated, logits, tokens
 
@@ -138,6 +139,32 @@ def test_bias_cap_and_sinks_are_of_the_scores(similarity, scale, scores, sinks, 
     weights = written_out(right if bias is None else right + bias, None if sinks is None else SINKS)
     torch.testing.assert_close(P.dense(), weights)
     torch.testing.assert_close(P.apply(V), weights @ V.repeat_interleave(2, 1))
+
+
+def test_a_float_mask_is_taken_apart_into_what_it_hides_and_what_it_adds():
+    least = torch.finfo(torch.float64).min
+    numbers = torch.zeros(2, 1, 5, 6, dtype=torch.float64).masked_fill(~SEEN, least)
+    seen, added = read_mask(numbers, False, None)
+    assert added is None  # so that the fused kernel can be taken
+    assert torch.equal(seen.seen, SEEN)
+    seen, added = read_mask(numbers + BIAS, False, BIAS)
+    torch.testing.assert_close(added, (2 * BIAS).where(SEEN, BIAS))
+    assert read_mask(0 * numbers[:1, :, 1:2], False, None) == (None, None)
+    assert read_mask(None, True, BIAS) == (causal, BIAS)
+
+
+def test_picked_keys_are_the_ones_that_are_seen():
+    module = torch.nn.Module()
+    indices = torch.tensor([[[0, 3], [5, -1], [9, 2]]])  # two of six keys for each query; −1 and 9 pick nothing
+    keys = selected_keys(module, indices, None, 4, 6)
+    assert [row.nonzero().flatten().tolist() for row in keys[0, 0]] == [[0, 3], [5], [2]]
+    module.indexer = torch.nn.Module()
+    module.indexer.block_size = 4
+    blocks = selected_keys(module, None, torch.tensor([[[[0], [1]], [[-1], [0]]]]), 4, 6)  # for each group of two heads
+    picked = [[row.nonzero().flatten().tolist() for row in head] for head in blocks[0]]
+    assert picked == 2 * [[[0, 1, 2, 3], [4, 5]]] + 2 * [[[], [0, 1, 2, 3]]]
+    with pytest.raises(InputError, match="blocks of keys, whose size Linear does not tell"):
+        selected_keys(torch.nn.Linear(1, 1), None, indices, 4, 6)
 
 
 @pytest.mark.parametrize("temperature", [2.0, torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)[:, None, None]])
