@@ -35,6 +35,7 @@ from .similarity import (
     RelativeBias,
     Scaled,
     Similarity,
+    SoftCap,
     StudentT,
     Sum,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Sigmoid",
     "Similarity",
     "Sinkhorn",
+    "SoftCap",
     "Softmax",
     "Sparsemax",
     "StoreError",

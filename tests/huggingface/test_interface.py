@@ -67,31 +67,6 @@ def lent(**given):
 
 
 @pytest.mark.parametrize(
-    ("build", "config", "says"),
-    [
-        (hf.Gemma2ForCausalLM, lambda: hf.Gemma2Config(**GROUPED), "softcap=50.0 .*cap on the scores"),
-        (
-            hf.GptOssForCausalLM,
-            lambda: hf.GptOssConfig(**GROUPED, num_local_experts=2, num_experts_per_tok=1, rope_parameters=ROPE),
-            "s_aux=a tensor .*sinks",
-        ),
-    ],
-    ids=["capped scores", "attention sinks"],
-)
-def test_a_model_that_asks_for_more_is_refused(build, config, says):
-    made = build(config())
-    made.set_attn_implementation("limelight-dot")
-    with pytest.raises(InputError, match=says):
-        made(**tokens())
-    made.set_attn_implementation("eager")
-    with transplant(made), pytest.raises(InputError, match=says):
-        made(**tokens())
-
-
-ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-
-
-@pytest.mark.parametrize(
     "given",
     [{"head_mask": torch.ones(4)}, {"cu_seq_lens_q": torch.tensor([0, 4, 9])}, {"seq_idx": 1}, {"not_yet_known": 3}],
     ids=lambda given: next(iter(given)),
@@ -101,15 +76,6 @@ def test_an_argument_that_cannot_be_honoured_is_refused(given):
     with pytest.raises(InputError, match=f"cannot honour {next(iter(given))}="):
         made(**tokens(), **given)
     made(**tokens(), **dict.fromkeys(given))  # None asks for nothing
-
-
-def test_a_window_without_its_mask_is_refused():
-    layer = model("mistral").model.layers[0].self_attn
-    function = hf.AttentionInterface()["limelight-dot"]
-    q, k = torch.randn(1, 4, 6, 8), torch.randn(1, 2, 6, 8)
-    with pytest.raises(InputError, match="sliding_window=4 for 6 keys"):
-        function(layer, q, k, k, None, sliding_window=4)
-    assert function(layer, q, k, k, None, sliding_window=6)[0].shape == (1, 6, 4, 8)
 
 
 def test_positions_that_a_cache_hides_are_refused():
@@ -207,7 +173,7 @@ sys.modules["transformers"] = None
 try:
     import limelight.huggingface
 except limelight.MissingExtraError as error:
-    assert "pip install 'limelight[huggingface]'" in str(error), error
+    assert "needs transformers, which is not installed; in a clone of Limelight, run: pip install" in str(error), error
 else:
     raise AssertionError
 """

@@ -82,12 +82,17 @@ def model(name, attention="eager", **changes):
         setattr(config, key, value)
     torch.manual_seed(0)
     made = build(config).eval()
-    with torch.no_grad():
-        for weight in made.parameters():
-            if weight.ndim > 1 and name != "t5":  # T5's initial attention is sharp
-                weight.mul_(4)
+    if name != "t5":  # its initial attention is sharp
+        enlarge(made)
     made.set_attn_implementation(attention)
     return made
+
+
+@torch.no_grad()
+def enlarge(made):
+    for weight in made.parameters():
+        if weight.ndim > 1:
+            weight.mul_(4)
 
 
 def tokens(padded="full"):
@@ -106,4 +111,5 @@ def logits(made, batch):
 
 
 def generated(made, batch, **settings):
-    return made.generate(**batch, max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0, **settings)
+    """The prompt and three tokens: one step from it, two through the cache."""
+    return made.generate(**batch, max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0, **settings)

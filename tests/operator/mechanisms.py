@@ -25,6 +25,7 @@ from limelight import (
     Sigmoid,
     Similarity,
     Sinkhorn,
+    SoftCap,
     Softmax,
     Sparsemax,
     StudentT,
@@ -103,6 +104,7 @@ MORE_SIMILARITIES = {
     "student": SimilarityCase("student", lambda: StudentT(3.0), 2.0, translation_invariant=True),
     "additive": SimilarityCase("additive", lambda: filled(Additive(WIDTH, hidden=4)), 1.0),
     "gat": SimilarityCase("gat", lambda: filled(GAT(WIDTH)), 1.0),
+    "softcap": SimilarityCase("softcap", lambda: SoftCap(Dot(), 0.8), 1.0),
 }
 # What is said of positions, for three heads.
 POSITIONAL = {
@@ -114,6 +116,13 @@ SUMS = {
     "dot + alibi": lambda: Dot() + ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0])),
     "student + 0.5 relative": lambda: StudentT(3.0) + Scaled(filled(RelativeBias(reach=2, heads=3)), 0.5),
     "euclidean + cosine": lambda: Euclidean(1.5) + Cosine(),
+    "softcap(student + relative) + cosine": lambda: (
+        SoftCap(StudentT(3.0) + filled(RelativeBias(reach=2, heads=3)), 1.5) + Cosine()
+    ),
+    "softcap(dot, scale per head) + alibi": lambda: (
+        SoftCap(Dot(), 0.8, scale=torch.tensor([0.2, 1.0, 3.0]).double()[:, None, None])
+        + ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0]))
+    ),
 }
 MORE_NORMALISATIONS = {
     "alpha per head": NormalisationCase("softmax", lambda: Softmax(torch.full((1, 1), 0.4).double()), alpha=0.4),

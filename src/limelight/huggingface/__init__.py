@@ -15,14 +15,15 @@ and here that function is Limelight's. `register` gives a mechanism a name that 
 
 Two rules. `Dot` takes the scale that the model gives (T5's is 1, Gemma's its own); every other
 similarity keeps its default scale, since the model's belongs to a dot product. And what cannot be
-honoured (attention sinks, capped scores, packed sequences by their lengths, any argument that is
-not known here) raises `InputError`: nothing that could change the result is passed over.
+honoured (packed sequences by their lengths, masks on whole heads, any argument that is not known
+here, attention that a layer computes without telling transformers' interface) raises `InputError`:
+nothing that could change the result is passed over.
 
 Parameters of a similarity or a normalisation belong to the caller: they are no part of
 `model.parameters()`, of its state_dict or of `model.to(…)`. Move them and hand them to the
 optimiser yourself.
 
-Needs `pip install 'limelight[huggingface]'`.
+Needs the extra `huggingface`.
 """
 
 from limelight.errors import MissingExtraError
@@ -31,7 +32,8 @@ try:
     import transformers  # noqa: F401
 except ImportError as missing:
     raise MissingExtraError(
-        "limelight.huggingface needs transformers 5: pip install 'limelight[huggingface]'"
+        f"limelight.huggingface needs {missing.name}, which is not installed; "
+        "in a clone of Limelight, run: pip install -e '.[huggingface]'"
     ) from missing
 
 from limelight.huggingface.register import register

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.utils import output_capturing
 
-from limelight.attend import attend
 from limelight.errors import InputError
-from limelight.mask import Mask, as_mask, padding
+from limelight.huggingface import arguments
+from limelight.huggingface.agreement import require_agreement
+from limelight.huggingface.masks import AdditiveMask
+from limelight.huggingface.operator import mask_and, operator, read_mask
+from limelight.mask import Mask, padding
 from limelight.normalisation import Normalisation
 from limelight.similarity import Dot, Positional, Similarity
 
-# Arguments that reach an attention layer and have done their work before, or never change what it returns.
-_HARMLESS = (
-    "cache_position deterministic encoder_hidden_states is_causal logits_to_keep num_items_in_batch output_attentions "
-    "output_hidden_states output_router_logits position_ids return_dict sliding_window token_type_ids use_cache"
-)
-_REFUSED = {
-    "s_aux": "attention sinks",
-    "sinks": "attention sinks",
-    "softcap": "a cap on the scores",
-    "head_mask": "a mask on whole heads",
-    "cu_seq_lens_q": "packed sequences by their lengths; position_ids mark them too",
-    "cu_seq_lens_k": "packed sequences by their lengths; position_ids mark them too",
-    "seq_idx": "packed sequences by their indices; position_ids mark them too",
-}
+try:
+    from transformers.utils.output_capturing import _active_collector
+except ImportError:  # earlier versions tell every layer what is to be returned
+    _active_collector = None  # type: ignore[assignment]
+
+NoMask = Literal["everything", "the layer's is_causal"]  # what a layer that is given no mask may see
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,7 @@ class Mechanism:
 
     similarity: Similarity
     normalisation: Normalisation
+    no_mask: NoMask = "everything"
 
     def __call__(
         self,
@@ -52,37 +47,57 @@ class Mechanism:
         scaling: float | None = None,
         dropout: float = 0.0,
         position_bias: Float[Tensor, "#B #H n m"] | None = None,
+        softcap: float | None = None,
+        s_aux: Float[Tensor, " H"] | None = None,
+        sinks: Float[Tensor, "B H n 1"] | None = None,
+        indices: Tensor | None = None,
+        block_indices: Tensor | None = None,
         **rest: Any,
     ) -> tuple[Float[Tensor, "B n H e"], Float[Tensor, "B H n m"] | None]:
-        _refuse_what_is_not_known(rest)
+        arguments.refuse_unknown(rest)
         _refuse_positions_unknown(self.similarity, query, key)
-        is_causal = _is_causal(module, query, key, attention_mask, rest)
-        bias, mask = _terms(attention_mask, position_bias)
+        attention_mask, is_causal = self._who_is_seen(module, query, key, attention_mask, rest)
+        told = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
+        how = "causal" if is_causal else "none" if attention_mask is None else "given"
+        require_agreement(module, query, key, value, how, scaling, told)
+        mask, bias = read_mask(attention_mask, is_causal, position_bias)
+        mask = mask_and(mask, arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2]))
         if self.normalisation.mixes_queries:
             _refuse_a_decoder(module, self.normalisation)
             mask = _without_padded_queries(mask, attention_mask)
-        given: dict[str, Any] = {
-            "attn_mask": bias,
-            "mask": mask,
-            "is_causal": is_causal,
-            "scale": scaling if isinstance(self.similarity, Dot) else None,
-            "enable_gqa": query.shape[1] != key.shape[1],
-            "similarity": self.similarity,
-            "normalisation": self.normalisation,
-        }
-        out = attend(query, key, value, dropout_p=dropout if module.training else 0.0, **given)
-        weights = None
-        if _weights_are_asked_for(rest):  # P is P times the identity
-            weights = attend(query, key, torch.eye(key.shape[-2]).to(key).expand(*key.shape[:-1], -1), **given)
+        P = operator(
+            query,
+            key,
+            self.similarity,
+            self.normalisation,
+            mask,
+            bias=bias,
+            scale=scaling if isinstance(self.similarity, Dot) else None,
+            softcap=softcap,
+            sinks=s_aux if s_aux is not None else sinks,
+        )
+        out = P.apply(value, dropout if module.training else 0.0)
+        weights = P.dense() if _weights_are_asked_for(rest) else None
         return out.transpose(1, 2).contiguous(), weights
 
+    def _who_is_seen(
+        self, module: nn.Module, query: Tensor, key: Tensor, attention_mask: Tensor | None, rest: dict[str, Any]
+    ) -> tuple[Tensor | None, bool]:
+        """(a mask that is given, whether the past alone is to be seen), both counted from the starts of n and m.
 
-def _refuse_what_is_not_known(rest: dict[str, Any]) -> None:
-    for name, value in rest.items():
-        if value is None or name in _HARMLESS.split():
-            continue
-        why = f" ({_REFUSED[name]})" if name in _REFUSED else ""
-        raise InputError(f"limelight's attention cannot honour {name}={_brief(value)}{why}; use 'eager' for this model")
+        `is_causal=True` is honoured where there is no mask; where there is one, it says everything.
+        """
+        n, m = query.shape[-2], key.shape[-2]
+        if isinstance(attention_mask, AdditiveMask):
+            if attention_mask.shape[-2:] != (n, m):  # of other tokens than these
+                return attention_mask.numbers(), False
+            return attention_mask.seen, attention_mask.seen is None and n > 1
+        if attention_mask is not None:
+            return attention_mask, False
+        given = rest.get("is_causal")
+        if given is None:
+            given = self.no_mask == "the layer's is_causal" and getattr(module, "is_causal", True)
+        return None, n > 1 and bool(given)
 
 
 def _refuse_positions_unknown(similarity: Similarity, query: Tensor, key: Tensor) -> None:
@@ -93,36 +108,6 @@ def _refuse_positions_unknown(similarity: Similarity, query: Tensor, key: Tensor
             f"{n} queries and {m} keys do not tell {similarity.__class__.__name__} where the queries stand: "
             "pass use_cache=False, and leave out cross-attention layers"
         )
-
-
-def _brief(value: Any) -> str:
-    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-
-
-def _is_causal(
-    module: nn.Module, query: Tensor, key: Tensor, attention_mask: Tensor | None, rest: dict[str, Any]
-) -> bool:
-    """Is the past alone to be seen? Asked only where no mask says so, which sdpa's masks leave open.
-
-    They are left out where queries and keys both start at 0 (and for one query, which sees all),
-    so that counting from the starts is right; with sliding_window only where no key is too far.
-    """
-    if attention_mask is not None:
-        return False
-    window = rest.get("sliding_window")
-    if window is not None and key.shape[-2] > window:
-        raise InputError(f"sliding_window={window} for {key.shape[-2]} keys came without a mask that carries it")
-    given = rest.get("is_causal")
-    return query.shape[-2] > 1 and bool(getattr(module, "is_causal", True) if given is None else given)
-
-
-def _terms(attention_mask: Tensor | None, position_bias: Tensor | None) -> tuple[Tensor | None, Mask | None]:
-    """What is added to the scores, and who may see whom. A float mask is added, as eager does."""
-    if attention_mask is None:
-        return position_bias, None
-    if not isinstance(attention_mask, Tensor) or not attention_mask.is_floating_point():
-        return position_bias, as_mask(attention_mask)
-    return attention_mask if position_bias is None else attention_mask + position_bias, None
 
 
 def _refuse_a_decoder(module: nn.Module, normalisation: Normalisation) -> None:
@@ -153,6 +138,5 @@ def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) ->
 
 def _weights_are_asked_for(rest: dict[str, Any]) -> bool:
     """By an argument, or (GPT-2 passes none on) by what transformers is about to collect."""
-    collector = getattr(output_capturing, "_active_collector", None)
-    collected = (collector.get() if collector is not None else None) or {}
+    collected = (None if _active_collector is None else _active_collector.get()) or {}  # type: ignore[no-untyped-call]
     return bool(rest.get("output_attentions")) or any(key.endswith("attentions") for key in collected)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from limelight import check
 from limelight.errors import InputError
+from limelight.huggingface.masks import additive_mask
 from limelight.huggingface.mechanism import Mechanism
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Dot, Similarity
@@ -24,8 +24,13 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
 
     Then `model.set_attn_implementation(name)` and `from_pretrained(…, attn_implementation=name)`
     use it in every layer that goes through transformers' AttentionInterface (`attention_layers`
-    lists them). The masks come with it, as sdpa has them: boolean n × m where there is padding, a
-    window or a cache; none where a plain causal or open layer needs none, in memory linear in n.
+    lists them), and so computes what "eager" does with this mechanism in its place. The masks come
+    with it: boolean n × m where there is padding, a window or a cache; none, in memory linear in n,
+    where a plain causal or open layer needs none.
+
+    A cap on the scores (Gemma 2), a position bias (T5) and attention sinks (gpt-oss) are of the
+    scores, whatever the similarity is; a sink needs one row softmax. A layer whose own attention
+    does more than it tells is found when it is first called, and refused.
     Registering a name of one's own again replaces it.
 
     `output_attentions=True` gives the dense weights, without dropout; they are never built otherwise.
@@ -50,4 +55,4 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
 
 def add(name: str, attention: Callable[..., Any]) -> None:
     AttentionInterface.register(name, attention)
-    AttentionMaskInterface.register(name, sdpa_mask)  # else the layers get no mask at all, and see the future
+    AttentionMaskInterface.register(name, additive_mask)  # else the layers get no mask at all, and see the future

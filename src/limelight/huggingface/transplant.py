@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from limelight import check
 from limelight.errors import InputError
-from limelight.huggingface.mechanism import Mechanism
+from limelight.huggingface.layers import asks_the_interface
+from limelight.huggingface.mechanism import Mechanism, NoMask
 from limelight.huggingface.register import OURS, add
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Dot, Similarity
@@ -44,7 +45,9 @@ def transplant(
         for name in chosen:
             own = model.get_submodule(name).__dict__
             undo.callback(_put_back, own, {key: own[key] for key in ("config", "_limelight") if key in own})
-            own.update(config=_grafted(own["config"]), _limelight=Mechanism(similarity, normalisation))
+            outer = own.get("_limelight")
+            config = own["config"] if outer is None else outer.config
+            own.update(config=_grafted(config), _limelight=_Graft(similarity, normalisation, config))
         yield tuple(chosen)
 
 
@@ -54,19 +57,29 @@ def attention_layers(model: nn.Module) -> tuple[str, ...]:
     A layer used several times (ALBERT shares one) counts once; in an encoder-decoder the encoder's
     come first, then each decoder block's self-attention and cross-attention.
     """
-    return tuple(name for name, layer in model.named_modules() if _asks_the_interface(layer))
+    return tuple(name for name, layer in model.named_modules() if asks_the_interface(layer))
 
 
-def _graft(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    return module._limelight(module, *args, **kwargs)  # type: ignore[operator]
+@dataclass(frozen=True)
+class _Graft:
+    """What a layer computes meanwhile, and the configuration that names how the model makes its masks."""
+
+    similarity: Similarity
+    normalisation: Normalisation
+    config: Any
+
+    def __call__(self, module: nn.Module, *args: Any, **given: Any) -> Any:
+        used = self.config._attn_implementation
+        _require_known_masks(used)  # which may have been set to another within the `with`
+        no_mask: NoMask = "the layer's is_causal" if used == "sdpa" else "everything"
+        return Mechanism(self.similarity, self.normalisation, no_mask)(module, *args, **given)
+
+
+def _graft(module: nn.Module, *args: Any, **given: Any) -> Any:
+    return module._limelight(module, *args, **given)  # type: ignore[operator]
 
 
 add(_GRAFT, _graft)
-
-
-def _asks_the_interface(layer: nn.Module) -> bool:
-    code = getattr(inspect.unwrap(type(layer).forward), "__code__", None)
-    return "config" in layer.__dict__ and "ALL_ATTENTION_FUNCTIONS" in getattr(code, "co_names", ())
 
 
 def _choose(model: nn.Module, layers: Iterable[int] | None) -> list[str]:
@@ -79,12 +92,15 @@ def _choose(model: nn.Module, layers: Iterable[int] | None) -> list[str]:
             raise InputError(f"layers expects whole numbers from 0 to {len(names) - 1}, got {index!r}")
     chosen = [names[index] for index in dict.fromkeys(indices)]
     for name in chosen:
-        used = model.get_submodule(name).__dict__["config"]._attn_implementation
-        if used not in {None, "eager", "sdpa", _GRAFT, *OURS}:
-            raise InputError(
-                f"the model's masks are made for {used!r}; call model.set_attn_implementation('sdpa') before transplant"
-            )
+        _require_known_masks(model.get_submodule(name).__dict__["config"]._attn_implementation)
     return chosen
+
+
+def _require_known_masks(used: str | None) -> None:
+    if used not in {None, "eager", "sdpa", _GRAFT, *OURS}:
+        raise InputError(
+            f"the model's masks are made for {used!r}; call model.set_attn_implementation('sdpa') before transplant"
+        )
 
 
 def _grafted(config: Any) -> Any:

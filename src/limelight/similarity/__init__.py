@@ -19,6 +19,7 @@ from limelight.similarity.combine import Scaled, Sum
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot, Gate
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
+from limelight.similarity.softcap import SoftCap
 
 __all__ = [
     "GAT",
@@ -41,6 +42,7 @@ __all__ = [
     "RelativeBias",
     "Scaled",
     "Similarity",
+    "SoftCap",
     "StudentT",
     "Sum",
     "as_one_product",

@@ -1,0 +1,55 @@
+"""Which layers of a model ask transformers' AttentionInterface, and what eager would have run in its place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import CodeType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+def asks_the_interface(layer: nn.Module) -> bool:
+    """True if this layer itself takes its attention from the interface, by the name in its own `config`."""
+    kind: Any = type(layer)
+    return "config" in layer.__dict__ and _asking(kind) is not None
+
+
+@cache
+def eager_function(kind: type) -> Callable[..., Any] | None:
+    """The function that a layer of this class calls under "eager", None where it does not tell."""
+    method = _asking(kind)
+    if method is None:
+        return None
+    for name in method.__code__.co_names:
+        function = method.__globals__.get(name)
+        if name.endswith("eager_attention_forward") and callable(function):
+            return function
+    return None
+
+
+@cache
+def _asking(kind: type) -> Any:
+    """The method of this class that asks the interface, or None."""
+    for method in _methods(kind):
+        if "ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names:
+            return method
+    return None
+
+
+def _methods(kind: type) -> Iterator[Any]:
+    """The functions that instances run: of each name the last definition, and those that it reaches by super()."""
+    hidden: set[str] = set()
+    for owner in kind.__mro__:
+        if owner in (nn.Module, PreTrainedModel):
+            return
+        for name, value in vars(owner).items():
+            method = inspect.unwrap(value) if callable(value) else None
+            if name in hidden or not isinstance(getattr(method, "__code__", None), CodeType):
+                continue
+            if "super" not in method.__code__.co_names:  # type: ignore[union-attr]
+                hidden.add(name)
+            yield method

@@ -1,0 +1,64 @@
+"""A similarity whose scores cannot leave (−c, c)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.similarity.base import Parts, Properties, Similarity
+from limelight.similarity.combine import Scaled, Sum
+
+if TYPE_CHECKING:
+    from limelight.mask import Mask
+
+
+class SoftCap(Similarity):
+    """β = c · tanh(s/c), scale 1, with s = scale · β' the scores of another similarity (Gemma 2, 2408.00118).
+
+    Scores far below the cap c stay what they were, and none leaves (−c, c), so that no pair outweighs another by
+    more than e^2c. `scale` belongs to the scores within, `similarity.default_scale` unless it is given; what is
+    added to a `SoftCap` (a `Bias`, say) is not capped. tanh is no inner product, hence the chunked kernel.
+
+    Raises `InputError` for a cap that is not a positive number, and for what is no similarity.
+    """
+
+    def __init__(self, similarity: Similarity, cap: float, scale: float | Tensor | None = None) -> None:
+        super().__init__()
+        if isinstance(cap, bool) or not isinstance(cap, (int, float)) or not 0 < cap < math.inf:
+            raise InputError(f"SoftCap(cap=…) must be a positive and finite number, got {cap!r}")
+        if not isinstance(similarity, Similarity):
+            raise InputError(f"SoftCap(similarity) expects a Similarity object, got {similarity!r}")
+        self.cap = self.coefficient = float(cap)
+        # A sum carries the scale with what it is computed from, also where the scale depends on the width.
+        self.scores = Sum(similarity if scale is None else Scaled(similarity, scale))
+        within = similarity.properties
+        self.properties = Properties(symmetric=within.symmetric, translation_invariant=within.translation_invariant)
+        self.same_width, self.pair_size = similarity.same_width, similarity.pair_size
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return self.cap * (self.scores.dense(q, k) / self.cap).tanh()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return self.scores.batch_shape
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        return self.scores.parts(q, k, real)
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        return (self.scores.block(parts, i, j) / self.cap).tanh()
+
+    def under(self, mask: Mask | None) -> Similarity:
+        return SoftCap(self.scores.under(mask), self.cap)
+
+    def extra_repr(self) -> str:
+        return f"cap={self.cap:g}"

@@ -1,0 +1,159 @@
+"""A tiny configuration of any model type that transformers offers, and the class that it is a configuration of.
+
+Widths, depths, vocabularies and images are made small by the name of the field, in sub-configurations too; what a
+type needs beside that stands in `special.py`. All widths are one and the same, so that parts fit each other.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import re
+
+import transformers as hf
+from transformers.models.auto import configuration_auto, modeling_auto
+
+from tests.huggingface.zoo.special import SPECIAL
+
+WIDTH, HEADS, HEAD, DEPTH, VOCABULARY, LENGTH = 64, 4, 16, 2, 99, 64
+IMAGE, PATCH = 16, 4
+
+_WIDTHS = "hidden_size|d_model|n_embd|embed_dim|embedding_size|projection_dim|hidden_dim|d_latents|emb_dim|proj_dim"
+_INNER = "intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|feedforward_dim|dim_feedforward"
+_HEADS = "num_attention_heads|attention_heads|num_heads|n_heads?|self_attention_heads|cross_attention_heads"
+_DEPTHS = "num_hidden_layers|num_layers|n_layers?|encoder_layers|decoder_layers|depth|layers"
+_LENGTHS = "max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length|max_target_positions|max_temporal_embeddings"
+_HEAD = "head_dim|attention_head_size|d_kv|dim_head|attention_head_dim|kv_channels|qk_nope_head_dim|qk_rope_head_dim"
+# The first rule whose pattern is the whole name of a field gives its size, unless the type's own is smaller.
+RULES = [
+    (rf"(.*_)?({_WIDTHS}|out_hidden_size|condition_dim)", WIDTH),
+    (rf"(.*_)?({_INNER})", 48),
+    (r"(.*_)?(num_key_value_heads|num_kv_heads|n_head_kv)", 2),
+    (rf"(.*_)?({_HEADS})", HEADS),
+    (rf"(.*_)?({_HEAD}|v_head_dim|linear_key_head_dim|linear_value_head_dim|rotary_dim)", HEAD),
+    (rf"(.*_)?({_DEPTHS})", DEPTH),
+    (r"vocab_size(_.*)?|.*_vocab_size(_.*)?", VOCABULARY),
+    (rf"(.*_)?({_LENGTHS})", LENGTH),
+    (r"max_source_positions", 16),
+    (r"(.*_)?image_size", IMAGE),
+    (r"(.*_)?patch_size", PATCH),
+    (r"num_experts|n_routed_experts|num_local_experts|moe_num_experts", 4),
+    (r"num_experts_per_tok|moe_topk|num_experts_per_token|moe_k", 2),
+    (r"n_group|topk_group", 1),
+    (r"kv_lora_rank|q_lora_rank|o_lora_rank", 16),
+    (r"linear_num_key_heads|linear_num_value_heads|index_n_heads", 2),
+    (r"sliding_window|attention_chunk_size|sliding_window_size|local_attention|attention_window_size", 4),
+    (r"upsample_groups", WIDTH),
+]
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+TAKEN = range(60, VOCABULARY - 1)  # by special tokens; texts are of smaller numbers
+
+
+def types():
+    """All types that transformers has a configuration for."""
+    return sorted(configuration_auto.CONFIG_MAPPING_NAMES)
+
+
+def config(name):
+    kind = configuration_auto.CONFIG_MAPPING[name]
+    return kind(**small(kind, SPECIAL.get(name, {})))
+
+
+def small(kind, special):
+    special = {**SPECIAL.get(kind.model_type, {}), **special}
+    default = kind(**{k: v for k, v in special.items() if k in special.get("needed", ())})
+    special.pop("needed", None)
+    out, fresh = {}, iter(TAKEN)
+    inherited = {field.name for field in dataclasses.fields(hf.PreTrainedConfig)}
+    for field in dataclasses.fields(kind):
+        name = field.name
+        if name in inherited or not field.init:
+            continue
+        try:
+            value = getattr(default, name)
+        except Exception:  # computed from other fields
+            continue
+        if isinstance(value, hf.PreTrainedConfig):
+            below = special.pop(name, {})
+            out[name] = small(type(value), below) | ({"model_type": value.model_type} if value.model_type else {})
+        elif (size := smaller(name, value, fresh)) is not None:
+            out[name] = size
+    return fitted(out, default) | special
+
+
+def smaller(name, value, fresh):
+    """The size of a field whose value in the type's own configuration is this; None to leave it."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if name == "eos_token_id":
+        return 2
+    if isinstance(value, int) and re.fullmatch(r".*token_(id|index)", name):
+        return TOKENS.get(name, next(fresh) if value >= 0 else value)
+    if name == "rope_parameters" and isinstance(value, dict):
+        return smaller_rope(value)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(x, int) for x in value):
+        if name in ("depths", "num_heads", "num_attention_heads"):
+            return type(value)([{"depths": 1}.get(name, 2)] * len(value))
+        return None
+    if isinstance(value, int):
+        for pattern, size in RULES:
+            if re.fullmatch(pattern, name):
+                return min(size, value)
+    return None
+
+
+def smaller_rope(rope):
+    if any(isinstance(value, dict) for value in rope.values()):
+        return {key: smaller_rope(value) if isinstance(value, dict) else value for key, value in rope.items()}
+    return rope | ({"mrope_section": [4, 2, 2]} if rope.get("mrope_section") else {})
+
+
+def fitted(out, default):
+    """Lists with one entry for each layer, as long as there are layers: one of each kind."""
+    kinds = getattr(default, "layer_types", None)
+    layers = out.get("num_hidden_layers", DEPTH)
+    if "layer_types" in {f.name for f in dataclasses.fields(default)} and isinstance(kinds, (list, tuple)):
+        different = list(dict.fromkeys(kinds))
+        out["layer_types"] = different if len(different) >= layers else (different * layers)[:layers]
+        layers = out["num_hidden_layers"] = len(out["layer_types"])
+    for name in ("mlp_layer_types", "indexer_types", "layers_block_type", "no_rope_layers"):
+        own = getattr(default, name, None)
+        if isinstance(own, (list, tuple)) and name in {f.name for f in dataclasses.fields(default)}:
+            out[name] = (list(dict.fromkeys(own)) * layers)[:layers]
+    shared = getattr(default, "num_key_value_heads", None) == getattr(default, "num_attention_heads", 0)
+    if shared and "num_key_value_heads" in out:
+        out["num_key_value_heads"] = HEADS
+    return out
+
+
+def model_class(name):
+    """The class with a head that generates, where there is one, else whatever the type has."""
+    order = ["IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SPEECH_SEQ_2_SEQ", "TEXT_TO_SPECTROGRAM", "TEXT_TO_WAVEFORM"]
+    order += ["CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "MASKED_LM"]
+    order = [*(f"MODEL_FOR_{which}" for which in order), "MODEL", "MODEL_FOR_BACKBONE"]
+    rest = sorted(n.removesuffix("_MAPPING_NAMES") for n in dir(modeling_auto) if n.endswith("_MAPPING_NAMES"))
+    for which in [*order, *(r for r in rest if r not in order and r != "CONFIG")]:
+        found = getattr(modeling_auto, f"{which}_MAPPING_NAMES").get(name)
+        found = found if found is None or isinstance(found, str) else found[0]
+        if found and hasattr(hf, found):
+            return getattr(hf, found)
+    kind = configuration_auto.CONFIG_MAPPING[name]
+    for value in vars(modeling(kind)).values():
+        if isinstance(value, type) and issubclass(value, hf.PreTrainedModel) and value.config_class is kind:
+            if not value.__name__.endswith("PreTrainedModel"):
+                return value
+    return None
+
+
+def modeling(kind):
+    """The file that models of a configuration stand in; where there is none of its own, that of the configuration."""
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.import_module(kind.__module__.replace(".configuration_", ".modeling_"))
+    return importlib.import_module(kind.__module__)
+
+
+def asks_somewhere(config):
+    """Does a file that models of this configuration, or of one within it, are made of name the interface?"""
+    below = [getattr(config, key, None) for key in config.sub_configs]
+    own = "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(modeling(type(config)))
+    return own or any(asks_somewhere(sub) for sub in below if isinstance(sub, hf.PreTrainedConfig))
