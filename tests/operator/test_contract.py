@@ -32,7 +32,7 @@ class AllAlike(Similarity):
 @pytest.mark.parametrize("n", [2, 100, 3000])
 def test_dense_that_is_not_of_pairs_is_refused(similarity, n):
     q, k, v = torch.randn(3, n, 8)
-    with pytest.raises(InputError, match="dense gives a pair alone another value.*define `block.*kernel='reference'"):
+    with pytest.raises(InputError, match=r"dense gives a pair alone another value.*define `block.*kernel='reference'"):
         _ = Attention(q, k, similarity()) @ v
     assert (Attention(q, k, similarity(), kernel="reference") @ v).isfinite().all()
 

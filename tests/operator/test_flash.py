@@ -8,6 +8,7 @@ import torch
 from limelight.kernels import flash
 from limelight.kernels.flash import Tile
 
+
 def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
     shapes = ((2, 3, n, d), (2, 3, m, d), (2, 3, m, e), (2, 3, m), (2, 3, n, e), (2, 3, n))
     q, k, v, bias, dout, dlse = (torch.randn(shape, device=device) for shape in shapes)

@@ -37,7 +37,10 @@ def test_the_schema_of_this_torch(expected):
     [
         ("_scaled_dot_product_flash_attention_for_cpu", None),
         ("_scaled_dot_product_flash_attention_for_cpu_backward", None),
-        ("_scaled_dot_product_flash_attention_for_cpu", "f(Tensor query, Tensor key, Tensor value) -> (Tensor, Tensor)"),
+        (
+            "_scaled_dot_product_flash_attention_for_cpu",
+            "f(Tensor query, Tensor key, Tensor value) -> (Tensor, Tensor)",
+        ),
         (
             "_scaled_dot_product_flash_attention_for_cpu",
             "f(Tensor query, Tensor key, Tensor value, float dropout_p, bool is_causal, Tensor sinks, *, "

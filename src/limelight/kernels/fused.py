@@ -300,17 +300,24 @@ class _LogSumExp(torch.autograd.Function):
             own = None if bias is None else bias[at]
             if dq is not None:
                 mean = some.reduce(q[at], k[at], k[at], own)[0] if some.frugal else mean_k[at]
-                torch.mul(mean, some.scale * g[at], out=dq[at])
+                _multiply_into(dq[at], mean, some.scale * g[at])
             if not (for_k or for_bias):
                 continue
             parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
             mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -finite(lse[at]))
             mass = _plus(own, log_mass).exp()[..., None]
             if dk is not None:
-                torch.mul(mean[..., : k.shape[-1]], some.scale * mass, out=dk[at])
+                _multiply_into(dk[at], mean[..., : k.shape[-1]], some.scale * mass)
             if dbias is not None:
                 dbias[at] = (mean[..., -1:] * mass)[..., 0]
         return dq, dk, dbias, None
+
+
+def _multiply_into(place: Tensor, a: Tensor, b: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        place.copy_(a * b)  # the compiler does not trace `out=` into a part of a tensor
+    else:
+        torch.mul(a, b, out=place)
 
 
 class _Reduce(torch.autograd.Function):
