@@ -22,7 +22,9 @@ _WIDTHS = "hidden_size|d_model|n_embd|embed_dim|embedding_size|projection_dim|hi
 _INNER = "intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|feedforward_dim|dim_feedforward"
 _HEADS = "num_attention_heads|attention_heads|num_heads|n_heads?|self_attention_heads|cross_attention_heads"
 _DEPTHS = "num_hidden_layers|num_layers|n_layers?|encoder_layers|decoder_layers|depth|layers"
-_LENGTHS = "max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length|max_target_positions|max_temporal_embeddings"
+_LENGTHS = (
+    "max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length|max_target_positions|max_temporal_embeddings"
+)
 _HEAD = "head_dim|attention_head_size|d_kv|dim_head|attention_head_dim|kv_channels|qk_nope_head_dim|qk_rope_head_dim"
 # The first rule whose pattern is the whole name of a field gives its size, unless the type's own is smaller.
 RULES = [
@@ -129,7 +131,7 @@ def fitted(out, default):
 def model_class(name):
     """The class with a head that generates, where there is one, else whatever the type has."""
     order = ["IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SPEECH_SEQ_2_SEQ", "TEXT_TO_SPECTROGRAM", "TEXT_TO_WAVEFORM"]
-    order += ["CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "MASKED_LM"]
+    order += ["SEQ_TO_SEQ_CAUSAL_LM", "CAUSAL_LM", "MASKED_LM"]
     order = [*(f"MODEL_FOR_{which}" for which in order), "MODEL", "MODEL_FOR_BACKBONE"]
     rest = sorted(n.removesuffix("_MAPPING_NAMES") for n in dir(modeling_auto) if n.endswith("_MAPPING_NAMES"))
     for which in [*order, *(r for r in rest if r not in order and r != "CONFIG")]:
@@ -139,9 +141,9 @@ def model_class(name):
             return getattr(hf, found)
     kind = configuration_auto.CONFIG_MAPPING[name]
     for value in vars(modeling(kind)).values():
-        if isinstance(value, type) and issubclass(value, hf.PreTrainedModel) and value.config_class is kind:
-            if not value.__name__.endswith("PreTrainedModel"):
-                return value
+        model = isinstance(value, type) and issubclass(value, hf.PreTrainedModel) and value.config_class is kind
+        if model and not value.__name__.endswith("PreTrainedModel"):
+            return value
     return None
 
 

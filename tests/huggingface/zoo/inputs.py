@@ -11,6 +11,7 @@ import torch
 
 BATCH, TOKENS, TARGETS, PATCHES = 2, 9, 7, (1, 4, 4)
 ATTEMPTS = 6
+END = 2  # the token
 
 
 def parameters(model):
@@ -63,6 +64,8 @@ def inputs(model):
         made = argument(name, config, wanted)
         if made is not None:
             given[name] = made
+    if "input_ids" in given and not model.can_generate():
+        given["input_ids"][:, -1] = END  # texts are pooled there
     for alternatives in (("input_features", "input_values"), ("input_ids", "inputs_embeds")):
         if all(name in given for name in alternatives):
             given.pop(alternatives[1])
@@ -93,8 +96,11 @@ def argument(name, config, wanted):
         bins = find(config, "num_mel_bins", "input_feat_per_channel", "n_mels", "feature_size", default=80)
         return noise(BATCH, 2 * find(config, "max_source_positions", default=16), bins)
     if name == "input_values" and not text:
-        return noise(BATCH, 800)
-    if name in ("inputs_embeds", "hidden_states", "query_embeds", "encoder_hidden_states", "vision_features") and needed:
+        return noise(BATCH, 4000)
+    if (
+        name in ("inputs_embeds", "hidden_states", "query_embeds", "encoder_hidden_states", "vision_features")
+        and needed
+    ):
         return noise(BATCH, TOKENS, width, seed=8 + len(name))
     if name == "past_values":
         return noise(BATCH, find(config, "context_length", default=32), find(config, "num_input_channels", default=1))
@@ -158,7 +164,9 @@ def padded(given, side):
     for tokens, mask in (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask")):
         if tokens not in given or (mask.startswith("decoder") and side == "left"):
             continue
-        real = torch.ones_like(given[tokens])
+        text, real = given[tokens].clone(), torch.ones_like(given[tokens])
         real[1, slice(0, 3) if side == "left" else slice(-3, None)] = 0
-        out[tokens], out[mask] = torch.where((real == 1) | (given[tokens] >= 60), given[tokens], 0), real
+        if side == "right" and text[1, -1] == END:
+            text[1, -4] = END
+        out[tokens], out[mask] = torch.where((real == 1) | (text >= 60), text, 0), real
     return out
