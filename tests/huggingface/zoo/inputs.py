@@ -158,7 +158,7 @@ def repaired(model, given, error):
     return None
 
 
-def padded(given, side):
+def padded(model, given, side):
     """The same with an attention mask, three tokens of the second row hidden at the given side."""
     out = dict(given)
     for tokens, mask in (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask")):
@@ -169,4 +169,8 @@ def padded(given, side):
         if side == "right" and text[1, -1] == END:
             text[1, -4] = END
         out[tokens], out[mask] = torch.where((real == 1) | (text >= 60), text, 0), real
+    if hasattr(model.config, "canvas_length"):  # a decoder that looks at the whole text and at all that it writes
+        out["decoder_attention_mask"] = torch.cat(
+            [out["attention_mask"], torch.ones_like(given["decoder_input_ids"])], 1
+        )
     return out
