@@ -46,6 +46,7 @@ RULES = [
     (r"linear_num_key_heads|linear_num_value_heads|index_n_heads", 2),
     (r"sliding_window|attention_chunk_size|sliding_window_size|local_attention|attention_window_size", 4),
     (r"upsample_groups", WIDTH),
+    (r"num_queries", 5),
 ]
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 TAKEN = range(60, VOCABULARY - 1)  # by special tokens; texts are of smaller numbers
@@ -75,9 +76,13 @@ def small(kind, special):
             value = getattr(default, name)
         except Exception:  # computed from other fields
             continue
+        if isinstance(special.get(name), dict) and "model_type" in special[name]:  # of another type than by default
+            continue
         if isinstance(value, hf.PreTrainedConfig):
             below = special.pop(name, {})
             out[name] = small(type(value), below) | ({"model_type": value.model_type} if value.model_type else {})
+        elif name == "rope_parameters" and isinstance(value, dict):
+            out[name] = smaller_rope(value, "mrope_section" in inspect.getsource(modeling(kind)))
         elif (size := smaller(name, value, fresh)) is not None:
             out[name] = size
     return fitted(out, default) | special
@@ -91,8 +96,6 @@ def smaller(name, value, fresh):
         return 2
     if isinstance(value, int) and re.fullmatch(r".*token_(id|index)", name):
         return TOKENS.get(name, next(fresh) if value >= 0 else value)
-    if name == "rope_parameters" and isinstance(value, dict):
-        return smaller_rope(value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(x, int) for x in value):
         if name in ("depths", "num_heads", "num_attention_heads"):
             return type(value)([{"depths": 1}.get(name, 2)] * len(value))
@@ -104,10 +107,14 @@ def smaller(name, value, fresh):
     return None
 
 
-def smaller_rope(rope):
+def smaller_rope(rope, in_sections):
     if any(isinstance(value, dict) for value in rope.values()):
-        return {key: smaller_rope(value) if isinstance(value, dict) else value for key, value in rope.items()}
-    return rope | ({"mrope_section": [4, 2, 2]} if rope.get("mrope_section") else {})
+        return {
+            key: smaller_rope(value, in_sections) if isinstance(value, dict) else value for key, value in rope.items()
+        }
+    turned = int(HEAD * (rope.get("partial_rotary_factor") or 1) // 2)
+    sections = {"mrope_section": [turned - 2 * (turned // 4), turned // 4, turned // 4]}
+    return rope | (sections if in_sections or rope.get("mrope_section") else {})
 
 
 def fitted(out, default):
@@ -122,7 +129,9 @@ def fitted(out, default):
         own = getattr(default, name, None)
         if isinstance(own, (list, tuple)) and name in {f.name for f in dataclasses.fields(default)}:
             out[name] = (list(dict.fromkeys(own)) * layers)[:layers]
-    shared = getattr(default, "num_key_value_heads", None) == getattr(default, "num_attention_heads", 0)
+    shared = False
+    with contextlib.suppress(Exception):  # where they are of each layer
+        shared = default.num_key_value_heads == default.num_attention_heads
     if shared and "num_key_value_heads" in out:
         out["num_key_value_heads"] = HEADS
     return out

@@ -1,0 +1,127 @@
+"""What models of single types are asked beside, or instead of, what `inputs.py` makes of their arguments' names.
+
+None takes an argument away.
+"""
+
+import torch
+
+
+def noise(*shape, seed=7):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ids(*shape, seed=5, below=60):
+    return torch.randint(3, below, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def series(config):
+    """A series with its past and future; what is known of time is one number for each step."""
+    past = config.context_length + max(config.lags_sequence)
+    times = max(1, config.num_time_features)
+    return {
+        "past_values": noise(2, past),
+        "past_time_features": noise(2, past, times, seed=8)[..., : config.num_time_features],
+        "past_observed_mask": torch.ones(2, past),
+        "future_values": noise(2, config.prediction_length, seed=9),
+        "future_time_features": noise(2, config.prediction_length, times, seed=10)[..., : config.num_time_features],
+    }
+
+
+def codebooks(config):
+    """A token of each codebook for each step."""
+    count = getattr(config, "decoder", config).num_codebooks
+    text = {"input_ids": ids(2, 9), "decoder_input_ids": ids(2 * count, 7, seed=6)}
+    return text if hasattr(config, "decoder") else {"input_ids": ids(2 * count, 9)}
+
+
+def flattened(config):
+    """Patches of two images, each with its row and column in front."""
+    look = getattr(config, "vision_config", config)
+    place = torch.cartesian_prod(torch.arange(1.0, 5), torch.arange(1.0, 5)).expand(2, 16, 2)
+    return {
+        "flattened_patches": torch.cat([place, noise(2, 16, look.patch_embed_hidden_size)], -1),
+        "attention_mask": None,
+    }
+
+
+def regarded(width):
+    return lambda config: {"encoder_hidden_states": noise(2, 7, getattr(config, width), seed=9)}
+
+
+INPUTS = {
+    "blip_2_qformer": lambda config: {
+        "query_embeds": noise(2, 5, config.hidden_size),
+        **regarded("encoder_hidden_size")(config),
+    },
+    "bridgetower_vision_model": lambda config: {"image": noise(2, 3, 16, 16)},
+    "clap": lambda config: {"input_features": noise(2, 1, 1001, 64), "is_longer": torch.zeros(2, 1, dtype=torch.bool)},
+    "clap_audio_model": lambda config: {
+        "input_features": noise(2, 1, 1001, 64),
+        "is_longer": torch.zeros(2, 1, dtype=torch.bool),
+    },
+    "decision_transformer": lambda config: {
+        "states": noise(2, 5, config.state_dim),
+        "actions": noise(2, 5, config.act_dim, seed=8),
+        "rewards": noise(2, 5, 1, seed=9),
+        "returns_to_go": noise(2, 5, 1, seed=10),
+        "timesteps": torch.arange(5).expand(2, 5),
+        "attention_mask": torch.ones(2, 5, dtype=torch.long),
+        "input_ids": None,
+    },
+    "dia": lambda config: {"decoder_input_ids": ids(2, 7, config.decoder_config.num_channels, seed=6)},
+    "dia_decoder": lambda config: {
+        "input_ids": ids(2, 7, config.num_channels),
+        "encoder_hidden_states": noise(2, 9, config.cross_hidden_size),
+        "position_ids": None,
+    },
+    "idefics2_perceiver": lambda config: {
+        "context": noise(2, 7, config.hidden_size),
+        "attention_mask": torch.ones(2, 7, dtype=torch.long),
+    },
+    "informer": series,
+    "lightglue": lambda config: {"pixel_values": noise(2, 2, 3, 64, 64)},
+    "mimi": lambda config: {"input_values": noise(2, 1, 20000)},
+    "mimi_encoder": lambda config: {"input_values": noise(2, 1, 20000)},
+    "mimi_decoder": lambda config: {"latents": noise(2, config.hidden_size, 5)},
+    "mllama_vision_model": lambda config: {
+        "pixel_values": noise(2, 1, config.max_num_tiles, 3, 16, 16),
+        "aspect_ratio_ids": torch.ones(2, 1, dtype=torch.long),
+        "aspect_ratio_mask": torch.ones(2, 1, config.max_num_tiles, dtype=torch.long),
+    },
+    "musicgen": codebooks,
+    "musicgen_decoder": codebooks,
+    "musicgen_melody": codebooks,
+    "musicgen_melody_decoder": codebooks,
+    "oneformer": lambda config: {"task_inputs": ids(2, config.task_seq_len)},
+    "phi4_multimodal_audio": lambda config: {
+        "hidden_states": noise(2, 64, config.input_size),
+        "mask": torch.ones(2, 64, dtype=torch.bool),
+    },
+    "pix2struct": lambda config: flattened(config) | {"decoder_input_ids": ids(2, 7)},
+    "pix2struct_vision_model": flattened,
+    "pocket_tts_audio_tokenizer": lambda config: {"input_values": noise(2, 1, 20000)},
+    "pocket_tts_audio_tokenizer_encoder": lambda config: {"input_values": noise(2, 1, 20000)},
+    "pocket_tts_audio_tokenizer_decoder": lambda config: {"latents": noise(2, config.hidden_size, 5)},
+    "qwen3_omni_moe_talker_code_predictor": lambda config: {
+        "input_ids": None,
+        "inputs_embeds": noise(2, 3, config.hidden_size),
+    },
+    "speech-encoder-decoder": lambda config: {"input_features": None, "inputs": noise(2, 4000)},
+    "time_series_transformer": series,
+    "timesfm": lambda config: {
+        "past_values": noise(2, 128),
+        "past_values_padding": torch.zeros(2, 128, dtype=torch.long),
+        "freq": torch.zeros(2, 1, dtype=torch.long),
+    },
+    "timesfm2_5": lambda config: {
+        "past_values": noise(2, 128),
+        "past_values_padding": torch.zeros(2, 128, dtype=torch.long),
+    },
+    "unlimited_ocr_vision_encoder": lambda config: {"patch_embeds": noise(2, config.hidden_size, 4, 4)},
+    "voxtral_realtime": lambda config: {
+        "input_ids": ids(2, 4),
+        "input_features": noise(2, config.audio_config.num_mel_bins, 32),
+    },
+    "xcodec2": lambda config: {"input_values": noise(2, 1, 4000)},
+    "neucodec": lambda config: {"input_values": noise(2, 1, 4000)},
+}
