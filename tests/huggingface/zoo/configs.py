@@ -28,7 +28,7 @@ _LENGTHS = (
 _HEAD = "head_dim|attention_head_size|d_kv|dim_head|attention_head_dim|kv_channels|qk_nope_head_dim|qk_rope_head_dim"
 # The first rule whose pattern is the whole name of a field gives its size, unless the type's own is smaller.
 RULES = [
-    (rf"(.*_)?({_WIDTHS}|out_hidden_size|condition_dim)", WIDTH),
+    (rf"(.*_)?({_WIDTHS}|out_hidden_size|condition_dim|adapter_input_size|adapter_in_dim)", WIDTH),
     (rf"(.*_)?({_INNER})", 48),
     (r"(.*_)?(num_key_value_heads|num_kv_heads|n_head_kv)", 2),
     (rf"(.*_)?({_HEADS})", HEADS),
@@ -80,12 +80,21 @@ def small(kind, special):
             continue
         if isinstance(value, hf.PreTrainedConfig):
             below = special.pop(name, {})
-            out[name] = small(type(value), below) | ({"model_type": value.model_type} if value.model_type else {})
+            out[name] = stages(value) | small(type(value), below)
+            if value.model_type:
+                out[name]["model_type"] = value.model_type
         elif name == "rope_parameters" and isinstance(value, dict):
             out[name] = smaller_rope(value, "mrope_section" in inspect.getsource(modeling(kind)))
         elif (size := smaller(name, value, fresh)) is not None:
             out[name] = size
     return fitted(out, default) | special
+
+
+def stages(backbone):
+    """Which stages a convolutional backbone gives, of which there are as many in a small one."""
+    by_layers = hasattr(backbone, "num_hidden_layers") and not hasattr(backbone, "depths")
+    given = None if by_layers else getattr(backbone, "out_features", None)
+    return {"out_features": list(given)} if given else {}
 
 
 def smaller(name, value, fresh):

@@ -48,6 +48,16 @@ def regarded(width):
     return lambda config: {"encoder_hidden_states": noise(2, 7, getattr(config, width), seed=9)}
 
 
+def image(*shape):
+    return lambda config: {"pixel_values": noise(*shape)}
+
+
+def packed(config):
+    """Two images of 4 × 4 patches, side by side."""
+    size = config.patch_size
+    return {"pixel_values": noise(1, 3, size, 32 * size), "target_sizes": torch.tensor([[4, 4], [4, 4]])}
+
+
 INPUTS = {
     "blip_2_qformer": lambda config: {
         "query_embeds": noise(2, 5, config.hidden_size),
@@ -124,4 +134,33 @@ INPUTS = {
     },
     "xcodec2": lambda config: {"input_values": noise(2, 1, 4000)},
     "neucodec": lambda config: {"input_values": noise(2, 1, 4000)},
+    "audioflamingo3_encoder": lambda config: {"input_features_mask": torch.ones(2, 32, dtype=torch.long)},
+    "kosmos_2_5_vision_model": lambda config: {"attention_mask": torch.ones(2, 9)},
+    "kyutai_speech_to_text": lambda config: {"input_ids": ids(2, 9, config.num_codebooks + 1)},
+    "paddleocr_vl_vision": lambda config: {"pixel_values": noise(1, 16, 3, config.patch_size, config.patch_size)},
+    "minicpm_ocr_vision": packed,
+    "minicpmv4_6_vision": packed,
+    "minicpmv4_7_vision": packed,
+    "d_fine": image(2, 3, 64, 64),
+    "deimv2": image(2, 3, 64, 64),
+    "rt_detr": image(2, 3, 64, 64),
+    "rt_detr_v2": image(2, 3, 64, 64),
+    "pp_doclayout_v2": image(2, 3, 64, 64),
+    "pp_doclayout_v3": image(2, 3, 64, 64),
+    "pp_doclayout_v4": image(2, 3, 64, 64),
+    "segformer": image(2, 3, 64, 64),
+    "depth_pro": image(2, 3, 64, 64),
+    "fun_asr_nano_encoder": lambda config: {"input_features": noise(2, 32, config.input_size)},
+    "gemma4_audio": lambda config: {"input_features": noise(2, 32, 128)},
+    "granite_speech5_encoder": lambda config: {"input_features": noise(2, 64, config.input_dim)},
+    "granite_speech5_ctc": lambda config: {"input_features": noise(2, 64, config.encoder_config.input_dim)},
+    "idefics": lambda config: {
+        "pixel_values": noise(2, 1, 3, 16, 16),
+        "image_attention_mask": torch.ones(2, 9, 1, dtype=torch.long),
+    },
+    "kimi_k25_vision": image(16, 3, 4, 4),
+    "gemma4_vision": lambda config: {
+        "pixel_values": noise(2, 16, 3 * config.patch_size**2),
+        "pixel_position_ids": torch.cartesian_prod(torch.arange(4), torch.arange(4)).expand(2, 16, 2),
+    },
 }
