@@ -30,6 +30,7 @@ OTHER_WEIGHTS = dict.fromkeys(
     ["GraniteSWAForCausalLM", "GraniteMoeSWAForCausalLM"],
     "eager's weights leave out what the sink takes; Limelight's are what multiplies the values",
 )
+NO_EAGER = {"Qwen2_5OmniToken2WavDiTModel", "Qwen2_5OmniToken2WavModel"}  # these ask for sdpa alone
 CACHES = {"cache", "past_key_values", "cache_params"}
 
 
@@ -80,6 +81,8 @@ def compared(model, given):
                     row.remarks.append(f"not asked {case}: {brief(error)}")
                 continue
             for way, used in WAYS.items():
+                if used == "eager" != base(type(model)):
+                    continue
                 try:
                     out = under(model, used, ask, lent=way != "registered")
                 except InputError as error:
@@ -93,6 +96,8 @@ def compared(model, given):
                 control = max(control, difference(eager, under(model, OTHER, ask), arguments))
     if row.model in OTHER_WEIGHTS:
         row.remarks.append(OTHER_WEIGHTS[row.model])
+    if base(type(model)) != "eager":
+        row.remarks.append("transformers has no eager for it; compared with its sdpa")
     row.remarks, row.layers = list(dict.fromkeys(row.remarks)), sorted(attended)
     row.difference = max(worst.values(), default=0.0)
     if refused:
@@ -110,7 +115,7 @@ def compared(model, given):
 
 
 def apart(out, eager, own, arguments, remarks):
-    """How far outputs are from eager's; from those of transformers' own sdpa, which own() gives, where it is another."""
+    """How far outputs are from eager's, or from those of transformers' own sdpa, own(), where it is not its eager."""
     right = eager
     if not all(torch.isfinite(x).all() for x in eager.values()):
         remarks.append("eager itself gives NaN or infinite numbers")
@@ -150,7 +155,7 @@ def under(model, used, ask, lent=False):
         with transplant(model) if lent else contextlib.nullcontext():
             return ask()
     finally:
-        model.set_attn_implementation("eager")
+        model.set_attn_implementation(base(type(model)))
 
 
 @contextlib.contextmanager
@@ -182,15 +187,21 @@ def build(name):
         if size > LARGEST:
             raise ValueError(f"{size / 1e6:.0f} million parameters in its smallest configuration here")
     torch.manual_seed(0)
-    model = kind._from_config(configs.config(name), attn_implementation="eager").eval().float()
+    model = kind._from_config(configs.config(name), attn_implementation=base(kind)).eval().float()
     enlarge(model)
     return model
+
+
+def base(kind):
+    """What Limelight is compared with."""
+    return "sdpa" if kind.__name__ in NO_EAGER else "eager"
 
 
 def outline(name):
     """The model without its numbers."""
     with torch.device("meta"):
-        return configs.model_class(name)._from_config(configs.config(name), attn_implementation="eager")
+        kind = configs.model_class(name)
+        return kind._from_config(configs.config(name), attn_implementation=base(kind))
 
 
 def layers_of(name):

@@ -18,7 +18,8 @@ from tests.huggingface.zoo.special import SPECIAL
 WIDTH, HEADS, HEAD, DEPTH, VOCABULARY, LENGTH = 64, 4, 16, 2, 99, 64
 IMAGE, PATCH = 16, 4
 
-_WIDTHS = "hidden_size|d_model|n_embd|embed_dim|embedding_size|projection_dim|hidden_dim|d_latents|emb_dim|proj_dim"
+_WIDTHS = "hidden_size|hidden_size_global|d_model|n_embd|embed_dim|embedding_size|projection_dim|hidden_dim|d_latents"
+_WIDTHS += "|emb_dim|proj_dim|out_hidden_size|condition_dim|adapter_input_size|adapter_in_dim"
 _INNER = "intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|feedforward_dim|dim_feedforward"
 _HEADS = "num_attention_heads|attention_heads|num_heads|n_heads?|self_attention_heads|cross_attention_heads"
 _DEPTHS = "num_hidden_layers|num_layers|n_layers?|encoder_layers|decoder_layers|depth|layers"
@@ -28,7 +29,7 @@ _LENGTHS = (
 _HEAD = "head_dim|attention_head_size|d_kv|dim_head|attention_head_dim|kv_channels|qk_nope_head_dim|qk_rope_head_dim"
 # The first rule whose pattern is the whole name of a field gives its size, unless the type's own is smaller.
 RULES = [
-    (rf"(.*_)?({_WIDTHS}|out_hidden_size|condition_dim|adapter_input_size|adapter_in_dim)", WIDTH),
+    (rf"(.*_)?({_WIDTHS})", WIDTH),
     (rf"(.*_)?({_INNER})", 48),
     (r"(.*_)?(num_key_value_heads|num_kv_heads|n_head_kv)", 2),
     (rf"(.*_)?({_HEADS})", HEADS),

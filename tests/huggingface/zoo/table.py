@@ -65,37 +65,47 @@ TITLES = {
     "wrong": "Wrong",
 }
 INTRODUCTIONS = {
-    "equal": "Each of these gave the numbers of `eager` in every way it was asked. The layers are the classes whose attention "
-    "Limelight computed.",
-    "in parts": "The whole of these models was not asked, as no tiny configuration or random input was found that it "
-    "accepts, or because it takes a package or a session of its own. But every class of layers in it that asks the interface is "
-    "compared in the models named here.",
-    "refused": "Under these, Limelight raises an `InputError` when the model is called, rather than compute something else.",
-    "no interface": "These compute their attention, or have none, without asking transformers for a function. "
-    "`set_attn_implementation` changes nothing in them, and `transplant` raises an `InputError`.",
-    "part": "What transformers configures apart, but builds only inside of a larger model.",
-    "not asked": "These ask the interface somewhere, but were not run here. If a layer's attention does more than it tells "
-    "transformers, the comparison at its first call finds that (see below), in these models too.",
-    "wrong": "Limelight gave other numbers, and no error.",
+    "equal": """
+Each of these gave the numbers of `eager` in every way it was asked. The layers are the classes whose attention
+Limelight computed.""",
+    "in parts": """
+No tiny configuration or random input was found that the whole of these models accepts, or it needs a package that is
+not installed, or a session of its own. But every class of layers in them that asks the interface is compared in the
+models named here.""",
+    "refused": """
+Under these names Limelight raises an `InputError` when the model is called, rather than compute something else.""",
+    "no interface": """
+These compute their attention, or have none, without asking transformers for a function. `set_attn_implementation`
+changes nothing in them, and `transplant` raises an `InputError`.""",
+    "part": """
+What transformers configures apart, but builds only inside of a larger model.""",
+    "not asked": """
+These ask the interface somewhere, or might, but were not run here as a whole, for the reason that is given. A layer
+whose attention does more than it tells transformers is found in these models too, when it is first called (see
+above).""",
+    "wrong": """
+Limelight gave other numbers, and no error.""",
 }
-REMEMBER = """
+HOW = """
 ## What is compared
 
-Each model is built with small widths and random weights, large enough that no attention is close to uniform, and asked for
-random tokens, images, sounds or series. What it returns under `eager` is compared with what it returns under a name of
-`register` and under `transplant` with the dot product and the softmax, on `eager` and on `sdpa`: all floating-point outputs
-at tokens that are not padding, without a mask, with padding on the left and on the right, its attention weights, and the
-scores of three tokens that it generates. Equal means a difference of at most 10⁻⁴ of the largest output. The same model
-with `Euclidean` in place of the dot product has to differ by more than 10⁻³, so that attention does reach what is compared.
+Each model is built with small widths and random weights, large enough that no attention is close to uniform, and
+asked for random tokens, images, sounds or series. What it returns under `eager` is compared with what it returns
+under a name of `register` and under `transplant`, with the dot product and the softmax, on `eager` and on `sdpa`: all
+floating-point outputs at tokens that are not padding, without a mask, with padding on the left and on the right; its
+attention weights; and the scores of three tokens that it generates. Equal means a difference of at most 2·10⁻⁴ of the
+largest output. The same model with `Euclidean` in place of the dot product has to differ by more than 10⁻³, so that
+attention does reach what is compared.
 
-Where transformers' own `sdpa` is not its own `eager`, the transplant on `sdpa` is compared with `sdpa`, and the table says so.
-Some models have no `sdpa` in transformers; the table says that too.
+Where transformers' own `sdpa` is not its own `eager`, the transplant on `sdpa` is compared with `sdpa`, and the table
+says so. Some models have no `sdpa` in transformers; the table says that too.
 
-A model that is not listed, of your own or of a later version, is not taken on trust: the first time that a layer of a class
-calls, its own attention and Limelight's are compared for four random tokens, and a layer that does more than it tells is
-refused.
+A model that is not in the table, one of your own or of a later version, is not taken on trust: the first time that a
+layer of a class is called, its own attention and Limelight's are compared for four random tokens, and a layer that
+does more than it tells transformers is refused.
 
-`python -m tests.huggingface.zoo` in a clone writes this page and `models.json`; `make test-slow` asks every model again.
+In a clone, `python -m tests.huggingface.zoo` writes this page and `models.json` anew, in some minutes; `make
+test-slow` asks every model again.
 """
 
 
@@ -105,22 +115,24 @@ def page(found):
     for name, row in found["types"].items():
         by[row["result"]][name] = row
     count = {result: len(by[result]) for result in TITLES}
-    compared = sum(count[result] for result in ("equal", "refused", "wrong"))
+    compared = count["equal"] + count["refused"] + count["wrong"]
     out = [
         "# Every model type of transformers\n",
-        f"A tiny random model of each of the {len(found['types'])} model types of transformers {found['transformers']} was "
-        f"built and asked, where that could be done: of {compared} that take their attention from transformers' interface, "
-        f"{count['equal']} gave the same numbers under Limelight as under `eager`, {count['refused']} "
-        f"{'was' if count['refused'] == 1 else 'were'} refused with the reason, and {count['wrong'] or 'none'} gave other "
-        f"numbers; {count['no interface']} more do not go through the interface. The largest relative difference among the "
-        f"equal ones is {found['largest_difference']:.0e} in float32 (torch {found['torch']}, CPU).\n",
+        f"A tiny random model of each of the {len(found['types'])} model types of transformers {found['transformers']} "
+        f"was built and asked, where that could be done. Of {compared} that take their attention from transformers' "
+        f"interface, {count['equal']} gave the same numbers under Limelight as under `eager`, {count['refused']} "
+        f"{'was' if count['refused'] == 1 else 'were'} refused with the reason, and {count['wrong'] or 'none'} gave "
+        f"other numbers. {count['no interface']} do not go through the interface. Of the rest, {count['in parts']} are "
+        f"made of layers that are compared in other models, {count['part']} are no models of their own, and "
+        f"{count['not asked']} were not compared. The largest relative difference among the equal ones is "
+        f"{found['largest_difference']:.0e}, in float32 (torch {found['torch']}, CPU).\n",
         "| outcome | types |\n|---|---:|",
         *(f"| [{TITLES[result]}](#{anchor(TITLES[result])}) | {n} |" for result, n in count.items() if n),
-        REMEMBER,
+        HOW,
     ]
     for result in ("refused", "wrong", "not asked", "in parts", "no interface", "part", "equal"):
         if by[result]:
-            out += [f"## {TITLES[result]}\n", INTRODUCTIONS[result] + "\n", section(result, by[result]), ""]
+            out += [f"## {TITLES[result]}", INTRODUCTIONS[result] + "\n", section(result, by[result]), ""]
     return "\n".join(out)
 
 
