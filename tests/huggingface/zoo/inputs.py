@@ -162,7 +162,7 @@ def repaired(model, given, error):
     for name in ("input_features", "input_values"):
         if name in given and re.search(r"to have \d+ channels|normalized_shape|Dimension out of range|mono", message):
             x = given[name]
-            if x.ndim == 3 and not given.get("_turned"):
+            if x.ndim == 3:
                 return given | {name: x.mT.contiguous()}
             if x.ndim == 2:
                 return given | {name: x[:, None] if "Dimension" not in message else noise(BATCH, 1024, 128)}

@@ -75,7 +75,7 @@ SPECIAL = {
     },
     "longcat_flash": {"head_dim": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "qk_head_dim": 32},
     "lw_detr": {"projector_scale_factors": [1.0]},
-    "lw_detr_vit": {"num_windows": 4, "_out_indices": [2], "_out_features": ["stage2"]},
+    "lw_detr_vit": {"num_windows": 4, "out_features": ["stage2"]},
     "mamba2": {"num_heads": 4, "head_dim": 32},
     "ministral": {"head_dim": 16},
     "mllama_vision_model": {"intermediate_layers_indices": [0]},
