@@ -31,7 +31,10 @@ OTHER_WEIGHTS = dict.fromkeys(
     "eager's weights leave out what the sink takes; Limelight's are what multiplies the values",
 )
 NO_EAGER = {"Qwen2_5OmniToken2WavDiTModel", "Qwen2_5OmniToken2WavModel"}  # these ask for sdpa alone
-SEES_PADDING = {"BltForCausalLM"}  # its patches hold bytes of padding: under eager too, others change what it answers
+PADDING_COUNTS = {  # where padding changes the answers, under eager too: which sides a model is not asked with
+    "BltForCausalLM": ("left", "right"),  # its patches hold bytes of padding
+    "PeAudioModel": ("left",),  # it answers with its first token
+}
 CACHES = {"cache", "past_key_values", "cache_params"}
 
 
@@ -97,8 +100,8 @@ def compared(model, given):
                 control = max(control, difference(eager, under(model, OTHER, ask), arguments))
     if row.model in OTHER_WEIGHTS:
         row.remarks.append(OTHER_WEIGHTS[row.model])
-    if row.model in SEES_PADDING:
-        row.remarks.append("its answers depend on padding, under eager too, so it is asked without")
+    for side in PADDING_COUNTS.get(row.model, ()):
+        row.remarks.append(f"not asked padded on the {side}: its answers depend on that padding, under eager too")
     if base(type(model)) != "eager":
         row.remarks.append("transformers has no eager for it; compared with its sdpa")
     row.remarks, row.layers = list(dict.fromkeys(row.remarks)), sorted(attended)
@@ -139,9 +142,10 @@ def cases(model, given):
     asked = {"without padding": given}
     if type(model).__name__ not in OTHER_WEIGHTS:
         asked[WEIGHTS] = given | {"output_attentions": True}
-    may_pad = "attention_mask" in inputs.parameters(model) and type(model).__name__ not in SEES_PADDING
-    if may_pad and "input_ids" in given:
-        asked |= {f"padded on the {side}": inputs.padded(model, given, side) for side in ("left", "right")}
+    if "attention_mask" in inputs.parameters(model) and "input_ids" in given:
+        for side in ("left", "right"):
+            if side not in PADDING_COUNTS.get(type(model).__name__, ()):
+                asked[f"padded on the {side}"] = inputs.padded(model, given, side)
     for case, arguments in asked.items():
         yield case, arguments, lambda arguments=arguments: run(model, arguments)
     if model.can_generate() and {"input_ids", "decoder_input_ids"} & given.keys():

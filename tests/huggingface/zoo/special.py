@@ -95,7 +95,7 @@ SPECIAL = {
         "moe_shared_expert_intermediate_size": 16,
     },
     "omdet-turbo": {"use_timm_backbone": False, "backbone_config": RESNET},
-    "phi4_multimodal_audio": {"ext_pw_out_channel": 64, "depthwise_separable_out_channel": 64},
+    "phi4_multimodal_audio": {"num_blocks": 2, "ext_pw_out_channel": 64, "depthwise_separable_out_channel": 64},
     "pp_doclayout_v2": {"decoder_in_channels": [64, 64, 64]},
     "pp_doclayout_v3": {"decoder_in_channels": [64, 64, 64]},
     "pp_doclayout_v4": {"decoder_in_channels": [64, 64, 64]},
