@@ -147,7 +147,10 @@ def test_self_attention_and_encoder_decoder_attention(layer):
 
 
 def test_its_positional_arguments_are_torchs():
-    for method, added in (("__init__", ["similarity", "normalisation"]), ("forward", [])):
+    for method, added in (
+        ("__init__", ["similarity", "normalisation", "self_attention"]),
+        ("forward", ["query_padding_mask"]),
+    ):
         mine, theirs = (
             [(p.name, p.default) for p in inspect.signature(getattr(kind, method)).parameters.values()]
             for kind in (MultiheadAttention, nn.MultiheadAttention)
@@ -310,7 +313,7 @@ def test_what_the_similarity_and_the_normalisation_learn_is_trained_and_saved_wi
 @pytest.mark.parametrize("need_weights", [True, False])
 def test_padding_moves_no_token_whatever_the_normalisation(need_weights):
     """Column normalisation sums over queries, and the padded ones must not be among them."""
-    layer = MultiheadAttention(E, H, batch_first=True, normalisation=Softmax(1.0)).double()
+    layer = MultiheadAttention(E, H, batch_first=True, normalisation=Softmax(1.0), self_attention=True).double()
     x = torch.randn(N, L, E, dtype=torch.float64)
     more = torch.cat([x, torch.randn(N, 3, E, dtype=torch.float64)], 1)
     mask = (torch.arange(L + 3) >= L).expand(N, -1)

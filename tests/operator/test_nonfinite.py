@@ -26,7 +26,7 @@ from limelight.nn import MultiheadAttention
 
 N = 7
 REAL = torch.arange(N) < 5
-EDGES = torch.stack([torch.arange(N), torch.arange(N).clamp(max=4)])
+EDGES = torch.stack([torch.arange(N), (torch.arange(N) + 1).clamp(max=4)])
 MASKS = {  # under each no query, or only padded ones, see the last two keys
     "padding": padding(keys=REAL),
     "boolean": REAL.expand(N, N),

@@ -193,10 +193,11 @@ class Similarity(nn.Module, ABC):
         if not torch.allclose(alone, together, rtol=near, atol=near * float(together.abs().max()), equal_nan=True):
             raise InputError(
                 f"{type(self).__name__}.dense gives a pair alone another value than the same pair among others. So it "
-                "depends on more than the query and the key (on their positions, say), and cannot be computed for a "
-                "part of the matrix; define `block(parts, i, j)`, which is given the positions, or use kernel='reference'"
+                "depends on more than the query and the key (on their positions, say), and cannot be computed "
+                "for a part of the matrix; define `block(parts, i, j)`, which is given the positions, or use "
+                "kernel='reference'"
             )
-        self._is_of_pairs = True
+        self._is_of_pairs = some_q.shape[-2] > 1 and some_k.shape[-2] > 1
 
     _is_of_pairs = False  # found so by `_require_pairs`
 

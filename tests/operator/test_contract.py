@@ -1,0 +1,104 @@
+"""What a similarity of one's own may rely on: the precision of q and k, and the pairs that `dense` is asked for."""
+
+import pytest
+import torch
+
+from limelight import Attention, Cosine, Dot, Entmax, InputError, Similarity, Softmax, Sparsemax, StudentT, TopK
+from limelight.similarity import Factors
+
+
+class Decay(Similarity):
+    """A position in `dense`, which is not told which rows and columns it is asked for."""
+
+    def dense(self, q, k):
+        return q @ k.mT - 0.1 * torch.arange(k.shape[-2])
+
+
+class Decline(Similarity):
+    """The same of the queries."""
+
+    def dense(self, q, k):
+        return q @ k.mT - 0.1 * torch.arange(q.shape[-2])[:, None]
+
+
+class AllAlike(Similarity):
+    """A pair's value depends on the other keys."""
+
+    def dense(self, q, k):
+        return (q @ k.mT).softmax(-1)
+
+
+@pytest.mark.parametrize("similarity", [Decay, Decline, AllAlike])
+@pytest.mark.parametrize("n", [2, 100, 3000])
+def test_dense_that_is_not_of_pairs_is_refused(similarity, n):
+    q, k, v = torch.randn(3, n, 8)
+    with pytest.raises(InputError, match="dense gives a pair alone another value.*define `block.*kernel='reference'"):
+        _ = Attention(q, k, similarity()) @ v
+    assert (Attention(q, k, similarity(), kernel="reference") @ v).isfinite().all()
+
+
+def test_a_single_pair_settles_nothing():
+    similarity = Decay()
+    q, k, v = torch.randn(3, 1, 8)
+    _ = Attention(q, k, similarity) @ v
+    q, k, v = torch.randn(3, 5, 8)
+    with pytest.raises(InputError, match="another value"):
+        _ = Attention(q, k, similarity) @ v
+
+
+def test_dense_of_another_shape_is_refused():
+    class Row(Similarity):
+        def dense(self, q, k):
+            return q.sum(-1, keepdim=True)
+
+    q, k, v = torch.randn(3, 6, 4)
+    for kernel in ("auto", "reference"):
+        with pytest.raises(InputError, match=r"Row.dense must return \(…, \d, \d\) for queries"):
+            _ = Attention(q, k, Row(), kernel=kernel) @ v
+
+
+class Recorded(Similarity):
+    """β = ⟨q, k⟩ − |k|²/2, written as anybody would, and what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = set()
+
+    def dense(self, q, k):
+        self.given |= {q.dtype, k.dtype}
+        return q @ k.mT - (k.square().sum(-1) / 2)[..., None, :]
+
+
+class RecordedFactor(Recorded):
+    def factor(self, q, k, real=None):
+        self.given |= {q.dtype, k.dtype}
+        return Factors(q, k, key_term=-(k.square().sum(-1) / 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
+@pytest.mark.parametrize("similarity", [Recorded, RecordedFactor])
+def test_it_computes_in_at_least_float32(similarity, kernel, dtype):
+    q, k, v = torch.randn(3, 200, 16).to(dtype)
+    truth = Recorded().dense(q.double(), k.double()).mul(0.25).softmax(-1) @ v.double()
+    mine = similarity()
+    out = Attention(q, k, mine, scale=0.25, kernel=kernel) @ v
+    assert mine.given == {dtype if dtype == torch.float64 else torch.float32}
+    assert out.dtype == dtype
+    torch_itself = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, (-(k.double().square().sum(-1) / 8)).to(dtype)[None], scale=0.25
+    )
+    allowed = 4 * torch.finfo(dtype).eps + 2 * (torch_itself - truth).norm() / truth.norm()
+    assert (out - truth).norm() / truth.norm() <= allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0), TopK(3), Sparsemax(), Entmax()], ids=repr)
+@pytest.mark.parametrize("similarity", [Cosine(), Dot(), StudentT()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
+def test_scores_are_compared_before_they_are_rounded(similarity, normalisation, dtype, kernel):
+    """Near keys must not change places: what is picked is what exact scores of the same q and k would pick."""
+    q, k, v = (torch.randn(2, 64, 32).to(dtype) for _ in range(3))
+    truth = Attention(q.double(), k.double(), similarity, normalisation, scale=8.0, kernel="reference") @ v.double()
+    out = Attention(q, k, similarity, normalisation, scale=8.0, kernel=kernel) @ v
+    assert ((out - truth).abs().max() / truth.abs().max()) <= 4 * torch.finfo(dtype).eps
