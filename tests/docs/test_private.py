@@ -32,25 +32,32 @@ IN_SCRIPTS = {
 }
 
 
-def parsed(text: str) -> ast.Module:
-    """The code, and behind it the programs that it has in strings, as tests run them in processes of their own."""
-    tree = ast.parse(text)
-    for node in list(ast.walk(tree)):
+Nodes = list[ast.AST]
+MATTER = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Name, ast.arg, ast.Attribute, ast.Subscript, ast.Call,
+    ast.Constant, ast.Import, ast.ImportFrom, ast.Assign,
+)  # fmt: skip
+
+
+def parsed(text: str) -> Nodes:
+    """The parts of the code, and of the programs that it has in strings, for processes of their own."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, MATTER)]
+    for node in list(nodes):
         match node:
             case ast.Constant(value=str(program)) if re.search(r"^(import|from) .*\n", program, re.M):
                 with contextlib.suppress(SyntaxError):
-                    tree.body += ast.parse(program).body
-    return tree
+                    nodes += parsed(program)
+    return nodes
 
 
 def private(name: str) -> bool:
     return re.fullmatch(r"_[A-Za-z]\w*", name) is not None
 
 
-def defined(tree: ast.AST) -> set[str]:
+def defined(nodes: Nodes) -> set[str]:
     """Every name that the code defines, takes as an argument, or assigns to something of its own."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found.add(name)
@@ -65,10 +72,10 @@ def defined(tree: ast.AST) -> set[str]:
     return found
 
 
-def mentioned(tree: ast.AST) -> set[str]:
+def mentioned(nodes: Nodes) -> set[str]:
     """Every name that the code uses: of attributes, in imports, and in strings that are nothing but a name."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(attr=name):
                 found.add(name)
@@ -81,17 +88,17 @@ def mentioned(tree: ast.AST) -> set[str]:
     return found
 
 
-def inside(tree: ast.AST) -> set[str]:
+def inside(nodes: Nodes) -> set[str]:
     """Every name, whatever it looks like, that the code takes from a private module or from a part of one."""
     found = set()
-    modules = imported(tree)
-    for node in ast.walk(tree):
+    modules = imported(nodes)
+    for node in nodes:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute() as value) if path(value, modules):
                 modules[name] = path(value, modules)
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))) if "." in text:
                 modules[name] = text
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str(module), names=names):
                 found.update(each.name for each in names if is_private_module(f"{module}.{each.name}"))
@@ -100,10 +107,10 @@ def inside(tree: ast.AST) -> set[str]:
     return {name for name in found if not name.startswith("__")}
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
+def imported(nodes: Nodes) -> dict[str, str]:
     """The names that are imported, with the dotted path that each stands for."""
     found = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Import(names=names):
                 found.update(
@@ -134,10 +141,10 @@ def is_private_module(dotted: str) -> bool:
     return first not in ("limelight", "tests", "benchmarks") and any(map(private, rest))
 
 
-def foreign(tree: ast.AST, ours: set[str]) -> set[str]:
+def foreign(nodes: Nodes, ours: set[str]) -> set[str]:
     """Private names of other packages."""
-    found = mentioned(tree)
-    return {name for name in found if private(name)} - ours | found & UNDOCUMENTED | inside(tree)
+    found = mentioned(nodes)
+    return {name for name in found if private(name)} - ours | found & UNDOCUMENTED | inside(nodes)
 
 
 def told(path: Path) -> set[str]:
@@ -155,12 +162,12 @@ def code(cell: str) -> set[str]:
 @pytest.fixture(scope="module")
 def uses() -> dict[Path, set[str]]:
     texts = {path: path.read_text(encoding="utf-8") for path in FILES}
-    trees = {path: parsed(text) for path, text in texts.items() if path.suffix == ".py"}
-    ours = set().union(*map(defined, trees.values()))
+    codes = {path: parsed(text) for path, text in texts.items() if path.suffix == ".py"}
+    ours = set().union(*map(defined, codes.values()))
     scripts = {
-        path: set(re.findall(IN_SCRIPTS[path.suffix], text)) for path, text in texts.items() if path not in trees
+        path: set(re.findall(IN_SCRIPTS[path.suffix], text)) for path, text in texts.items() if path not in codes
     }
-    return {path: foreign(tree, ours) for path, tree in trees.items()} | scripts
+    return {path: foreign(nodes, ours) for path, nodes in codes.items()} | scripts
 
 
 def test_every_private_name_is_on_the_page(uses):
