@@ -7,7 +7,9 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-_HOOK = install_import_hook(["limelight.kernels"], "beartype.beartype")
+from tests.checked import outermost
+
+_HOOK = install_import_hook(["limelight.kernels"], f"{outermost.__module__}.{outermost.__name__}")
 
 torch.set_num_threads(1)  # the tests run in one process for each core
 

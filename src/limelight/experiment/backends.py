@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -77,7 +78,9 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
 def _ray(count: int, address: str | None) -> Iterator[Spread]:
     ray = _extra("ray", "ray")
     try:
-        ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
+        with warnings.catch_warnings():  # of what the next release does with a worker's GPUs; ours ask for none
+            warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
+            ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise ClusterError(f"no Ray cluster answers at {address} ({problem}); expected ray://HOST:PORT") from None
     try:

@@ -1,59 +1,223 @@
-"""Is a tiny random model of a type the same model under Limelight's attention?"""
+"""Is a tiny random model of a type the same model under Limelight's attention?
+
+`compare(name)` gives what the table in docs/models.md says of a type. A model is asked under `eager` and then in three
+ways: with the name of a registered mechanism, and with a transplant on `eager` and on `sdpa`. It is asked without
+padding, for its attention weights, with padding on either side, and for three tokens that it generates. A similarity
+that is not the dot product has to give something else, or attention would reach nothing of what is compared.
+"""
 
 import contextlib
 import math
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-import transformers as hf
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from limelight import Euclidean, InputError
-from limelight.huggingface import register, transplant
+from limelight.huggingface import attention_layers, register, transplant
+from limelight.huggingface.layers import asks_the_interface
 from tests.huggingface.zoo import configs, inputs
 
-SAME, OTHER = "zoo-dot", "zoo-euclidean"
-register(SAME)
-register(OTHER, Euclidean(0.7))
-CALLS = []
+DOT, OTHER = "zoo-dot", "zoo-euclidean"
+ROUNDING, SHOWS = 2e-4, 1e-3  # of the size of the outputs: equal below the one, other above the other
+WAYS = {"registered": DOT, "transplanted on eager": "eager", "transplanted on sdpa": "sdpa"}
+LARGEST = 60e6  # parameters
+WEIGHTS = "asked for its weights"
+SDPA_IS_ANOTHER = "transformers' own sdpa is not its eager here; the transplant on sdpa is its sdpa"
+OTHER_WEIGHTS = dict.fromkeys(
+    ["GraniteSWAForCausalLM", "GraniteMoeSWAForCausalLM"],
+    "eager's weights leave out what the sink takes; Limelight's are what multiplies the values",
+)
+NO_EAGER = {"Qwen2_5OmniToken2WavDiTModel", "Qwen2_5OmniToken2WavModel"}  # these ask for sdpa alone
+PADDING_COUNTS = {  # where padding changes the answers, under eager too: which sides a model is not asked with
+    "BltForCausalLM": ("left", "right"),  # its patches hold bytes of padding
+    "PeAudioModel": ("left",),  # it answers with its first token
+}
+CACHES = {"cache", "past_key_values", "cache_params"}
 
 
-def _recorded(name):
-    function = ALL_ATTENTION_FUNCTIONS[name]
-
-    def call(module, query, key, value, attention_mask, *args, **given):
-        CALLS.append((type(module).__name__, mask_kind(attention_mask), {k: kind(v) for k, v in given.items() if v is not None}))
-        return function(module, query, key, value, attention_mask, *args, **given)
-
-    ALL_ATTENTION_FUNCTIONS.register(name, call)
+class UnsupportedError(Exception):
+    """transformers has no sdpa for this model."""
 
 
-def kind(value):
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{value.ndim}d"
-    return repr(value) if isinstance(value, (bool, str)) else type(value).__name__
+@dataclass
+class Row:
+    """What was found of one type. `reason` says why there is no comparison, `remarks` what else there is to know."""
+
+    result: str
+    model: str = ""
+    reason: str = ""
+    difference: float = 0.0
+    layers: list[str] = field(default_factory=list)  # the classes that attended
+    remarks: list[str] = field(default_factory=list)
 
 
-def mask_kind(mask):
-    return "none" if mask is None else type(mask).__name__ if not isinstance(mask, torch.Tensor) else kind(mask)
+def compare(name):
+    kind = configs.model_class(name)
+    if kind is None:
+        return Row("part", reason="a configuration without a model of its own")
+    try:
+        if not configs.asks_somewhere(configs.config(name)):
+            return Row("no interface", kind.__name__)
+        with contextlib.suppress(NotImplementedError):  # by some models on the meta device
+            if not attention_layers(outline(name)):
+                return Row("no interface", kind.__name__)
+        model = build(name)
+        given = inputs.asked(model, lambda given: run(model, given))
+    except Exception as error:  # whatever a model raises
+        return Row("not asked", kind.__name__, brief(error), layers=layers_of(name))
+    if not attention_layers(model):
+        return Row("no interface", kind.__name__)
+    return compared(model, given)
 
 
-_recorded(SAME)
+def compared(model, given):
+    row, attended, worst = Row("equal", type(model).__name__), set(), {}
+    control, refused = 0.0, {}
+    with watched(attended):
+        for case, arguments, ask in cases(model, given):
+            try:
+                eager = ask()
+            except Exception as error:
+                if case != WEIGHTS:  # for which not every model can be asked
+                    row.remarks.append(f"not asked {case}: {brief(error)}")
+                continue
+            for way, used in WAYS.items():
+                if used == "eager" != base(type(model)):
+                    continue
+                try:
+                    out = under(model, used, ask, lent=way != "registered")
+                except InputError as error:
+                    refused[way] = str(error)
+                except UnsupportedError:
+                    row.remarks.append("transformers has no sdpa for it")
+                else:
+                    own = partial(under, model, used, ask) if used == "sdpa" else None
+                    worst[f"{way}, {case}"] = apart(out, eager, own, arguments, row.remarks)
+            with contextlib.suppress(InputError):
+                control = max(control, difference(eager, under(model, OTHER, ask), arguments))
+    if row.model in OTHER_WEIGHTS:
+        row.remarks.append(OTHER_WEIGHTS[row.model])
+    for side in PADDING_COUNTS.get(row.model, ()):
+        row.remarks.append(f"not asked padded on the {side}: its answers depend on that padding, under eager too")
+    if base(type(model)) != "eager":
+        row.remarks.append("transformers has no eager for it; compared with its sdpa")
+    row.remarks, row.layers = list(dict.fromkeys(row.remarks)), sorted(attended)
+    row.difference = max(worst.values(), default=0.0)
+    if refused:
+        row.result, row.reason = "refused", "; ".join(dict.fromkeys(refused.values()))
+        if len(refused) < len(WAYS):
+            row.reason = f"{', '.join(refused)}: {row.reason}"
+    if row.difference > ROUNDING:
+        row.result = "wrong"
+        row.reason = "; ".join(f"{where}: {off:.1g}" for where, off in worst.items() if off > ROUNDING)
+    elif not attended:
+        row.result = row.result if refused else "no interface"
+    elif control < SHOWS and not refused:
+        row.result, row.reason = "not asked", "attention reaches nothing of what it returns for these inputs"
+    return row
+
+
+def apart(out, eager, own, arguments, remarks):
+    """How far outputs are from eager's, or from those of transformers' own sdpa, own(), where it is not its eager."""
+    right = eager
+    if not all(torch.isfinite(x).all() for x in eager.values()):
+        remarks.append("eager itself gives NaN or infinite numbers")
+        right = out
+    if own is not None and difference(right, out, arguments) > ROUNDING:
+        right = own()
+        if difference(eager, right, arguments) > ROUNDING:
+            remarks.append(SDPA_IS_ANOTHER)
+            out = {key: out[key] for key in right if key in out}  # sdpa gives no weights
+    if missing := {key for key in right.keys() - out.keys() if "attentions" in key}:
+        remarks.append("its layers are not told that weights are asked for, so it returns None for them, as under sdpa")
+        right = {key: x for key, x in right.items() if key not in missing}
+    return difference(right, out, arguments)
+
+
+def cases(model, given):
+    """What a model is asked: (a name, arguments, a function that gives its outputs by name)."""
+    asked = {"without padding": given}
+    if type(model).__name__ not in OTHER_WEIGHTS:
+        asked[WEIGHTS] = given | {"output_attentions": True}
+    if "attention_mask" in inputs.parameters(model) and "input_ids" in given:
+        for side in ("left", "right"):
+            if side not in PADDING_COUNTS.get(type(model).__name__, ()):
+                asked[f"padded on the {side}"] = inputs.padded(model, given, side)
+    for case, arguments in asked.items():
+        yield case, arguments, lambda arguments=arguments: run(model, arguments)
+    if model.can_generate() and {"input_ids", "decoder_input_ids"} & given.keys():
+        prompt = asked.get("padded on the left", given)
+        yield "generating", {}, lambda: generated(model, prompt)
+
+
+def under(model, used, ask, lent=False):
+    """The outputs with the attention of this name, in which Limelight's dot product is lent to the model."""
+    try:
+        model.set_attn_implementation(used)
+    except ValueError as error:
+        raise UnsupportedError from error
+    try:
+        with transplant(model) if lent else contextlib.nullcontext():
+            return ask()
+    finally:
+        model.set_attn_implementation(base(type(model)))
+
+
+@contextlib.contextmanager
+def watched(attended):
+    """The classes of layers that ask for the registered name."""
+    register(DOT)
+    register(OTHER, Euclidean(0.7))
+    function = ALL_ATTENTION_FUNCTIONS[DOT]
+
+    def call(module, *args, **given):
+        attended.add(class_of(module))
+        return function(module, *args, **given)
+
+    ALL_ATTENTION_FUNCTIONS.register(DOT, call)
+    try:
+        yield
+    finally:
+        register(DOT)
+
+
+def class_of(layer):
+    return f"{type(layer).__module__.rpartition('.')[2].removeprefix('modeling_')}.{type(layer).__name__}"
 
 
 def build(name):
     kind = configs.model_class(name)
-    if kind is None:
-        return None
-    config = configs.config(name)
-    with torch.device("meta"), contextlib.suppress(NotImplementedError):
-        size = sum(p.numel() for p in kind._from_config(config, attn_implementation="eager").parameters())
-        if size > 60e6:
-            raise ValueError(f"{size / 1e6:.0f} million parameters")
+    with contextlib.suppress(NotImplementedError):
+        size = sum(p.numel() for p in outline(name).parameters())
+        if size > LARGEST:
+            raise ValueError(f"{size / 1e6:.0f} million parameters in its smallest configuration here")
     torch.manual_seed(0)
-    model = kind._from_config(configs.config(name), attn_implementation="eager").eval().float()
+    model = kind._from_config(configs.config(name), attn_implementation=base(kind)).eval().float()
     enlarge(model)
     return model
+
+
+def base(kind):
+    """What Limelight is compared with."""
+    return "sdpa" if kind.__name__ in NO_EAGER else "eager"
+
+
+def outline(name):
+    """The model without its numbers."""
+    with torch.device("meta"):
+        kind = configs.model_class(name)
+        return kind._from_config(configs.config(name), attn_implementation=base(kind))
+
+
+def layers_of(name):
+    """The classes of the layers of a model that could not be asked, where it can be built without numbers."""
+    try:
+        return sorted({class_of(layer) for layer in outline(name).modules() if asks_the_interface(layer)})
+    except Exception:
+        return []
 
 
 @torch.no_grad()
@@ -62,16 +226,36 @@ def enlarge(model):
     torch.manual_seed(1)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
-            if not weight.is_floating_point():
+            if not weight.is_floating_point() or not weight.numel():
                 continue
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and name == "weight":
                 weight.normal_(0, 1.5 / math.sqrt(max(1, weight[0].numel())))
             elif isinstance(module, nn.Embedding):
                 weight.normal_(0, 1)
-            elif not torch.isfinite(weight).all() or (weight == 0).all() or weight.abs().max() > 1e6:
+            elif (
+                not torch.isfinite(weight).all()
+                or (weight == 0).all()
+                or weight.abs().max() > 1e6
+                or (weight.ndim > 1 and weight.std() < 0.2)
+            ):
                 weight.normal_(0, 0.3)
-            elif weight.ndim > 1 and weight.std() < 0.2:
-                weight.normal_(0, 0.3)
+
+
+@torch.no_grad()
+def run(model, given):
+    torch.manual_seed(3)
+    return dict(tensors(model(**given)))
+
+
+@torch.no_grad()
+def generated(model, given):
+    torch.manual_seed(3)
+    given = {key: value for key, value in given.items() if not key.startswith("decoder_")}
+    if model.config.is_encoder_decoder and model.generation_config.decoder_start_token_id is None:
+        model.generation_config.decoder_start_token_id = 1
+    settings = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "num_beams": 1}
+    out = model.generate(**given, **settings, return_dict_in_generate=True, output_logits=True)
+    return {f"step {i}": x for i, x in enumerate(out.logits)}
 
 
 def tensors(out, path=""):
@@ -81,126 +265,40 @@ def tensors(out, path=""):
             yield path, out
     elif isinstance(out, dict):
         for key, value in out.items():
-            if key not in {"cache", "past_key_values", "attentions", "cache_params"}:
+            if key not in CACHES:
                 yield from tensors(value, f"{path}.{key}" if path else key)
     elif isinstance(out, (list, tuple)):
         for i, value in enumerate(out):
             yield from tensors(value, f"{path}[{i}]")
 
 
-@torch.no_grad()
-def run(model, given):
-    torch.manual_seed(3)
-    return dict(tensors(model(**given)))
-
-
-def difference(a, b, given):
-    """The largest difference, and where; over the size of what is compared, where that is more than one."""
-    worst, where = 0.0, ""
-    if a.keys() != b.keys():
-        return math.inf, f"{sorted(a.keys() ^ b.keys())}"
-    for name in a:
-        x, y = a[name].double(), b[name].double()
+def difference(right, out, given):
+    """The largest difference at tokens that are no padding, over the size of what is compared where that is above 1."""
+    if right.keys() != out.keys():
+        return math.inf
+    worst = 0.0
+    for name, x in right.items():
+        x, y = x.double(), out[name].double()
         if x.shape != y.shape:
-            return math.inf, name
-        for tokens, mask in (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask")):
-            real = given.get(mask)
-            if real is not None and x.shape[:2] == real.shape:
-                x, y = x[real.bool()], y[real.bool()]
-                break
-        if not x.numel():
-            continue
-        if not torch.equal(torch.isfinite(x), torch.isfinite(y)):
-            return math.inf, name + " (not finite)"
+            return math.inf
+        if (real := not_padding(x, given)) is not None:
+            x, y = x[real], y[real]
         fine = torch.isfinite(x)
-        d = ((x - y)[fine].abs().max() / max(1.0, x[fine].abs().max())).item() if fine.any() else 0.0
-        if d > worst:
-            worst, where = d, name
-    return worst, where
+        if not torch.equal(fine, torch.isfinite(y)):
+            return math.inf
+        if fine.any():
+            worst = max(worst, ((x - y)[fine].abs().max() / max(1.0, x[fine].abs().max())).item())
+    return worst
 
 
-@torch.no_grad()
-def generated(model, given):
-    torch.manual_seed(3)
-    given = {k: v for k, v in given.items() if not k.startswith("decoder_")}
-    out = model.generate(**given, max_new_tokens=3, min_new_tokens=3, do_sample=False, num_beams=1, return_dict_in_generate=True, output_logits=True)
-    return {f"step {i}": x for i, x in enumerate(out.logits)}
-
-
-def compare(name):
-    torch.set_num_threads(1)
-    model = build(name)
-    if model is None:
-        return {"result": "no model"}
-    report = {"class": type(model).__name__}
-    given = inputs.asked(model, lambda given: run(model, given))
-    report["inputs"] = sorted(given)
-    cases = {"plain": given}
-    if "attention_mask" in inputs.parameters(model) and "input_ids" in given:
-        cases |= {side: inputs.padded(given, side) for side in ("left", "right")}
-    CALLS.clear()
-    results, refused = {}, {}
-    for case, arguments in cases.items():
-        try:
-            eager = run(model, arguments)
-        except Exception as error:
-            if case == "plain":
-                raise
-            report.setdefault("cannot", {})[case] = brief(error)
-            continue
-        for way in ("registered", "transplanted on eager", "transplanted on sdpa", "control"):
-            try:
-                with under(model, way):
-                    out = run(model, arguments)
-            except InputError as error:
-                refused[way] = str(error)
-                continue
-            except Unsupported as error:
-                report[way] = str(error)
-                continue
-            results[f"{way}, {case}"] = difference(eager, out, arguments)
-    if model.can_generate() and hasattr(model, "generate") and "input_ids" in given or "decoder_input_ids" in given:
-        arguments = cases.get("left", given)
-        try:
-            eager = generated(model, arguments)
-        except Exception as error:
-            report.setdefault("cannot", {})["generate"] = brief(error)
-        else:
-            for way in ("registered", "transplanted on eager", "transplanted on sdpa"):
-                try:
-                    with under(model, way):
-                        out = generated(model, arguments)
-                except InputError as error:
-                    refused[way] = str(error)
-                    continue
-                except Unsupported as error:
-                    continue
-                results[f"{way}, generate"] = difference(eager, out, {})
-    report["refused"] = refused
-    report["differences"] = {k: v for k, v in results.items()}
-    report["calls"] = len(CALLS)
-    report["arguments"] = sorted({f"{layer}.{k}={v}" for layer, _, g in CALLS for k, v in g.items()})
-    report["masks"] = sorted({f"{layer}:{m}" for layer, m, _ in CALLS})
-    return report
-
-
-class Unsupported(Exception):
-    pass
-
-
-@contextlib.contextmanager
-def under(model, way):
-    name = {"registered": SAME, "control": OTHER, "transplanted on eager": "eager", "transplanted on sdpa": "sdpa"}[way]
-    try:
-        model.set_attn_implementation(name)
-    except ValueError as error:
-        raise Unsupported(brief(error)) from error
-    try:
-        with transplant(model) if way.startswith("transplanted") else contextlib.nullcontext():
-            yield
-    finally:
-        model.set_attn_implementation("eager")
+def not_padding(x, given):
+    """Of outputs (batch, tokens, …), which tokens are real; a model may add some at the end. None if x is none such."""
+    for mask in ("attention_mask", "decoder_attention_mask"):
+        real = given.get(mask)
+        if real is not None and x.ndim > 1 and len(x) == len(real) and 0 <= x.shape[1] - real.shape[1] <= 1:
+            return nn.functional.pad(real, (0, x.shape[1] - real.shape[1]), value=1).bool()
+    return None
 
 
 def brief(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]

@@ -18,15 +18,18 @@ from tests.huggingface.zoo.special import SPECIAL
 WIDTH, HEADS, HEAD, DEPTH, VOCABULARY, LENGTH = 64, 4, 16, 2, 99, 64
 IMAGE, PATCH = 16, 4
 
-_WIDTHS = "hidden_size|d_model|n_embd|embed_dim|embedding_size|projection_dim|hidden_dim|d_latents|emb_dim|proj_dim"
+_WIDTHS = "hidden_size|hidden_size_global|d_model|n_embd|embed_dim|embedding_size|projection_dim|hidden_dim|d_latents"
+_WIDTHS += "|emb_dim|proj_dim|out_hidden_size|condition_dim|adapter_input_size|adapter_in_dim"
 _INNER = "intermediate_size|ffn_dim|d_ff|n_inner|mlp_dim|ffn_hidden_size|feedforward_dim|dim_feedforward"
 _HEADS = "num_attention_heads|attention_heads|num_heads|n_heads?|self_attention_heads|cross_attention_heads"
 _DEPTHS = "num_hidden_layers|num_layers|n_layers?|encoder_layers|decoder_layers|depth|layers"
-_LENGTHS = "max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length|max_target_positions|max_temporal_embeddings"
+_LENGTHS = (
+    "max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length|max_target_positions|max_temporal_embeddings"
+)
 _HEAD = "head_dim|attention_head_size|d_kv|dim_head|attention_head_dim|kv_channels|qk_nope_head_dim|qk_rope_head_dim"
 # The first rule whose pattern is the whole name of a field gives its size, unless the type's own is smaller.
 RULES = [
-    (rf"(.*_)?({_WIDTHS}|out_hidden_size|condition_dim)", WIDTH),
+    (rf"(.*_)?({_WIDTHS})", WIDTH),
     (rf"(.*_)?({_INNER})", 48),
     (r"(.*_)?(num_key_value_heads|num_kv_heads|n_head_kv)", 2),
     (rf"(.*_)?({_HEADS})", HEADS),
@@ -44,6 +47,7 @@ RULES = [
     (r"linear_num_key_heads|linear_num_value_heads|index_n_heads", 2),
     (r"sliding_window|attention_chunk_size|sliding_window_size|local_attention|attention_window_size", 4),
     (r"upsample_groups", WIDTH),
+    (r"num_queries", 5),
 ]
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 TAKEN = range(60, VOCABULARY - 1)  # by special tokens; texts are of smaller numbers
@@ -73,12 +77,25 @@ def small(kind, special):
             value = getattr(default, name)
         except Exception:  # computed from other fields
             continue
+        if isinstance(special.get(name), dict) and "model_type" in special[name]:  # of another type than by default
+            continue
         if isinstance(value, hf.PreTrainedConfig):
             below = special.pop(name, {})
-            out[name] = small(type(value), below) | ({"model_type": value.model_type} if value.model_type else {})
+            out[name] = stages(value) | small(type(value), below)
+            if value.model_type:
+                out[name]["model_type"] = value.model_type
+        elif name == "rope_parameters" and isinstance(value, dict):
+            out[name] = smaller_rope(value, "mrope_section" in inspect.getsource(modeling(kind)))
         elif (size := smaller(name, value, fresh)) is not None:
             out[name] = size
     return fitted(out, default) | special
+
+
+def stages(backbone):
+    """Which stages a convolutional backbone gives, of which there are as many in a small one."""
+    by_layers = hasattr(backbone, "num_hidden_layers") and not hasattr(backbone, "depths")
+    given = None if by_layers else getattr(backbone, "out_features", None)
+    return {"out_features": list(given)} if given else {}
 
 
 def smaller(name, value, fresh):
@@ -89,8 +106,6 @@ def smaller(name, value, fresh):
         return 2
     if isinstance(value, int) and re.fullmatch(r".*token_(id|index)", name):
         return TOKENS.get(name, next(fresh) if value >= 0 else value)
-    if name == "rope_parameters" and isinstance(value, dict):
-        return smaller_rope(value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(x, int) for x in value):
         if name in ("depths", "num_heads", "num_attention_heads"):
             return type(value)([{"depths": 1}.get(name, 2)] * len(value))
@@ -102,10 +117,14 @@ def smaller(name, value, fresh):
     return None
 
 
-def smaller_rope(rope):
+def smaller_rope(rope, in_sections):
     if any(isinstance(value, dict) for value in rope.values()):
-        return {key: smaller_rope(value) if isinstance(value, dict) else value for key, value in rope.items()}
-    return rope | ({"mrope_section": [4, 2, 2]} if rope.get("mrope_section") else {})
+        return {
+            key: smaller_rope(value, in_sections) if isinstance(value, dict) else value for key, value in rope.items()
+        }
+    turned = int(HEAD * (rope.get("partial_rotary_factor") or 1) // 2)
+    sections = {"mrope_section": [turned - 2 * (turned // 4), turned // 4, turned // 4]}
+    return rope | (sections if in_sections or rope.get("mrope_section") else {})
 
 
 def fitted(out, default):
@@ -120,7 +139,9 @@ def fitted(out, default):
         own = getattr(default, name, None)
         if isinstance(own, (list, tuple)) and name in {f.name for f in dataclasses.fields(default)}:
             out[name] = (list(dict.fromkeys(own)) * layers)[:layers]
-    shared = getattr(default, "num_key_value_heads", None) == getattr(default, "num_attention_heads", 0)
+    shared = False
+    with contextlib.suppress(Exception):  # where they are of each layer
+        shared = default.num_key_value_heads == default.num_attention_heads
     if shared and "num_key_value_heads" in out:
         out["num_key_value_heads"] = HEADS
     return out
@@ -129,7 +150,7 @@ def fitted(out, default):
 def model_class(name):
     """The class with a head that generates, where there is one, else whatever the type has."""
     order = ["IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SPEECH_SEQ_2_SEQ", "TEXT_TO_SPECTROGRAM", "TEXT_TO_WAVEFORM"]
-    order += ["CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "MASKED_LM"]
+    order += ["SEQ_TO_SEQ_CAUSAL_LM", "CAUSAL_LM", "MASKED_LM"]
     order = [*(f"MODEL_FOR_{which}" for which in order), "MODEL", "MODEL_FOR_BACKBONE"]
     rest = sorted(n.removesuffix("_MAPPING_NAMES") for n in dir(modeling_auto) if n.endswith("_MAPPING_NAMES"))
     for which in [*order, *(r for r in rest if r not in order and r != "CONFIG")]:
@@ -139,9 +160,9 @@ def model_class(name):
             return getattr(hf, found)
     kind = configuration_auto.CONFIG_MAPPING[name]
     for value in vars(modeling(kind)).values():
-        if isinstance(value, type) and issubclass(value, hf.PreTrainedModel) and value.config_class is kind:
-            if not value.__name__.endswith("PreTrainedModel"):
-                return value
+        model = isinstance(value, type) and issubclass(value, hf.PreTrainedModel) and value.config_class is kind
+        if model and not value.__name__.endswith("PreTrainedModel"):
+            return value
     return None
 
 

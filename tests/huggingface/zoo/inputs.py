@@ -9,8 +9,11 @@ import re
 
 import torch
 
+from tests.huggingface.zoo.special_inputs import INPUTS
+
 BATCH, TOKENS, TARGETS, PATCHES = 2, 9, 7, (1, 4, 4)
 ATTEMPTS = 6
+END = 2  # the token
 
 
 def parameters(model):
@@ -63,10 +66,13 @@ def inputs(model):
         made = argument(name, config, wanted)
         if made is not None:
             given[name] = made
+    if "input_ids" in given and given["input_ids"].ndim == 2 and not model.can_generate():
+        given["input_ids"][:, -1] = END  # texts are pooled there
     for alternatives in (("input_features", "input_values"), ("input_ids", "inputs_embeds")):
         if all(name in given for name in alternatives):
             given.pop(alternatives[1])
-    return given
+    special = INPUTS.get(config.model_type)
+    return given if special is None else {k: v for k, v in (given | special(config)).items() if v is not None}
 
 
 def argument(name, config, wanted):
@@ -90,11 +96,22 @@ def argument(name, config, wanted):
     if name == "pixel_values_videos" and not text:
         return noise(BATCH, find(config, "frames_per_clip", "num_frames", default=4), channels, *size)
     if name == "input_features" and not text:
-        bins = find(config, "num_mel_bins", "input_feat_per_channel", "n_mels", "feature_size", default=80)
+        bins = find(
+            config,
+            "feature_projection_input_dim",
+            "num_mel_bins",
+            "input_feat_per_channel",
+            "n_mels",
+            "feature_size",
+            default=80,
+        )
         return noise(BATCH, 2 * find(config, "max_source_positions", default=16), bins)
     if name == "input_values" and not text:
-        return noise(BATCH, 800)
-    if name in ("inputs_embeds", "hidden_states", "query_embeds", "encoder_hidden_states", "vision_features") and needed:
+        return noise(BATCH, 4000)
+    if (
+        name in ("inputs_embeds", "hidden_states", "query_embeds", "encoder_hidden_states", "vision_features")
+        and needed
+    ):
         return noise(BATCH, TOKENS, width, seed=8 + len(name))
     if name == "past_values":
         return noise(BATCH, find(config, "context_length", default=32), find(config, "num_input_channels", default=1))
@@ -138,11 +155,14 @@ def repaired(model, given, error):
         return given | {"input_ids": torch.cat([rest[:, :2], spaces, rest[:, 2:]], 1)}
     if "expected 5, got 4" in message and image is not None and image.ndim == 4:
         return given | {"pixel_values": image[:, None].repeat(1, find(model.config, "num_frames", default=1), 1, 1, 1)}
+    if length := re.search(r"mel input features to be of length (\d+)", message):
+        bins = find(model.config, "num_mel_bins", default=80)
+        return given | {"input_features": noise(BATCH, bins, int(length[1]))}
     missing = re.findall(r"'(\w+)'", message) if "missing" in message and "required positional" in message else []
     for name in ("input_features", "input_values"):
         if name in given and re.search(r"to have \d+ channels|normalized_shape|Dimension out of range|mono", message):
             x = given[name]
-            if x.ndim == 3 and not given.get("_turned"):
+            if x.ndim == 3:
                 return given | {name: x.mT.contiguous()}
             if x.ndim == 2:
                 return given | {name: x[:, None] if "Dimension" not in message else noise(BATCH, 1024, 128)}
@@ -152,13 +172,21 @@ def repaired(model, given, error):
     return None
 
 
-def padded(given, side):
+def padded(model, given, side):
     """The same with an attention mask, three tokens of the second row hidden at the given side."""
     out = dict(given)
     for tokens, mask in (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask")):
-        if tokens not in given or (mask.startswith("decoder") and side == "left"):
+        if tokens not in given or given[tokens].shape[:-1] != (BATCH,):  # codebooks
             continue
-        real = torch.ones_like(given[tokens])
+        if mask.startswith("decoder") and side == "left":
+            continue
+        text, real = given[tokens].clone(), torch.ones_like(given[tokens])
         real[1, slice(0, 3) if side == "left" else slice(-3, None)] = 0
-        out[tokens], out[mask] = torch.where((real == 1) | (given[tokens] >= 60), given[tokens], 0), real
+        if side == "right" and text[1, -1] == END:
+            text[1, -4] = END
+        out[tokens], out[mask] = torch.where((real == 1) | (text >= 60), text, 0), real
+    if hasattr(model.config, "canvas_length"):  # a decoder that looks at the whole text and at all that it writes
+        out["decoder_attention_mask"] = torch.cat(
+            [out["attention_mask"], torch.ones_like(given["decoder_input_ids"])], 1
+        )
     return out

@@ -1,0 +1,177 @@
+"""docs/models.json, what was found of every type, and docs/models.md, which tells it to a reader."""
+
+import math
+import re
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers.models.auto import configuration_auto
+
+from tests.huggingface.zoo import configs
+
+DOCS = Path(__file__).parents[3] / "docs"
+JSON, PAGE = DOCS / "models.json", DOCS / "models.md"
+KEPT = "model", "result", "reason", "layers", "remarks"
+
+
+def found(rows):
+    """What stands in the JSON, of a `Row` for each type."""
+    equal = {name: row for name, row in rows.items() if row.result == "equal"}
+    types = {name: settled(name, row, equal) for name, row in rows.items()}
+    largest = max(row.difference for row in equal.values())
+    digit = 10 ** math.floor(math.log10(largest))
+    return {
+        "transformers": version("transformers"),
+        "torch": version("torch").partition("+")[0],
+        "largest_difference": float(f"{math.ceil(largest / digit) * digit:.0e}"),
+        "types": {name: {key: row[key] for key in KEPT if row[key]} for name, row in types.items()},
+    }
+
+
+def settled(name, row, equal):
+    """One row; of a type that cannot be asked as a whole it says whether each of its layers is compared elsewhere."""
+    out = dict(vars(row))
+    where = defaultdict(list)
+    for other, compared in equal.items():
+        for layer in compared.layers:
+            where[layer].append(other)
+    if row.result == "not asked" and row.layers and all(layer in where for layer in row.layers):
+        out["result"] = "in parts"
+        out["reason"] = "compared in " + ", ".join(dict.fromkeys(nearest(name, where[layer]) for layer in row.layers))
+    if row.result == "part":
+        file = configs.modeling(configuration_auto.CONFIG_MAPPING[name])
+        same = [other for other in equal if configs.modeling(configuration_auto.CONFIG_MAPPING[other]) is file]
+        out["reason"] = f"a part of {nearest(name, same)}" if same else "a part of other models"
+    return out
+
+
+def nearest(name, others):
+    """Of these types the one whose name begins most like this one."""
+    return max(others, key=lambda other: (len(common(name, other)), -len(other)))
+
+
+def common(a, b):
+    return re.match(r"(.*).*\0\1", f"{a}\0{b}")[1]
+
+
+TITLES = {
+    "equal": "Equal",
+    "in parts": "Equal in their parts",
+    "refused": "Refused",
+    "no interface": "No interface",
+    "part": "Configurations without a model of their own",
+    "not asked": "Not compared",
+    "wrong": "Wrong",
+}
+INTRODUCTIONS = {
+    "equal": """
+Each of these gave the numbers of `eager` in every way it was asked. The layers are the classes whose attention
+Limelight computed.""",
+    "in parts": """
+No tiny configuration or random input was found that the whole of these models accepts, or it needs a package that is
+not installed, or a session of its own. But every class of layers in them that asks the interface is compared in the
+models named here.""",
+    "refused": """
+Under these names Limelight raises an `InputError` when the model is called, rather than compute something else.""",
+    "no interface": """
+These compute their attention, or have none, without asking transformers for a function. `set_attn_implementation`
+changes nothing in them, and `transplant` raises an `InputError`.""",
+    "part": """
+What transformers configures apart, but builds only inside of a larger model.""",
+    "not asked": """
+These ask the interface somewhere, or might, but were not run here as a whole, for the reason that is given. A layer
+whose attention does more than it tells transformers is found in these models too, when it is first called (see
+above).""",
+    "wrong": """
+Limelight gave other numbers, and no error.""",
+}
+HOW = """
+## What is compared
+
+Each model is built with small widths and random weights, large enough that no attention is close to uniform, and
+asked for random tokens, images, sounds or series. What it returns under `eager` is compared with what it returns
+under a name of `register` and under `transplant`, with the dot product and the softmax, on `eager` and on `sdpa`: all
+floating-point outputs at tokens that are not padding, without a mask, with padding on the left and on the right; its
+attention weights; and the scores of three tokens that it generates. Equal means a difference of at most 2·10⁻⁴ of the
+largest output. The same model with `Euclidean` in place of the dot product has to differ by more than 10⁻³, so that
+attention does reach what is compared.
+
+Where transformers' own `sdpa` is not its own `eager`, the transplant on `sdpa` is compared with `sdpa`, and the table
+says so. Some models have no `sdpa` in transformers; the table says that too.
+
+A model that is not in the table, one of your own or of a later version, is not taken on trust: the first time that a
+layer of a class is called, its own attention and Limelight's are compared for four random tokens, and a layer that
+does more than it tells transformers is refused.
+
+In a clone, `python -m tests.huggingface.zoo` writes this page and `models.json` anew, in some minutes; `make
+test-slow` asks every model again.
+"""
+
+
+def page(found):
+    """docs/models.md."""
+    by = defaultdict(dict)
+    for name, row in found["types"].items():
+        by[row["result"]][name] = row
+    count = {result: len(by[result]) for result in TITLES}
+    compared = count["equal"] + count["refused"] + count["wrong"]
+    out = [
+        "# Every model type of transformers\n",
+        f"A tiny random model of each of the {len(found['types'])} model types of transformers {found['transformers']} "
+        f"was built and asked, where that could be done. Of {compared} that take their attention from transformers' "
+        f"interface, {count['equal']} gave the same numbers under Limelight as under `eager`, {count['refused']} "
+        f"{'was' if count['refused'] == 1 else 'were'} refused with the reason, and {count['wrong'] or 'none'} gave "
+        f"other numbers. {count['no interface']} do not go through the interface. Of the rest, {count['in parts']} are "
+        f"made of layers that are compared in other models, {count['part']} are no models of their own, and "
+        f"{count['not asked']} were not compared. The largest relative difference among the equal ones is "
+        f"{found['largest_difference']:.0e}, in float32 (torch {found['torch']}, CPU).\n",
+        "| outcome | types |\n|---|---:|",
+        *(f"| [{TITLES[result]}](#{anchor(TITLES[result])}) | {n} |" for result, n in count.items() if n),
+        HOW,
+    ]
+    for result in ("refused", "wrong", "not asked", "in parts", "no interface", "part", "equal"):
+        if by[result]:
+            out += [f"## {TITLES[result]}", INTRODUCTIONS[result] + "\n", section(result, by[result]), ""]
+    return "\n".join(out)
+
+
+def section(result, rows):
+    if result == "no interface":
+        return ", ".join(f"`{name}`" for name in rows)
+    if result == "equal":
+        lines = ["| type | model | layers | remarks |", "|---|---|---|---|"]
+        for name, row in rows.items():
+            remarks = "; ".join(map(words, row.get("remarks", [])))
+            lines.append(f"| `{name}` | {row['model']} | {', '.join(map(short, row['layers']))} | {remarks} |")
+        return "\n".join(lines)
+    lines = ["| type | model | why |", "|---|---|---|"]
+    lines += [f"| `{name}` | {row.get('model', '')} | {words(row['reason'])} |" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def words(reason):
+    """A reason in words; what a model itself raised stands as it is."""
+    for pattern, said in SAYS.items():
+        if match := re.search(pattern, reason):
+            return said.format(*match.groups())
+    raised = re.fullmatch(r"(not asked [\w ]+: |)(\w+: .*)", reason)
+    if raised:
+        return f"{raised[1]}`{raised[2].replace('`', chr(39)).replace('|', '/')}`"
+    return reason.replace("|", "\\|").replace("<", "&lt;")
+
+
+SAYS = {
+    r"requires the (\w+) library": "needs the package {}, which is not among those that the tests install",
+    r'is missing the required "forward" function': "has no forward pass of its own",
+    r"missing \d+ required positional arguments?: (.*)": "takes arguments that are not made here: {}",
+    r"(\d+) million parameters": "its smallest configuration here has {} million parameters",
+}
+
+
+def short(layer):
+    return f"`{layer.rpartition('.')[2]}`"
+
+
+def anchor(title):
+    return title.lower().replace(" ", "-")
