@@ -165,7 +165,7 @@ def words(reason):
     for pattern, said in SAYS.items():
         if match := re.search(pattern, reason):
             return said.format(*match.groups()) + semicolon + parts
-    if raised := re.fullmatch(r"(not asked [\w ]+: |)(\w+: .*)", reason):
+    if raised := re.fullmatch(r"(not asked [\w ]+: |)([A-Z]\w+: .*)", reason):
         quoted = raised[2].replace("`", "'").replace("|", "/")
         return f"{raised[1]}`{quoted}`{semicolon}{parts}"
     return reason.replace("|", "\\|").replace("<", "&lt;") + semicolon + parts
