@@ -75,6 +75,21 @@ def test_a_layer_that_does_more_is_refused_whatever_takes_its_place(beside, simi
                 layer(X)
 
 
+def test_a_layer_without_an_attention_of_its_own_has_nothing_to_be_compared_with():
+    class Bare(Layer):
+        """As in Qwen2.5-Omni's token-to-wave model: it takes what has the name, and no eager."""
+
+        def forward(self, x):
+            return ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](self, x, x, x, None, is_causal=False)[0]
+
+    layer = Bare()
+    assert eager_function(Bare) is None
+    layer.config._attn_implementation = "sdpa"
+    own = layer(X)
+    with transplant(layer):
+        torch.testing.assert_close(layer(X), own)
+
+
 def test_an_own_attention_that_cannot_be_asked_is_refused():
     def fails(scores):
         raise KeyError("positions")

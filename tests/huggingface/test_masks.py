@@ -121,6 +121,19 @@ def test_a_mask_taken_for_a_boolean_one_is_refused():
 
 
 @torch.no_grad()
+def test_a_boolean_mask_of_the_models_own_hides_what_it_says():
+    """Grounding DINO gives its text model one; sdpa hides by it, while eager adds ones and zeros to the scores."""
+    made, ids = model("bert"), tokens()["input_ids"]
+    seen = (torch.arange(9) // 3 == torch.arange(9)[:, None] // 3).expand(2, 1, 9, 9)  # phrases of three tokens
+    out = {}
+    for attention in ("eager", "sdpa", "limelight-dot"):
+        made.set_attn_implementation(attention)
+        out[attention] = made(input_ids=ids, attention_mask=seen).logits
+    torch.testing.assert_close(out["limelight-dot"], out["sdpa"], **EXACT)
+    assert (out["eager"] - out["sdpa"]).abs().max() > 1e-2
+
+
+@torch.no_grad()
 def test_packed_sequences_stay_apart():
     made, ids = model("llama"), tokens()["input_ids"][:1]
     alone = torch.cat([made(input_ids=part).logits for part in (ids[:, :4], ids[:, 4:])], 1)

@@ -34,7 +34,8 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
     Registering a name of one's own again replaces it.
 
     `output_attentions=True` gives the dense weights, without dropout; they are never built otherwise.
-    A padded query that may see nothing gets zeros, where eager gives it the mean of all values.
+    A padded query that may see nothing gets zeros, where eager gives it the mean of all values. A
+    boolean mask that a model makes itself hides what it says, as under sdpa; eager would add it.
 
     Raises `InputError` for a name that transformers knows already or would read a meaning into
     ("flash…", "…/…"). At use: `InputError` for an argument that cannot be honoured, for a

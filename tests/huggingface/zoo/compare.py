@@ -25,6 +25,8 @@ ROUNDING, SHOWS = 2e-4, 1e-3  # of the size of the outputs: equal below the one,
 WAYS = {"registered": DOT, "transplanted on eager": "eager", "transplanted on sdpa": "sdpa"}
 LARGEST = 60e6  # parameters
 WEIGHTS = "asked for its weights"
+EAGER_ADDS = "its eager adds a boolean mask to the scores and so hides nothing; compared with its sdpa, which hides"
+EAGER_IS_NAN = "eager itself gives NaN"
 SDPA_IS_ANOTHER = "transformers' own sdpa is not its eager here; the transplant on sdpa is its sdpa"
 OTHER_WEIGHTS = dict.fromkeys(
     ["GraniteSWAForCausalLM", "GraniteMoeSWAForCausalLM"],
@@ -74,7 +76,7 @@ def compare(name):
 
 
 def compared(model, given):
-    row, attended, worst = Row("equal", type(model).__name__), set(), {}
+    row, attended, worst = Row("equal", type(model).__name__), {}, {}
     control, refused = 0.0, {}
     with watched(attended):
         for case, arguments, ask in cases(model, given):
@@ -94,7 +96,12 @@ def compared(model, given):
                 except UnsupportedError:
                     row.remarks.append("transformers has no sdpa for it")
                 else:
-                    own = partial(under, model, used, ask) if used == "sdpa" else None
+                    hides = (
+                        base(type(model)) == "eager" and torch.bool in attended.values()
+                    )  # what eager would add to the scores, and so not hide
+                    if hides:
+                        row.remarks.append(EAGER_ADDS)
+                    own = partial(under, model, "sdpa", ask) if used == "sdpa" or hides else None
                     worst[f"{way}, {case}"] = apart(out, eager, own, arguments, row.remarks)
             with contextlib.suppress(InputError):
                 control = max(control, difference(eager, under(model, OTHER, ask), arguments))
@@ -117,19 +124,22 @@ def compared(model, given):
         row.result = row.result if refused else "no interface"
     elif control < SHOWS and not refused:
         row.result, row.reason = "not asked", "attention reaches nothing of what it returns for these inputs"
+    elif EAGER_IS_NAN in row.remarks and not refused:
+        row.result, row.reason = "not asked", EAGER_IS_NAN
     return row
 
 
 def apart(out, eager, own, arguments, remarks):
     """How far outputs are from eager's, or from those of transformers' own sdpa, own(), where it is not its eager."""
     right = eager
-    if not all(torch.isfinite(x).all() for x in eager.values()):
-        remarks.append("eager itself gives NaN or infinite numbers")
+    if any(torch.isnan(x).any() for x in eager.values()):
+        remarks.append(EAGER_IS_NAN)
         right = out
     if own is not None and difference(right, out, arguments) > ROUNDING:
         right = own()
         if difference(eager, right, arguments) > ROUNDING:
-            remarks.append(SDPA_IS_ANOTHER)
+            if EAGER_ADDS not in remarks:
+                remarks.append(SDPA_IS_ANOTHER)
             out = {key: out[key] for key in right if key in out}  # sdpa gives no weights
     if missing := {key for key in right.keys() - out.keys() if "attentions" in key}:
         remarks.append("its layers are not told that weights are asked for, so it returns None for them, as under sdpa")
@@ -168,14 +178,14 @@ def under(model, used, ask, lent=False):
 
 @contextlib.contextmanager
 def watched(attended):
-    """The classes of layers that ask for the registered name."""
+    """Which classes of layers ask for the registered name, and the dtype of the last mask that one handed on."""
     register(DOT)
     register(OTHER, Euclidean(0.7))
     function = ALL_ATTENTION_FUNCTIONS[DOT]
 
-    def call(module, *args, **given):
-        attended.add(class_of(module))
-        return function(module, *args, **given)
+    def call(module, query, key, value, attention_mask, *args, **given):
+        attended[class_of(module)] = getattr(attention_mask, "dtype", None)
+        return function(module, query, key, value, attention_mask, *args, **given)
 
     ALL_ATTENTION_FUNCTIONS.register(DOT, call)
     try:

@@ -39,11 +39,20 @@ def settled(name, row, equal):
     if row.result == "not asked" and row.layers and all(layer in where for layer in row.layers):
         out["result"] = "in parts"
         out["reason"] = "compared in " + ", ".join(dict.fromkeys(nearest(name, where[layer]) for layer in row.layers))
+    elif row.result == "not asked" and (parts := [part for part in parts_of(name) if part in equal]):
+        out["reason"] += f"; of its parts, {' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} compared"
     if row.result == "part":
         file = configs.modeling(configuration_auto.CONFIG_MAPPING[name])
         same = [other for other in equal if configs.modeling(configuration_auto.CONFIG_MAPPING[other]) is file]
         out["reason"] = f"a part of {nearest(name, same)}" if same else "a part of other models"
     return out
+
+
+def parts_of(name):
+    """The types of the configurations within the type's own."""
+    kind = configuration_auto.CONFIG_MAPPING[name]
+    below = [getattr(part, "model_type", None) for part in kind.sub_configs.values()]
+    return [part for part in dict.fromkeys(below) if part and part != name]
 
 
 def nearest(name, others):
@@ -152,13 +161,14 @@ def section(result, rows):
 
 def words(reason):
     """A reason in words; what a model itself raised stands as it is."""
+    reason, semicolon, parts = reason.partition("; of its parts, ")
     for pattern, said in SAYS.items():
         if match := re.search(pattern, reason):
-            return said.format(*match.groups())
-    raised = re.fullmatch(r"(not asked [\w ]+: |)(\w+: .*)", reason)
-    if raised:
-        return f"{raised[1]}`{raised[2].replace('`', chr(39)).replace('|', '/')}`"
-    return reason.replace("|", "\\|").replace("<", "&lt;")
+            return said.format(*match.groups()) + semicolon + parts
+    if raised := re.fullmatch(r"(not asked [\w ]+: |)([A-Z]\w+: .*)", reason):
+        quoted = raised[2].replace("`", "'").replace("|", "/")
+        return f"{raised[1]}`{quoted}`{semicolon}{parts}"
+    return reason.replace("|", "\\|").replace("<", "&lt;") + semicolon + parts
 
 
 SAYS = {
