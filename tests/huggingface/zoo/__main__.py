@@ -6,26 +6,16 @@ With names of types it compares these and prints what it finds.
 import json
 import os
 import sys
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 
-import torch
-import transformers
-
 from tests.huggingface.zoo import compare, configs, table
-
-
-def quiet():
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    transformers.logging.set_verbosity_error()
 
 
 def main(names):
     wanted = names or configs.types()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=quiet) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=compare.quietly) as pool:
         rows = dict(zip(wanted, pool.map(compare.compare, wanted, chunksize=4), strict=True))
     if names:
         print(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1))

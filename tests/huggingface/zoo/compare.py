@@ -8,10 +8,12 @@ that is not the dot product has to give something else, or attention would reach
 
 import contextlib
 import math
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+import transformers
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -54,6 +56,13 @@ class Row:
     difference: float = 0.0
     layers: list[str] = field(default_factory=list)  # the classes that attended
     remarks: list[str] = field(default_factory=list)
+
+
+def quietly():
+    """For a process of its own."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
 
 
 def compare(name):

@@ -109,6 +109,8 @@ def smaller(name, value, fresh):
     if isinstance(value, (list, tuple)) and value and all(isinstance(x, int) for x in value):
         if name in ("depths", "num_heads", "num_attention_heads"):
             return type(value)([{"depths": 1}.get(name, 2)] * len(value))
+        if name in ("image_size", "patch_size") and min(value) > IMAGE / 2:
+            return type(value)([IMAGE if name == "image_size" else PATCH] * len(value))
         return None
     if isinstance(value, int):
         for pattern, size in RULES:

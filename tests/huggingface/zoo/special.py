@@ -9,6 +9,7 @@ RESNET = {
     "out_features": ["stage2", "stage3", "stage4"],
 }
 SPECIAL = {
+    "audio-spectrogram-transformer": {"max_length": 64, "num_mel_bins": 32},
     "autoformer": {"prediction_length": 4, "needed": ["prediction_length"]},
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16},
     "blip-2": {"image_token_index": 60},
@@ -141,6 +142,7 @@ SPECIAL = {
     "t5gemma2_text": {"dropout_rate": 0.0},
     "time_series_transformer": {"prediction_length": 4, "needed": ["prediction_length"]},
     "videoprism_vision_model": {"tubelet_size": [1, 4, 4]},
+    "vitpose_backbone": {"image_size": [32, 32], "patch_size": [8, 8]},
     "wavtokenizer": {"codebook_dim": 64},
     "xmod": {"default_language": "en_XX"},
 }

@@ -64,6 +64,7 @@ def sounds(config):
 
 
 INPUTS = {
+    "audio-spectrogram-transformer": lambda config: {"input_values": noise(2, config.max_length, config.num_mel_bins)},
     "audioflamingo3_encoder": lambda config: {"input_features_mask": torch.ones(2, 32, dtype=torch.long)},
     "blip_2_qformer": lambda config: {
         "query_embeds": noise(2, 5, config.hidden_size),
