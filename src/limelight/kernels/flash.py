@@ -75,8 +75,11 @@ def plain(
     """out alone and without a bias: torch's own call, with torch's own derivative. Zero where no key is seen."""
     q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
     if q.device.type == "cuda":
+        e = v.shape[-1]
+        q, k, v = (F.pad(x, (0, _cuda_width(x.shape[-1]) - x.shape[-1])) for x in (q, k, v))
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
-            return F.scaled_dot_product_attention(q, k, v, tile.seen, is_causal=tile.causal, scale=tile.scale)
+            out = F.scaled_dot_product_attention(q, k, v, tile.seen, is_causal=tile.causal, scale=tile.scale)
+        return out[..., :e]
     if tile.seen is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
     width = max(q.shape[-1], v.shape[-1])
@@ -256,11 +259,24 @@ def _cuda_backward(
     lse = F.pad(_unseeing(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
     dq, dk, dv, _ = operations("cuda")[1](
-        _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _pad(out, width_v), lse,
+        _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _heads_inside(out, width_v), lse,
         unused, unused, 0.0, [True, True, True, False], tile.causal, scale=tile.scale,
     )  # fmt: skip
     dbias = dk[..., d].to(lse.dtype) / (tile.scale * _column(q.dtype)) if bias_gradient else None
     return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
+
+
+def _heads_inside(x: Float[Tensor, "x y n e"], width: int) -> Float[Tensor, "x y n w"]:
+    """x laid out as the forward kernel returns it, with n before the heads in memory.
+
+    In half precision the backward kernel reads `out` by this layout, whatever its strides say, and would read memory
+    that is not its own (found with torch 2.11 on an H100).
+    """
+    if x.shape[-1] == width and x.transpose(1, 2).is_contiguous():
+        return x
+    padded = x.new_zeros(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
+    padded[..., : x.shape[-1]] = x
+    return padded
 
 
 def bias_in_columns(
