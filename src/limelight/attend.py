@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,10 +9,9 @@ from limelight.attention import Attention
 from limelight.errors import InputError
 from limelight.heads import batch_shape_of
 from limelight.kernels import Kernel
-from limelight.mask import Boolean, Mask, as_mask, causal
+from limelight.mask import Mask, as_mask, causal, split_additive
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Bias, Dot, Scaled, Similarity
-from limelight.tracing import holds
 
 
 def attend(
@@ -47,10 +45,10 @@ def attend(
     seen, scores = None, similarity
     for given in (attn_mask, mask, causal if is_causal else None):
         if isinstance(given, Tensor) and given.is_floating_point():
-            given, bias = _split(given)
-            if bias is not None:
+            given, added = split_additive(given)
+            if added is not None:
                 own = scores.default_scale(query.shape[-1]) if scale is None else scale
-                scores, scale = Scaled(scores, own) + bias, None
+                scores, scale = Scaled(scores, own) + Bias(added), None
         if given is not None:
             seen = as_mask(given) if seen is None else seen & given
     if not enable_gqa:
@@ -71,14 +69,6 @@ def _apply(A: Attention, value: Tensor, dropout_p: float) -> Tensor:
     if dropout_p == 0:
         return A.__matmul__(value)  # as a method: a compiled graph takes no operator of a class of ours
     return A.apply_with_dropout(value, dropout_p)
-
-
-def _split(mask: Tensor) -> tuple[Mask | None, Bias | None]:
-    """A float mask as what it hides and what it adds."""
-    hidden = mask.detach() <= torch.finfo(mask.dtype).min
-    hides = holds(hidden.any())
-    adds = mask.requires_grad or holds((mask.masked_fill(hidden, 0) != 0).any())
-    return Boolean(~hidden) if hides else None, Bias(mask.masked_fill(hidden, 0)) if adds else None
 
 
 def _require_groups(query: Tensor, x: Tensor, name: str) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from limelight import check, measures
 from limelight.errors import InputError
-from limelight.heads import per_head
+from limelight.heads import per_head, per_row
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
-from limelight.mask import Mask, as_mask, real_keys
+from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
 from limelight.normalisation import Normalisation, Softmax
 from limelight.shapes import broadcast_shapes
@@ -169,11 +169,9 @@ class Attention:
 
         Raises `InputError` where the scale is not positive: then there is no temperature.
         """
-        scale = self.scale
+        scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
-            raise InputError(f"the free energy is of a temperature T/scale > 0, and the scale is {scale!r}")
-        if isinstance(scale, Tensor):
-            scale = scale.reshape(scale.shape[:-1] or ())  # (*batch, 1, 1) beside (*batch, n)
+            raise InputError(f"the free energy is of a temperature T/scale > 0, and the scale is {self.scale!r}")
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
     @_apart_from_autocast
@@ -251,7 +249,7 @@ class Attention:
         """apply(values), in which values that have no weight play no part; without a mask all have some."""
         if mask is None and self.normalisation.fused:
             return apply(values)
-        return apply_to_weighted(apply, values, real_keys(mask))
+        return apply_to_weighted(apply, values, mask)
 
     def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
         """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""

@@ -71,6 +71,12 @@ def per_head(value: float | Tensor) -> float | Tensor:
     return value[:, None, None] if isinstance(value, Tensor) and value.ndim == 1 else value
 
 
+def per_row(value: float | Tensor) -> float | Tensor:
+    """The number as it stands beside what there is one of for each row, (*batch, n): (heads,) becomes (heads, 1)."""
+    own = per_head(value)
+    return own.reshape(own.shape[:-1]) if isinstance(own, Tensor) else own
+
+
 def batch_shape_of(value: float | Tensor) -> tuple[int, ...]:
     """The batch dimensions that the number is given for; () for one number."""
     own = per_head(value)

@@ -12,19 +12,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from limelight.mask import Mask, real_keys
 from limelight.similarity import is_finite
 from limelight.tracing import is_readable
 
 
 def apply_to_weighted(
-    apply: Callable[[Tensor], Tensor], v: Float[Tensor, "*#batch m e"], real: Bool[Tensor, "*#batch m"] | None
+    apply: Callable[[Tensor], Tensor], v: Float[Tensor, "*#batch m e"], mask: Mask | None
 ) -> Float[Tensor, "*batch n e"]:
     """apply(v), a map of non-negative weights P v, in which rows of v without weight play no part.
 
-    An output is NaN or infinite where a row of v that is so has weight in it, as in exact arithmetic. `real` says which
-    rows may have weight at all, where that is known; in a compiled graph only rows that it rules out are set aside.
+    An output is NaN or infinite where a row of v that is so has weight in it, as in exact arithmetic. `mask` is
+    the one of the weights; in a compiled graph only the keys that its padding hides are set aside.
     """
     if not is_readable(v):
+        real = real_keys(mask)
         return apply(v if real is None else torch.where(real[..., None], v, 0))
     if is_finite(v):
         return apply(v)

@@ -133,3 +133,7 @@ MORE_NORMALISATIONS = {
     "topk": NormalisationCase("topk", lambda: TopK(3)),
     "sigmoid": NormalisationCase("sigmoid", lambda: Sigmoid(-2.0)),
 }
+
+# How to make each of them, whatever it is.
+EVERY_SIMILARITY = {name: case.make for name, case in (SIMILARITIES | MORE_SIMILARITIES | POSITIONAL).items()} | SUMS
+EVERY_NORMALISATION = {name: case.make for name, case in (NORMALISATIONS | MORE_NORMALISATIONS).items()}

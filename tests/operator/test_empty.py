@@ -6,23 +6,10 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
-from tests.operator.mechanisms import (
-    MORE_NORMALISATIONS,
-    MORE_SIMILARITIES,
-    NORMALISATIONS,
-    POSITIONAL,
-    SIMILARITIES,
-    SUMS,
-    WIDTH,
-)
+from tests.operator.mechanisms import EVERY_NORMALISATION, EVERY_SIMILARITY, WIDTH
 
 SHAPES = {"no queries": (2, 0, 5), "no keys": (2, 5, 0), "neither": (2, 0, 0), "no batch": (0, 4, 5)}
-MAKES_SIMILARITY = {
-    name: case.make for name, case in {**SIMILARITIES, **MORE_SIMILARITIES, **POSITIONAL}.items()
-} | SUMS
-MAKES_NORMALISATION = {name: case.make for name, case in {**NORMALISATIONS, **MORE_NORMALISATIONS}.items()} | {
-    "sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)
-}
+NORMALISATIONS = EVERY_NORMALISATION | {"sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)}
 
 
 def check(A, q, k, v, w):
@@ -41,22 +28,22 @@ def check(A, q, k, v, w):
 
 
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-@pytest.mark.parametrize("normalisation", MAKES_NORMALISATION)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
 def test_every_normalisation(normalisation, kernel):
     for (batch, n, m), similarity, mask in itertools.product(SHAPES.values(), ["dot", "student"], [None, "padding"]):
         if batch and n and m:
             continue
         q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
         given = None if mask is None else padding(keys=torch.ones(m, dtype=torch.bool))
-        A = Attention(q, k, MAKES_SIMILARITY[similarity](), MAKES_NORMALISATION[normalisation](), given, kernel=kernel)
+        A = Attention(q, k, EVERY_SIMILARITY[similarity](), NORMALISATIONS[normalisation](), given, kernel=kernel)
         check(A, q, k, v, w)
 
 
-@pytest.mark.parametrize("similarity", MAKES_SIMILARITY)
+@pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_similarity(similarity):
     for batch, n, m in SHAPES.values():
         q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
-        check(Attention(q, k, MAKES_SIMILARITY[similarity](), mask=causal), q, k, v, w)
+        check(Attention(q, k, EVERY_SIMILARITY[similarity](), mask=causal), q, k, v, w)
 
 
 def test_the_rest():

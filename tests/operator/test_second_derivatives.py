@@ -20,15 +20,7 @@ from limelight import (
     window,
 )
 from limelight.propagation import heat, resolvent, steps
-from tests.operator.mechanisms import (
-    MORE_NORMALISATIONS,
-    MORE_SIMILARITIES,
-    NORMALISATIONS,
-    POSITIONAL,
-    SIMILARITIES,
-    SUMS,
-    WIDTH,
-)
+from tests.operator.mechanisms import EVERY_NORMALISATION, EVERY_SIMILARITY, WIDTH
 
 N = 7
 EDGES = torch.stack([torch.arange(N).repeat(2), torch.cat([torch.arange(N), (torch.arange(N) + 3) % N])])
@@ -50,17 +42,13 @@ MEASURES = {
     "distance": lambda A, v: A.distance(),
     "strongest": lambda A, v: A.strongest(3).weights,
 }
-MAKES_SIMILARITY = {
-    name: case.make for name, case in {**SIMILARITIES, **MORE_SIMILARITIES, **POSITIONAL}.items()
-} | SUMS
-MAKES_NORMALISATION = {name: case.make for name, case in {**NORMALISATIONS, **MORE_NORMALISATIONS}.items()}
 
 
 def derivatives(similarity, normalisation, mask, kernel, measure):
     """The first derivatives, and the second by a penalty and by a product with a vector, in all that learns."""
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(3, N, WIDTH, generator=generator).double().requires_grad_() for _ in range(3))
-    beta, normalise = MAKES_SIMILARITY[similarity]().double(), MAKES_NORMALISATION[normalisation]().double()
+    beta, normalise = EVERY_SIMILARITY[similarity]().double(), EVERY_NORMALISATION[normalisation]().double()
     A = Attention(q, k, beta, normalise, MASKS[mask], kernel=kernel)
     sources = [q, k, v, *(p for p in (*beta.parameters(), *normalise.parameters()) if p.requires_grad)]
     value = MEASURES[measure](A, v).square().sum()
@@ -121,17 +109,17 @@ def test_where_all_fits_in_one_block(similarity, normalisation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("similarity", MAKES_SIMILARITY)
+@pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_second_derivative_is_the_references(similarity):
-    for normalisation, mask, measure in itertools.product(MAKES_NORMALISATION, MASKS, MEASURES):
+    for normalisation, mask, measure in itertools.product(EVERY_NORMALISATION, MASKS, MEASURES):
         check(similarity, normalisation, mask, measure)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize("similarity", MAKES_SIMILARITY)
+@pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_second_derivative_in_blocks(similarity):
-    for normalisation, mask, measure in itertools.product(MAKES_NORMALISATION, MASKS, MEASURES):
+    for normalisation, mask, measure in itertools.product(EVERY_NORMALISATION, MASKS, MEASURES):
         check(similarity, normalisation, mask, measure)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limelight.attend import _each_head_its_own
 from limelight.attention import Attention
 from limelight.errors import InputError
-from limelight.mask import Boolean, Mask, as_mask, causal
+from limelight.heads import per_row
+from limelight.mask import Boolean, Mask, as_mask, causal, split_additive
 from limelight.normalisation import Normalisation, Softmax
 from limelight.similarity import Bias, Scaled, Similarity, SoftCap
 
@@ -50,9 +50,7 @@ class Operator:
         assert self.sinks is not None
         lse = self.attention.logsumexp()
         lse = lse.flatten(-3, -2) if self.grouped else lse
-        temperature = self.attention.normalisation.temperature  # it divides every logit, the sink's too
-        if isinstance(temperature, Tensor) and temperature.ndim > 0:
-            temperature = temperature[:, None] if temperature.ndim == 1 else temperature[..., 0]
+        temperature = per_row(self.attention.normalisation.temperature)  # it divides every logit, the sink's too
         return (lse - self.sinks / temperature).sigmoid()
 
     def _together(self, x: Tensor) -> Tensor:
@@ -102,18 +100,10 @@ def read_mask(
         return causal if is_causal else None, position_bias
     if not isinstance(attention_mask, Tensor) or not attention_mask.is_floating_point():
         return as_mask(attention_mask), position_bias
-    hidden = attention_mask.detach() <= torch.finfo(attention_mask.dtype).min
-    added = attention_mask.masked_fill(hidden, 0)
-    adds = attention_mask.requires_grad or _may_hold((added != 0).any())
-    seen = Boolean(~hidden) if _may_hold(hidden.any()) else None
-    if not adds:
+    seen, added = split_additive(attention_mask)
+    if added is None:
         return seen, position_bias
     return seen, added if position_bias is None else added + position_bias
-
-
-def _may_hold(answer: Tensor) -> bool:
-    """The answer; True where a graph is made, which has to serve other values as well."""
-    return torch.compiler.is_compiling() or answer.is_meta or bool(answer)
 
 
 def _beside_rows(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:

@@ -2,8 +2,8 @@
 
     out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
 
-The operations are private to torch: `operations.py` looks them up, and `tests/operator/test_flash.py` pins what is
-relied on. Two columns make them do more than they offer:
+The operations are private to torch: `operations.py` looks them up, and says what is relied on. Two columns
+make them do more than they offer:
 
 - A column of ones in q against zeros in k leaves the scores alone, and dk there is scale·Σ_i dS_ij,
   the gradient of the key bias, which torch would otherwise compute densely.

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight.heads import per_row
 from limelight.kernels import flash
 from limelight.kernels.flash import Matrices, Tile, pick
 from limelight.kernels.scores import Scores, Survey, finite, with_terms
@@ -205,7 +206,7 @@ def factored_scores(
     a, b, left = factors.query_term, factors.key_term, factors.q
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
     if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
-        outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
+        outer = per_row(scale)
         left, scale = (left * scale).to(left.dtype), 1.0
         a, b = (None if term is None else term * outer for term in (a, b))
     else:

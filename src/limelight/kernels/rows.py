@@ -38,12 +38,23 @@ def by_rows(
     `tree` is dataclasses, tuples and tensors, and all that `measure` takes gradients of but what modules in it learn.
     `entries_per_row` is 0 where all rows may be taken at once.
     """
-    return _Walk(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (dim,)).run()[0]
+    return results_by_rows(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (dim,))[0]
 
 
 def sum_over_rows(measure: Callable[[_Tree, slice], Tensor], tree: _Tree, rows: int, entries_per_row: int) -> Tensor:
     """Σ measure(tree, some rows)."""
-    return _Walk(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (None,)).run()[0]
+    return results_by_rows(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (None,))[0]
+
+
+def results_by_rows(
+    measure: Callable[[_Tree, slice], tuple[Tensor, ...]],
+    tree: _Tree,
+    rows: int,
+    entries_per_row: int,
+    dims: tuple[Dim, ...],
+) -> tuple[Tensor, ...]:
+    """Several results of one walk over the rows, each as its own of `dims` says: side by side, or summed."""
+    return _Walk(measure, tree, rows, entries_per_row, dims).run()
 
 
 def gradients_by_rows(

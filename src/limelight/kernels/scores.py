@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.kernels.rows import by_rows, gradients_by_rows
+from limelight.kernels.rows import gradients_by_rows, results_by_rows
 from limelight.mask import Mask
 
 
@@ -75,8 +75,8 @@ class Scores(ABC):
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         """`reduce` from the entries, some rows at a time: slower, and made of torch's own operations."""
         size = self.shape[-2], self.entries_per_row
-        out = by_rows(lambda own, rows: _reduce_block(own, rows)[0], (self, v), *size, dim=-2)
-        return out, by_rows(lambda own, rows: logsumexp_of(own.block(rows)), self, *size)
+        out, lse = results_by_rows(_reduce_block, (self, v), *size, dims=(-2, -1))
+        return out, lse
 
     def gradients_by_rows(
         self, v: Float[Tensor, "*#batch m e"], dout: Tensor | None, dlse: Tensor | None

@@ -5,6 +5,7 @@ window(before=128, after=0) | Boolean(global_tokens)
 causal & documents(ids)
 """
 
+from limelight.mask.additive import split_additive
 from limelight.mask.band import Band, causal, window
 from limelight.mask.base import Mask, as_mask
 from limelight.mask.combine import And, Not, Or, conjuncts, real_keys
@@ -28,5 +29,6 @@ __all__ = [
     "edges_of",
     "padding",
     "real_keys",
+    "split_additive",
     "window",
 ]

@@ -123,7 +123,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         if need_weights:
             weights = Attention(q, k, similarity, self.normalisation, seen).dense()
             weights = nn.functional.dropout(weights, p)
-            mixed = apply_to_weighted(weights.matmul, v, real)
+            mixed = apply_to_weighted(weights.matmul, v, seen)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
             mixed = attend(q, k, v, None, p, similarity=similarity, normalisation=self.normalisation, mask=seen)

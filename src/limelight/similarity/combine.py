@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.heads import FINITE, batch_shape_of, hold, per_head
+from limelight.heads import FINITE, batch_shape_of, hold, per_head, per_row
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.base import Factors, Parts, Properties, Similarity, as_one_product, beside, wide
 from limelight.tracing import holds
@@ -185,7 +185,7 @@ def _add_factors(terms: list[tuple[Factors, float | Tensor]]) -> Factors:
     """Σ scale · β of similarities that factor, as one inner product and two terms."""
     lefts, rights, a, b = [], [], [], []
     for factors, scale in terms:
-        outer = scale.reshape(scale.shape[:-1] or ()) if isinstance(scale, Tensor) else scale
+        outer = per_row(scale)
         lefts.append((factors.q * scale).to(factors.q.dtype))
         rights.append(factors.k)
         a += [] if factors.query_term is None else [factors.query_term * outer]

@@ -65,7 +65,7 @@ class Euclidean(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        return _factors(q, k, real, q.dtype)
+        return self.factor(q, k, real)
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"
@@ -103,7 +103,7 @@ class Metric(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Factors:
-        return _factors(*self._images(q, k), real, q.dtype)
+        return self.rounded_factor(q, k, real)
 
     def rounded_factor(
         self,
