@@ -25,6 +25,16 @@ def test_it_is_scaled_dot_product_attention(arguments):
     torch.testing.assert_close(attend(Q, K, V, **arguments), F.scaled_dot_product_attention(Q, K, V, **arguments))
 
 
+@pytest.mark.parametrize("hides", [float("-inf"), torch.finfo(torch.float32).min])
+def test_a_row_that_a_float_mask_hides_is_zero(hides):
+    """The least number of a dtype hides as −∞ does: it is no score that a softmax could take for its own."""
+    mask = torch.zeros(5, 7)
+    mask[2] = hides
+    out = attend(Q, K, V, mask)
+    assert (out[..., 2, :] == 0).all()
+    torch.testing.assert_close(out[..., :2, :], attend(Q, K, V)[..., :2, :])
+
+
 def test_its_positional_arguments_are_torchs():
     torch.testing.assert_close(
         attend(Q, K, V, None, 0.0, True, 0.3, False),
