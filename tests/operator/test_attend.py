@@ -25,12 +25,13 @@ def test_it_is_scaled_dot_product_attention(arguments):
     torch.testing.assert_close(attend(Q, K, V, **arguments), F.scaled_dot_product_attention(Q, K, V, **arguments))
 
 
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
 @pytest.mark.parametrize("hides", [float("-inf"), torch.finfo(torch.float32).min])
-def test_a_row_that_a_float_mask_hides_is_zero(hides):
+def test_a_row_that_a_float_mask_hides_is_zero(hides, kernel):
     """The least number of a dtype hides as −∞ does: it is no score that a softmax could take for its own."""
     mask = torch.zeros(5, 7)
     mask[2] = hides
-    out = attend(Q, K, V, mask)
+    out = attend(Q, K, V, mask, kernel=kernel)
     assert (out[..., 2, :] == 0).all()
     torch.testing.assert_close(out[..., :2, :], attend(Q, K, V)[..., :2, :])
 
