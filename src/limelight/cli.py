@@ -15,6 +15,7 @@ from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
 from limelight.experiment import catalogue, report, runner, terminal
 from limelight.experiment.claim import Claim
+from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
@@ -89,7 +90,7 @@ def run(
     missing = runner.missing(wanted, store)
     terminal.tell_damaged(store.damaged)
     try:
-        with terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
+        with stopping_like_ctrl_c(), terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
             runner.run(missing, store, backend, workers, address, done)
     except KeyboardInterrupt:
         left = len(runner.missing(wanted, store))
