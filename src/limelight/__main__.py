@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 
 from limelight.errors import how_to_install
@@ -15,6 +17,7 @@ def main() -> None:
         sys.exit(
             f"limelight: the command line needs {missing.name}, which is not installed; {how_to_install('claims')}"
         )
+    atexit.register(gc.freeze)  # all is to end: else Python looks through a million objects for what could be freed
     app()
 
 

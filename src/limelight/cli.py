@@ -56,8 +56,9 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 @told
 def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
-    store = Store(results) if results.exists() else None
-    entries = [(claim, None if store is None else _entry(claim, store)) for claim in catalogue.claims()]
+    store = Store(results)
+    entries = [(claim, _entry(claim, store)) for claim in catalogue.claims()]
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
     else:
@@ -146,7 +147,9 @@ def show(
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
     claim = catalogue.claim(name)
-    entry = _entry(claim, Store(results)) if results.exists() else None
+    store = Store(results)
+    entry = _entry(claim, store)
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json(terminal.as_json(claim, entry))
     else:

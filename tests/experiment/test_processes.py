@@ -128,7 +128,10 @@ def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
     folder, seeds, known, slowest = tmp_path / "results", 60, {}, 0.0
     for kill in range(20):
         number = (signal.SIGTERM, signal.SIGKILL)[kill % 2]
-        with command("run", "toy", "--seeds", seeds, "--workers", 2, "--results", folder, **{HARD: "1"}) as (process, mark):
+        with command("run", "toy", "--seeds", seeds, "--workers", 2, "--results", folder, **{HARD: "1"}) as (
+            process,
+            mark,
+        ):
             if kill < 6:
                 time.sleep(kill * 0.7)
             else:

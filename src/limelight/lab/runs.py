@@ -152,6 +152,7 @@ class Runs:
             if not missing:
                 which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
                 raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")
+            store.require_writable([claim])
             self._runs[claim.name] = Run(
                 seeds, len(wanted), missing, self._command(claim.name, seeds, store.folder.resolve())
             )
