@@ -2,20 +2,38 @@
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
 
 from limelight import Attention
-from tests.checked import outermost
+from limelight.kernels import fused, scores
+from tests.checked import checked, install
 
 
 def test_a_kernel_that_is_given_another_shape_raises():
-    scores = Attention(*torch.randn(2, 5, 3))._scores()
+    operator = Attention(*torch.randn(2, 5, 3))._scores()
     with pytest.raises(TypeCheckError, match="softmax"):
-        scores.softmax(torch.ones(5))
+        operator.softmax(torch.ones(5))
+    with pytest.raises(TypeCheckError, match="entropy_of"):
+        scores.entropy_of(torch.ones(5))
 
 
-def test_functions_within_functions_are_left_as_they_are():
-    def inner(x: int) -> int:
+def test_what_names_no_shape_is_left_as_it_is():
+    def plain(x: int) -> int:
         return x
 
-    assert outermost(inner) is inner
+    def shaped(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return x
+
+    assert checked(plain) is plain
+    assert checked(shaped) is not shaped
+    with pytest.raises(TypeCheckError):
+        checked(shaped)(torch.ones(2, 2))
+    with pytest.raises(TypeCheckError):
+        checked(staticmethod(shaped)).__func__(torch.ones(2, 2))
+
+
+def test_it_is_installed_before_the_package_is_imported():
+    assert fused.__name__ == "limelight.kernels.fused"
+    with pytest.raises(RuntimeError, match="imported before"):
+        install("limelight.kernels")

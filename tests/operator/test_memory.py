@@ -42,7 +42,7 @@ WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 
         ("dict(normalisation=Sinkhorn(2), mask=padding(keys=torch.arange(len(q)) % 3 > 0))", 4096, 50),
         pytest.param("dict(mask=window(100, 100))", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(mask=causal)", *WHOLE, marks=pytest.mark.slow),
-        ("dict(similarity=StudentT(), mask=window(100, 100))", *WHOLE),
+        ("dict(similarity=StudentT(), mask=window(100, 100))", 5120, 90),
         pytest.param("dict(similarity=StudentT())", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(similarity=Dot() + ALiBi())", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(normalisation=Hybrid())", *WHOLE, marks=pytest.mark.slow),
