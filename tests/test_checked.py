@@ -22,15 +22,15 @@ def test_what_names_no_shape_is_left_as_it_is():
     def plain(x: int) -> int:
         return x
 
-    def shaped(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def shaped(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
         return x
 
     assert checked(plain) is plain
     assert checked(shaped) is not shaped
     with pytest.raises(TypeCheckError):
-        checked(shaped)(torch.ones(2, 2))
+        checked(shaped)(torch.ones(2))
     with pytest.raises(TypeCheckError):
-        checked(staticmethod(shaped)).__func__(torch.ones(2, 2))
+        checked(staticmethod(shaped)).__func__(torch.ones(2))
 
 
 def test_it_is_installed_before_the_package_is_imported():
