@@ -1,9 +1,9 @@
 """Shapes and dtypes in the signatures of `limelight.kernels`, checked at each call while testing.
 
-jaxtyping's own import hook checks every function, also those whose signature names no shape; it checks arguments twice,
-the second time beside the result; and it compiles the checks of a function that is defined inside another anew at each
-call. That was half the time of the operator's tests. Here a module's functions and the methods of its classes are checked
-where a shape stands in the signature, and once; mypy has the rest.
+jaxtyping's own import hook checks every function, also those whose signature names no shape. It checks arguments twice,
+the second time beside the result, and compiles the checks of a function that is defined inside another anew at each
+call. That was half the time of the operator's tests. Here functions and methods are checked once, where a shape stands
+in the signature; mypy has the rest.
 """
 
 import importlib.abc
