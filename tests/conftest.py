@@ -5,11 +5,10 @@ import signal
 import hypothesis
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-from tests.checked import outermost
+from tests import checked
 
-_HOOK = install_import_hook(["limelight.kernels"], f"{outermost.__module__}.{outermost.__name__}")
+checked.install("limelight.kernels")
 
 torch.set_num_threads(1)  # the tests run in one process for each core
 

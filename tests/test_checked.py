@@ -2,20 +2,39 @@
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float
+from torch import Tensor
 
 from limelight import Attention
-from tests.checked import outermost
+from limelight.kernels import fused, scores
+from tests.checked import checked, install
 
 
 def test_a_kernel_that_is_given_another_shape_raises():
-    scores = Attention(*torch.randn(2, 5, 3))._scores()
-    with pytest.raises(TypeCheckError, match="softmax"):
-        scores.softmax(torch.ones(5))
+    operator = Attention(*torch.randn(2, 5, 3))._scores()
+    with pytest.raises(BeartypeCallHintViolation, match="softmax"):
+        operator.softmax(torch.ones(5))
+    with pytest.raises(BeartypeCallHintViolation, match="entropy_of"):
+        scores.entropy_of(torch.ones(5))
 
 
-def test_functions_within_functions_are_left_as_they_are():
-    def inner(x: int) -> int:
+def test_what_names_no_shape_is_left_as_it_is():
+    def plain(x: int) -> int:
         return x
 
-    assert outermost(inner) is inner
+    def shaped(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        return x
+
+    assert checked(plain) is plain
+    assert checked(shaped) is not shaped
+    with pytest.raises(BeartypeCallHintViolation):
+        checked(shaped)(torch.ones(2))
+    with pytest.raises(BeartypeCallHintViolation):
+        checked(staticmethod(shaped)).__func__(torch.ones(2))
+
+
+def test_it_is_installed_before_the_package_is_imported():
+    assert fused.__name__ == "limelight.kernels.fused"
+    with pytest.raises(RuntimeError, match="imported before"):
+        install("limelight.kernels")
