@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
 from tests.experiment.toy import GATE, HARD, Dying, Toy
 
+ROOT = Path(__file__).parents[2]
 MARK = "LIMELIGHT_TEST_MARK"  # which all processes of a test inherit
 PATIENCE = 60  # seconds, on a busy machine
 PROMISED = 5  # seconds until nothing is left of a run that was killed
@@ -46,8 +48,8 @@ def command(*arguments, **environment):
     """`limelight` as a process, and the mark of all that it starts; at the end they are killed, come what may."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.experiment.command", *map(str, arguments)], env=os.environ | environment | {MARK: mark},
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "tests.experiment.command", *map(str, arguments)],
+        env=os.environ | environment | {MARK: mark}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         yield process, mark
@@ -120,6 +122,28 @@ def test_a_tree_ends_with_all_that_it_has_started():
     assert left_of(mark) == []
     processes.end_tree(process.pid)  # of which nothing is left
     process.communicate(timeout=PATIENCE)
+
+
+def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path):
+    for name in ("torch", "numpy", "joblib", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for a library')")
+    script = tmp_path / "scripts" / "script.py"
+    script.parent.mkdir()
+    script.write_text(f"""
+import sys
+sys.path.append({str(ROOT)!r})
+from limelight.experiment import runner
+from limelight.experiment.store import Store
+from tests.experiment.toy import Toy
+if __name__ == "__main__":
+    runner.run(runner.cells([Toy()], 1), Store("results"), workers=1)
+""")
+    for arguments in ([script], ["-m", "limelight", "list"]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "results" / "toy").iterdir())) == 3
 
 
 @pytest.mark.slow

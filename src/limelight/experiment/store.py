@@ -5,7 +5,7 @@
 
 Any number of runners may share a folder: a cell that two of them compute is written twice, whole
 each time. A killed runner loses the cells that were being computed and nothing else. Whatever lies in the folder in
-place of a result is told of in one sentence, and the rest is read all the same; a folder that cannot be written is read.
+place of a result is told of in one sentence, and the rest is read all the same, also where nothing can be written.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Store:
     def _tell(self, folder: Path, path: Path, problem: OSError) -> None:
         wrong = _no_folder(folder)
         sentence = (
-            f"expected a folder of results at {folder}, which {wrong}; it is left out, move it away to have results there"
+            f"expected a folder of results at {folder}, which {wrong}; it is left out, and nothing can be written there"
             if wrong
             else f"cannot read {path} ({problem.strerror}); it is left out"
         )
