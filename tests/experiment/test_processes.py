@@ -156,13 +156,7 @@ def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
             process,
             mark,
         ):
-            if kill < 6:
-                time.sleep(kill * 0.7)
-            else:
-                end = time.monotonic() + PATIENCE
-                while len(kept(folder)) < len(known) + kill % 5 + 1:
-                    assert time.monotonic() < end
-                    time.sleep(0.02)
+            await_moment(kill // 2, folder, len(known), mark)
             process.send_signal(number)
             slowest = max(slowest, seconds_until_nothing_is_left_of(mark, PROMISED))
         assert all(kept(folder).get(path) == stamp for path, stamp in known.items())
@@ -177,6 +171,14 @@ def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
     for cell in runner.cells([Toy()], seeds):
         run_cell(cell.claim, cell.arm, cell.seed, tmp_path / "whole")
     assert Toy().verdict(store.results(Toy())) == Toy().verdict(Store(tmp_path / "whole").results(Toy()))
+
+
+def await_moment(number, folder, known, mark):
+    """Until it has started (0), has started others (1), has workers (2), or until they have computed some more."""
+    end = time.monotonic() + PATIENCE
+    while len(left_of(mark)) < (1, 2, 5)[min(number, 2)] or len(kept(folder)) < known + max(0, number - 2):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def kept(folder):

@@ -119,10 +119,11 @@ def signed(**changes):
     "changes",
     [
         {"seed": "3"}, {"seed": 3.0}, {"seed": True}, {"status": "fine"}, {"status": None}, {"reason": 1},
-        {"arm": ["one"]}, {"seconds": "long"}, {"seconds": None}, {"values": {"size": "1"}}, {"values": {"size": None}}, {"values": {}},
-        {"values": {"size": 1.0, "more": 2.0}}, {"values": [1.0]}, {"values": {"size": 10**400}},
-        {"arrays": {"line": "0 1"}}, {"arrays": {"line": [[1, 2], [3]]}}, {"arrays": {"line": ["0"]}}, {"arrays": {"line": 1}}, {"arrays": []},
-        {"arrays": {"line": [{}]}}, {"versions": {"torch": 2}}, {"versions": None}, {"extra": 1},
+        {"arm": ["one"]}, {"seconds": "long"}, {"seconds": None}, {"values": {"size": "1"}}, {"values": {"size": None}},
+        {"values": {}}, {"values": {"size": 1.0, "more": 2.0}}, {"values": [1.0]}, {"values": {"size": 10**400}},
+        {"arrays": {"line": "0 1"}}, {"arrays": {"line": [[1, 2], [3]]}}, {"arrays": {"line": ["0"]}},
+        {"arrays": {"line": 1}}, {"arrays": []}, {"arrays": {"line": [{}]}}, {"versions": {"torch": 2}},
+        {"versions": None}, {"extra": 1},
     ],
 )  # fmt: skip
 def test_a_signed_record_with_a_value_of_another_type_is_damaged(store, changes):

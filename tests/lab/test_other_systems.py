@@ -78,8 +78,10 @@ from limelight.lab.runs import Runs
 from tests.experiment.toy import Toy
 
 def command(name, seeds, folder):
-    run = "import limelight.lab.attended as a; a.attend(); import runpy; runpy.run_module('tests.experiment.command', run_name='__main__')"
-    return [sys.executable, "-c", run, "run", name, "--seeds", str(seeds), "--workers", "1", "--results", str(folder)]
+    attended = "import limelight.lab.attended as a, runpy; a.attend(); "
+    run = "runpy.run_module('tests.experiment.command', run_name='__main__')"
+    options = ["--seeds", str(seeds), "--workers", "1", "--results", str(folder)]
+    return [sys.executable, "-c", attended + run, "run", name, *options]
 
 runs = Runs(Path({str(tmp_path)!r}), command=command)
 runs.start(Toy(), 200)

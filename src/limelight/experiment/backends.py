@@ -66,7 +66,7 @@ def _loky(count: int, address: str | None) -> Iterator[Spread]:
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process ended before its run did, perhaps because the memory of this machine is full; what was "
-            "finished is kept, and the same command goes on from there; a smaller number for --workers takes less memory"
+            "finished is kept, and the same command goes on from there; a smaller number for --workers needs less of it"
         ) from None
     finally:
         executor.shutdown(kill_workers=True)

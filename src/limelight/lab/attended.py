@@ -1,7 +1,7 @@
 """`limelight` for as long as somebody attends to it: it stops as by Ctrl-C once its standard input is closed.
 
-So a run that the lab has started ends when it is asked to, and when the lab is gone, however that went; and no signal is
-needed, which not every system has.
+So a run that the lab has started ends when it is asked to, and when the lab is gone, however that went; and it takes no
+signal, which not every system has.
 """
 
 from __future__ import annotations

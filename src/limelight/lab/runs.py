@@ -70,9 +70,9 @@ class Run:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
         self._asked_to_end = False
         self._began = time.monotonic()
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # in a session of its own, since Ctrl-C is for the lab
             arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
-        )  # of the terminal's Ctrl-C, only the lab hears
+        )
 
     @property
     def progress(self) -> Progress:
