@@ -21,7 +21,7 @@ from tests.experiment.toy import GATE, HARD, Dying, Toy
 
 ROOT = Path(__file__).parents[2]
 MARK = "LIMELIGHT_TEST_MARK"  # which all processes of a test inherit
-PATIENCE = 60  # seconds, on a busy machine
+PATIENCE = 180  # seconds, on a busy machine
 PROMISED = 5  # seconds until nothing is left of a run that was killed
 
 

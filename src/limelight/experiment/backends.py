@@ -19,7 +19,14 @@ import psutil
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import ProcessPoolExecutor
 
-from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError, how_to_install
+from limelight.errors import (
+    ClusterError,
+    InputError,
+    LimelightError,
+    MissingExtraError,
+    UnknownNameError,
+    how_to_install,
+)
 from limelight.experiment import processes
 
 Backend = Literal["loky", "dask", "ray"]
@@ -88,6 +95,12 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
             f"no Dask scheduler answers at {address} ({problem}); expected the address that `dask scheduler` printed"
         ) from None
     with client, parallel_config("dask", client=client):
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError:
+            raise ClusterError(
+                f"the Dask scheduler at {address} has no workers; start some with `dask worker {address}`"
+            ) from None
         yield _by_joblib
 
 
@@ -131,16 +144,34 @@ def _next(finished: queue.SimpleQueue[Future[Any]]) -> Future[Any]:
 
 
 def _by_joblib(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
+    with _told():
+        yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
 
 
 def _by_ray(ray: Any, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     """Ray's own tasks; its backend for joblib gives no result before all are there."""
     task = ray.remote(function)
     waiting = [task.remote(*call) for call in calls]
-    while waiting:
-        ready, waiting = ray.wait(waiting, timeout=_LOOK)
-        yield from ray.get(ready)
+    with _told():
+        while waiting:
+            ready, waiting = ray.wait(waiting, timeout=_LOOK)
+            yield from ray.get(ready)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A cell keeps what goes wrong within it as its result, so whatever else is raised is the cluster's fault."""
+    try:
+        yield
+    except Exception as problem:
+        cause = getattr(problem, "cause", problem)  # Ray's errors hold the one that was raised on the worker
+        if isinstance(cause, LimelightError):
+            raise cause from None
+        lines = [line for line in str(cause).splitlines() if line.strip()] or [""]
+        raise ClusterError(
+            f"the cluster did not finish a run ({type(cause).__name__}: {lines[0][:200]}); expected workers on which "
+            "Limelight is installed as here; what was finished is kept, and the same command goes on from there"
+        ) from None
 
 
 def _extra(module: str, extra: str) -> Any:

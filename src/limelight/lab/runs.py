@@ -57,8 +57,8 @@ def command(name: str, seeds: int, folder: Path) -> list[str]:
     """What runs a claim here, with a core left for whoever watches."""
     workers = max(1, backends.cores() - 1)
     return [
-        sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds), "--workers", str(workers),
-        "--results", str(folder),
+        sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds),
+        "--workers", str(workers), "--results", str(folder),
     ]  # fmt: skip
 
 
