@@ -1,4 +1,4 @@
-"""Dask and Ray as strangers meet them: a cluster of processes on this machine, whose workers die, are elsewhere, or differ."""
+"""Dask and Ray on clusters of processes of this machine, whose workers die, cannot write, or are of another version."""
 
 import os
 import re
@@ -133,6 +133,14 @@ def running(kind, address, folder):
         process.communicate(timeout=PATIENCE)
 
 
+def until_some_are_done(process, folder):
+    end = time.monotonic() + PATIENCE
+    while len(list(folder.glob("toy/[!.]*.json"))) < 4:
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 def as_here(folder, tmp_path):
     """Are the results those that one process gets?"""
     for cell in cells([Toy()], SEEDS):
@@ -144,10 +152,7 @@ def as_here(folder, tmp_path):
 def test_a_worker_that_is_killed_loses_nothing(kind, start, tmp_path):
     cluster, folder = kind(start), tmp_path / "results"
     with running(kind, cluster.address, folder) as process:
-        end = time.monotonic() + PATIENCE
-        while len(list(folder.glob("toy/[!.]*.json"))) < 4:
-            assert time.monotonic() < end and process.poll() is None, process.communicate()
-            time.sleep(0.05)
+        until_some_are_done(process, folder)
         cluster.kill_a_worker()
         _, wrong = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, wrong
@@ -160,10 +165,8 @@ def test_a_worker_that_is_killed_loses_nothing(kind, start, tmp_path):
     reason="needs root, who alone can start a process with fewer rights",
 )
 def test_from_workers_that_cannot_use_the_folder_results_come_back(kind, start, tmp_path):
-    cluster, folder = (
-        kind(start, before=["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]),
-        tmp_path / "results",
-    )
+    folder = tmp_path / "results"
+    cluster = kind(start, before=["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"])
     folder.mkdir(mode=0o700)
     os.chown(folder, NOBODY, NOBODY)
     with running(kind, cluster.address, folder) as process:
@@ -207,10 +210,7 @@ def test_a_cluster_that_was_started_for_a_run_ends_with_it(kind, start, tmp_path
         "-m", "tests.experiment.command", "run", "toy", "--seeds", 60, "--results", folder, "--backend", kind.extra,
         "--workers", 2,
     )  # fmt: skip
-    end = time.monotonic() + PATIENCE
-    while len(list(folder.glob("toy/[!.]*.json"))) < 4:
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    until_some_are_done(process, folder)
     assert len(left_of(start.mark)) > 2
     process.send_signal(number)
     end = time.monotonic() + PATIENCE

@@ -148,8 +148,11 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
-    """At all kinds of moments: while it starts, while its workers start, and while they compute."""
-    folder, seeds, known, slowest = tmp_path / "results", 60, {}, 0.0
+    """At all kinds of moments: while it starts, while its workers start, and while they compute.
+
+    A process that is just starting ends when Python has loaded what it begins with, which takes long on a busy machine.
+    """
+    folder, seeds, known, slowest = tmp_path / "results", 60, {}, {"starting": 0.0, "computing": 0.0}
     for kill in range(20):
         number = (signal.SIGTERM, signal.SIGKILL)[kill % 2]
         with command("run", "toy", "--seeds", seeds, "--workers", 2, "--results", folder, **{HARD: "1"}) as (
@@ -158,10 +161,12 @@ def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
         ):
             await_moment(kill // 2, folder, len(known), mark)
             process.send_signal(number)
-            slowest = max(slowest, seconds_until_nothing_is_left_of(mark, PROMISED))
+            what = "starting" if kill < 6 else "computing"
+            took = seconds_until_nothing_is_left_of(mark, PATIENCE if kill < 6 else PROMISED)
+            slowest[what] = max(slowest[what], took)
         assert all(kept(folder).get(path) == stamp for path, stamp in known.items())
         known = kept(folder)
-    print(f"{len(known)} of {3 * seeds} runs were kept; the last process ended {slowest:.1f} s after a signal")
+    print(f"{len(known)} of {3 * seeds} runs were kept; seconds until the last process ended: {slowest}")
     store = Store(folder)
     left = runner.missing(runner.cells([Toy()], seeds), store)
     assert len(left) == 3 * seeds - len(known)
