@@ -122,8 +122,8 @@ def kind(request):
 @contextmanager
 def running(kind, address, folder):
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.experiment.command", "run", "toy", "--seeds", str(SEEDS), "--results", str(folder),
-         "--backend", kind.extra, "--address", address],
+        [sys.executable, "-m", "tests.experiment.command", "run", "toy", "--seeds", str(SEEDS),
+         "--results", str(folder), "--backend", kind.extra, "--address", address],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     try:

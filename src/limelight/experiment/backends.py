@@ -49,7 +49,7 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     """The workers of a backend: `count` processes here, or the cluster at `address`.
 
     Gives `spread(function, calls)`, which calls the function with each tuple of arguments on some worker, and yields
-    the results as they come, in any order. When an error or Ctrl-C leaves the block, workers on this machine are ended.
+    the results as they come, in any order. Workers on this machine end with the block, and with this process.
 
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
