@@ -33,7 +33,7 @@ NOBODY = 65534
 class Dask:
     """A scheduler and two workers, each a process."""
 
-    extra, nothing = "dask", "tcp://127.0.0.1:9"
+    extra = "dask"
 
     def __init__(self, start, worker=True, **options):
         self._start = start
@@ -53,7 +53,7 @@ class Dask:
 class Ray:
     """A head that starts two workers."""
 
-    extra, nothing = "ray", "127.0.0.1:9"
+    extra = "ray"
 
     def __init__(self, start, **options):
         with socket.socket() as free:
@@ -175,11 +175,16 @@ def test_from_workers_that_cannot_use_the_folder_results_come_back(kind, start, 
     assert as_here(folder, tmp_path)
 
 
-def test_where_nothing_answers_it_is_one_sentence(kind, tmp_path):
-    with running(kind, kind.nothing, tmp_path / "results") as process:
-        _, wrong = process.communicate(timeout=2 * PATIENCE)
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [(Dask, "tcp://127.0.0.1:9"), (Dask, "here"), (Ray, "127.0.0.1:9"), (Ray, "ray://127.0.0.1:9"), (Ray, "here")],
+    indirect=["kind"],
+)
+def test_where_nothing_answers_it_is_one_sentence(kind, address, tmp_path):
+    with running(kind, address, tmp_path / "results") as process:
+        _, wrong = process.communicate(timeout=PATIENCE)
     assert process.returncode == UNREACHABLE, wrong
-    assert re.fullmatch(rf"limelight: no (Dask scheduler|Ray cluster) answers at {kind.nothing} .*\n", wrong)
+    assert re.fullmatch(rf"limelight: no (Dask scheduler|Ray cluster) answers at {address} .*\n", wrong)
 
 
 def test_workers_of_another_version_are_refused(kind, start, tmp_path):

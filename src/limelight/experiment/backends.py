@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import queue
+import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -108,15 +109,27 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
 def _ray(count: int, address: str | None) -> Iterator[Spread]:
     ray = _extra("ray", "ray")
     try:
+        if address and address not in ("auto", "local"):
+            _require_answer(address)
         with warnings.catch_warnings():  # of what the next release does with a worker's GPUs; ours ask for none
             warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
             ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as problem:
-        raise ClusterError(f"no Ray cluster answers at {address} ({problem}); expected ray://HOST:PORT") from None
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({_first_line(problem)}); expected ray://HOST:PORT"
+        ) from None
     try:
         yield partial(_by_ray, ray)
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would wait for minutes. Raises `OSError` or `ValueError`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError("no host and port are in it")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _by_loky(
@@ -167,11 +180,14 @@ def _told() -> Iterator[None]:
         cause = getattr(problem, "cause", problem)  # Ray's errors hold the one that was raised on the worker
         if isinstance(cause, LimelightError):
             raise cause from None
-        lines = [line for line in str(cause).splitlines() if line.strip()] or [""]
         raise ClusterError(
-            f"the cluster did not finish a run ({type(cause).__name__}: {lines[0][:200]}); expected workers on which "
+            f"the cluster did not finish a run ({type(cause).__name__}: {_first_line(cause)}); expected workers on which "
             "Limelight is installed as here; what was finished is kept, and the same command goes on from there"
         ) from None
+
+
+def _first_line(problem: BaseException) -> str:
+    return next((line[:200] for line in str(problem).splitlines() if line.strip()), "without a word")
 
 
 def _extra(module: str, extra: str) -> Any:
