@@ -181,8 +181,8 @@ def _told() -> Iterator[None]:
         if isinstance(cause, LimelightError):
             raise cause from None
         raise ClusterError(
-            f"the cluster did not finish a run ({type(cause).__name__}: {_first_line(cause)}); expected workers on which "
-            "Limelight is installed as here; what was finished is kept, and the same command goes on from there"
+            f"the cluster did not finish a run ({type(cause).__name__}: {_first_line(cause)}); expected workers with "
+            "Limelight as it is here; what was finished is kept, and the same command goes on from there"
         ) from None
 
 
