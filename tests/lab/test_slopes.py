@@ -110,3 +110,9 @@ def test_a_loss_that_is_no_longer_finite_is_told_again_and_again():
     for _ in range(2):
         with pytest.raises(DivergenceError, match="lower the learning rate"):
             playing.step()
+
+
+def test_another_page_s_values_change_nothing():
+    live = SlopesLive(read(FIELDS, {})[0])
+    assert live.differing(read(bias.FIELDS, {})[0]) == set()
+    assert live.differing({**live.values, "experts": 3}) == {"experts"}

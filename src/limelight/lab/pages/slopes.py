@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
+from pydantic import AfterValidator
+from typing_extensions import TypedDict
 
 from limelight.errors import InputError
 from limelight.lab.address import Values, shown
+from limelight.lab.calls import checked
 from limelight.lab.page import Page, Stop, picture
 from limelight.lab.sessions import Sessions, key_of
 from limelight.lab.settings.slopes import FIELDS
 from limelight.lab.upload import ROWS, SIZE, upload_of
 
 _FILES = ".csv,.tsv,.txt,.dat,text/csv,text/plain,text/tab-separated-values"  # that a browser offers to choose from
+
+
+class _Page(TypedDict):
+    """What a page keeps of itself, as far as it is used here."""
+
+    key: Annotated[str, AfterValidator(key_of)]
 
 
 def _body(values: Values) -> Sequence[Component]:
@@ -56,7 +65,8 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
         Input("upload", "contents"), Input("drawn", "n_clicks"), State("upload", "filename"), State("page", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def upload(contents: str | None, _drawn: Any, name: str | None, given: Any) -> tuple[Any, Any]:
+    @checked
+    def upload(contents: str | None, _drawn: Any, name: str | None, page: _Page) -> tuple[Any, Any]:
         came = ctx.triggered_id == "upload"
         if came and not contents:
             return no_update, no_update
@@ -67,7 +77,7 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
             except InputError as problem:
                 return f"{shown(name)}: {problem}", None
             rows, said = read.rows, f"{shown(name)}: {read.told}"
-        sessions.send(key_of(given["key"]), "act", name="data", given=rows)
+        sessions.send(page["key"], "act", name="data", given=rows)
         return said, None
 
 
