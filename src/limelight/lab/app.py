@@ -97,7 +97,7 @@ def _header(pages: Sequence[Page]) -> Component:
                 html.Nav(links, **{"aria-label": "Pages"}),
                 html.Button(
                     ["◐", html.Span(" light or dark")], id="theme", type="button",
-                    **{"aria-label": "Switch between light and dark"},
+                    **{"aria-label": "Choose light or dark"},
                 ),
             ],
             className="wrap",
