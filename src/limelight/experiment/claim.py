@@ -42,7 +42,7 @@ class Claim(ABC):
 
     @abstractmethod
     def judge(self, results: Results) -> Verdict:
-        """The verdict, by thresholds that stand here."""
+        """The verdict, by thresholds that stand here. It must also work on no results, as `expected` needs it."""
 
     @abstractmethod
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -63,6 +63,10 @@ class Claim(ABC):
         first = faults[0]
         reason = f"{len(faults)} cells raised an error, so nothing is concluded; first {first.arm}, seed {first.seed}: "
         return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
+
+    def expected(self) -> Verdict:
+        """The judgement on no results at all: its parts and its control hold the thresholds, and no effect."""
+        return self.judge(Results(self.arms, self.measures, ()))
 
     def require_arm(self, arm: str) -> None:
         """Raise `UnknownNameError` for an arm that does not compete."""

@@ -50,6 +50,13 @@ def missing(wanted: Sequence[Cell], store: Store) -> list[Cell]:
     return [cell for cell, record in known.items() if record is None or record.status == "error"]
 
 
+def check_workers(backend: str = "loky", workers: int | None = None, address: str | None = None) -> None:
+    """Raise `UnknownNameError` or `InputError` unless this says where to run; no cluster is asked."""
+    backends.check(backend, address)
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers expects a whole number ≥ 1, got {workers}")
+
+
 def run(
     wanted: Sequence[Cell],
     store: Store,
@@ -63,11 +70,10 @@ def run(
     Workers write their results themselves, so the folder must be theirs too; where it is not, the
     result is written here when it arrives. Interrupted, all finished cells are kept.
     """
-    count = backends.cores() if workers is None else workers
-    if count < 1:
-        raise InputError(f"--workers expects a whole number ≥ 1, got {count}")
+    check_workers(backend, workers, address)
     if not wanted:
         return
+    count = backends.cores() if workers is None else workers
     folder = store.folder.resolve()
     claims = {cell.claim.name: cell.claim for cell in wanted}
     calls = [(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted]
