@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from limelight.errors import how_to_install
+from limelight.errors import MissingExtraError, require
 
 
 def main() -> None:
     """Run `limelight`; without the extra that claims need, say how to get it."""
     try:
+        require("claims", "the command line", "typer")
         from limelight.cli import app
-    except ModuleNotFoundError as missing:
-        sys.exit(
-            f"limelight: the command line needs {missing.name}, which is not installed; {how_to_install('claims')}"
-        )
+    except MissingExtraError as missing:
+        sys.exit(f"limelight: {missing}")
     app()
 
 

@@ -17,7 +17,7 @@ from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
 from limelight.experiment import catalogue, report, runner, streams, terminal
 from limelight.experiment.claim import Claim
-from limelight.experiment.legible import visible
+from limelight.experiment.legible import encodable, visible
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
@@ -48,7 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
 
 
 def _given(text: str) -> str:
@@ -121,7 +120,7 @@ def run(
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
     claims = catalogue.claims(names or ())
     runner.check_workers(backend, workers, address)
-    wanted = runner.cells(claims, count, arm or ())
+    wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
     _require_folder(results)
     store = Store(results)
     missing = runner.missing(wanted, store)
@@ -239,6 +238,12 @@ def version(show_version: Annotated[bool, typer.Option("--version", help="Print 
     if show_version:
         typer.echo(f"limelight {__version__}")
         raise typer.Exit
+
+
+def _arm(name: str, claims: Sequence[Claim]) -> str:
+    """The arm of that name, which may be typed as a terminal that has no Greek letters shows it."""
+    arms = [arm for claim in claims for arm in claim.arms]
+    return name if name in arms else next((arm for arm in arms if encodable(arm, "ascii") == name), name)
 
 
 def _require_folder(results: Path) -> None:

@@ -151,7 +151,9 @@ def show_verdicts(entries: Sequence[Told]) -> None:
         chief = entry.verdict.parts[0]
         page.say((claim.title, "bold"), ": ", _verdict(entry))
         page.say(entry.verdict.sentence)
-        page.say((f"Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {expectation(chief)}.\n", "dim"))
+        page.say(
+            (f"Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {expectation(chief)}.\n", "dim")
+        )
     page.rows(
         {"claim": False, "verdict": False, "parts": False, "seeds": False},
         [
