@@ -214,6 +214,7 @@ def lab(
     results: Folder = RESULTS,
 ) -> None:
     """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""
+    _require_folder(results)
     try:
         from limelight.lab.sessions import warm
 

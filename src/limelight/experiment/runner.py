@@ -14,6 +14,7 @@ from limelight.experiment.results import Record
 from limelight.experiment.store import Store
 
 QUICK, FULL = 10, 30  # seeds
+MOST_SEEDS = 10_000  # more is a slip of the hand, and the list of cells would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ class Cell:
 def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Cell]:
     """Every cell, seed by seed, so that all arms get on alike; only these arms, if any are named.
 
-    Raises `InputError` for fewer than one seed, `UnknownNameError` for an arm of none of the claims.
+    Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, `UnknownNameError` for an arm of none of the
+    claims.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds expects a whole number ≥ 1, got {seeds}; {QUICK} are the fewest that give a verdict")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(
+            f"--seeds expects a whole number ≥ 1 and ≤ {MOST_SEEDS}, got {seeds}; "
+            f"{QUICK} are the fewest that give a verdict"
+        )
     for arm in arms:
         if not any(arm in claim.arms for claim in claims):
             claims[0].require_arm(arm)
