@@ -68,7 +68,10 @@ class Band(Mask):
         return self.after is not None and self.after <= offset
 
     def __repr__(self) -> str:
-        return "causal" if (self.before, self.after) == (None, 0) else f"Band({self.before}, {self.after})"
+        if (self.before, self.after) == (None, 0):
+            return "causal"
+        known = [width for width in (self.before, self.after) if width is not None and width >= 0]
+        return f"{'window' if len(known) == 2 else 'Band'}({self.before}, {self.after})"
 
 
 causal = Band(None, 0)

@@ -75,7 +75,8 @@ class GAT(Similarity):
         return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)
 
     def extra_repr(self) -> str:
-        return f"slope={self.slope:g}"
+        d, e = self.query.in_features, self.key.in_features
+        return f"{d}, slope={self.slope:g}" if d == e else f"{d}, {e}, slope={self.slope:g}"
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
