@@ -26,7 +26,15 @@ class Picture:
 
 
 class Claim(ABC):
-    """A statement put to the test."""
+    """A statement put to the test.
+
+    >>> from limelight.experiment.catalogue import claim
+    >>> slopes = claim('slopes')
+    >>> list(slopes.arms)
+    ['gate', 'relu, equal', 'relu, ten times', 'one line']
+    >>> [(part.expects, part.threshold) for part in slopes.expected().parts]
+    [('at most', 0.5), ('at most', 1.0), ('at most', 0.5), ('at most', 0.2)]
+    """
 
     name: ClassVar[str]  # as on the command line: the name of its module
     title: ClassVar[str]  # the statement
