@@ -50,7 +50,7 @@ class _Page(Console):
         """A paragraph, wrapped at the width of the terminal."""
         self.print(self.text(*parts))
 
-    def line(self, *parts: Styled) -> None:
+    def whole_line(self, *parts: Styled) -> None:
         """A line that can be copied whole: the terminal may wrap it, no newline is put into it."""
         self.print(self.text(*parts), soft_wrap=True)
 
@@ -86,7 +86,7 @@ class _Page(Console):
 def tell(sentence: str) -> None:
     """A sentence beside the output. Where standard error cannot be written, the program goes on without."""
     with suppress(OSError):
-        _Page(stderr=True).line(f"limelight: {one_line(sentence)}")
+        _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
 
 
 def tell_damaged(damaged: Sequence[Path]) -> None:
@@ -97,7 +97,7 @@ def tell_damaged(damaged: Sequence[Path]) -> None:
 
 def tell_report(path: Path, size: int) -> None:
     """Where the report is."""
-    _Page().line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
+    _Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
     page.say((f"{claim.title}\n", "bold"))
     page.say(claim.question)
     page.say(f"\nSource: {claim.source}")
-    page.line(f"File:   {inspect.getsourcefile(type(claim))}\n")
+    page.whole_line(f"File:   {inspect.getsourcefile(type(claim))}\n")
     page.rows(
         {"arm": False, "": True},
         [(page.text((arm, "bold")), page.text(says)) for arm, says in claim.arms.items()],
@@ -205,7 +205,7 @@ def _show_thresholds(page: _Page, claim: Claim) -> None:
     ought = page.text((f"control, ought to fail: {control.says}", "dim"))
     rows.append([ought, page.text(f"{expectation(control)} {control.unit}")])
     page.rows({"part": True, "expected, as written before any result": True}, rows)
-    page.line("\nNo verdict yet: run ", (f"limelight run {claim.name}", "bold"), ".")
+    page.whole_line("\nNo verdict yet: run ", (f"limelight run {claim.name}", "bold"), ".")
 
 
 def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:
