@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import queue
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -37,6 +38,21 @@ def cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
+def check(backend: str, address: str | None) -> None:
+    """Raise `UnknownNameError` or `InputError` unless there is this backend and it takes such an address."""
+    if backend not in get_args(Backend):
+        raise UnknownNameError("backend", backend, get_args(Backend))
+    if address is None:
+        return
+    if backend == "loky":
+        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
+    if backend == "ray" and address in ("auto", "local"):
+        return
+    form = {"dask": "tcp://HOST:8786, as `dask scheduler` prints it", "ray": "ray://HOST:10001"}[backend]
+    if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d{1,5}|(\w+://)?\[[0-9a-fA-F:.%]+\]:\d{1,5}", address):
+        raise InputError(f"--address expects {form}, got {address!r}")
+
+
 @contextmanager
 def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     """The workers of a backend: `count` processes here, or the cluster at `address`.
@@ -47,8 +63,7 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
     """
-    if backend not in get_args(Backend):
-        raise UnknownNameError("backend", backend, get_args(Backend))
+    check(backend, address)
     with (
         processes.without_current_folder(),
         {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread,
@@ -58,8 +73,6 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
 
 @contextmanager
 def _loky(count: int, address: str | None) -> Iterator[Spread]:
-    if address is not None:
-        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
     executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
     try:
         yield partial(_by_loky, executor, 2 * count)
