@@ -177,7 +177,13 @@ def test_from_workers_that_cannot_use_the_folder_results_come_back(kind, start, 
 
 @pytest.mark.parametrize(
     ("kind", "address"),
-    [(Dask, "tcp://127.0.0.1:9"), (Dask, "here"), (Ray, "127.0.0.1:9"), (Ray, "ray://127.0.0.1:9"), (Ray, "here")],
+    [
+        (Dask, "tcp://127.0.0.1:9"),
+        (Dask, "tcp://127.0.0.1:99999"),
+        (Ray, "127.0.0.1:9"),
+        (Ray, "ray://127.0.0.1:9"),
+        (Ray, "ray://127.0.0.1:99999"),
+    ],
     indirect=["kind"],
 )
 def test_where_nothing_answers_it_is_one_sentence(kind, address, tmp_path):

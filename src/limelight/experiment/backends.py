@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import queue
+import re
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,21 @@ def cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
+def check(backend: str, address: str | None) -> None:
+    """Raise `UnknownNameError` or `InputError` unless there is this backend and it takes such an address."""
+    if backend not in get_args(Backend):
+        raise UnknownNameError("backend", backend, get_args(Backend))
+    if address is None:
+        return
+    if backend == "loky":
+        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
+    if backend == "ray" and address in ("auto", "local"):
+        return
+    form = {"dask": "tcp://HOST:8786, as `dask scheduler` prints it", "ray": "ray://HOST:10001"}[backend]
+    if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d{1,5}|(\w+://)?\[[0-9a-fA-F:.%]+\]:\d{1,5}", address):
+        raise InputError(f"--address expects {form}, got {address!r}")
+
+
 @contextmanager
 def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     """The workers of a backend: `count` processes here, or the cluster at `address`.
@@ -55,8 +71,7 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
     """
-    if backend not in get_args(Backend):
-        raise UnknownNameError("backend", backend, get_args(Backend))
+    check(backend, address)
     with (
         processes.without_current_folder(),
         {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread,
@@ -66,8 +81,6 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
 
 @contextmanager
 def _loky(count: int, address: str | None) -> Iterator[Spread]:
-    if address is not None:
-        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
     executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
     try:
         yield partial(_by_loky, executor, 2 * count)
@@ -91,7 +104,7 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
             else {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
         )
         client = distributed.Client(timeout=_PATIENCE, **where)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, OverflowError) as problem:  # the last of a port beyond 65535
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({problem}); expected the address that `dask scheduler` printed"
         ) from None
@@ -114,7 +127,7 @@ def _ray(count: int, address: str | None) -> Iterator[Spread]:
         with warnings.catch_warnings():  # of what the next release does with a worker's GPUs; ours ask for none
             warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
             ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
-    except (OSError, ValueError, RuntimeError) as problem:
+    except (OSError, ValueError, RuntimeError, OverflowError) as problem:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({_first_line(problem)}); expected ray://HOST:PORT"
         ) from None
@@ -125,10 +138,8 @@ def _ray(count: int, address: str | None) -> Iterator[Spread]:
 
 
 def _require_answer(address: str) -> None:
-    """Ray itself would wait for minutes. Raises `OSError` or `ValueError`."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError("no host and port are in it")
+    """Raise `OSError` or `OverflowError` where no port is open. Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 

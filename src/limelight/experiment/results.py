@@ -59,7 +59,16 @@ def _holds_numbers(array: list[Any]) -> bool:
 
 
 class Results:
-    """Every cell of a claim that has a result. Comparisons are paired by seed."""
+    """Every cell of a claim that has a result. Comparisons are paired by seed.
+
+    >>> from limelight.experiment.measure import Measure
+    >>> from limelight.experiment.results import Record, Results
+    >>> measures = {'error': Measure('mean error', 'cm', 'lower', failed=100.0)}
+    >>> found = [('a', 0, 1.0), ('a', 1, 2.0), ('b', 0, 3.0), ('b', 1, 4.0)]
+    >>> records = [Record('toy', arm, seed, 'done', values={'error': value}) for arm, seed, value in found]
+    >>> Results(['a', 'b'], measures, records).difference('a', 'b', 'error').estimate
+    -2.0
+    """
 
     def __init__(self, arms: Iterable[str], measures: Mapping[str, Measure], records: Iterable[Record]) -> None:
         self.arms, self.measures = tuple(arms), measures
