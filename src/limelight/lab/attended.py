@@ -6,7 +6,6 @@ signal, which not every system has.
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -24,7 +23,7 @@ def attend() -> None:
 def _watch(number: int) -> None:
     while os.read(number, 1024):  # and not by `sys.stdin`, whose lock Python wants when it ends
         pass
-    _thread.interrupt_main()
+    signal.raise_signal(signal.SIGINT)  # which Python hears in its main thread
 
 
 if __name__ == "__main__":
