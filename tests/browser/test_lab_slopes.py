@@ -74,7 +74,8 @@ def test_a_file_of_ones_own(visit, tmp_path):
     visitor.page.get_by_text("Data of your own").click()
     bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
     bad.write_text("x,y,z\n" + "1,2,3\n" * 20 + "1,two,3\n")
-    good.write_text("x,y,z\n" + "".join(f"{i},{i % 5},{i * (i % 5)}\n" for i in range(40)))
+    rows = "".join(f"{i},5;{i % 5},0;{i * (i % 5)},25\r\n" for i in range(40))
+    good.write_text("sep=;\r\nlength;breadth;α\r\n" + rows, encoding="utf-16")
     large = tmp_path / "large.csv"
     large.write_text("1,2,3\n" * 500_000)
     chosen = visitor.page.locator("#upload input[type=file]")
@@ -85,6 +86,8 @@ def test_a_file_of_ones_own(visit, tmp_path):
     visitor.until(lambda: "Row 22 has “two” where a number is expected" in told.inner_text(), "a sentence")
     chosen.set_input_files(good)
     visitor.until(lambda: "40 rows" in told.inner_text(), "the file")
+    assert "separated by semicolons, with decimal commas, in UTF-16" in told.inner_text()
+    assert "“length” and “breadth”; output: “α”" in told.inner_text()
     visitor.until(lambda: "slopes found" not in visitor.page.inner_text("#slopes-said-gate"), "its surface")
 
 

@@ -23,7 +23,7 @@ FILES = sorted(
 # Names that are private although they have no underscore, and private ones that Limelight defines, too.
 UNDOCUMENTED = {
     "ALL_ATTENTION_FUNCTIONS", "eager_attention_forward", "sdpa_mask", "output_capturing", "externals",
-    "_reset_parameters", "_qkv_same_embed_dim",
+    "_reset_parameters", "_qkv_same_embed_dim", "callback_map", "component_id_str",
 }  # fmt: skip
 IN_SCRIPTS = {
     ".js": r"(?<=\.)_[a-z]\w+|\b(?:calcdata|glplot|p2d|d2p|refineData|dataScale[XY]|dirty)\b",

@@ -116,16 +116,20 @@ class _Match:
         self._matched: dict[str, Any] = {}
         self._all: dict[str, list[Any]] = {}
 
-    def take(self, came: Sequence[Place | Sequence[Place]], declared: Sequence[tuple[str, str]]) -> None:
+    def take(
+        self, came: Sequence[Place | list[Place]] | Sequence[Held | list[Held]], declared: Sequence[tuple[str, str]]
+    ) -> None:
         if len(came) != len(declared):
             raise ValueError("too few or too many")
         for each, (pattern, name) in zip(came, declared, strict=True):
             if ("ALL" in pattern) != isinstance(each, list):
                 raise ValueError("one, or several")
-            several = each if isinstance(each, list) else [each]
-            for place in several:
+            if not isinstance(each, list):
+                self._one(each, pattern, name)
+                continue
+            for place in each:
                 self._one(place, pattern, name)
-            if isinstance(each, list) and self._all.setdefault(pattern, ids := [p.id for p in each]) != ids:
+            if self._all.setdefault(pattern, ids := [place.id for place in each]) != ids:
                 raise ValueError("other places than before")
 
     def _one(self, place: Place, pattern: str, name: str) -> None:
@@ -146,8 +150,8 @@ class _Match:
                 raise ValueError("another component")
 
 
-def _flat(came: Sequence[Held | Sequence[Held]]) -> list[Held]:
-    return [each for some in came for each in (some if isinstance(some, list) else [some])]  # type: ignore[misc]
+def _flat(came: Sequence[Held | list[Held]]) -> list[Held]:
+    return [each for some in came for each in (some if isinstance(some, list) else [some])]
 
 
 def _text(identity: Any) -> str:

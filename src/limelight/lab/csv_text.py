@@ -107,8 +107,8 @@ def rows_of(text: str, separator: str, begin: int) -> Iterator[Row]:
             if any(cell.strip() for cell in cells):
                 yield skipped + reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as problem:
-        line = skipped + reader.line_num
-        raise InputError(f"The file is no CSV from row {line} on ({problem}); is a quote left open?") from None
+        row = skipped + reader.line_num
+        raise InputError(f"The file is no CSV from row {row} on ({problem}); is a quote left open?") from None
 
 
 def is_number(cell: str) -> bool:
