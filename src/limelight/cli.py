@@ -18,6 +18,7 @@ from limelight.errors import ClusterError, InputError, LimelightError, MissingEx
 from limelight.experiment import catalogue, report, runner, streams, terminal
 from limelight.experiment.claim import Claim
 from limelight.experiment.legible import encodable, visible
+from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
@@ -90,8 +91,9 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 @told
 def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
-    store = _opened(results)
-    entries = [(claim, None if store is None else _entry(claim, store)) for claim in catalogue.claims()]
+    store = Store(results)
+    entries = [(claim, _entry(claim, store)) for claim in catalogue.claims()]
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
     else:
@@ -121,12 +123,11 @@ def run(
     claims = catalogue.claims(names or ())
     runner.check_workers(backend, workers, address)
     wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
-    _require_folder(results)
     store = Store(results)
     missing = runner.missing(wanted, store)
     terminal.tell_damaged(store.damaged)
     try:
-        with terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
+        with stopping_like_ctrl_c(), terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
             runner.run(missing, store, backend, workers, address, done)
     except KeyboardInterrupt:
         left = len(runner.missing(wanted, store))
@@ -161,10 +162,9 @@ def write_report(
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
     claims = catalogue.claims(names or ())
-    store = _opened(results)
-    found = [] if store is None else [(claim, store.results(claim)) for claim in claims]
-    if store is not None:
-        terminal.tell_damaged(store.damaged)
+    store = Store(results)
+    found = [(claim, store.results(claim)) for claim in claims]
+    terminal.tell_damaged(store.damaged)
     entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of)) is not None]
     partial = [(claim, results_of) for claim, results_of in found if results_of.records and not results_of.seeds()]
     if not entries and not partial:
@@ -196,8 +196,9 @@ def show(
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
     claim = catalogue.claim(name)
-    store = _opened(results)
-    entry = None if store is None else _entry(claim, store)
+    store = Store(results)
+    entry = _entry(claim, store)
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json(terminal.as_json(claim, entry))
     else:
@@ -214,7 +215,7 @@ def lab(
     results: Folder = RESULTS,
 ) -> None:
     """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""
-    _require_folder(results)
+    Store(results)  # raises where there is something else
     try:
         from limelight.lab.sessions import warm
 
@@ -245,17 +246,6 @@ def _arm(name: str, claims: Sequence[Claim]) -> str:
     """The arm of that name, which may be typed as a terminal that has no Greek letters shows it."""
     arms = [arm for claim in claims for arm in claim.arms]
     return name if name in arms else next((arm for arm in arms if encodable(arm, "ascii") == name), name)
-
-
-def _require_folder(results: Path) -> None:
-    if results.exists() and not results.is_dir():
-        raise StoreError(f"expected a folder of results, but {results} is a file; name a folder with --results")
-
-
-def _opened(results: Path) -> Store | None:
-    """The results there, or None if there is no such folder: reading makes none."""
-    _require_folder(results)
-    return Store(results) if results.exists() else None
 
 
 def _incomplete(claim: Claim, results: Results) -> str:

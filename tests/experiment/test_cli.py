@@ -112,7 +112,7 @@ def test_some_arms_only_give_no_verdict(call):
         (["run", "toy", "--arm", "two"], cli.BAD_INPUT, "unknown arm of toy 'two'"),
         (["run", "toy", "--workers", "0"], cli.BAD_INPUT, "--workers expects"),
         (["run", "toy", "--backend", "slurm"], cli.BAD_INPUT, "unknown backend 'slurm'"),
-        (["run", "toy", "--results", "file/results"], cli.UNREACHABLE, "cannot write results to file/results"),
+        (["run", "toy", "--results", "file/results"], cli.UNREACHABLE, "at file/results, which lies below a file"),
         (["report"], cli.BAD_INPUT, "run `limelight run` first"),
         (["report", "--output", "file/page.html"], cli.BAD_INPUT, "no results"),
     ],

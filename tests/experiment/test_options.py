@@ -19,7 +19,7 @@ from tests.experiment.toy import Toy
 
 BAD, UNREACHABLE = cli.BAD_INPUT, cli.UNREACHABLE
 RUN, NO_VALUE = ("run", "toy"), "does not take a value"
-A_FILE = "expected a folder of results, but file is a file"
+A_FILE = "expected a folder of results at file, which is a file"
 
 # (command, option) → right arguments, what they show · wrong arguments, the exit code, what they say
 CASES = {

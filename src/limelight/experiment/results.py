@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -27,6 +28,34 @@ class Record:
     values: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, list] = field(default_factory=dict)  # type: ignore[type-arg]
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def as_record(given: Mapping[str, Any]) -> Record:
+    """A record of what was read from a file.
+
+    Raises `TypeError` or `ValueError` where a field is missing, unknown, or of another type than was written.
+    """
+    record = Record(**given)
+    if not all(isinstance(part, dict) for part in (record.values, record.arrays, record.versions)) or not (
+        all(isinstance(text, str) for text in (record.claim, record.arm, record.reason, *record.versions.values()))
+        and type(record.seed) is int
+        and record.status in get_args(Status)
+        and all(_is_finite(value) for value in (record.seconds, *record.values.values()))
+    ):
+        raise TypeError("a field of a record is of another type than was written")
+    for array in record.arrays.values():
+        if not isinstance(array, list) or not _holds_numbers(array):
+            raise TypeError("an array of a record holds something other than numbers")
+        np.array(array, dtype=float)  # raises where rows are of different lengths
+    return record
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _holds_numbers(array: list[Any]) -> bool:
+    return all(_holds_numbers(part) if isinstance(part, list) else part is None or _is_finite(part) for part in array)
 
 
 class Results:

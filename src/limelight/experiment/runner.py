@@ -10,6 +10,7 @@ from limelight.errors import InputError
 from limelight.experiment import backends
 from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
+from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
 
@@ -77,8 +78,8 @@ def run(
 ) -> None:
     """Compute these cells and keep their results in the store; `done` hears of each.
 
-    Workers write their results themselves, so the folder must be theirs too; where it is not, the
-    result is written here when it arrives. Interrupted, all finished cells are kept.
+    Workers write their results themselves where the folder is theirs, too; where it is not, the result is written here
+    when it arrives. Interrupted, all finished cells are kept. Raises `StoreError` where the folder cannot be written.
     """
     check_workers(backend, workers, address)
     if not wanted:
@@ -86,10 +87,12 @@ def run(
     count = backends.cores() if workers is None else workers
     folder = store.folder.resolve()
     claims = {cell.claim.name: cell.claim for cell in wanted}
-    calls = [(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted]
+    expected = {name: circumstances(claim) for name, claim in claims.items()}
+    calls = [(cell.claim, cell.arm, cell.seed, Path(folder), expected[cell.claim.name]) for cell in wanted]
     with backends.workers(backend, min(count, len(wanted)), address) as spread:
+        store.require_writable(claims.values())
         for record in spread(run_cell, calls):
             claim = claims[record.claim]
-            if not store.path(claim, record.arm, record.seed).exists():
+            if store.load(claim, record.arm, record.seed) != record:
                 store.save(claim, record)
             done(record)

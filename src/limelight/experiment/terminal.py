@@ -90,10 +90,10 @@ def tell(sentence: str) -> None:
         _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
 
 
-def tell_damaged(damaged: Sequence[Path]) -> None:
-    """Name the result files that were truncated or edited."""
-    for path in damaged:
-        tell(f"a result file was damaged; it is set aside as {path} and its run is done again")
+def tell_damaged(damaged: Sequence[str]) -> None:
+    """What lies among the results and is none."""
+    for sentence in damaged:
+        tell(sentence)
 
 
 def tell_report(path: Path, size: int) -> None:
