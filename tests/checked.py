@@ -64,6 +64,8 @@ def checked(value):
     if isinstance(value, property):
         return property(value.fget and checked(value.fget), value.fset, value.fdel, value.__doc__)
     if inspect.isfunction(value) and _names_shapes(value):
+        if inspect.isgeneratorfunction(value):  # its body, and so beartype's check, runs amid the shapes of its caller
+            return jaxtyped(value, typechecker=beartype)
         return jaxtyped(beartype(value), typechecker=None)
     return value
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import limelight
 from limelight import cli
@@ -191,6 +192,23 @@ def limelight_line(arguments):
         assert any(arm in claim.arms for claim in claims), arm
     if "backend" in given:
         cli.runner.check_workers(given["backend"], given["workers"], given["address"])
+
+
+def is_quick(words):
+    """A line that runs on this machine in seconds; thirty seeds of a claim take minutes, and the lab never ends."""
+    return words[0] == "limelight" and words[1] != "lab" and not {"--full", "--backend", "--address"} & set(words)
+
+
+@pytest.mark.slow
+def test_the_quick_command_lines_run_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = {tuple(words) for _, words in lines() if is_quick(words) and words[1:] != ["run"]}
+    found = sorted(told, key=lambda words: (words[1] != "run", words))  # results first, then what shows them
+    assert len(found) >= 6
+    for _, *arguments in found:
+        arguments = [argument.replace("CLAIM", "slopes").replace("/shared/", "") for argument in arguments]
+        done = CliRunner().invoke(cli.app, arguments)
+        assert done.exit_code == 0, (arguments, done.output)
 
 
 def test_the_readme_shows_ten_lines_or_so_and_every_file_it_names_is_there():

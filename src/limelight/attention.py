@@ -67,14 +67,14 @@ class Attention:
     Raises `InputError` (shapes, values, a causal mask with a normalisation that mixes queries),
     `DtypeError`, `DeviceError`, `KernelError` and `UnknownNameError`.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean
-        >>> q, k, v = torch.randn(3, 1000, 64).unbind()
-        >>> A = Attention(q, k, Euclidean(bandwidth=8.0))
-        >>> (A @ v).shape, A.entropy().shape, A.T.shape
-        (torch.Size([1000, 64]), torch.Size([1000]), (1000, 1000))
-        >>> A.kernel
-        'fused'
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> q, k, v = torch.randn(3, 1000, 64).unbind()
+    >>> A = Attention(q, k, Euclidean(bandwidth=8.0))
+    >>> (A @ v).shape, A.entropy().shape, A.T.shape
+    (torch.Size([1000, 64]), torch.Size([1000]), (1000, 1000))
+    >>> A.kernel
+    'fused'
     """
 
     def __init__(
@@ -149,12 +149,12 @@ class Attention:
         Raises `InputError` for a normalisation that is not one softmax of scores (`Entmax`, `TopK`,
         `Sigmoid`, `Hybrid`).
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.logsumexp()
-            tensor([1.3863, 1.3863, 1.3863, 1.3863])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.logsumexp()
+        tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
         return self._keep("logsumexp", lambda: self._full(self.weights().logsumexp(), -2))
 
@@ -164,12 +164,12 @@ class Attention:
 
         p_i are the weights of query i divided by their sum, which is one for all normalisations but `Sigmoid`.
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.entropy()  # log 4 nats: all four alike
-            tensor([1.3863, 1.3863, 1.3863, 1.3863])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.entropy()  # log 4 nats: all four alike
+        tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
         return self._full(self.weights().entropy(), -2)
 
@@ -180,12 +180,12 @@ class Attention:
         Where rows sum to one the masses sum to the number of queries that see a key. Under `Sigmoid` rows do not, and
         the masses are of the weights as they are.
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.column_mass()
-            tensor([1., 1., 1., 1.])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.column_mass()
+        tensor([1., 1., 1., 1.])
         """
         return self._full(self.weights().column_mass(), -1)
 
@@ -199,12 +199,12 @@ class Attention:
 
         Raises `InputError` where the scale is not positive: then there is no temperature.
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.free_energy()  # −log 4
-            tensor([-1.3863, -1.3863, -1.3863, -1.3863])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.free_energy()  # −log 4
+        tensor([-1.3863, -1.3863, -1.3863, -1.3863])
         """
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
@@ -217,12 +217,12 @@ class Attention:
 
         0 where every key is masked.
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.position()  # the mean of 0, 1, 2, 3
-            tensor([1.5000, 1.5000, 1.5000, 1.5000])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.position()  # the mean of 0, 1, 2, 3
+        tensor([1.5000, 1.5000, 1.5000, 1.5000])
         """
         return self._full(measures.position(self.weights()), -2)
 
@@ -232,12 +232,12 @@ class Attention:
 
         Query i stands at position i + offset, key j at position j. 0 where every key is masked.
 
-            >>> import torch
-            >>> from limelight import Attention
-            >>> x = torch.zeros(4, 2)
-            >>> A = Attention(x, x, scale=1.0)
-            >>> A.distance()
-            tensor([1.5000, 1.0000, 1.0000, 1.5000])
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> A = Attention(x, x, scale=1.0)
+        >>> A.distance()
+        tensor([1.5000, 1.0000, 1.0000, 1.5000])
         """
         return self._full(measures.distance(self.weights(), offset), -2)
 
@@ -247,11 +247,11 @@ class Attention:
 
         The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
 
-            >>> import torch
-            >>> from limelight import Attention, Dot
-            >>> q, k = torch.ones(1, 1), torch.tensor([[0.0], [2.0], [1.0]])
-            >>> Attention(q, k, scale=1.0).strongest(2).keys
-            tensor([[1, 2]])
+        >>> import torch
+        >>> from limelight import Attention, Dot
+        >>> q, k = torch.ones(1, 1), torch.tensor([[0.0], [2.0], [1.0]])
+        >>> Attention(q, k, scale=1.0).strongest(2).keys
+        tensor([[1, 2]])
         """
         weights, keys = measures.strongest(self.weights(), k)
         whole = (*self.shape[:-1], k)
@@ -265,12 +265,12 @@ class Attention:
         Raises `InputError` where n ≠ m, the mask is not symmetric or rows do not sum to one, and
         `ConvergenceError` where the walk does not settle.
 
-            >>> import torch
-            >>> from limelight import Attention, Bias
-            >>> round_trip = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]])  # 0 → 1 → 2 → 0
-            >>> x = torch.zeros(3, 1)
-            >>> Attention(x, x, Bias(round_trip)).irreversibility().round(decimals=2)
-            tensor(1.)
+        >>> import torch
+        >>> from limelight import Attention, Bias
+        >>> round_trip = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]])  # 0 → 1 → 2 → 0
+        >>> x = torch.zeros(3, 1)
+        >>> Attention(x, x, Bias(round_trip)).irreversibility().round(decimals=2)
+        tensor(1.)
         """
         value = measures.irreversibility(self.weights(), self.mask, self.q.device)
         return value.expand(self.shape[:-2])

@@ -35,17 +35,17 @@ def steps(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor
 
     Raises `InputError` for an A that is not square and for n < 0.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean
-        >>> from limelight.propagation import steps
-        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
-        >>> A = Attention(x, x, Euclidean(1.0))
-        >>> steps(A, h, 50).round(decimals=2)
-        tensor([[0.5000],
-                [0.5000],
-                [0.5000],
-                [0.5000]])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> from limelight.propagation import steps
+    >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+    >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    >>> A = Attention(x, x, Euclidean(1.0))
+    >>> steps(A, h, 50).round(decimals=2)
+    tensor([[0.5000],
+            [0.5000],
+            [0.5000],
+            [0.5000]])
     """
     *_, last = trajectory(A, h, n)
     return last
@@ -90,17 +90,17 @@ def heat(
     Raises `InputError` for t < 0, a tolerance outside (0, 1), an A that is not square and rows whose
     sum exceeds one.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean
-        >>> from limelight.propagation import heat
-        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
-        >>> A = Attention(x, x, Euclidean(1.0))
-        >>> heat(A, h, t=1.0).round(decimals=2)
-        tensor([[0.2700],
-                [0.7300],
-                [0.2700],
-                [0.7300]])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> from limelight.propagation import heat
+    >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+    >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    >>> A = Attention(x, x, Euclidean(1.0))
+    >>> heat(A, h, t=1.0).round(decimals=2)
+    tensor([[0.2700],
+            [0.7300],
+            [0.2700],
+            [0.7300]])
     """
     h = _state(A, h)
     if not _is_number(t) or not 0 <= t < math.inf:
@@ -130,17 +130,17 @@ def resolvent(
     Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` where `most`
     steps do not reach the tolerance, which then lies below the rounding, or asks for more of them.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean
-        >>> from limelight.propagation import resolvent
-        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
-        >>> A = Attention(x, x, Euclidean(1.0))
-        >>> resolvent(A, h, s=0.5).round(decimals=2)
-        tensor([[0.2200],
-                [0.7800],
-                [0.2200],
-                [0.7800]])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> from limelight.propagation import resolvent
+    >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+    >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    >>> A = Attention(x, x, Euclidean(1.0))
+    >>> resolvent(A, h, s=0.5).round(decimals=2)
+    tensor([[0.2200],
+            [0.7800],
+            [0.2200],
+            [0.7800]])
     """
     h = _state(A, h)
     if not _is_number(s) or not 0 <= s < 1:
@@ -180,17 +180,17 @@ def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> 
 
     Raises `InputError` for an A that is not square and an ε that is not positive and finite.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean
-        >>> from limelight.propagation import generator
-        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
-        >>> A = Attention(x, x, Euclidean(1.0))
-        >>> generator(A, h, epsilon=1.0).round(decimals=2)
-        tensor([[ 0.7600],
-                [-0.7600],
-                [ 0.7600],
-                [-0.7600]])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> from limelight.propagation import generator
+    >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+    >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    >>> A = Attention(x, x, Euclidean(1.0))
+    >>> generator(A, h, epsilon=1.0).round(decimals=2)
+    tensor([[ 0.7600],
+            [-0.7600],
+            [ 0.7600],
+            [-0.7600]])
     """
     h = _state(A, h)
     if not _is_number(epsilon) or not 0 < epsilon < math.inf:

@@ -19,7 +19,7 @@ from limelight.experiment import catalogue, claim, measure, results, runner, sta
 WITHOUT = {
     "Parts", "Factors", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
     "split_additive", "as_one_product", "centre", "checked_dense", "for_heads", "is_finite", "offset", "upcast_pair",
-    "wide", "Interval", "Record", "Picture", "Cell", "missing", "run", "check_workers", "spread_ratio",
+    "wide", "Interval", "Record", "Picture", "Cell", "missing", "run", "as_record", "check_workers", "spread_ratio",
 }  # fmt: skip
 SOURCE = Path(limelight.__file__).parent
 MODULES = [

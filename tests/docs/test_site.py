@@ -86,6 +86,13 @@ def test_shapes_are_printed_as_they_were_written(site):
     assert "q (*batch, n, d) and k (*batch, m, d) share dtype and device" in page
 
 
+def test_examples_are_printed_as_code(site):
+    for name in ("operator", "mask", "similarity", "normalisation", "propagation", "continuum", "experiment"):
+        page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
+        assert '<span class="gp">&gt;&gt;&gt; ' in page, name
+        assert "<blockquote>" not in page, name  # what Markdown makes of a line that begins with >
+
+
 @pytest.fixture(scope="module")
 def chromium():
     if CHROMIUM is None:

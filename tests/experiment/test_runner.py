@@ -116,7 +116,7 @@ def test_cells_go_seed_by_seed():
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda store: runner.cells([Toy()], 0), InputError, "--seeds expects a whole number ≥ 1.*, got 0"),
+        (lambda store: runner.cells([Toy()], 0), InputError, "--seeds expects a whole number ≥ 1 and ≤ 10000, got 0"),
         (lambda store: runner.cells([Toy()], 1, ["two"]), UnknownNameError, "unknown arm of toy 'two'"),
         (lambda store: run_with(store, workers=0), InputError, "--workers expects a whole number ≥ 1, got 0"),
         (lambda store: run_with(store, backend="slurm"), UnknownNameError, "unknown backend 'slurm'"),

@@ -1,6 +1,7 @@
 """Output that cannot be written: a full disk, a reader that has left, a stream that the shell has closed."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_a_closed_stream_is_no_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
-@pytest.mark.parametrize("arguments", [("show", "drift_diffusion"), ("run", "--help"), ("show", "drift_difusion")])
+@pytest.mark.parametrize("arguments", [("show", "drift_diffusion"), ("--help",), ("show", "α")])
 def test_any_encoding_shows_it(arguments, encoding, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with (tmp_path / "output").open("w", encoding=encoding) as output:
@@ -65,3 +66,25 @@ def test_any_encoding_shows_it(arguments, encoding, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stderr", output)
         assert code_of(*arguments) in (0, cli.BAD_INPUT)
     assert len((tmp_path / "output").read_text(encoding=encoding)) > 50
+
+
+@pytest.mark.slow
+@needs_full
+@pytest.mark.parametrize(
+    ("arguments", "stream", "code"),
+    [(("list",), "stdout", cli.UNREACHABLE), (("show", "slops"), "stderr", cli.BAD_INPUT), (("list",), "stderr", 0)],
+)
+def test_a_process_with_a_full_disk_ends_with_its_code(arguments, stream, code, tmp_path):
+    with FULL.open("w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        done = subprocess.run(
+            [sys.executable, "-m", "limelight", *arguments],
+            cwd=tmp_path,
+            text=True,
+            timeout=120,
+            check=False,
+            **streams,
+        )
+    assert done.returncode == code
+    assert "Traceback" not in (done.stderr or "")
+    assert "Exception" not in (done.stderr or "")

@@ -63,12 +63,12 @@ def laplace_beltrami(
     metric maps coordinates (n, d) to g (n, d, d), h maps them to (n,), row by row. It is the
     definition and knows nothing of a conformal factor. Raises `InputError` for a metric of another shape.
 
-        >>> import torch
-        >>> from limelight.continuum import laplace_beltrami
-        >>> def flat(x):
-        ...     return torch.eye(2).expand(len(x), 2, 2)
-        >>> laplace_beltrami(flat, lambda x: x.square().sum(1), torch.ones(1, 2))
-        tensor([4.])
+    >>> import torch
+    >>> from limelight.continuum import laplace_beltrami
+    >>> def flat(x):
+    ...     return torch.eye(2).expand(len(x), 2, 2)
+    >>> laplace_beltrami(flat, lambda x: x.square().sum(1), torch.ones(1, 2))
+    tensor([4.])
     """
     x = x.detach().requires_grad_()
     g = metric(x)

@@ -137,11 +137,11 @@ class Cloud(Manifold):
 
     Raises `InputError` for fewer than two points, a dimension outside 1 … c, and what is not finite.
 
-        >>> import torch
-        >>> from limelight.continuum import Cloud
-        >>> points = torch.randn(100, 3)
-        >>> Cloud(points, dimension=2).sample(10, torch.Generator().manual_seed(0)).shape
-        torch.Size([10, 3])
+    >>> import torch
+    >>> from limelight.continuum import Cloud
+    >>> points = torch.randn(100, 3)
+    >>> Cloud(points, dimension=2).sample(10, torch.Generator().manual_seed(0)).shape
+    torch.Size([10, 3])
     """
 
     def __init__(self, points: Float[Tensor, "n c"], dimension: int) -> None:

@@ -43,11 +43,11 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 
     Raises `ValueError` for a value that is not finite.
 
-        >>> from limelight.experiment.statistics import interval
-        >>> interval([1.0])  # one value says nothing of the spread
-        Interval(estimate=1.0, low=-inf, high=inf, n=1)
-        >>> interval([2.0, 2.0, 2.0])
-        Interval(estimate=2.0, low=2.0, high=2.0, n=3)
+    >>> from limelight.experiment.statistics import interval
+    >>> interval([1.0])  # one value says nothing of the spread
+    Interval(estimate=1.0, low=-inf, high=inf, n=1)
+    >>> interval([2.0, 2.0, 2.0])
+    Interval(estimate=2.0, low=2.0, high=2.0, n=3)
     """
     sample = np.asarray(values, dtype=float)
     if not np.isfinite(sample).all():

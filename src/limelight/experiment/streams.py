@@ -25,11 +25,7 @@ def prepared(cannot_write: int) -> Iterator[None]:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=SPELL)
     try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:  # it is None where the shell closed it
-                sys.stdout.flush()  # here, since an error at Python's own last flush is a traceback
+        yield
     except BrokenPipeError:
         _abandon(sys.stdout)
         raise SystemExit(1) from None
@@ -42,7 +38,7 @@ def prepared(cannot_write: int) -> Iterator[None]:
         raise SystemExit(cannot_write) from None
     finally:
         try:
-            if sys.stderr is not None:
+            if sys.stderr is not None:  # it is None where the shell closed it
                 sys.stderr.flush()
         except OSError:
             _abandon(sys.stderr)

@@ -72,12 +72,13 @@ class _Page(Console):
         if needed <= self.width:
             self.print(table)
         else:
-            self._blocks(list(headings), rows)
+            self._blocks(headings, rows)
 
-    def _blocks(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    def _blocks(self, headings: Mapping[str, bool], rows: Sequence[Sequence[Text]]) -> None:
+        (_, first_wraps), *others = headings.items()
         for row in rows:
-            self.print(row[0], soft_wrap=True)
-            for heading, cell in zip(headings[1:], row[1:], strict=True):
+            self.print(row[0], soft_wrap=not first_wraps)
+            for (heading, _), cell in zip(others, row[1:], strict=True):
                 if cell.plain:
                     named = Text.assemble(f"{heading}: ", cell) if heading else cell
                     self.print(Padding(named, (0, 0, 0, 2)))

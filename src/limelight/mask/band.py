@@ -16,14 +16,14 @@ class Band(Mask):
     Query i and key j are counted from the start of their sequences, as SDPA's `is_causal` does.
     With a cache of earlier keys, `causal.at(offset)` says that query i stands at position offset + i.
 
-        >>> import torch
-        >>> from limelight import Attention, causal
-        >>> x = torch.zeros(4, 1)
-        >>> Attention(x, x, mask=causal).dense().round(decimals=2)
-        tensor([[1.0000, 0.0000, 0.0000, 0.0000],
-                [0.5000, 0.5000, 0.0000, 0.0000],
-                [0.3300, 0.3300, 0.3300, 0.0000],
-                [0.2500, 0.2500, 0.2500, 0.2500]])
+    >>> import torch
+    >>> from limelight import Attention, causal
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=causal).dense().round(decimals=2)
+    tensor([[1.0000, 0.0000, 0.0000, 0.0000],
+            [0.5000, 0.5000, 0.0000, 0.0000],
+            [0.3300, 0.3300, 0.3300, 0.0000],
+            [0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
     def __init__(self, before: int | None, after: int | None) -> None:

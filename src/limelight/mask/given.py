@@ -20,14 +20,14 @@ class Padding(Mask):
     (B, 1, m). With column normalisation (α > 0, Sinkhorn) pass `queries` too in self-attention:
     padded queries would otherwise take part in the keys' normalisers.
 
-        >>> import torch
-        >>> from limelight import Attention, padding
-        >>> x = torch.zeros(4, 1)
-        >>> Attention(x, x, mask=padding(keys=torch.tensor([True, True, True, False]))).dense().round(decimals=2)
-        tensor([[0.3300, 0.3300, 0.3300, 0.0000],
-                [0.3300, 0.3300, 0.3300, 0.0000],
-                [0.3300, 0.3300, 0.3300, 0.0000],
-                [0.3300, 0.3300, 0.3300, 0.0000]])
+    >>> import torch
+    >>> from limelight import Attention, padding
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=padding(keys=torch.tensor([True, True, True, False]))).dense().round(decimals=2)
+    tensor([[0.3300, 0.3300, 0.3300, 0.0000],
+            [0.3300, 0.3300, 0.3300, 0.0000],
+            [0.3300, 0.3300, 0.3300, 0.0000],
+            [0.3300, 0.3300, 0.3300, 0.0000]])
     """
 
     def __init__(self, keys: Tensor | None = None, queries: Tensor | None = None) -> None:
@@ -138,14 +138,14 @@ class Documents(Mask):
     Several sequences packed into one; keys default to queries. Where the keys' numbers never
     fall, as in a packed batch, each query costs as much as its document is long.
 
-        >>> import torch
-        >>> from limelight import Attention, documents
-        >>> x = torch.zeros(4, 1)
-        >>> Attention(x, x, mask=documents(torch.tensor([0, 0, 1, 1]))).dense().round(decimals=2)
-        tensor([[0.5000, 0.5000, 0.0000, 0.0000],
-                [0.5000, 0.5000, 0.0000, 0.0000],
-                [0.0000, 0.0000, 0.5000, 0.5000],
-                [0.0000, 0.0000, 0.5000, 0.5000]])
+    >>> import torch
+    >>> from limelight import Attention, documents
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=documents(torch.tensor([0, 0, 1, 1]))).dense().round(decimals=2)
+    tensor([[0.5000, 0.5000, 0.0000, 0.0000],
+            [0.5000, 0.5000, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.5000, 0.5000],
+            [0.0000, 0.0000, 0.5000, 0.5000]])
     """
 
     def __init__(self, queries: Int[Tensor, "*#batch n"], keys: Int[Tensor, "*#batch m"] | None = None) -> None:

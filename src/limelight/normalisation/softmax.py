@@ -30,13 +30,13 @@ class Softmax(Normalisation):
     α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
     an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean, Softmax
-        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
-        >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=0)).column_mass().round(decimals=2)
-        tensor([1.0300, 1.0800, 0.8900])
-        >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=1)).column_mass().round(decimals=2)
-        tensor([0.9700, 0.9700, 1.0600])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean, Softmax
+    >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+    >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=0)).column_mass().round(decimals=2)
+    tensor([1.0300, 1.0800, 0.8900])
+    >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=1)).column_mass().round(decimals=2)
+    tensor([0.9700, 0.9700, 1.0600])
     """
 
     def __init__(self, alpha: float | Tensor = 0.0, temperature: float | Tensor = 1.0) -> None:
@@ -108,11 +108,11 @@ class Hybrid(Normalisation):
 
     Batch dimensions (…, heads). Its free energy is of the scores themselves.
 
-        >>> import torch
-        >>> from limelight import Attention, Hybrid
-        >>> x = torch.randn(8, 10, 4)  # 8 heads
-        >>> Attention(x, x, normalisation=Hybrid(heads=8)).shape
-        (8, 10, 10)
+    >>> import torch
+    >>> from limelight import Attention, Hybrid
+    >>> x = torch.randn(8, 10, 4)  # 8 heads
+    >>> Attention(x, x, normalisation=Hybrid(heads=8)).shape
+    (8, 10, 10)
     """
 
     def __init__(self, heads: int = 1, share: float = 0.5) -> None:
@@ -146,11 +146,11 @@ class Sinkhorn(Normalisation):
     Raises `InputError` for fewer than one step or a tolerance ≤ 0, and `ConvergenceError` where the
     tolerance is not reached: under some masks no matrix with these sums exists.
 
-        >>> import torch
-        >>> from limelight import Attention, Euclidean, Sinkhorn
-        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
-        >>> Attention(x, x, Euclidean(5.0), Sinkhorn(tolerance=1e-6)).column_mass().round(decimals=2)
-        tensor([1., 1., 1.])
+    >>> import torch
+    >>> from limelight import Attention, Euclidean, Sinkhorn
+    >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+    >>> Attention(x, x, Euclidean(5.0), Sinkhorn(tolerance=1e-6)).column_mass().round(decimals=2)
+    tensor([1., 1., 1.])
     """
 
     def __init__(self, steps: int | None = None, tolerance: float | None = None) -> None:

@@ -40,12 +40,12 @@ class Entmax(_RowWise):
     Far keys get exactly no weight. t is found by Newton's method to the dtype's accuracy, and two of
     its steps are differentiated, which is the exact first and second derivative.
 
-        >>> import torch
-        >>> from limelight import Attention, Entmax
-        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
-        >>> q, k = torch.ones(1, 1), scores.T
-        >>> Attention(q, k, normalisation=Entmax(1.5)).dense().round(decimals=2)
-        tensor([[0.6700, 0.3300, 0.0000]])
+    >>> import torch
+    >>> from limelight import Attention, Entmax
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalisation=Entmax(1.5)).dense().round(decimals=2)
+    tensor([[0.6700, 0.3300, 0.0000]])
     """
 
     def __init__(self, alpha: float = 1.5) -> None:
@@ -116,12 +116,12 @@ class TopK(_RowWise):
 
     Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
 
-        >>> import torch
-        >>> from limelight import Attention, TopK
-        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
-        >>> q, k = torch.ones(1, 1), scores.T
-        >>> Attention(q, k, normalisation=TopK(2)).dense().round(decimals=2)
-        tensor([[0.6200, 0.3800, 0.0000]])
+    >>> import torch
+    >>> from limelight import Attention, TopK
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalisation=TopK(2)).dense().round(decimals=2)
+    tensor([[0.6200, 0.3800, 0.0000]])
     """
 
     def __init__(self, k: int) -> None:
@@ -150,12 +150,12 @@ class Sigmoid(_RowWise):
 
     Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.
 
-        >>> import torch
-        >>> from limelight import Attention, Sigmoid
-        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
-        >>> q, k = torch.ones(1, 1), scores.T
-        >>> Attention(q, k, normalisation=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
-        tensor([[0.8800, 0.8200, 0.2700]])
+    >>> import torch
+    >>> from limelight import Attention, Sigmoid
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalisation=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
+    tensor([[0.8800, 0.8200, 0.2700]])
     """
 
     def __init__(self, bias: float | None = None) -> None:

@@ -17,11 +17,11 @@ class Additive(Similarity):
     q is (*batch, n, d) and k (*batch, m, key_width). It takes n·m·hidden hyperbolic tangents, which
     no matrix product can do: with `hidden` = 16 many times the cost of dot-product attention.
 
-        >>> import torch
-        >>> from limelight import Additive, Attention
-        >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
-        >>> Attention(q, k, Additive(4, 3, hidden=8)).shape
-        (5, 7)
+    >>> import torch
+    >>> from limelight import Additive, Attention
+    >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
+    >>> Attention(q, k, Additive(4, 3, hidden=8)).shape
+    (5, 7)
     """
 
     same_width = False

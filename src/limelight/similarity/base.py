@@ -44,9 +44,9 @@ class Properties:
     symmetric: β(x, y) = β(y, x). translation_invariant: β(x + t, y + t) = β(x, y). positive_definite:
     every matrix exp β(x_i, x_j) is. metric: √(−β) is a distance (where φ is not injective, a pseudo-metric).
 
-        >>> from limelight import Euclidean
-        >>> Euclidean().properties
-        Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
+    >>> from limelight import Euclidean
+    >>> Euclidean().properties
+    Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
     """
 
     symmetric: bool = False

@@ -26,11 +26,11 @@ class Scaled(Similarity):
 
     scale is a finite number, or a tensor or parameter for heads, (heads,) or (*batch, 1, 1).
 
-        >>> import torch
-        >>> from limelight import ALiBi, Attention, Dot, Scaled
-        >>> x = torch.randn(8, 10, 4)  # 8 heads
-        >>> Attention(x, x, Dot() + Scaled(ALiBi(8), 0.5)).shape
-        (8, 10, 10)
+    >>> import torch
+    >>> from limelight import ALiBi, Attention, Dot, Scaled
+    >>> x = torch.randn(8, 10, 4)  # 8 heads
+    >>> Attention(x, x, Dot() + Scaled(ALiBi(8), 0.5)).shape
+    (8, 10, 10)
     """
 
     def __init__(self, similarity: Similarity, scale: float | Tensor) -> None:
@@ -94,10 +94,10 @@ class Sum(Similarity):
 
     Where every term is an inner product and two terms, so is the sum.
 
-        >>> import torch
-        >>> from limelight import ALiBi, Dot
-        >>> type(Dot() + ALiBi()).__name__
-        'Sum'
+    >>> import torch
+    >>> from limelight import ALiBi, Dot
+    >>> type(Dot() + ALiBi()).__name__
+    'Sum'
     """
 
     def __init__(self, *terms: Similarity) -> None:

@@ -70,11 +70,11 @@ class Alignment(Similarity):
     As a score this is `Cosine` at half its scale; the constant cancels in a row softmax and is kept
     for those that do not, such as `Sigmoid`.
 
-        >>> import torch
-        >>> from limelight import Alignment
-        >>> q, k = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0], [-2.0, 0.0]])
-        >>> Alignment().dense(q, k)
-        tensor([[1.0000, 0.5000, 0.0000]])
+    >>> import torch
+    >>> from limelight import Alignment
+    >>> q, k = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0], [-2.0, 0.0]])
+    >>> Alignment().dense(q, k)
+    tensor([[1.0000, 0.5000, 0.0000]])
     """
 
     properties = Properties(symmetric=True, positive_definite=True)
@@ -97,11 +97,11 @@ class Bilinear(Similarity):
 
     q is (*batch, n, d) and k (*batch, m, key_width); key_width defaults to d.
 
-        >>> import torch
-        >>> from limelight import Attention, Bilinear
-        >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
-        >>> Attention(q, k, Bilinear(4, 3)).shape
-        (5, 7)
+    >>> import torch
+    >>> from limelight import Attention, Bilinear
+    >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
+    >>> Attention(q, k, Bilinear(4, 3)).shape
+    (5, 7)
     """
 
     same_width = False
@@ -137,12 +137,12 @@ class Gate(Similarity):
     A softmax over affine functions of q, the gate of a mixture of experts; the claim `slopes` is
     about it. k is only counted: it has as many rows as there are experts.
 
-        >>> import torch
-        >>> from limelight import Attention, Gate
-        >>> gate = Gate(experts=5, d=2)
-        >>> q = torch.randn(100, 2)
-        >>> Attention(q, torch.zeros(5, 2), gate).shape  # a choice among five experts for each point
-        (100, 5)
+    >>> import torch
+    >>> from limelight import Attention, Gate
+    >>> gate = Gate(experts=5, d=2)
+    >>> q = torch.randn(100, 2)
+    >>> Attention(q, torch.zeros(5, 2), gate).shape  # a choice among five experts for each point
+    (100, 5)
     """
 
     same_width = False

@@ -97,15 +97,15 @@ class ALiBi(Positional):
     `heads` slopes 2^(−8h/heads), h = 1 … heads, for batch dimensions (…, heads); or slopes of your
     own. Under a causal mask this is a term of the key alone, and runs on the fused kernel.
 
-        >>> import torch
-        >>> from limelight import ALiBi
-        >>> ALiBi(2).slopes.flatten()
-        tensor([0.0625, 0.0039])
-        >>> x = torch.zeros(3, 1)
-        >>> ALiBi(1, slopes=torch.tensor([0.5])).dense(x, x)
-        tensor([[-0.0000, -0.5000, -1.0000],
-                [-0.5000, -0.0000, -0.5000],
-                [-1.0000, -0.5000, -0.0000]])
+    >>> import torch
+    >>> from limelight import ALiBi
+    >>> ALiBi(2).slopes.flatten()
+    tensor([0.0625, 0.0039])
+    >>> x = torch.zeros(3, 1)
+    >>> ALiBi(1, slopes=torch.tensor([0.5])).dense(x, x)
+    tensor([[-0.0000, -0.5000, -1.0000],
+            [-0.5000, -0.0000, -0.5000],
+            [-1.0000, -0.5000, -0.0000]])
     """
 
     def __init__(self, heads: int = 1, slopes: Float[Tensor, " heads"] | None = None, offset: int = 0) -> None:
@@ -170,11 +170,11 @@ class RelativeBias(Positional):
 
     The table is (heads, 2·reach + 1), zero at first, for batch dimensions (…, heads).
 
-        >>> import torch
-        >>> from limelight import Attention, Dot, RelativeBias
-        >>> q = k = torch.randn(2, 8, 10, 4)  # 8 heads
-        >>> Attention(q, k, Dot() + RelativeBias(reach=3, heads=8)).shape
-        (2, 8, 10, 10)
+    >>> import torch
+    >>> from limelight import Attention, Dot, RelativeBias
+    >>> q = k = torch.randn(2, 8, 10, 4)  # 8 heads
+    >>> Attention(q, k, Dot() + RelativeBias(reach=3, heads=8)).shape
+    (2, 8, 10, 10)
     """
 
     def __init__(self, reach: int, heads: int = 1, offset: int = 0) -> None:
@@ -210,13 +210,13 @@ class Convolution(Positional):
     summed, are the convolution, the more exactly the sharper (Cordonnier et al. 2020).
     shifts are (heads,) for batch dimensions (…, heads). Add `window` as a mask: it costs as much as it sees.
 
-        >>> import torch
-        >>> from limelight import Attention, Convolution
-        >>> v = torch.arange(5.0)[:, None]
-        >>> x = torch.zeros(5, 1)
-        >>> A = Attention(x, x, Convolution(shifts=torch.tensor([1.0])))
-        >>> (A @ v).flatten().round()  # each looks one place ahead; the last has none there
-        tensor([1., 2., 3., 4., 4.])
+    >>> import torch
+    >>> from limelight import Attention, Convolution
+    >>> v = torch.arange(5.0)[:, None]
+    >>> x = torch.zeros(5, 1)
+    >>> A = Attention(x, x, Convolution(shifts=torch.tensor([1.0])))
+    >>> (A @ v).flatten().round()  # each looks one place ahead; the last has none there
+    tensor([1., 2., 3., 4., 4.])
     """
 
     def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
@@ -241,12 +241,12 @@ class Bias(Similarity):
 
     Raises `InputError` for a table that does not fit the queries and keys, or is not finite.
 
-        >>> import torch
-        >>> from limelight import Attention, Bias, Dot
-        >>> table = torch.randn(6, 6)
-        >>> x = torch.randn(6, 4)
-        >>> Attention(x, x, Dot() + Bias(table)).shape
-        (6, 6)
+    >>> import torch
+    >>> from limelight import Attention, Bias, Dot
+    >>> table = torch.randn(6, 6)
+    >>> x = torch.randn(6, 4)
+    >>> Attention(x, x, Dot() + Bias(table)).shape
+    (6, 6)
     """
 
     same_width = False
