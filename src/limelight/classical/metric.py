@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from limelight.attention import Attention
+from limelight.classical.gaussian import gaussian
 from limelight.classical.parameters import require_whole
-from limelight.classical.points import median_distance, points
+from limelight.classical.points import median_distance, points, undisturbed
 from limelight.classical.targets import ClassMeans, TargetMeans
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Band
@@ -53,10 +54,10 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
         self.phi_.requires_grad_(False)
         self._X, self._v = X, v
 
-    @torch.no_grad()
     def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
         Q = points(self, X, reset=False)
-        return (Attention(Q.to(self._X.dtype), self._X, Metric(self.phi_)) @ self._v).to(Q.dtype)
+        A = gaussian(self.phi_(Q.to(self._X.dtype)), self.phi_(self._X), 0.5**0.5)  # −|φ(x) − φ(x_j)|², exactly
+        return (A @ self._v.to(A.q.dtype)).to(Q.dtype)
 
 
 class MetricKernelClassifier(ClassMeans, _MetricSmoother):
@@ -71,6 +72,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     `ConvergenceError` where φ leaves the finite numbers.
     """
 
+    @undisturbed
     def fit(self, X: Any, y: Any) -> Self:
         known, members = self._classes_of(X, y)
         self._learn(known, members.to(known.dtype))
@@ -84,6 +86,7 @@ class MetricKernelRegressor(TargetMeans, _MetricSmoother):
     Parameters, attributes and errors are `MetricKernelClassifier`'s; y is (n,) or (n, targets).
     """
 
+    @undisturbed
     def fit(self, X: Any, y: Any) -> Self:
         known, targets = self._targets_of(X, y)
         targets = targets.to(known.dtype)
