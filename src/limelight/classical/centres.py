@@ -50,9 +50,9 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self._unit = power_of_two(float((given.double() - self._origin).abs().max()) or 1.0)
         X = self._measured(given)
         centres = self._start(X, w)
-        within = (w @ distances(X, centres).amin(1).square()) / (w.sum() * X.shape[1])
-        self._prepare(float(within.sqrt()))
-        least = self.tol * float(within)
+        within = _within(X, centres, w)
+        self._prepare(within)
+        least = self.tol * within**2
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
@@ -154,3 +154,16 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     @abstractmethod
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """What each point adds to that which the steps make small, in squared units."""
+
+
+def _within(X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
+    """The root mean squared distance, for each feature, from the nearest center.
+
+    Where the centers are the points it is zero: then a tenth of the least distance that is not, or 1 if all are.
+    """
+    apart = distances(X, centres)
+    mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
+    if mean > 0:
+        return mean**0.5
+    apart = apart[apart > 0]
+    return float(apart.min()) / 10 if len(apart) else 1.0

@@ -32,7 +32,8 @@ class SoftKMeans(Centres):
     variance all centers are one.
 
     n_clusters: 1 to n. init: "k-means++", or centers (n_clusters, d). bandwidth h: None for the root mean squared
-    distance, for each feature, of points from the nearest first center. It ends when the centers' squared moves sum to
+    distance, for each feature, of points from the nearest first center (where the first centers are all the points, a
+    tenth of the least distance of two). It ends when the centers' squared moves sum to
     at most tol × the square of that distance.
 
     Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and `score`
@@ -57,7 +58,7 @@ class SoftKMeans(Centres):
             require_positive(self, "bandwidth", self.bandwidth, "a positive number or None")
             self.bandwidth_ = float(self.bandwidth)
         else:
-            self.bandwidth_ = within * self._unit or 1.0  # 0 where centers are the points
+            self.bandwidth_ = within * self._unit
 
     @property
     def _h(self) -> float:

@@ -24,9 +24,12 @@ _DENSE = 128  # rows up to which the matrix is written out
 _MORE = 3  # vectors in a block beyond those asked for
 _BASIS = 40  # vectors at which the space is cut back, at least
 _PRODUCTS = 1000  # with a block, at most
-_RESIDUAL = 1e-12  # |M v − λ v| of a unit vector at which it is found, for a matrix whose norm is about 1
-_GOOD_ENOUGH = 1e-7  # that rounding may leave of it
+_RESIDUAL = 2e-15  # |M v − λ v| of a unit vector at which it is found, for a matrix whose norm is about 1
+_SETTLED = 1e-12  # below which it is found once more products no longer halve it: what is left is rounding
+_PATIENCE = 3  # products without halving
+_GOOD_ENOUGH = 1e-7  # that may be left of it in the end
 _NOTHING = 1e-14  # length of a vector that is rounding alone
+_LARGE = 0.1  # an eigenvalue that may be divided by
 _SAME = 1e-9  # gap of eigenvalues that count as one
 
 _Product = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +47,9 @@ def largest(product: _Product, n: int, k: int) -> tuple[Float[np.ndarray, " k"],
         values, vectors = values[::-1], vectors[:, ::-1]
     else:
         values, vectors = _by_blocks(product, n, k)
-    return values[:k], with_sign(_own_basis(values, vectors)[:, :k])
+    values, vectors = values[:k], _own_basis(values, vectors)[:, :k]
+    images = product(vectors)  # λ v, of which entries that are very small have all their digits, where the matrix has
+    return values, with_sign(np.where(np.abs(values) > _LARGE, images / np.where(values == 0, 1, values), vectors))
 
 
 def with_sign(vectors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
@@ -54,12 +59,13 @@ def with_sign(vectors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
 
 
 def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """A block more than k of them, of which k have been found to `_RESIDUAL`."""
+    """A block more than k of them, of which k have been found as exactly as rounding allows."""
     b = k + _MORE
     most = max(_BASIS, 4 * b)
     basis = images = np.empty((n, 0))
     block = _orthonormal(np.random.default_rng(0).uniform(-1, 1, (n, b)), basis)
-    residual = np.inf
+    residual = least = np.inf
+    waited = 0
     for _ in range(_PRODUCTS):
         basis, images = np.hstack([basis, block]), np.hstack([images, product(block)])
         within = basis.T @ images
@@ -68,7 +74,8 @@ def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarra
         vectors, images_of = basis @ turn, images @ turn
         missed = images_of - vectors * values
         residual = float(np.linalg.norm(missed[:, :k], axis=0).max())
-        if residual <= _RESIDUAL:
+        least, waited = (residual, 0) if residual <= least / 2 else (least, waited + 1)
+        if residual <= _RESIDUAL or (residual <= _SETTLED and waited >= _PATIENCE):
             return values[:b], vectors[:, :b]
         if basis.shape[1] + b > most:
             basis, images = vectors, images_of

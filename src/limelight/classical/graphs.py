@@ -27,7 +27,6 @@ class Given:
             raise InputError(f"{whose}(affinity='precomputed') expects symmetric weights; give (W + W.T) / 2")
         W = (W + W.T) / 2
         W = W - (diags_array(W.diagonal()) if issparse(W) else np.diag(W.diagonal()))
-        W /= largest or 1.0
         sums = np.asarray(W.sum(axis=1)).reshape(-1)
         alone = sums <= 0
         if alone.any():

@@ -34,8 +34,8 @@ def weights_of(estimator: Any, sample_weight: Any, X: Float[Tensor, "n d"]) -> F
         raise ValueError(f"sample_weight.shape == {tuple(w.shape)}, expected {(len(X),)}!")
     if float(w.min()) < 0 or float(w.max()) == 0:
         raise InputError(
-            f"{type(estimator).__name__} expects sample_weight ≥ 0 with one above 0, got {float(w.min()):g} to "
-            f"{float(w.max()):g}"
+            f"{type(estimator).__name__} expects sample_weight ≥ 0, not all of them zero, got {float(w.min()):g} "
+            f"to {float(w.max()):g}"
         )
     return w
 
