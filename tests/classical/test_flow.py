@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
 from limelight.classical.flow import MarkovClustering
+from tests.classical.real import EXCUSED
 
 GRAPHS = {
     "karate": networkx.karate_club_graph(),
@@ -107,7 +108,7 @@ def test_a_coarser_and_a_finer_clustering():
 
 @pytest.mark.parametrize("affinity", ["rbf", "precomputed"])
 def test_scikit_learns_checks(affinity):
-    check_estimator(MarkovClustering(affinity=affinity), on_skip=None)
+    check_estimator(MarkovClustering(affinity=affinity), on_skip=None, expected_failed_checks=EXCUSED[affinity])
 
 
 @pytest.mark.parametrize("inflation", [50.0, 1000.0])

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from limelight import ConvergenceError, InputError
 from limelight.classical import eigen, others
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
-from tests.classical.real import REAL, squares
+from tests.classical.real import EXCUSED, REAL, squares
 
 
 @pytest.fixture(params=REAL, name="X")
@@ -95,9 +95,20 @@ def test_spectral_clustering_is_scikit_learns_label_for_label(X):
     np.testing.assert_array_equal(ours.labels_, theirs.labels_)
 
 
-@pytest.mark.parametrize("estimator", [DiffusionMaps(), SpectralEmbedding(), SpectralClustering()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DiffusionMaps(),
+        SpectralEmbedding(),
+        SpectralEmbedding(affinity="precomputed"),
+        SpectralClustering(),
+        SpectralClustering(2, affinity="precomputed"),
+    ],
+    ids=repr,
+)
 def test_scikit_learns_checks(estimator):
-    check_estimator(estimator, on_skip=None)
+    excused = EXCUSED[getattr(estimator, "affinity", "rbf")]
+    check_estimator(estimator, on_skip=None, expected_failed_checks=excused)
 
 
 @pytest.mark.parametrize(

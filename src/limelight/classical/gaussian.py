@@ -69,7 +69,7 @@ def power_of_two(h: float) -> float:
 
 def told_apart(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X small beside h², in this dtype?"""
-    return reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h
+    return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 
 
 def reach(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"]) -> float:

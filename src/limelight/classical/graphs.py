@@ -12,6 +12,8 @@ from torch import Tensor
 
 from limelight.errors import InputError
 
+SPARSE = ["csr", "csc", "coo"]  # kinds of sparse arrays that are taken
+
 _SYMMETRIC = 1e-6  # difference of W_ij and W_ji, of the largest weight, up to which their mean is taken
 
 
@@ -44,5 +46,7 @@ def require_weights(whose: str, W: Any) -> float:
     """The largest weight; raises `InputError` where one is negative."""
     weights = W.data if issparse(W) else W
     if weights.size and weights.min() < 0:
-        raise InputError(f"{whose} expects weights ≥ 0, got {weights.min():g} among them")
+        raise InputError(
+            f"Negative values in data passed to {whose}, which expects weights ≥ 0, got {weights.min():g} among them"
+        )
     return float(weights.max()) if weights.size else 0.0

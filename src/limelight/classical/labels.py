@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from limelight.classical.gaussian import gaussian
+from limelight.classical.graphs import SPARSE
 from limelight.classical.others import Others
 from limelight.classical.parameters import require_positive, require_tolerance, require_whole
 from limelight.classical.points import points, points_and_targets, undisturbed
@@ -47,7 +48,7 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> Self:
         """X (n, d) and y (n,), −1 for points without a label."""
         self._check()
-        given, y = points_and_targets(self, X, y, accept_sparse=True)
+        given, y = points_and_targets(self, X, y, accept_sparse=SPARSE)
         check_classification_targets(y)
         unlabeled = y == -1
         if unlabeled.all():
@@ -79,7 +80,7 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _shares(self, X: Any) -> Float[Tensor, "queries c"]:
         check_is_fitted(self)
-        Q = points(self, X, reset=False, accept_sparse=True)
+        Q = points(self, X, reset=False, accept_sparse=SPARSE)
         return _normalized(gaussian(Q.double(), self._X, self._h) @ self._F).to(Q.dtype)
 
     def _settle(self, known: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

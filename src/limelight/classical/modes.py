@@ -14,11 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from limelight.classical.gaussian import distances, gaussian, told_apart
+from limelight.classical.gaussian import distances, gaussian, power_of_two, told_apart
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, pair_distances, points, undisturbed
 
-_SHARE = 0.1  # of all points, that a point sees on average under the default bandwidth
+_SHARE = 0.05  # of all points, that a point sees on average under the default bandwidth
 _HALVINGS = 40  # of the interval that the default bandwidth lies in
 _EVERY = 4  # steps between two looks for points that climb together
 _CELL = 0.01  # of a bandwidth: so near, points climb to the same mode
@@ -31,19 +31,29 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
 
     def _prepare(self, X: Any) -> Float[Tensor, "n d"]:
+        """The points, checked, from their mean in units of the bandwidth (a power of two near it)."""
         require_whole(self, "max_iter", self.max_iter, 1)
         require_positive(self, "tol", self.tol)
         known = points(self, X, reset=True)
         given = seen_share(known) if self.bandwidth is None else self.bandwidth
         self.bandwidth_ = bandwidth_for(self, known, given)
-        return known
+        self._middle, self._unit = known.double().mean(0), power_of_two(self.bandwidth_)
+        return self._measured(known)
+
+    def _measured(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        return ((X.double() - self._middle) / self._unit).to(X.dtype)
+
+    @property
+    def _h(self) -> float:
+        return self.bandwidth_ / self._unit
 
     def _finish(self, at: Float[Tensor, "n d"], keys: Float[Tensor, "n d"]) -> None:
         """The clusters of points that have come to stand at `at`, under the density of `keys`."""
         places = torch.unique(at, dim=0)
-        density = gaussian(places, keys, self.bandwidth_).logsumexp()
-        centres = _apart(places, density, self.bandwidth_)
-        self.cluster_centers_, self.labels_ = centres.numpy(), _nearest(at, centres).numpy()
+        density = gaussian(places, keys, self._h).logsumexp()
+        self._centres = _apart(places, density, self._h)
+        self.cluster_centers_ = (self._centres.double() * self._unit + self._middle).to(at.dtype).numpy()
+        self.labels_ = _nearest(at, self._centres).numpy()
 
     def _warn(self, moving: int) -> None:
         if moving:
@@ -59,8 +69,8 @@ class MeanShift(_Modes):
     shorter than `tol`·h, and modes nearer than h to a denser one are merged with it. `predict` lets new points
     climb too, so points are clustered by basin, not by distance to the center.
 
-    `bandwidth` h, None for the h under which a point sees a tenth of all others on average: the mean of
-    exp −|x_i − x_j|²/2h² over pairs of different points (of at most 1000 points, whatever their order) is 1/10.
+    `bandwidth` h, None for the h under which a point sees a twentieth of all others on average: the mean of
+    exp −|x_i − x_j|²/2h² over pairs of different points (of at most 1000 points, whatever their order) is 1/20.
     scikit-learn's `MeanShift(bandwidth=R)` weighs all points in a ball alike; `bandwidth` here is a
     Gaussian's deviation. The two smooth alike for h = R/√(d + 2).
 
@@ -84,30 +94,26 @@ class MeanShift(_Modes):
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of the mode that each point climbs to, (queries,)."""
         check_is_fitted(self)
-        at, _, moving = self._climb(points(self, X, reset=False).to(self._X.dtype))
+        at, _, moving = self._climb(self._measured(points(self, X, reset=False).to(self._X.dtype)))
         self._warn(moving)
-        return _nearest(at, torch.from_numpy(self.cluster_centers_)).numpy()
+        return _nearest(at, self._centres).numpy()
 
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
-        middle = self._X.double().mean(0)
-        X = (self._X.double() - middle).to(Q.dtype)  # so that float32 rounds distances, not where they are measured from
-        at = (at.double() - middle).to(Q.dtype)
-        fine = self.bandwidth_ * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
-        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(at, X, fine, torch.float32))
+        fine = self._h * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
+        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
-            keys, moving = X.to(dtype), leader.unique()
+            keys, moving = self._X.to(dtype), leader.unique()
             while len(moving) and steps < self.max_iter - (dtype != Q.dtype):
                 before = at[moving].to(dtype)
-                A = gaussian(before, keys, self.bandwidth_)
+                A = gaussian(before, keys, self._h)
                 after = (A @ keys.to(A.q.dtype)).to(dtype)
                 at[moving], steps = after.to(Q.dtype), steps + 1
-                moving = moving[(after - before).norm(dim=1) > self.tol * self.bandwidth_]
+                moving = moving[(after - before).norm(dim=1) > self.tol * self._h]
                 if len(moving) and steps % _EVERY == 0:
-                    moving, leader = _together(at, moving, leader, _CELL * self.bandwidth_)
-        arrived = (at[leader].double() + middle).to(Q.dtype)
-        return arrived, steps, int(torch.isin(leader, moving).sum())
+                    moving, leader = _together(at, moving, leader, _CELL * self._h)
+        return at[leader], steps, int(torch.isin(leader, moving).sum())
 
 
 class BlurringMeanShift(_Modes):
@@ -121,20 +127,17 @@ class BlurringMeanShift(_Modes):
 
     @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
-        known = self._prepare(X)
-        middle = known.double().mean(0)
-        at = (known.double() - middle).to(known.dtype)
+        at = self._prepare(X)
         for step_number in range(1, self.max_iter + 1):
             self.n_iter_ = step_number
-            A = gaussian(at, at, self.bandwidth_)
+            A = gaussian(at, at, self._h)
             before, at = at, (A @ at.to(A.q.dtype)).to(at.dtype)
             step = (at - before).norm(dim=1)
-            settled = bool(step.mean() <= self.tol * self.bandwidth_)
+            settled = bool(step.mean() <= self.tol * self._h)
             if settled:
                 break
-        at = (at.double() + middle).to(known.dtype)
         self._finish(at, at)
-        self._warn(0 if settled else int((step > self.tol * self.bandwidth_).sum()))
+        self._warn(0 if settled else int((step > self.tol * self._h).sum()))
         return self
 
 

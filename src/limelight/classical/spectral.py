@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limelight.classical.eigen import largest, with_sign
 from limelight.classical.gaussian import gaussian
-from limelight.classical.graphs import Given
+from limelight.classical.graphs import SPARSE, Given
 from limelight.classical.others import Others
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, median_distance, points, undisturbed
@@ -109,11 +109,11 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
         """P without its diagonal and the dtype of X; `gamma_` is set where a Gaussian makes the graph."""
         name = type(self).__name__
         if self.affinity == "precomputed":
-            W = validate_data(self, X, accept_sparse=True, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            W = validate_data(self, X, accept_sparse=SPARSE, dtype=[np.float64, np.float32], ensure_min_samples=2)
             return Given(name, W), W.dtype
         if self.affinity != "rbf":
             raise InputError(f"{name}(affinity=…) expects 'rbf' or 'precomputed', got {self.affinity!r}")
-        given = points(self, X, reset=True, accept_sparse=True, ensure_min_samples=2)
+        given = points(self, X, reset=True, accept_sparse=SPARSE, ensure_min_samples=2)
         if self.gamma is not None:
             require_positive(self, "gamma", self.gamma)
         self.gamma_ = 1 / given.shape[1] if self.gamma is None else float(self.gamma)
