@@ -23,7 +23,8 @@ demo: .venv/.demo ## install, put the claims to the test, write the report
 lab: .venv/.lab ## install, open the lab in the browser
 	$(BIN)/limelight lab
 
-test: .venv/.dev check tests ## install, then everything that CI checks
+test: .venv/.dev ## install, then everything that CI checks, the checks beside the tests, which often wait for a page
+	@$(MAKE) --no-print-directory --jobs=2 check tests
 
 check: .venv/.dev ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -1,8 +1,9 @@
 """Shapes and dtypes in the signatures of `limelight.kernels`, checked at each call while testing.
 
-jaxtyping's own import hook checks every function, also those whose signature names no shape, and compiles the checks of
-a function that is defined inside another anew at each call: half the time of the operator's tests. Here a module's
-functions and the methods of its classes are checked where a shape stands in the signature; mypy has the rest.
+jaxtyping's own import hook checks every function, also those whose signature names no shape. It checks arguments twice,
+the second time beside the result, and compiles the checks of a function that is defined inside another anew at each
+call. That was half the time of the operator's tests. Here functions and methods are checked once, where a shape stands
+in the signature; mypy has the rest.
 """
 
 import importlib.abc
@@ -63,7 +64,7 @@ def checked(value):
     if isinstance(value, property):
         return property(value.fget and checked(value.fget), value.fset, value.fdel, value.__doc__)
     if inspect.isfunction(value) and _names_shapes(value):
-        return jaxtyped(value, typechecker=beartype)
+        return jaxtyped(beartype(value), typechecker=None)
     return value
 
 

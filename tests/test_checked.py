@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from jaxtyping import Float, TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float
 from torch import Tensor
 
 from limelight import Attention
@@ -12,9 +13,9 @@ from tests.checked import checked, install
 
 def test_a_kernel_that_is_given_another_shape_raises():
     operator = Attention(*torch.randn(2, 5, 3))._scores()
-    with pytest.raises(TypeCheckError, match="softmax"):
+    with pytest.raises(BeartypeCallHintViolation, match="softmax"):
         operator.softmax(torch.ones(5))
-    with pytest.raises(TypeCheckError, match="entropy_of"):
+    with pytest.raises(BeartypeCallHintViolation, match="entropy_of"):
         scores.entropy_of(torch.ones(5))
 
 
@@ -27,9 +28,9 @@ def test_what_names_no_shape_is_left_as_it_is():
 
     assert checked(plain) is plain
     assert checked(shaped) is not shaped
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         checked(shaped)(torch.ones(2))
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         checked(staticmethod(shaped)).__func__(torch.ones(2))
 
 

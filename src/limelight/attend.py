@@ -39,6 +39,17 @@ def attend(
 
     Raises what `Attention` raises, and `InputError` for a dropout outside [0, 1) and heads that do
     not divide.
+
+        >>> import torch
+        >>> from limelight import Euclidean, attend
+        >>> q, k, v = torch.randn(3, 2, 8, 16, 64).unbind()
+        >>> attend(q, k, v, is_causal=True).shape
+        torch.Size([2, 8, 16, 64])
+        >>> attend(q, k, v, is_causal=True, similarity=Euclidean(8.0)).shape
+        torch.Size([2, 8, 16, 64])
+        >>> ours, torchs = attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        >>> torch.allclose(ours, torchs, atol=1e-5)
+        True
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")

@@ -66,6 +66,15 @@ class Attention:
 
     Raises `InputError` (shapes, values, a causal mask with a normalisation that mixes queries),
     `DtypeError`, `DeviceError`, `KernelError` and `UnknownNameError`.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> q, k, v = torch.randn(3, 1000, 64).unbind()
+        >>> A = Attention(q, k, Euclidean(bandwidth=8.0))
+        >>> (A @ v).shape, A.entropy().shape, A.T.shape
+        (torch.Size([1000, 64]), torch.Size([1000]), (1000, 1000))
+        >>> A.kernel
+        'fused'
     """
 
     def __init__(
@@ -139,6 +148,13 @@ class Attention:
 
         Raises `InputError` for a normalisation that is not one softmax of scores (`Entmax`, `TopK`,
         `Sigmoid`, `Hybrid`).
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.logsumexp()
+            tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
         return self._keep("logsumexp", lambda: self._full(self.weights().logsumexp(), -2))
 
@@ -147,6 +163,13 @@ class Attention:
         """H_i = −Σ_j p_ij log p_ij in nats: query i mixes about exp H_i keys. 0 where every key is masked.
 
         p_i are the weights of query i divided by their sum, which is one for all normalisations but `Sigmoid`.
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.entropy()  # log 4 nats: all four alike
+            tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
         return self._full(self.weights().entropy(), -2)
 
@@ -156,6 +179,13 @@ class Attention:
 
         Where rows sum to one the masses sum to the number of queries that see a key. Under `Sigmoid` rows do not, and
         the masses are of the weights as they are.
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.column_mass()
+            tensor([1., 1., 1., 1.])
         """
         return self._full(self.weights().column_mass(), -1)
 
@@ -168,6 +198,13 @@ class Attention:
         no softmax that is its definition, with rows divided by their sums. +∞ where every key is masked.
 
         Raises `InputError` where the scale is not positive: then there is no temperature.
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.free_energy()  # −log 4
+            tensor([-1.3863, -1.3863, -1.3863, -1.3863])
         """
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
@@ -179,6 +216,13 @@ class Attention:
         """Σ_j p_ij j: the mean position of the keys that query i looks at. p_i are its weights divided by their sum.
 
         0 where every key is masked.
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.position()  # the mean of 0, 1, 2, 3
+            tensor([1.5000, 1.5000, 1.5000, 1.5000])
         """
         return self._full(measures.position(self.weights()), -2)
 
@@ -187,6 +231,13 @@ class Attention:
         """Σ_j p_ij |i + offset − j|: how far query i looks, in the mean. p_i are its weights divided by their sum.
 
         Query i stands at position i + offset, key j at position j. 0 where every key is masked.
+
+            >>> import torch
+            >>> from limelight import Attention
+            >>> x = torch.zeros(4, 2)
+            >>> A = Attention(x, x, scale=1.0)
+            >>> A.distance()
+            tensor([1.5000, 1.0000, 1.0000, 1.5000])
         """
         return self._full(measures.distance(self.weights(), offset), -2)
 
@@ -195,6 +246,12 @@ class Attention:
         """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
 
         The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
+
+            >>> import torch
+            >>> from limelight import Attention, Dot
+            >>> q, k = torch.ones(1, 1), torch.tensor([[0.0], [2.0], [1.0]])
+            >>> Attention(q, k, scale=1.0).strongest(2).keys
+            tensor([[1, 2]])
         """
         weights, keys = measures.strongest(self.weights(), k)
         whole = (*self.shape[:-1], k)
@@ -207,13 +264,28 @@ class Attention:
         A symmetric similarity gives 0 with a row softmax; queries and keys from different matrices do not.
         Raises `InputError` where n ≠ m, the mask is not symmetric or rows do not sum to one, and
         `ConvergenceError` where the walk does not settle.
+
+            >>> import torch
+            >>> from limelight import Attention, Bias
+            >>> round_trip = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]])  # 0 → 1 → 2 → 0
+            >>> x = torch.zeros(3, 1)
+            >>> Attention(x, x, Bias(round_trip)).irreversibility().round(decimals=2)
+            tensor(1.)
         """
         value = measures.irreversibility(self.weights(), self.mask, self.q.device)
         return value.expand(self.shape[:-2])
 
     @_apart_from_autocast
     def dense(self) -> Float[Tensor, "*batch n m"]:
-        """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m."""
+        """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m.
+
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(2, 1)
+        >>> Attention(x, x).dense()
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]])
+        """
         scores = dense_scores(self.q, self.k, self.similarity, self.scale, self.mask)
         weights = self.normalisation(scores).block(slice(0, self.shape[-2]))
         return weights.expand(self.shape).to(self.q.dtype)

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
-from limelight.experiment import catalogue, report, runner, terminal
+from limelight.experiment import catalogue, report, runner, streams, terminal
 from limelight.experiment.claim import Claim
+from limelight.experiment.legible import encodable, visible
+from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
 
 FAULTS, BAD_INPUT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Program(TyperGroup):
+    """The program on any terminal: see `limelight.experiment.streams`."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        arguments = sys.argv[1:] if args is None else list(args)
+        with streams.prepared(UNREACHABLE):
+            for argument in arguments:
+                if CONTROL.search(argument):
+                    terminal.tell(f"an argument holds a control character: {visible(argument)!r}; type it without")
+                    raise SystemExit(BAD_INPUT)
+            return super().main(args, *rest, **options)
+
 
 app = typer.Typer(
+    cls=Program,
     help="Claims about attention, put to the test on your own machine.",
     epilog="Exit codes: 0 every verdict was reached, whatever it is · 1 a run raised an error · 2 bad input · "
     "3 a folder or a cluster cannot be used · 130 interrupted; what was finished is kept.",
@@ -30,8 +50,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _given(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("expected a name, got an empty text")
+    return text
+
+
+def _path(text: str | Path) -> Path:
+    return Path(_given(str(text)))
+
+
 Names = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="Claims by name; all if none is given.")]
-Folder = Annotated[Path, typer.Option("--results", envvar="LIMELIGHT_RESULTS", help="Where results are kept.")]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--results", envvar="LIMELIGHT_RESULTS", help="Where results are kept.", parser=_path, metavar="FOLDER"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 RESULTS = Path("results")
 
@@ -55,8 +91,9 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 @told
 def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
-    store = Store(results) if results.exists() else None
-    entries = [(claim, None if store is None else _entry(claim, store)) for claim in catalogue.claims()]
+    store = Store(results)
+    entries = [(claim, _entry(claim, store)) for claim in catalogue.claims()]
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
     else:
@@ -84,12 +121,13 @@ def run(
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
     claims = catalogue.claims(names or ())
-    wanted = runner.cells(claims, count, arm or ())
+    runner.check_workers(backend, workers, address)
+    wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
     missing = runner.missing(wanted, store)
     terminal.tell_damaged(store.damaged)
     try:
-        with terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
+        with stopping_like_ctrl_c(), terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
             runner.run(missing, store, backend, workers, address, done)
     except KeyboardInterrupt:
         left = len(runner.missing(wanted, store))
@@ -113,18 +151,31 @@ def run(
 @told
 def write_report(
     names: Names = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write; RESULTS/report.html if left out.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write; report.html in the folder of results if left out.", parser=_path, metavar="FILE"
+        ),
+    ] = None,
     results: Folder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
+    claims = catalogue.claims(names or ())
     store = Store(results)
-    entries = [entry for claim in catalogue.claims(names or ()) if (entry := _entry(claim, store)) is not None]
+    found = [(claim, store.results(claim)) for claim in claims]
     terminal.tell_damaged(store.damaged)
-    if not entries:
+    entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of)) is not None]
+    partial = [(claim, results_of) for claim, results_of in found if results_of.records and not results_of.seeds()]
+    if not entries and not partial:
         raise InputError(
             f"no results in {results} to report on; run `limelight run` first, or name a folder with --results"
         )
+    told = [_incomplete(claim, results_of) for claim, results_of in partial]
+    if not entries:
+        raise InputError("no verdict to report on: " + "; ".join(told))
+    for sentence in told:
+        terminal.tell(f"left out of the report: {sentence}")
     path = output or results / "report.html"
     page = report.render(entries)
     write_atomically(path, page)
@@ -145,7 +196,9 @@ def show(
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
     claim = catalogue.claim(name)
-    entry = _entry(claim, Store(results)) if results.exists() else None
+    store = Store(results)
+    entry = _entry(claim, store)
+    terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json(terminal.as_json(claim, entry))
     else:
@@ -162,6 +215,7 @@ def lab(
     results: Folder = RESULTS,
 ) -> None:
     """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""
+    Store(results)  # raises where there is something else
     try:
         from limelight.lab.sessions import warm
 
@@ -188,6 +242,20 @@ def version(show_version: Annotated[bool, typer.Option("--version", help="Print 
         raise typer.Exit
 
 
+def _arm(name: str, claims: Sequence[Claim]) -> str:
+    """The arm of that name, which may be typed as a terminal that has no Greek letters shows it."""
+    arms = [arm for claim in claims for arm in claim.arms]
+    return name if name in arms else next((arm for arm in arms if encodable(arm, "ascii") == name), name)
+
+
+def _incomplete(claim: Claim, results: Results) -> str:
+    """Why there is no verdict yet, and what to do."""
+    lacking = [arm for arm in claim.arms if not results.seeds(arm)]
+    missing = ", ".join(map(repr, lacking)) if lacking else "all arms on a common seed"
+    count = "1 result" if len(results.records) == 1 else f"{len(results.records)} results"
+    return f"{claim.name} has {count} but none of {missing}; run `limelight run {claim.name}` for the rest"
+
+
 def _entry(claim: Claim, store: Store) -> Entry | None:
     """The claim with all its results and the verdict, or None while an arm has no result."""
     return _judged(claim, store.results(claim))
@@ -199,9 +267,10 @@ def _judged(claim: Claim, results: Results) -> Entry | None:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """In ASCII, with \\u escapes: the same on every terminal, and free of what a terminal would obey."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _quit(problem: LimelightError, code: int) -> None:
-    print(f"limelight: {problem}", file=sys.stderr)
+    terminal.tell(str(problem))
     raise typer.Exit(code)

@@ -12,6 +12,7 @@ LimelightError
 └── ClusterError        no cluster answers                                        (also ConnectionError)
 """
 
+import importlib.util
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -57,6 +58,13 @@ class ConvergenceError(LimelightError, ArithmeticError):
 
 class MissingExtraError(LimelightError, ImportError):
     """A part of Limelight whose optional dependencies are not installed."""
+
+
+def require(extra: str, who: str, *modules: str) -> None:
+    """Raise `MissingExtraError` if one of these modules, which the extra brings, is not installed; none is imported."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"{who} needs {module}, which is not installed; {how_to_install(extra)}")
 
 
 def how_to_install(extra: str) -> str:

@@ -34,13 +34,35 @@ def steps(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor
     """Pⁿ h: what n layers of the same attention, with no residual, make of h.
 
     Raises `InputError` for an A that is not square and for n < 0.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> from limelight.propagation import steps
+        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        >>> A = Attention(x, x, Euclidean(1.0))
+        >>> steps(A, h, 50).round(decimals=2)
+        tensor([[0.5000],
+                [0.5000],
+                [0.5000],
+                [0.5000]])
     """
     *_, last = trajectory(A, h, n)
     return last
 
 
 def trajectory(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Iterator[Float[Tensor, "*batch n e"]]:
-    """h, P h, …, Pⁿ h, one at a time: n + 1 of them. Raises as `steps` does, when it is called."""
+    """h, P h, …, Pⁿ h, one at a time: n + 1 of them. Raises as `steps` does, when it is called.
+
+    >>> import torch
+    >>> from limelight import Attention, Euclidean
+    >>> from limelight.propagation import trajectory
+    >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+    >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    >>> A = Attention(x, x, Euclidean(1.0))
+    >>> [round(float(each[0]), 2) for each in trajectory(A, h, 3)]
+    [0.0, 0.38, 0.47, 0.49]
+    """
     h = _state(A, h)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"the number of steps is a whole number ≥ 0, got {n!r}")
@@ -67,6 +89,18 @@ def heat(
 
     Raises `InputError` for t < 0, a tolerance outside (0, 1), an A that is not square and rows whose
     sum exceeds one.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> from limelight.propagation import heat
+        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        >>> A = Attention(x, x, Euclidean(1.0))
+        >>> heat(A, h, t=1.0).round(decimals=2)
+        tensor([[0.2700],
+                [0.7300],
+                [0.2700],
+                [0.7300]])
     """
     h = _state(A, h)
     if not _is_number(t) or not 0 <= t < math.inf:
@@ -95,6 +129,18 @@ def resolvent(
 
     Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` where `most`
     steps do not reach the tolerance, which then lies below the rounding, or asks for more of them.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> from limelight.propagation import resolvent
+        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        >>> A = Attention(x, x, Euclidean(1.0))
+        >>> resolvent(A, h, s=0.5).round(decimals=2)
+        tensor([[0.2200],
+                [0.7800],
+                [0.2200],
+                [0.7800]])
     """
     h = _state(A, h)
     if not _is_number(s) or not 0 <= s < 1:
@@ -133,6 +179,18 @@ def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> 
     P h is divided by ε/2.
 
     Raises `InputError` for an A that is not square and an ε that is not positive and finite.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> from limelight.propagation import generator
+        >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
+        >>> h = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        >>> A = Attention(x, x, Euclidean(1.0))
+        >>> generator(A, h, epsilon=1.0).round(decimals=2)
+        tensor([[ 0.7600],
+                [-0.7600],
+                [ 0.7600],
+                [-0.7600]])
     """
     h = _state(A, h)
     if not _is_number(epsilon) or not 0 < epsilon < math.inf:

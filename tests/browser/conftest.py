@@ -55,8 +55,8 @@ def lab(tmp_path_factory, browser):
 class Visitor:
     """A page in a browser of its own; what it asked for and what it complained of."""
 
-    def __init__(self, browser, script=""):
-        self.context = browser.new_context()
+    def __init__(self, browser, script="", **options):
+        self.context = browser.new_context(**options)
         self.context.add_init_script(script)  # runs before those of the page
         self.page, self.asked, self.complaints = self.context.new_page(), [], []
         self.page.on("request", lambda request: self.asked.append(request.url))

@@ -73,9 +73,9 @@ def test_a_reader_can_choose_light_or_dark(light):
     page, _, _ = light
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
-    page.get_by_role("button", name="light and dark").click()
+    page.get_by_role("button", name="light or dark").click()
     assert page.evaluate(paper) != light
-    page.get_by_role("button", name="light and dark").click()
+    page.get_by_role("button", name="light or dark").click()
     assert page.evaluate(paper) == light
 
 

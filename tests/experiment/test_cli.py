@@ -106,13 +106,13 @@ def test_some_arms_only_give_no_verdict(call):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["run", "--seeds", "0"], cli.BAD_INPUT, "--seeds expects a whole number ≥ 1, got 0"),
+        (["run", "--seeds", "0"], cli.BAD_INPUT, "--seeds expects a whole number ≥ 1 and ≤ 10000, got 0"),
         (["run", "--seeds", "many"], cli.BAD_INPUT, "valid integer"),
         (["run", "--quick", "--full"], cli.BAD_INPUT, "exclude each other"),
         (["run", "toy", "--arm", "two"], cli.BAD_INPUT, "unknown arm of toy 'two'"),
         (["run", "toy", "--workers", "0"], cli.BAD_INPUT, "--workers expects"),
         (["run", "toy", "--backend", "slurm"], cli.BAD_INPUT, "unknown backend 'slurm'"),
-        (["run", "toy", "--results", "file/results"], cli.UNREACHABLE, "cannot write results to file/results"),
+        (["run", "toy", "--results", "file/results"], cli.UNREACHABLE, "at file/results, which lies below a file"),
         (["report"], cli.BAD_INPUT, "run `limelight run` first"),
         (["report", "--output", "file/page.html"], cli.BAD_INPUT, "no results"),
     ],
@@ -199,3 +199,26 @@ def test_interrupted_it_says_what_is_kept(tmp_path):
     assert "Traceback" not in rest
     kept = list((tmp_path / "results" / "toy").glob("*.json"))
     assert 3 <= len(kept) <= 15
+
+
+def test_a_part_without_its_extra_says_what_to_install():
+    program = """
+import sys, limelight
+for part, module in (
+    ("figures", "plotly"), ("claims.slopes", "joblib"), ("experiment", "joblib"), ("classical", "sklearn")
+):
+    hidden = sys.modules.pop(module, None)
+    sys.modules[module] = None
+    try:
+        __import__(f"limelight.{part}")
+    except limelight.MissingExtraError as missing:
+        print(module, missing)
+    sys.modules.pop(module)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    told = done.stdout.splitlines()
+    assert len(told) == 4
+    for line in told:
+        module = line.split()[0]
+        assert f"needs {module}, which is not installed; in a clone of Limelight, run: pip install -e '.[cla" in line

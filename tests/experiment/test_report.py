@@ -12,6 +12,7 @@ from limelight.experiment.report import Entry
 from limelight.experiment.statistics import Interval
 from limelight.experiment.store import Store
 from limelight.experiment.verdict import Part
+from tests.experiment.strange import Strange
 from tests.experiment.toy import Diverging, Toy
 
 
@@ -74,3 +75,20 @@ def test_a_bar_can_be_drawn_of_any_interval(interval, unit):
     assert "inf" not in re.sub(r'aria-label="[^"]*"', "", drawn).replace("interval", "")
     inside = [float(x) for x in re.findall(r'(?:x1|x2|cx)="([^"]+)"', drawn)]
     assert all(0 <= x <= 180 for x in inside)
+
+
+class StrangeWords(Strange):
+    arms = Toy.arms
+
+
+def test_control_characters_and_halves_of_surrogate_pairs_are_shown_as_escapes(tmp_path):
+    claim = StrangeWords()
+    for seed in range(2):
+        for arm in claim.arms:
+            run_cell(claim, arm, seed, tmp_path)
+    results = Store(tmp_path).results(claim)
+    page = report.render([Entry(claim, results, claim.verdict(results))])
+    page.encode()  # what UTF-8 cannot hold would raise
+    text = page[page.index("<body") : page.index('<script type="application/json"')]
+    assert "title [/bold] [red]x[/] :smile: \\ [link=file:///x]\\x1b[31m\\x1b]0;title\\x07\\x9b2J" in text
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\udce9"} & set(text)

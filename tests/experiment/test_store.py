@@ -1,8 +1,13 @@
 """Results on disk: whole or not at all, named by what could change them, and noticed when they are damaged."""
 
+import hashlib
 import json
 import os
-from dataclasses import replace
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,9 +60,9 @@ def test_a_damaged_file_is_noticed_set_aside_and_named(store, damage):
     path = store.path(Toy(), "one", 3)
     path.write_text(damage(path.read_text()))
     assert store.load(Toy(), "one", 3) is None
-    (aside,) = store.damaged
+    aside = store.folder / "damaged" / f"toy-{path.name}"
     assert aside.exists()
-    assert path.name in aside.name
+    assert store.damaged == [f"a result file was damaged; it is set aside as {aside} and its run is done again"]
     assert not path.exists()
     assert run_cell(Toy(), "one", 3, store.folder).status == "done"
 
@@ -103,10 +108,144 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write results to .*file.*another folder with --results"):
-        Store(tmp_path / "file" / "results")
+def signed(**changes):
+    """The text of a file whose record has other values, and the digest that belongs to them."""
+    record = asdict(Record("toy", "one", 3, "done", values={"size": 1.0}, versions={"torch": "2"})) | changes
+    body = json.dumps(record, sort_keys=True)
+    return json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "record": record})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": "3"}, {"seed": 3.0}, {"seed": True}, {"status": "fine"}, {"status": None}, {"reason": 1},
+        {"arm": ["one"]}, {"seconds": "long"}, {"seconds": None}, {"values": {"size": "1"}}, {"values": {"size": None}}, {"values": {}},
+        {"values": {"size": 1.0, "more": 2.0}}, {"values": [1.0]}, {"values": {"size": 10**400}},
+        {"arrays": {"line": "0 1"}}, {"arrays": {"line": [[1, 2], [3]]}}, {"arrays": {"line": ["0"]}}, {"arrays": {"line": 1}}, {"arrays": []},
+        {"arrays": {"line": [{}]}}, {"versions": {"torch": 2}}, {"versions": None}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_a_signed_record_with_a_value_of_another_type_is_damaged(store, changes):
+    store.require_writable([Toy()])
+    path = store.path(Toy(), "one", 3)
+    path.write_text(signed())
+    assert store.load(Toy(), "one", 3).values == {"size": 1.0}
+    path.write_text(signed(**changes))
+    assert store.load(Toy(), "one", 3) is None
+    assert len(store.damaged) == 1
+    assert not path.exists()
+
+
+def test_brackets_within_brackets_are_damaged(store):
+    store.require_writable([Toy()])
+    store.path(Toy(), "one", 3).write_text("[" * 100_000)
+    assert store.load(Toy(), "one", 3) is None
+    assert len(store.damaged) == 1
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+def a_file(path):
+    path.write_text("")
+
+
+@pytest.mark.parametrize("strange", [a_folder, a_pipe, a_loop])
+def test_what_lies_in_place_of_a_result_is_told_and_the_rest_is_read(store, strange):
+    for seed in range(3):
+        run_cell(Toy(), "one", seed, store.folder)
+    path = store.path(Toy(), "one", 1)
+    path.unlink()
+    strange(path)
+    assert [record.seed for record in store.results(Toy(), 3).records] == [0, 2]
+    assert len(store.damaged) == 1
+    assert str(path.name) in store.damaged[0]
+    assert run_cell(Toy(), "one", 1, store.folder).status == "done"
+    assert store.load(Toy(), "one", 1).status == "done"
+
+
+@pytest.mark.parametrize("strange", [a_file, a_loop])
+def test_what_lies_in_place_of_the_folder_of_a_claim_is_told_once(store, strange):
+    run_cell(Faulty(), "one", 0, store.folder)
+    strange(store.folder / "toy")
+    assert store.results(Toy(), 3).records == []
+    assert store.results(Faulty(), 1).records != []
+    (told,) = store.damaged
+    assert told.startswith(f"expected a folder of results at {store.folder / 'toy'}, which ")
+    with pytest.raises(StoreError, match=r"cannot write results to .*toy"):
+        store.require_writable([Toy()])
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_is_told_of(store):
+    run_cell(Toy(), "one", 3, store.folder)
+    store.path(Toy(), "one", 3).write_text("half of")
+    a_file(store.folder / "damaged")
+    assert store.load(Toy(), "one", 3) is None
+    assert store.load(Toy(), "one", 3) is None
+    (told,) = store.damaged
+    assert "cannot be set aside (is a file)" in told
+    assert run_cell(Toy(), "one", 3, store.folder) == store.load(Toy(), "one", 3)
+
+
+@pytest.mark.parametrize("strange", [a_file, a_loop, a_pipe])
+def test_what_is_no_folder_is_one_sentence(tmp_path, strange):
+    path = tmp_path / "results"
+    strange(path)
+    with pytest.raises(StoreError, match=r"expected a folder of results at .*results, which .*with --results"):
+        Store(path)
+    with pytest.raises(StoreError, match=r"expected a folder of results at .*below"):
+        Store(path / "below")
+
+
+def test_a_folder_that_cannot_be_written_is_read():
+    with tempfile.TemporaryDirectory() as place:  # which others may enter, as they may not what pytest makes
+        os.chmod(place, 0o755)
+        read_as_another(Path(place) / "results")
+
+
+def read_as_another(folder):
+    run_cell(Toy(), "one", 0, folder)
+    program = f"""
+import os
+from pathlib import Path
+from limelight import StoreError
+from limelight.experiment.store import Store
+from tests.experiment.toy import Toy
+if os.getuid() == 0:
+    os.setuid(65534)  # who is anything but root
+store = Store({str(folder)!r})
+print(len(store.results(Toy(), 1).records))
+try:
+    store.require_writable([Toy()])
+except StoreError as problem:
+    print(str(problem).startswith("cannot write results to "))
+"""
+    for each in (folder / "toy", folder):
+        each.chmod(0o555)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    for each in (folder, folder / "toy"):
+        each.chmod(0o755)
+    assert done.stdout.split() == ["1", "True"], done.stderr
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_who_may_read_a_result_the_umask_says(store, mask):
+    before = os.umask(mask)
+    try:
+        run_cell(Toy(), "one", 0, store.folder)
+    finally:
+        os.umask(before)
+    assert store.path(Toy(), "one", 0).stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (store.folder / "toy").stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatch):

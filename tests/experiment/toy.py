@@ -1,8 +1,10 @@
 """A claim that costs nothing to run: its results are drawn from the seed."""
 
 import os
+import signal
 
 import numpy as np
+import torch
 
 from limelight.errors import DivergenceError
 from limelight.experiment.claim import Claim, Picture
@@ -11,6 +13,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.figures import curves
 
 GATE = "LIMELIGHT_TOY_GATE"  # a FIFO at which seeds from 5 on wait, where it is set
+HARD = "LIMELIGHT_TOY_HARD"  # where it is set, a cell computes for a while
 
 
 class Toy(Claim):
@@ -26,6 +29,9 @@ class Toy(Claim):
         if seed >= 5 and (gate := os.environ.get(GATE)):
             with open(gate) as fifo:
                 fifo.read()
+        if os.environ.get(HARD):
+            for _ in range(20):
+                torch.linalg.eigvalsh(torch.eye(300))
         noise = np.random.default_rng([seed, len(arm)]).normal(0, 0.1)
         return Measurement({"size": {"one": 1.0, "zero": 0.0, "nothing": 0.0}[arm] + noise}, {"line": np.arange(3.0)})
 
@@ -66,3 +72,10 @@ class Diverging(Toy):
         if arm == "one" and seed % 2:
             raise DivergenceError("the loss became inf at step 3")
         return super().measure(arm, seed)
+
+
+class Dying(Toy):
+    name = "dying"
+
+    def measure(self, arm, seed):
+        os.kill(os.getpid(), signal.SIGTERM)

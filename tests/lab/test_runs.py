@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from limelight.errors import InputError
@@ -24,7 +27,11 @@ time.sleep(600)
 
 
 def drive(name, seeds, folder):
-    return [sys.executable, "-m", "tests.experiment.drive", str(folder), str(seeds)]
+    attended = (
+        "import limelight.lab.attended as a; a.attend(); "
+        "import runpy; runpy.run_module('tests.experiment.drive', run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-c", attended, str(folder), str(seeds)]
 
 
 def a_stubborn_family(name, seeds, folder):
@@ -95,12 +102,13 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     runs.start(Toy(), 8)
     until(lambda: runs.progress("toy").done == 15)
     assert runs.progress("toy").left > 0
-    group = runs._runs["toy"]._process.pid
+    family = family_of(runs)
+    assert len(family) > 1
     runs.cancel("toy")
     assert runs.progress("toy").state in ("stopping", "cancelled")
     found = ended(runs)
     assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
-    until(lambda: not _lives(group))
+    until(lambda: not any(_lives(each) for each in family))
     assert len(missing(cells([Toy()], 8), Store(tmp_path))) == 9
 
 
@@ -119,17 +127,43 @@ def test_every_process_ends_with_the_lab(begin):
     runs.start(Toy(), 8)
     said = runs._runs["toy"]._said
     until(lambda: os.fstat(said.fileno()).st_size == len("up\n") * 2)
-    group = runs._runs["toy"]._process.pid
+    family = family_of(runs)
+    assert len(family) == 2
     runs.end_all()
-    until(lambda: not _lives(group))
+    until(lambda: not any(_lives(each) for each in family))
 
 
-def _lives(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_a_run_ends_with_a_lab_that_is_killed(tmp_path, gate):
+    program = f"""
+import sys, time
+from pathlib import Path
+from limelight.lab.runs import Runs
+from tests.experiment.toy import Toy
+from tests.lab.test_runs import drive, family_of, until
+runs = Runs(Path({str(tmp_path)!r}), command=drive)
+runs.start(Toy(), 8)
+until(lambda: runs.progress("toy").done == 15)
+print(*[each.pid for each in family_of(runs)], flush=True)
+time.sleep(600)
+"""
+    lab = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    family = [psutil.Process(int(number)) for number in lab.stdout.readline().split()]
+    assert len(family) > 1
+    lab.kill()
+    lab.communicate(timeout=PATIENCE)
+    until(lambda: not any(_lives(each) for each in family))
+
+
+def family_of(runs, name="toy"):
+    """Its process, and all that it has started."""
+    process = psutil.Process(runs._runs[name]._process.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def _lives(process):
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_each_claim_once_and_few_at_a_time(begin):
@@ -139,7 +173,7 @@ def test_each_claim_once_and_few_at_a_time(begin):
         runs.start(Toy(), 2)
     with pytest.raises(InputError, match="No more than 1 claims are run at once, and toy"):
         runs.start(Diverging(), 1)
-    os.killpg(runs._runs["toy"]._process.pid, signal.SIGKILL)
+    os.kill(runs._runs["toy"]._process.pid, signal.SIGKILL)
     assert ended(runs).state == "failed"
     assert "signal 9" in ended(runs).reason
     runs.start(Diverging(), 1)
@@ -173,6 +207,6 @@ def test_what_a_run_said_last_is_told(begin):
 
 def test_what_runs_is_the_command_of_this_python(tmp_path):
     told = command("slopes", 10, tmp_path)
-    assert told[:5] == [sys.executable, "-m", "limelight", "run", "slopes"]
+    assert told[:6] == [sys.executable, "-P", "-m", "limelight.lab.attended", "run", "slopes"]
     assert int(told[told.index("--workers") + 1]) >= 1
     assert told[told.index("--results") + 1] == str(tmp_path)

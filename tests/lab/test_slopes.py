@@ -8,6 +8,7 @@ from limelight.errors import DivergenceError, InputError
 from limelight.lab.address import read
 from limelight.lab.live.history import History
 from limelight.lab.live.slopes import SlopesLive
+from limelight.lab.settings import bias
 from limelight.lab.settings.slopes import FIELDS
 
 
@@ -110,3 +111,9 @@ def test_a_loss_that_is_no_longer_finite_is_told_again_and_again():
     for _ in range(2):
         with pytest.raises(DivergenceError, match="lower the learning rate"):
             playing.step()
+
+
+def test_another_page_s_values_change_nothing():
+    playing = live()
+    assert playing.differing(read(bias.FIELDS, {})[0]) == set()
+    assert playing.differing({**playing.values, "experts": 3}) == {"experts"}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.resources import files
 
 import pytest
 from dash.development.base_component import Component
@@ -49,6 +50,17 @@ def test_a_row_tells_the_verdict_and_its_chief_effect(results):
     assert told[2].startswith("one is more than zero by a half")
     assert told[3].startswith("10 20")  # and a date
     assert told[4] == "Run 30 seeds"
+
+
+def test_no_style_changes_a_letter():
+    """α with a capital is A, which is another symbol."""
+    sheets = [
+        *files("limelight.lab").joinpath("assets").iterdir(),
+        files("limelight.experiment").joinpath("report.css"),
+    ]
+    sheets = [sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.name.endswith(".css")]
+    assert len(sheets) > 2
+    assert not any("text-transform" in sheet or "font-variant-caps" in sheet for sheet in sheets)
 
 
 def test_a_claim_in_full_tells_all_that_the_report_does(results):

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 
@@ -216,7 +219,7 @@ def test_a_first_frame_has_all_pictures(sessions):
 def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeypatch):
     monkeypatch.setattr(module, "_FORKS", False)
     monkeypatch.setattr(module, "_CONTEXT", multiprocessing.get_context("spawn"))
-    monkeypatch.delattr(module.forkserver, "ensure_running")
+    monkeypatch.setitem(sys.modules, "multiprocessing.forkserver", None)
     module.warm()
     assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
@@ -229,6 +232,67 @@ def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
         assert not session.is_quiet(session.heard + 1)
     with session._starting:
         assert not session.is_quiet(session.heard + 1)
+
+
+def test_a_page_that_has_long_gone_loses_a_worker_that_is_busy(sessions, monkeypatch):
+    session = sessions.of("a", "slopes", values())
+    with session._asking:
+        assert not session.is_quiet(session.heard + 60)
+        assert session.is_quiet(session.heard + 600)
+
+
+def test_a_worker_that_is_slow_is_not_lost(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_BREATH", 0.001)  # it draws for longer than that
+    assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
+
+
+def test_a_worker_that_dies_while_it_is_busy_is_missed(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_BREATH", 0.01)
+    session = sessions.of("a", "slopes", values())
+    session.start()
+    threading.Timer(0.1, session._process.kill).start()
+    with pytest.raises((EOFError, OSError)):
+        while True:
+            session.frame(10**9)
+
+
+def test_time_in_which_the_server_was_held_up_is_no_silence(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(module, "_QUIET", 0.5)
+
+    async def visit():
+        await sessions.frame("a", "slopes", values(), -1)
+        time.sleep(1.0)  # as on a busy machine: nobody is heard meanwhile
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        return len(sessions)
+
+    assert asyncio.run(asyncio.wait_for(visit(), 60)) == 1
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path, method):
+    """Not even one called torch.py."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("torch", "numpy", "plotly"):
+        (here / f"{name}.py").write_text("raise SystemExit('taken for a library')")
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing
+from limelight.lab import sessions
+from limelight.lab.address import read
+from limelight.lab.settings.slopes import FIELDS
+if __name__ == "__main__":
+    sessions._FORKS = {method == "forkserver"}
+    sessions._CONTEXT = multiprocessing.get_context({method!r})
+    sessions.warm()
+    found = sessions.Sessions(1)
+    print("step 0" in found.of("a", "slopes", read(FIELDS, {{}})[0]).frame(-1))
+    found.end_all()
+""")
+    done = subprocess.run([sys.executable, script], cwd=here, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["True"], done.stderr
 
 
 def test_a_worker_that_was_ended_before_it_started_never_does(sessions):

@@ -23,7 +23,7 @@ def parameters(model):
 
 
 def test_a_gate_with_sharp_keys_is_five_lines():
-    """Softmax over affine functions of y realises intervals of y (document 000), so the data can be had exactly."""
+    """Softmax over affine functions of y realises intervals of y , so the data can be had exactly."""
     gate, sharpness = Gate(inputs=2, experts=5), 200.0
     assert parameters(gate) == 30
     with torch.no_grad():

@@ -6,29 +6,55 @@ from pathlib import Path
 
 import pytest
 
-CHILD = """
-import sys, torch
-N = int(sys.argv[2])
+# A process that has loaded the library once, and forks for each line that it reads: a number n and the options. Each
+# child begins as small as the last one did.
+PARENT = """
+import os, sys, traceback
 from pathlib import Path
+import torch
 from limelight import *
+
+torch.set_num_threads(1)
 
 def resident(field):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(field))
     return int(line.split()[1]) / 1024
 
-def work(n):
+def work(n, options):
     q, k, v = (torch.randn(n, 8, requires_grad=True) for _ in range(3))
-    A = Attention(q, k, **{"similarity": Euclidean(3.0), **eval(sys.argv[1])})
+    A = Attention(q, k, **{"similarity": Euclidean(3.0), **eval(options)})
     total = (A @ v).sum() + A.entropy().sum() + A.column_mass().square().sum() + (A.T @ q).sum()
     total.backward()
 
-torch.set_num_threads(1)
-work(64)
-before = resident("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")
-work(N)
-print(resident("VmHWM") - before)
+def child(n, options):
+    work(64, options)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work(n, options)
+    print(resident("VmHWM") - before, flush=True)
+
+for line in iter(sys.stdin.readline, ""):
+    if os.fork() == 0:
+        try:
+            n, options = line.split(maxsplit=1)
+            child(int(n), options)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit("no number came of it")
 """
+
+
+@pytest.fixture(scope="module")
+def parent():
+    command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", PARENT]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        yield process
+        process.stdin.close()
+
 
 WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take some 70 MB for any n
 
@@ -50,7 +76,9 @@ WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 
         pytest.param("dict(normalisation=TopK(9))", *WHOLE, marks=pytest.mark.slow),
     ],
 )
-def test_memory_is_linear(options, n, most):
-    child = [sys.executable, "-W", "error", "-c", CHILD, options, str(n)]
-    grown = subprocess.run(child, capture_output=True, text=True, check=True, timeout=300).stdout
+def test_memory_is_linear(parent, options, n, most):
+    parent.stdin.write(f"{n} {options}\n")
+    parent.stdin.flush()
+    grown = parent.stdout.readline()
+    assert grown, parent.stderr.read()
     assert float(grown) < most, f"one float32 matrix is {n * n / 2**18:.0f} MB; the peak grew by {grown} MB"

@@ -1,8 +1,8 @@
 """Dynamic weights: a fully connected layer weighs its inputs the same every time, attention anew each time.
 
-Document 001 sets the two side by side: both combine all inputs, and what differs is how importance
-is assigned. Here the input that matters changes from sample to sample, and what each arm says
-matters is checked by taking that input away.
+The lesson "Attention: General Deep Learning Idea" (Educative) sets the two side by side: both
+combine all inputs, and what differs is how importance is assigned. Here the input that matters
+changes from sample to sample, and what each arm says matters is checked by taking that input away.
 
 A single head finds, in about half of all runs, a way out that explains a third: it picks tokens that
 have a high priority and a high value. Two heads do not stop there, so attention has two here, and
@@ -52,7 +52,10 @@ class DynamicWeights(Claim):
         "connected layer, whose weights are fixed, follow? Is what attention's weights call important what really "
         "changes the answer when it is taken away? And is a fully connected network of several layers as blind as one?"
     )
-    source = "document 001: Attention: General Deep Learning Idea"
+    source = (
+        "Attention: General Deep Learning Idea, a lesson of the course Transformers for Computer Vision Applications "
+        "(Educative; author and year not known)"
+    )
     arms = {
         ATTENTION: "two heads, each a learned query over eight tokens: 70 parameters; influence = attention weight",
         ONE_HEAD: "the same with one head: 35 parameters",

@@ -1,6 +1,6 @@
 """Metric attention: does a learned metric propagate better than a Euclidean one, and that than a dot product?
 
-Ruan & Zhang (2412.18288, document 002) let data points listen to each other, H ← P H, with
+Ruan & Zhang (2412.18288) let data points listen to each other, H ← P H, with
 P ∝ exp −|φ(h_i) − φ(h_j)|² for a learned φ, and report that it trains faster, ends more accurate and
 varies less than L2 attention (φ linear), and that than dot-product attention. They print figures only.
 
@@ -78,9 +78,7 @@ class MetricAttention(Claim):
         "serves best: a learned metric, a Euclidean distance after a linear map, or a dot product? Judged by the steps it "
         "takes to learn, by the accuracy on points of unknown class, and by how much that varies from run to run."
     )
-    source = (
-        "document 002: Ruan & Zhang, Towards understanding how attention mechanism works in deep learning, 2412.18288"
-    )
+    source = "Ruan & Zhang 2024, Towards understanding how attention mechanism works in deep learning, 2412.18288"
     arms = {
         METRIC: "exp −|φ(h_i) − φ(h_j)|², φ a tanh layer with a residual",
         EUCLIDEAN: "exp −|W h_i − W h_j|²: the same with φ linear (L2 attention)",

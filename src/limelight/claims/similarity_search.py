@@ -1,9 +1,10 @@
 """Similarity search: attention fetches the value of the key that matches, among keys never seen.
 
-Document 004 calls attention a similarity search by the cosine between query and key, and a fully
-connected network one that can find any relation but might memorise. Here a query must fetch the value
-of its key from a table: with keys from the training pool, and with keys drawn anew. And attention as
-it is used takes the dot product, not the cosine, so key lengths matter: how much?
+daulet's "Neural Net Intuition" (nn-intuition on GitHub) calls attention a similarity search by the
+cosine between query and key, and a fully connected network one that can find any relation but might
+memorise. Here a query must fetch the value of its key from a table: with keys from the training
+pool, and with keys drawn anew. And attention as it is used takes the dot product, not the cosine,
+so key lengths matter: how much?
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class SimilaritySearch(Claim):
         "Does what was learned on one pool of keys serve for others? And attention in practice compares by dot product: "
         "what is lost against the cosine when keys have different lengths?"
     )
-    source = "document 004: daulet/nn-intuition"
+    source = "daulet, Neural Net Intuition (GitHub repository daulet/nn-intuition; year not known)"
     arms = {
         DOT: "one attention head, ⟨W_q q, W_k k⟩: 129 parameters",
         COSINE: "the same with the cosine",

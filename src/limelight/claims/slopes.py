@@ -1,8 +1,9 @@
 """Slopes: a gate that picks among five lines learns five lines; a ReLU network tiles them with planes.
 
-Document 000 shows data with five linear relationships, z = a(y)·x, and argues that a feed-forward
-network can only cover them with many planes, while an attention layer leaves the five lines as they
-are and toggles between them by y. Here both are trained on the same points.
+The blog post "Attention in Neural Networks from Scratch" (hayAbhay) shows data with five linear
+relationships, z = a(y)·x, and argues that a feed-forward network can only cover them with many
+planes, while an attention layer leaves the five lines as they are and toggles between them by y.
+Here both are trained on the same points.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Slopes(Claim):
         "on the input fit this better than a ReLU network of the same size, or of ten times the size? Does it find the "
         "five slopes, and does it go on being right where no data were?"
     )
-    source = "document 000: Attention in Neural Networks from Scratch (hayAbhay)"
+    source = "hayAbhay, Attention in Neural Networks from Scratch (blog post, abhay.fyi; year not known)"
     arms = {
         GATE: "five linear experts, mixed by a softmax over five learned keys: 30 parameters",
         SMALL: "a ReLU network with one hidden layer of 7: 29 parameters",

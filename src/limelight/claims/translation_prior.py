@@ -1,9 +1,10 @@
 """Translation prior: what a network assumes of its data, it need not learn from them.
 
-Document 003 argues that a convolution needs fewer images because it knows that neighbours belong
-together and that places do not matter; that self-attention plays a similar role; and, in a reply, that
-assuming a symmetry helps even when it is wrong. Here digits stand anywhere in a larger frame; and
-then the same digits with their pixels shuffled, one shuffle for all, where neighbours mean nothing.
+A comment in an online discussion (thisiszilff) argues that a convolution needs fewer images because
+it knows that neighbours belong together and that places do not matter; that self-attention plays a
+similar role; and, in a reply, that assuming a symmetry helps even when it is wrong. Here digits
+stand anywhere in a larger frame; and then the same digits with their pixels shuffled, one shuffle
+for all, where neighbours mean nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class TranslationPrior(Claim):
         "everything to everything, one that looks at neighbourhoods wherever they are, one that relates patches to each "
         "other? And when all images are shuffled in one way, so that neighbours mean nothing, does the prior still help?"
     )
-    source = "document 003: a comment on self-attention and inductive bias, and the replies to it"
+    source = (
+        "thisiszilff, a comment in an online discussion on why self-attention and convolutions need less data than "
+        "fully connected layers, and the replies to it (page and year not known)"
+    )
     arms = {
         FULL: "144 pixels → 64 → 10: 9,930 parameters, no prior; shuffling the pixels changes nothing for it",
         CONV: "two 3×3 convolutions and a maximum over places: 5,130 parameters",

@@ -1,7 +1,7 @@
 """Which method is which attention? What a row says, and the page `docs/methods.md` that is made of all rows.
 
 The columns are those of Ruan & Zhang (2412.18288): a pseudo-metric is initialised, strengthened and normalised, and
-what comes of it propagates something. The last column is no text of ours: it is read off the operator.
+what comes of it propagates something. The last column is read off the operator, as Python that runs.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ A method initialises a pseudo-metric, strengthens it, normalises it, and propaga
 compare each with scikit-learn, or with the published equation where it has none. Where the operator is not all of
 the normalisation (MDS, Isomap, LLE, t-SNE, UMAP, SVM, GCN), the rest is in `limelight.classical.affinities`.
 
+In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points that are compared, or features made of
+them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
+`limelight.classical`; all other names are in `limelight`.
+
 This page is written by `python docs/methods.py`, from `limelight.classical.methods`.
 
 | method | source | pseudo-metric (initialise) | strengthening | normalisation | propagation | operator |
@@ -53,15 +57,15 @@ This page is written by `python docs/methods.py`, from `limelight.classical.meth
 
 
 def written(A: Attention) -> str:
-    """The operator as one would write it: `Attention(n×n, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
+    """The operator as one would write it: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
     parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalisation)]
     if isinstance(A.similarity, Metric):
         parts[0] = "Metric(φ)"
-    return f"Attention({', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
+    return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
 
 
 def _mask(mask: Mask) -> str:
-    return "Graph(edges)" if isinstance(mask, Graph) else repr(mask)
+    return "Graph(edges, n)" if isinstance(mask, Graph) else repr(mask)
 
 
 def page(methods: Iterable[Method]) -> str:

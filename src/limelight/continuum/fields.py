@@ -20,7 +20,12 @@ _TAU = 2 * math.pi
 
 
 class Field(ABC):
-    """A smooth function on a manifold. As a log-density it is known up to a constant."""
+    """A smooth function on a manifold. As a log-density it is known up to a constant.
+
+    >>> from limelight.continuum import Field, Wave
+    >>> issubclass(Wave, Field)
+    True
+    """
 
     @abstractmethod
     def value(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
@@ -41,7 +46,15 @@ class Field(ABC):
 
 
 class Wave(Field):
-    """h(θ) = cos(⟨k, θ⟩ + φ) on a torus, k whole numbers (d,): Δh = −|k|² h."""
+    """h(θ) = cos(⟨k, θ⟩ + φ) on a torus, k whole numbers (d,): Δh = −|k|² h.
+
+    >>> import torch
+    >>> from limelight.continuum import Wave
+    >>> h = Wave(k=torch.tensor([2.0]))
+    >>> x = torch.zeros(1, 1).double()
+    >>> h.value(x), h.laplacian(x)
+    (tensor([1.], dtype=torch.float64), tensor([-4.], dtype=torch.float64))
+    """
 
     def __init__(self, k: Float[Tensor, " d"], phase: float = 0.0) -> None:
         if k.ndim != 1 or not bool((k == k.round()).all()):
@@ -69,7 +82,14 @@ class Wave(Field):
 
 
 class VonMises(Field):
-    """h(θ) = Σ_c κ_c cos(θ_c − μ_c) on a torus: the log-density of independent von Mises angles, κ and μ (d,)."""
+    """h(θ) = Σ_c κ_c cos(θ_c − μ_c) on a torus: the log-density of independent von Mises angles, κ and μ (d,).
+
+    >>> import torch
+    >>> from limelight.continuum import VonMises
+    >>> h = VonMises(kappa=torch.tensor([2.0]), mu=torch.tensor([0.0]))
+    >>> h.value(torch.zeros(1, 1)), h.gradient(torch.zeros(1, 1))
+    (tensor([2.], dtype=torch.float64), tensor([[-0.]], dtype=torch.float64))
+    """
 
     def __init__(self, kappa: Float[Tensor, " d"], mu: Float[Tensor, " d"]) -> None:
         if kappa.ndim != 1 or kappa.shape != mu.shape or bool((kappa < 0).any()):
@@ -120,7 +140,15 @@ class VonMises(Field):
 
 
 class Harmonic(Field):
-    """h(x) = Π_c ⟨a_c, x⟩ on the sphere S^d for orthonormal a_1 … a_ℓ: a spherical harmonic, Δh = −ℓ(ℓ + d − 1) h."""
+    """h(x) = Π_c ⟨a_c, x⟩ on the sphere S^d for orthonormal a_1 … a_ℓ: a spherical harmonic, Δh = −ℓ(ℓ + d − 1) h.
+
+    >>> import torch
+    >>> from limelight.continuum import Harmonic
+    >>> h = Harmonic(axes=torch.eye(3)[:2])  # x·y on the sphere
+    >>> x = torch.tensor([[0.6, 0.8, 0.0]]).double()
+    >>> h.value(x).round(decimals=2), h.laplacian(x).round(decimals=2)  # −6 times the value
+    (tensor([0.4800], dtype=torch.float64), tensor([-2.8800], dtype=torch.float64))
+    """
 
     def __init__(self, axes: Float[Tensor, "l c"], size: float = 1.0) -> None:
         gram = axes.double() @ axes.double().mT

@@ -25,7 +25,15 @@ def diffusion(
     normalisation: Normalisation = Softmax(),
     keys: Float[Tensor, "*#batch m e"] | None = None,
 ) -> Attention:
-    """Attention with scores −|x_i − y_j|²/2ε on embedded points; y = x unless other `keys` are given."""
+    """Attention with scores −|x_i − y_j|²/2ε on embedded points; y = x unless other `keys` are given.
+
+    >>> import torch
+    >>> from limelight.continuum import diffusion
+    >>> x = torch.tensor([[0.0], [1.0]])
+    >>> diffusion(x, epsilon=0.5).dense().round(decimals=2)
+    tensor([[0.7300, 0.2700],
+            [0.2700, 0.7300]])
+    """
     if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
         raise InputError(f"epsilon expects a positive number, the squared bandwidth, got {epsilon!r}")
     return Attention(x, x if keys is None else keys, Euclidean(math.sqrt(epsilon)), normalisation)
@@ -34,7 +42,14 @@ def diffusion(
 def drift_diffusion(
     h: Field, x: Float[Tensor, "n c"], log_density: Field | None = None, alpha: float = 0.0
 ) -> Float[Tensor, " n"]:
-    """Δh + 2(1 − α)⟨∇log p, ∇h⟩ at the points x: what the generator of `diffusion` tends to (Coifman & Lafon 2006)."""
+    """Δh + 2(1 − α)⟨∇log p, ∇h⟩ at the points x: what the generator of `diffusion` tends to (Coifman & Lafon 2006).
+
+    >>> import torch
+    >>> from limelight.continuum import Wave, drift_diffusion
+    >>> h = Wave(k=torch.tensor([1.0]))
+    >>> drift_diffusion(h, torch.zeros(1, 1).double())  # of a uniform density: Δh = −h
+    tensor([-1.], dtype=torch.float64)
+    """
     if log_density is None:
         return h.laplacian(x)
     return h.laplacian(x) + 2 * (1 - alpha) * (log_density.gradient(x) * h.gradient(x)).sum(-1)
@@ -47,6 +62,13 @@ def laplace_beltrami(
 
     metric maps coordinates (n, d) to g (n, d, d), h maps them to (n,), row by row. It is the
     definition and knows nothing of a conformal factor. Raises `InputError` for a metric of another shape.
+
+        >>> import torch
+        >>> from limelight.continuum import laplace_beltrami
+        >>> def flat(x):
+        ...     return torch.eye(2).expand(len(x), 2, 2)
+        >>> laplace_beltrami(flat, lambda x: x.square().sum(1), torch.ones(1, 2))
+        tensor([4.])
     """
     x = x.detach().requires_grad_()
     g = metric(x)

@@ -23,7 +23,14 @@ _LEAST_ACCEPTED = 1e-4  # of the proposals, in rejection
 
 
 class Manifold(ABC):
-    """A compact manifold of some dimension, embedded in a Euclidean space."""
+    """A compact manifold of some dimension, embedded in a Euclidean space.
+
+    >>> import torch
+    >>> from limelight.continuum import Sphere
+    >>> x = Sphere(2).sample(1000, torch.Generator().manual_seed(0))
+    >>> x.shape, torch.allclose(x.norm(dim=1), torch.ones(1000).double())
+    (torch.Size([1000, 3]), True)
+    """
 
     dimension: int
 
@@ -58,7 +65,12 @@ class Manifold(ABC):
 
 
 class Torus(Manifold):
-    """The flat torus of d angles, embedded as d unit circles: θ ↦ (cos θ_1, sin θ_1, …). d = 1 is the circle."""
+    """The flat torus of d angles, embedded as d unit circles: θ ↦ (cos θ_1, sin θ_1, …). d = 1 is the circle.
+
+    >>> from limelight.continuum import Torus
+    >>> Torus(2).dimension
+    2
+    """
 
     def __init__(self, d: int = 1) -> None:
         _require_count(d)
@@ -86,7 +98,12 @@ class Torus(Manifold):
 
 
 class Sphere(Manifold):
-    """The unit sphere S^d in d + 1 dimensions; points are unit vectors."""
+    """The unit sphere S^d in d + 1 dimensions; points are unit vectors.
+
+    >>> from limelight.continuum import Sphere
+    >>> Sphere(2).dimension
+    2
+    """
 
     def __init__(self, d: int = 2) -> None:
         _require_count(d)
@@ -119,6 +136,12 @@ class Cloud(Manifold):
     """Points that a user brings, (n, c), of a manifold whose dimension they know. Its points are drawn from them.
 
     Raises `InputError` for fewer than two points, a dimension outside 1 … c, and what is not finite.
+
+        >>> import torch
+        >>> from limelight.continuum import Cloud
+        >>> points = torch.randn(100, 3)
+        >>> Cloud(points, dimension=2).sample(10, torch.Generator().manual_seed(0)).shape
+        torch.Size([10, 3])
     """
 
     def __init__(self, points: Float[Tensor, "n c"], dimension: int) -> None:

@@ -13,6 +13,10 @@ def order(sizes: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndar
     """r of errors ≈ C · sizes^r: the least-squares slope in log–log.
 
     Raises `InputError` unless there are two sizes at least, all different, and everything is positive and finite.
+
+        >>> from limelight.continuum import order
+        >>> round(order([0.1, 0.05, 0.025], [0.01, 0.0025, 0.000625]), 6)  # errors fall as the square
+        2.0
     """
     x, y = np.asarray(sizes, dtype=float), np.asarray(errors, dtype=float)
     if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < max(2, len(x)):

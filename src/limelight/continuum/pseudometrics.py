@@ -25,6 +25,14 @@ class Pseudometric(Similarity):
     """β(x, y) = −f(x, y) for any f, scale 1; `scale=1/ε` is the kernel exp(−f/ε).
 
     f maps (*, n, 1, d) and (*, 1, m, d) to (*, n, m). Raises `InputError` where it does not.
+
+        >>> import torch
+        >>> from limelight import Attention
+        >>> from limelight.continuum import Pseudometric
+        >>> x = torch.tensor([[0.0], [1.0]])
+        >>> Attention(x, x, Pseudometric(lambda x, y: (x - y).square().sum(-1)), scale=1.0).dense().round(decimals=2)
+        tensor([[0.7300, 0.2700],
+                [0.2700, 0.7300]])
     """
 
     def __init__(self, f: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -45,7 +53,14 @@ class Pseudometric(Similarity):
 
 @dataclass(frozen=True)
 class Minimiser:
-    """Where f(x, ·) is least, and its second and third derivatives there, for each x."""
+    """Where f(x, ·) is least, and its second and third derivatives there, for each x.
+
+    >>> import torch
+    >>> from limelight.continuum import minimiser
+    >>> x = torch.tensor([2.0], dtype=torch.float64)
+    >>> minimiser(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).y
+    tensor([2.], dtype=torch.float64)
+    """
 
     y: Float[Tensor, " n"]
     c: Float[Tensor, " n"]
@@ -56,6 +71,12 @@ def minimiser(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
     """y*(x) of a smooth f on the line by Newton's method from `start`, and f_yy, f_yyy there by differentiation.
 
     f maps (n, 1) and (n, 1) to (n,). Raises `ConvergenceError` where no minimum is found.
+
+        >>> import torch
+        >>> from limelight.continuum import minimiser
+        >>> x = torch.tensor([2.0], dtype=torch.float64)
+        >>> minimiser(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).c
+        tensor([2.], dtype=torch.float64)
     """
     y = start.detach().clone()
     for _ in range(_MOST_STEPS):
@@ -78,6 +99,14 @@ def first_order(h: Field, at: Minimiser, log_density: Field, *, skew: bool = Tru
 
     Laplace's method with y = y* + √ε z: the weights are exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), so that
     E z² = 1/c and E z = √ε (p'/(p c) − (d/6)(3/c²)), and P h = h + √ε E z h' + ½ ε E z² h'' + O(ε²).
+
+        >>> import torch
+        >>> from limelight.continuum import Wave, first_order, minimiser
+        >>> x = torch.zeros(1, dtype=torch.float64)
+        >>> at = minimiser(lambda x, y: (x - y).square().sum(-1), x, start=x + 0.1)
+        >>> uniform = Wave(k=torch.tensor([0.0]).double())
+        >>> first_order(Wave(k=torch.tensor([1.0]).double()), at, uniform)  # h''/c
+        tensor([-0.5000], dtype=torch.float64)
     """
     y = at.y[:, None]
     slope = 2 * log_density.gradient(y)[:, 0] / at.c - (at.d / at.c.square() if skew else 0.0)

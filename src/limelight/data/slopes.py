@@ -1,4 +1,4 @@
-"""Five lines z = a(y)·x, with a slope for each band of y. Drawn; after the data of document 000."""
+"""Five lines z = a(y)·x, with a slope for each band of y. Drawn; after hayAbhay's blog post."""
 
 from __future__ import annotations
 

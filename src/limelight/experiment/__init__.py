@@ -1,1 +1,8 @@
-"""Claims put to the test: arms, seeds, measures, and a judgement written before any result is seen."""
+"""Claims put to the test: arms, seeds, measures, and a judgement written before any result is seen.
+
+Needs the extra `claims`.
+"""
+
+from limelight.errors import require
+
+require("claims", "limelight.experiment", "scipy", "sklearn", "joblib", "plotly", "jinja2", "rich", "psutil")

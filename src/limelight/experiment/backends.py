@@ -1,30 +1,56 @@
-"""Where do the cells run? In processes of this machine or on a Dask cluster, through joblib, or on a Ray cluster."""
+"""Where do the cells run? In processes of this machine, on a Dask cluster, or on a Ray cluster."""
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
+import queue
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import psutil
 from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from limelight.errors import ClusterError, InputError, MissingExtraError, UnknownNameError, how_to_install
+from limelight.experiment import processes
 
 Backend = Literal["loky", "dask", "ray"]
 Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 _PATIENCE = 10  # seconds until a cluster that does not answer is given up
+_LOOK = 0.5  # seconds between two moments at which Ctrl-C is heard where the system has no signals for it
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)  # for each worker, since there is one for each core
 
 
 def cores() -> int:
     """The cores that this process may use."""
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
+
+
+def check(backend: str, address: str | None) -> None:
+    """Raise `UnknownNameError` or `InputError` unless there is this backend and it takes such an address."""
+    if backend not in get_args(Backend):
+        raise UnknownNameError("backend", backend, get_args(Backend))
+    if address is None:
+        return
+    if backend == "loky":
+        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
+    if backend == "ray" and address in ("auto", "local"):
+        return
+    form = {"dask": "tcp://HOST:8786, as `dask scheduler` prints it", "ray": "ray://HOST:10001"}[backend]
+    if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d{1,5}|(\w+://)?\[[0-9a-fA-F:.%]+\]:\d{1,5}", address):
+        raise InputError(f"--address expects {form}, got {address!r}")
 
 
 @contextmanager
@@ -37,22 +63,26 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
     """
-    if backend not in get_args(Backend):
-        raise UnknownNameError("backend", backend, get_args(Backend))
-    with {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread:
+    check(backend, address)
+    with (
+        processes.without_current_folder(),
+        {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread,
+    ):
         yield spread
 
 
 @contextmanager
 def _loky(count: int, address: str | None) -> Iterator[Spread]:
-    if address is not None:
-        raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
-    with parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
-        try:
-            yield _by_joblib
-        except BaseException:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-            raise
+    executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
+    try:
+        yield partial(_by_loky, executor, 2 * count)
+    except BrokenProcessPool:
+        raise ClusterError(
+            "a worker process ended before its run did, perhaps because the memory of this machine is full; what was "
+            "finished is kept, and the same command goes on from there; a smaller number for --workers takes less memory"
+        ) from None
+    finally:
+        executor.shutdown(kill_workers=True)
 
 
 @contextmanager
@@ -89,6 +119,30 @@ def _ray(count: int, address: str | None) -> Iterator[Spread]:
         ray.shutdown()
 
 
+def _by_loky(
+    executor: ProcessPoolExecutor, ahead: int, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """So many calls at a time are handed over, since loky cannot be ended cleanly while calls wait in its own line."""
+    finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    left, unfinished = iter(calls), 0
+    while True:
+        for call in islice(left, ahead - unfinished):
+            executor.submit(function, *call).add_done_callback(finished.put)
+            unfinished += 1
+        if not unfinished:
+            return
+        yield _next(finished).result()
+        unfinished -= 1
+
+
+def _next(finished: queue.SimpleQueue[Future[Any]]) -> Future[Any]:
+    while True:
+        try:
+            return finished.get(timeout=_LOOK)
+        except queue.Empty:
+            continue
+
+
 def _by_joblib(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
 
@@ -98,7 +152,7 @@ def _by_ray(ray: Any, function: Callable[..., Any], calls: Iterable[tuple[Any, .
     task = ray.remote(function)
     waiting = [task.remote(*call) for call in calls]
     while waiting:
-        ready, waiting = ray.wait(waiting)
+        ready, waiting = ray.wait(waiting, timeout=_LOOK)
         yield from ray.get(ready)
 
 

@@ -18,13 +18,23 @@ _ORDER = (
 
 
 def names() -> list[str]:
-    """The names of all claims: on what attention does, then on its theory, then others by name."""
+    """The names of all claims: on what attention does, then on its theory, then others by name.
+
+    >>> from limelight.experiment.catalogue import names
+    >>> names()[:2]
+    ['slopes', 'dynamic_weights']
+    """
     found = [module.name for module in pkgutil.iter_modules(limelight.claims.__path__)]
     return sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
 def claim(name: str) -> Claim:
-    """The claim of that name. Raises `UnknownNameError`, with the nearest that there is."""
+    """The claim of that name. Raises `UnknownNameError`, with the nearest that there is.
+
+    >>> from limelight.experiment.catalogue import claim
+    >>> claim('slopes').control
+    'one line'
+    """
     if name not in names():
         raise UnknownNameError("claim", name, names())
     module = importlib.import_module(f"limelight.claims.{name}")
@@ -39,5 +49,10 @@ def claim(name: str) -> Claim:
 
 
 def claims(wanted: Sequence[str] = ()) -> list[Claim]:
-    """The claims of those names; all of them if none is named."""
+    """The claims of those names; all of them if none is named.
+
+    >>> from limelight.experiment.catalogue import claims
+    >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]
+    ['slopes', 'lipschitz']
+    """
     return [claim(name) for name in wanted or names()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from limelight.errors import DivergenceError
+from limelight.errors import ClusterError, DivergenceError, StoreError
 from limelight.experiment.claim import Claim
-from limelight.experiment.fingerprint import versions
+from limelight.experiment.fingerprint import circumstances, versions
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
 from limelight.experiment.store import Store
@@ -22,19 +23,48 @@ from limelight.experiment.store import Store
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def run_cell(claim: Claim, arm: str, seed: int, folder: Path) -> Record:
+def run_cell(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
     """The result of a cell, from the folder if it is there by now, else computed and saved there.
 
-    The same on any worker: one thread, and torch and NumPy seeded alike.
+    The same on any worker: one thread, and torch and NumPy seeded alike. Where the folder cannot be used, as on another
+    machine, the result is given all the same. Raises `ClusterError` where the circumstances are not those expected.
     """
-    store = Store(folder)
+    if expected is not None:
+        _require_same(claim, expected)
     with _ONE_AT_A_TIME:
-        known = store.load(claim, arm, seed)
+        store = _store(folder)
+        known = None if store is None else store.load(claim, arm, seed)
         if known is not None and known.status != "error":
             return known
         record = _measured(claim, arm, seed)
-        store.save(claim, record)
+        if store is not None:
+            with contextlib.suppress(StoreError):
+                store.save(claim, record)
     return record
+
+
+def _store(folder: Path) -> Store | None:
+    try:
+        return Store(folder)
+    except StoreError:
+        return None
+
+
+def _require_same(claim: Claim, expected: Mapping[str, Any]) -> None:
+    """A result is kept under the name of what it was computed with here, so a worker must have the same."""
+    own = circumstances(claim)
+    if own == expected:
+        return
+    different = [
+        f"{name} {own['versions'].get(name)} in place of {version}"
+        for name, version in expected["versions"].items()
+        if own["versions"].get(name) != version
+    ]
+    what = ", ".join(different) or "another version of the code or the data of Limelight"
+    raise ClusterError(
+        f"a worker has {what}; expected the same everywhere, since results would not be comparable: "
+        "install there what is installed here"
+    )
 
 
 def _measured(claim: Claim, arm: str, seed: int) -> Record:

@@ -26,7 +26,15 @@ class Picture:
 
 
 class Claim(ABC):
-    """A statement put to the test."""
+    """A statement put to the test.
+
+    >>> from limelight.experiment.catalogue import claim
+    >>> slopes = claim('slopes')
+    >>> list(slopes.arms)
+    ['gate', 'relu, equal', 'relu, ten times', 'one line']
+    >>> [(part.expects, part.threshold) for part in slopes.expected().parts]
+    [('at most', 0.5), ('at most', 1.0), ('at most', 0.5), ('at most', 0.2)]
+    """
 
     name: ClassVar[str]  # as on the command line: the name of its module
     title: ClassVar[str]  # the statement
@@ -42,7 +50,7 @@ class Claim(ABC):
 
     @abstractmethod
     def judge(self, results: Results) -> Verdict:
-        """The verdict, by thresholds that stand here."""
+        """The verdict, by thresholds that stand here. It must also work on no results, as `expected` needs it."""
 
     @abstractmethod
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -63,6 +71,10 @@ class Claim(ABC):
         first = faults[0]
         reason = f"{len(faults)} cells raised an error, so nothing is concluded; first {first.arm}, seed {first.seed}: "
         return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
+
+    def expected(self) -> Verdict:
+        """The judgement on no results at all: its parts and its control hold the thresholds, and no effect."""
+        return self.judge(Results(self.arms, self.measures, ()))
 
     def require_arm(self, arm: str) -> None:
         """Raise `UnknownNameError` for an arm that does not compete."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from limelight.experiment.claim import Claim
 
@@ -28,15 +29,13 @@ _NOT_MEASUREMENT = {"judge", "figures"}
 
 def cell_key(claim: Claim, arm: str, seed: int) -> str:
     """The SHA-256 that names the result of one cell."""
-    identity = {
-        "claim": claim.name,
-        "arm": arm,
-        "seed": seed,
-        "source": source_digest(type(claim).__module__),
-        "data": dict(claim.data()),
-        "versions": versions(),
-    }
+    identity = {"claim": claim.name, "arm": arm, "seed": seed, **circumstances(claim)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def circumstances(claim: Claim) -> dict[str, Any]:
+    """What all cells of a claim have in common: its code, its data, and the versions beneath."""
+    return {"source": source_digest(type(claim).__module__), "data": dict(claim.data()), "versions": versions()}
 
 
 @cache

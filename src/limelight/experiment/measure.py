@@ -11,7 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that every cell yields: what it is, its unit, which way is better, what a failed run counts as."""
+    """One number that every cell yields: what it is, its unit, which way is better, what a failed run counts as.
+
+    >>> from limelight.experiment.measure import Measure
+    >>> Measure('error inside the range of the data', 'of the variance', 'lower', failed=10.0).better
+    'lower'
+    """
 
     says: str
     unit: str
@@ -21,7 +26,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one cell found: a value for each measure, and arrays to draw."""
+    """What one cell found: a value for each measure, and arrays to draw.
+
+    >>> from limelight.experiment.measure import Measurement
+    >>> Measurement({'error': 0.1}).values
+    {'error': 0.1}
+    """
 
     values: Mapping[str, float]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -26,6 +26,7 @@ import limelight
 from limelight.experiment.claim import Claim
 from limelight.experiment.fingerprint import versions
 from limelight.experiment.forest import MARKS, bar, expectation, number, of_control
+from limelight.experiment.legible import visible
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
@@ -89,12 +90,18 @@ def _environment() -> Environment:
         loader=PackageLoader("limelight.experiment", "."),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
+        finalize=_legible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "bar": bar, "expectation": expectation, "of_control": of_control}
     environment.globals["marks"] = MARKS
     return environment
+
+
+def _legible(value: object) -> object:
+    """Text with its control characters as escapes; a page in UTF-8 cannot hold halves of surrogate pairs either."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _height(figure: str) -> int:

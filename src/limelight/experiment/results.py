@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -29,8 +30,45 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+def as_record(given: Mapping[str, Any]) -> Record:
+    """A record of what was read from a file.
+
+    Raises `TypeError` or `ValueError` where a field is missing, unknown, or of another type than was written.
+    """
+    record = Record(**given)
+    if not all(isinstance(part, dict) for part in (record.values, record.arrays, record.versions)) or not (
+        all(isinstance(text, str) for text in (record.claim, record.arm, record.reason, *record.versions.values()))
+        and type(record.seed) is int
+        and record.status in get_args(Status)
+        and all(_is_finite(value) for value in (record.seconds, *record.values.values()))
+    ):
+        raise TypeError("a field of a record is of another type than was written")
+    for array in record.arrays.values():
+        if not isinstance(array, list) or not _holds_numbers(array):
+            raise TypeError("an array of a record holds something other than numbers")
+        np.array(array, dtype=float)  # raises where rows are of different lengths
+    return record
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _holds_numbers(array: list[Any]) -> bool:
+    return all(_holds_numbers(part) if isinstance(part, list) else part is None or _is_finite(part) for part in array)
+
+
 class Results:
-    """Every cell of a claim that has a result. Comparisons are paired by seed."""
+    """Every cell of a claim that has a result. Comparisons are paired by seed.
+
+    >>> from limelight.experiment.measure import Measure
+    >>> from limelight.experiment.results import Record, Results
+    >>> measures = {'error': Measure('mean error', 'cm', 'lower', failed=100.0)}
+    >>> found = [('a', 0, 1.0), ('a', 1, 2.0), ('b', 0, 3.0), ('b', 1, 4.0)]
+    >>> records = [Record('toy', arm, seed, 'done', values={'error': value}) for arm, seed, value in found]
+    >>> Results(['a', 'b'], measures, records).difference('a', 'b', 'error').estimate
+    -2.0
+    """
 
     def __init__(self, arms: Iterable[str], measures: Mapping[str, Measure], records: Iterable[Record]) -> None:
         self.arms, self.measures = tuple(arms), measures

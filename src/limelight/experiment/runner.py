@@ -10,10 +10,12 @@ from limelight.errors import InputError
 from limelight.experiment import backends
 from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
+from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
 
 QUICK, FULL = 10, 30  # seeds
+MOST_SEEDS = 10_000  # more is a slip of the hand, and the list of cells would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,19 @@ class Cell:
 def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Cell]:
     """Every cell, seed by seed, so that all arms get on alike; only these arms, if any are named.
 
-    Raises `InputError` for fewer than one seed, `UnknownNameError` for an arm of none of the claims.
+    Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, `UnknownNameError` for an arm of none of the
+    claims.
+
+        >>> from limelight.experiment.catalogue import claim
+        >>> from limelight.experiment.runner import cells
+        >>> len(cells([claim('slopes')], seeds=10)), len(cells([claim('slopes')], seeds=10, arms=['gate']))
+        (40, 10)
     """
-    if seeds < 1:
-        raise InputError(f"--seeds expects a whole number ≥ 1, got {seeds}; {QUICK} are the fewest that give a verdict")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(
+            f"--seeds expects a whole number ≥ 1 and ≤ {MOST_SEEDS}, got {seeds}; "
+            f"{QUICK} are the fewest that give a verdict"
+        )
     for arm in arms:
         if not any(arm in claim.arms for claim in claims):
             claims[0].require_arm(arm)
@@ -50,6 +61,13 @@ def missing(wanted: Sequence[Cell], store: Store) -> list[Cell]:
     return [cell for cell, record in known.items() if record is None or record.status == "error"]
 
 
+def check_workers(backend: str = "loky", workers: int | None = None, address: str | None = None) -> None:
+    """Raise `UnknownNameError` or `InputError` unless this says where to run; no cluster is asked."""
+    backends.check(backend, address)
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers expects a whole number ≥ 1, got {workers}")
+
+
 def run(
     wanted: Sequence[Cell],
     store: Store,
@@ -60,20 +78,21 @@ def run(
 ) -> None:
     """Compute these cells and keep their results in the store; `done` hears of each.
 
-    Workers write their results themselves, so the folder must be theirs too; where it is not, the
-    result is written here when it arrives. Interrupted, all finished cells are kept.
+    Workers write their results themselves where the folder is theirs, too; where it is not, the result is written here
+    when it arrives. Interrupted, all finished cells are kept. Raises `StoreError` where the folder cannot be written.
     """
-    count = backends.cores() if workers is None else workers
-    if count < 1:
-        raise InputError(f"--workers expects a whole number ≥ 1, got {count}")
+    check_workers(backend, workers, address)
     if not wanted:
         return
+    count = backends.cores() if workers is None else workers
     folder = store.folder.resolve()
     claims = {cell.claim.name: cell.claim for cell in wanted}
-    calls = [(cell.claim, cell.arm, cell.seed, Path(folder)) for cell in wanted]
+    expected = {name: circumstances(claim) for name, claim in claims.items()}
+    calls = [(cell.claim, cell.arm, cell.seed, Path(folder), expected[cell.claim.name]) for cell in wanted]
     with backends.workers(backend, min(count, len(wanted)), address) as spread:
+        store.require_writable(claims.values())
         for record in spread(run_cell, calls):
             claim = claims[record.claim]
-            if not store.path(claim, record.arm, record.seed).exists():
+            if store.load(claim, record.arm, record.seed) != record:
                 store.save(claim, record)
             done(record)

@@ -42,6 +42,12 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
     """The mean of independent values with its interval; (−∞, ∞) for fewer than two.
 
     Raises `ValueError` for a value that is not finite.
+
+        >>> from limelight.experiment.statistics import interval
+        >>> interval([1.0])  # one value says nothing of the spread
+        Interval(estimate=1.0, low=-inf, high=inf, n=1)
+        >>> interval([2.0, 2.0, 2.0])
+        Interval(estimate=2.0, low=2.0, high=2.0, n=3)
     """
     sample = np.asarray(values, dtype=float)
     if not np.isfinite(sample).all():
@@ -81,7 +87,12 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
 
 
 def differs(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Does the interval of the paired difference leave out zero?"""
+    """Does the interval of the paired difference leave out zero?
+
+    >>> from limelight.experiment.statistics import differs
+    >>> differs([1.0, 1.1, 1.2, 1.3, 1.4], [0.0, 0.1, 0.1, 0.2, 0.1])
+    True
+    """
     difference = interval(np.subtract(first, second))
     return difference.low > 0 or difference.high < 0
 

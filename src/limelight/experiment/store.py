@@ -4,58 +4,78 @@
     results/damaged/<claim>-<sha-256>…    files that were truncated or edited, set aside
 
 Any number of runners may share a folder: a cell that two of them compute is written twice, whole
-each time. A killed runner loses the cells that were being computed and nothing else.
+each time. A killed runner loses the cells that were being computed and nothing else. Whatever lies in the folder in
+place of a result is told of in one sentence, and the rest is read all the same, also where nothing can be written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
+import uuid
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from limelight.errors import StoreError
 from limelight.experiment.claim import Claim
 from limelight.experiment.fingerprint import cell_key
-from limelight.experiment.results import Record, Results
+from limelight.experiment.results import Record, Results, as_record
 
 
 class Store:
-    """Results under a folder, which is made if need be.
+    """Results under a folder, which is made when the first is written.
 
-    Raises `StoreError` where the folder cannot be written.
+    Raises `StoreError` where something other than a folder lies there.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.damaged: list[Path] = []
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as problem:
+        self.damaged: list[str] = []
+        problem = _no_folder(self.folder)
+        if problem:
             raise StoreError(
-                f"cannot write results to {self.folder} ({problem.strerror}); name another folder with --results"
-            ) from None
+                f"expected a folder of results at {self.folder}, which {problem}; name another folder with --results"
+            )
+
+    def require_writable(self, claims: Iterable[Claim]) -> None:
+        """Make the folders of these claims. Raises `StoreError` where results cannot be written."""
+        for folder in (self.folder, *(self.folder / claim.name for claim in claims)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as problem:
+                raise StoreError(
+                    f"cannot write results to {folder} ({_no_folder(folder) or problem.strerror}); "
+                    "name another folder with --results"
+                ) from None
 
     def path(self, claim: Claim, arm: str, seed: int) -> Path:
         """Where the result of a cell is, or would be."""
         return self.folder / claim.name / f"{cell_key(claim, arm, seed)}.json"
 
     def load(self, claim: Claim, arm: str, seed: int) -> Record | None:
-        """The result of a cell, or None if there is none. A damaged file is set aside, and named in `damaged`."""
+        """The result of a cell, or None if there is none. What is no result is set aside, and told of in `damaged`."""
+        if not os.path.lexists(self.folder / claim.name):  # the sources need not be read, which takes a second
+            return None
         path = self.path(claim, arm, seed)
         try:
-            content = path.read_text(encoding="utf-8")
+            mode = path.stat().st_mode
+            content = path.read_text(encoding="utf-8") if stat.S_ISREG(mode) else ""
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
-            self._set_aside(path)
+            content = ""
+        except OSError as problem:
+            self._tell(path.parent, path, problem)
             return None
         record = _checked(content)
-        if record is None or (record.claim, record.arm, record.seed) != (claim.name, arm, seed):
+        if record is None or not _belongs(record, claim, arm, seed):
             self._set_aside(path)
             return None
         return record
@@ -79,34 +99,70 @@ class Store:
             seed += 1
         return Results(claim.arms, claim.measures, records)
 
+    def _tell(self, folder: Path, path: Path, problem: OSError) -> None:
+        wrong = _no_folder(folder)
+        sentence = (
+            f"expected a folder of results at {folder}, which {wrong}; it is left out, and nothing can be written there"
+            if wrong
+            else f"cannot read {path} ({problem.strerror}); it is left out"
+        )
+        if sentence not in self.damaged:  # once for all the cells of a claim
+            self.damaged.append(sentence)
+
     def _set_aside(self, path: Path) -> None:
         aside = self.folder / "damaged"
-        aside.mkdir(exist_ok=True)
         target = aside / f"{path.parent.name}-{path.name}"
-        path.replace(target)
-        self.damaged.append(target)
+        try:
+            aside.mkdir(exist_ok=True)
+            if target.is_dir() and not target.is_symlink():
+                target = target.with_name(f"{target.name}-{uuid.uuid4().hex}")
+            path.replace(target)
+        except OSError as problem:
+            reason = _no_folder(aside) or problem.strerror
+            sentence = f"{path} holds no result as it was written, and cannot be set aside ({reason}); it is left out"
+        else:
+            sentence = f"a result file was damaged; it is set aside as {target} and its run is done again"
+        if sentence not in self.damaged:
+            self.damaged.append(sentence)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that whoever looks sees the old one or the new one, and never a part.
 
-    Raises `StoreError` where it cannot be written.
+    Who may read it, the umask says. Raises `StoreError` where it cannot be written.
     """
-    temporary = None
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as problem:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StoreError(f"cannot write {path} ({problem.strerror})") from None
+
+
+def _no_folder(path: Path) -> str:
+    """What stands in place of a folder, as half a sentence; nothing where there is a folder, or nothing yet."""
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return "is a file"
+        return "" if os.access(path, os.R_OK | os.X_OK) else "cannot be read (permission denied)"
+    except FileNotFoundError:
+        return "is a link that leads nowhere" if path.is_symlink() else ""
+    except NotADirectoryError:
+        return "lies below a file"
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})"
+
+
+def _belongs(record: Record, claim: Claim, arm: str, seed: int) -> bool:
+    """Is it the result of this cell, with all that was to be measured?"""
+    complete = record.status != "done" or record.values.keys() == claim.measures.keys()
+    return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)
 
 
 def _checked(content: str) -> Record | None:
@@ -116,8 +172,8 @@ def _checked(content: str) -> Record | None:
         record = outer["record"]
         if outer["sha256"] != _digest(_canonical(record)):
             return None
-        return Record(**record)
-    except (ValueError, KeyError, TypeError):
+        return as_record(record)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the last of brackets within brackets
         return None
 
 

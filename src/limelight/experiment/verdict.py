@@ -22,7 +22,13 @@ _TOLD = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a claim: an effect that is expected to be at least, or at most, a threshold."""
+    """A part of a claim: an effect that is expected to be at least, or at most, a threshold.
+
+    >>> from limelight.experiment.statistics import Interval
+    >>> from limelight.experiment.verdict import Part
+    >>> Part('the error halves', Interval(0.3, 0.2, 0.4, n=10), 'at most', 0.5).outcome
+    'holds'
+    """
 
     says: str
     effect: Interval
@@ -41,7 +47,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome in one word and one sentence, and the parts that it rests on, the chief one first."""
+    """The outcome in one word and one sentence, and the parts that it rests on, the chief one first.
+
+    >>> from limelight.experiment.statistics import Interval
+    >>> from limelight.experiment.verdict import Part, Verdict
+    >>> part = Part('the error halves', Interval(0.3, 0.2, 0.4, n=10), 'at most', 0.5)
+    >>> control = Part('guessing halves it', Interval(1.0, 0.9, 1.1, n=10), 'at most', 0.5)
+    >>> Verdict.of([part], control).outcome
+    'supported'
+    """
 
     outcome: Outcome
     sentence: str

@@ -1,7 +1,17 @@
 """Pictures: pure functions from numbers to Plotly figures, alike for reports, notebooks and the lab.
 
-No figure has a background or a text colour of its own, so that a page may be light or dark.
+No figure has a background or a text colour of its own, so that a page may be light or dark. Needs
+the extra `claims`.
 """
+
+from limelight.errors import MissingExtraError, how_to_install
+
+try:
+    import plotly  # noqa: F401
+except ImportError as missing:
+    raise MissingExtraError(
+        f"limelight.figures needs {missing.name}, which is not installed; {how_to_install('claims')}"
+    ) from missing
 
 from limelight.figures.answers import answers, looked
 from limelight.figures.dots import comparison, strips

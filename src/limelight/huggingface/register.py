@@ -41,6 +41,10 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
     ("flash…", "…/…"). At use: `InputError` for an argument that cannot be honoured, for a
     normalisation that mixes queries in a layer that must not see the future, and for a similarity
     of positions where a cache hides at which position the queries stand.
+
+        >>> from limelight import Euclidean
+        >>> from limelight.huggingface import register
+        >>> register('euclidean', Euclidean(4.0))  # then: model.set_attn_implementation('euclidean')
     """
     check.instance("similarity", similarity, Similarity)
     check.instance("normalisation", normalisation, Normalisation)

@@ -37,6 +37,17 @@ def transplant(
     Raises `InputError` for a layer out of range, for a model without layers that can be changed,
     and for one whose masks are made for something else than eager, sdpa or a name of `register`;
     at use as `register` does.
+
+        >>> import torch, transformers
+        >>> from limelight import Euclidean
+        >>> from limelight.huggingface import transplant
+        >>> small = dict(n_layer=2, n_head=2, n_embd=8, vocab_size=10, bos_token_id=0, eos_token_id=0)
+        >>> config = transformers.GPT2Config(**small)
+        >>> model = transformers.GPT2LMHeadModel(config).eval()
+        >>> with transplant(model, Euclidean(4.0), layers=[0]) as changed:
+        ...     logits = model(torch.tensor([[1, 2, 3]])).logits
+        >>> changed, logits.shape
+        (('transformer.h.0.attn',), torch.Size([1, 3, 10]))
     """
     check.instance("similarity", similarity, Similarity)
     check.instance("normalisation", normalisation, Normalisation)
@@ -56,6 +67,14 @@ def attention_layers(model: nn.Module) -> tuple[str, ...]:
 
     A layer used several times (ALBERT shares one) counts once; in an encoder-decoder the encoder's
     come first, then each decoder block's self-attention and cross-attention.
+
+        >>> import transformers
+        >>> from limelight.huggingface import attention_layers
+        >>> small = dict(n_layer=2, n_head=2, n_embd=8, vocab_size=10, bos_token_id=0, eos_token_id=0)
+        >>> config = transformers.GPT2Config(**small)
+        >>> model = transformers.GPT2LMHeadModel(config).eval()
+        >>> attention_layers(model)
+        ('transformer.h.0.attn', 'transformer.h.1.attn')
     """
     return tuple(name for name, layer in model.named_modules() if asks_the_interface(layer))
 

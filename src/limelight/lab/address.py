@@ -37,7 +37,7 @@ class Number:
     def read(self, given: Any) -> tuple[Value, str]:
         try:
             value = float(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if isinstance(given, bool) or not math.isfinite(value):
             return self._rounded(self.default), f"{self.label}: {shown(given)} is no number; {self.default:g} is used."

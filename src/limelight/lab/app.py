@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from limelight.lab import controls
 from limelight.lab.address import Values, from_query, shown
+from limelight.lab.calls import Calls, Checked, checked
 from limelight.lab.frames import serve_frames
 from limelight.lab.page import Page
 from limelight.lab.pages import PAGES
@@ -78,6 +79,7 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
         page.callbacks(app, sessions, results)
     # Else it waits for a request to / or to Dash itself, and a page that is asked for first comes without its scripts.
     app._setup_server()
+    server.add_middleware(Checked, calls=Calls(app.callback_map))  # the last that is added is the first to hear
     return app
 
 
@@ -95,7 +97,7 @@ def _header(pages: Sequence[Page]) -> Component:
                 html.Nav(links, **{"aria-label": "Pages"}),
                 html.Button(
                     ["◐", html.Span(" light or dark")], id="theme", type="button",
-                    **{"aria-label": "Switch between light and dark"},
+                    **{"aria-label": "Choose light or dark"},
                 ),
             ],
             className="wrap",
@@ -108,6 +110,7 @@ def _route(app: Dash, pages: Mapping[str, Page]) -> None:
         Output("content", "children"), Input("address", "pathname"), State("address", "search"),
         websocket=False,
     )  # fmt: skip
+    @checked
     def show(path: str | None, query: str | None) -> Component:
         name = (path or "").strip("/") or next(iter(pages))
         if name not in pages:

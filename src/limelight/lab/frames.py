@@ -12,17 +12,16 @@ import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from limelight.lab import controls
 from limelight.lab.address import read
+from limelight.lab.messages import Act, Ask, Press, Set, heard, is_from_here
 from limelight.lab.page import Page
 from limelight.lab.sessions import FullError, Sessions, key_of
 
 _FOREIGN, _NONSENSE = 4003, 4400
-_BUTTONS = ("play", "pause", "step", "reset")
 
 
 def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
@@ -30,7 +29,7 @@ def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page])
 
     @server.websocket("/frames")
     async def frames(socket: WebSocket) -> None:
-        if urlsplit(socket.headers.get("origin", "")).netloc != socket.headers.get("host"):
+        if not is_from_here(socket.headers):
             await socket.close(_FOREIGN, "origin not allowed")
             return
         page = pages.get(socket.query_params.get("page", ""))
@@ -54,31 +53,32 @@ class _Visitor:
     async def listen(self) -> None:
         try:
             while True:
-                await self._hear(json.loads(await self._socket.receive_text()))
-        except WebSocketDisconnect:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    break
+                await self._hear(heard(message.get("text") or ""))
+        except WebSocketDisconnect:  # while it was answered
             pass
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ValueError:
             await self._socket.close(_NONSENSE, "no such message")
         finally:
             if self._answer is not None:
                 self._answer.cancel()
 
-    async def _hear(self, message: Any) -> None:
-        if "act" in message:
-            await self._tell("act", name=str(message["act"]), given=message.get("given"))
-        elif "press" in message:
-            if message["press"] in _BUTTONS:
-                await self._tell(message["press"])
-        elif "set" in message:
-            self._values, wrong = controls.held(self._page.fields, message["set"], self._values)
+    async def _hear(self, message: Ask | Set | Press | Act) -> None:
+        if isinstance(message, Act):
+            await self._tell("act", name=message.act, given=message.given)
+        elif isinstance(message, Press):
+            await self._tell(message.press)
+        elif isinstance(message, Set):
+            self._values, wrong = controls.held(self._page.fields, message.set, self._values)
             await self._tell("change", values=self._values)
             told = controls.settings(self._page.fields, self._values, wrong)
             await self._socket.send_text(json.dumps({"settings": told}))
         elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
-            after = int(message["after"])
-            if "values" in message:
-                self._values = read(self._page.fields, message["values"])[0]
-            self._answer = asyncio.create_task(self._send(after))
+            if message.values is not None:
+                self._values = read(self._page.fields, message.values)[0]
+            self._answer = asyncio.create_task(self._send(message.after))
 
     async def _tell(self, do: str, **more: Any) -> None:
         await asyncio.to_thread(self._sessions.send, self._key, do, **more)

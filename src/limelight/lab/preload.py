@@ -29,5 +29,7 @@ def _load_the_rest(*_: Any) -> None:
         figure.to_json()
 
 
-signal.signal(signal.SIGALRM, _load_the_rest)  # between two forks: a thread might hold a lock while there is one
-signal.setitimer(signal.ITIMER_REAL, _LEISURE)
+if hasattr(signal, "setitimer"):
+    # Between two forks: a thread might hold a lock while there is one.
+    signal.signal(signal.SIGALRM, _load_the_rest)
+    signal.setitimer(signal.ITIMER_REAL, _LEISURE)

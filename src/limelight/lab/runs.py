@@ -7,8 +7,6 @@ with the lab. What it has computed is kept in any case, since the command keeps 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from limelight.errors import InputError
-from limelight.experiment import backends, runner
+from limelight.experiment import backends, processes, runner
 from limelight.experiment.claim import Claim
 from limelight.experiment.store import Store
 
@@ -59,7 +57,7 @@ def command(name: str, seeds: int, folder: Path) -> list[str]:
     """What runs a claim here, with a core left for whoever watches."""
     workers = max(1, backends.cores() - 1)
     return [
-        sys.executable, "-m", "limelight", "run", name, "--seeds", str(seeds), "--workers", str(workers),
+        sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds), "--workers", str(workers),
         "--results", str(folder),
     ]  # fmt: skip
 
@@ -73,8 +71,8 @@ class Run:
         self._asked_to_end = False
         self._began = time.monotonic()
         self._process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
-        )
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+        )  # of the terminal's Ctrl-C, only the lab hears
 
     @property
     def progress(self) -> Progress:
@@ -105,11 +103,12 @@ class Run:
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
 
     def cancel(self) -> None:
-        """Ask it to end, as Ctrl-C does; end it after a while."""
+        """Ask it to end, as `limelight.lab.attended` understands it; end it after a while."""
         if self._process.poll() is None and not self._asked_to_end:
             self._asked_to_end = True
-            self._signal(signal.SIGINT)
-            timer = threading.Timer(_GRACE, self._signal, [signal.SIGKILL])
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            timer = threading.Timer(_GRACE, self._end)
             timer.daemon = True
             timer.start()
 
@@ -118,14 +117,13 @@ class Run:
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
+            self._end()
             self._process.wait()
 
-    def _signal(self, number: signal.Signals) -> None:
-        """To the process and its workers; not once it is waited for, when its number may be another's."""
+    def _end(self) -> None:
+        """The process and its workers; not once it is waited for, when its number may be another's."""
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+            processes.end_tree(self._process.pid)
 
 
 class Runs:
@@ -152,6 +150,7 @@ class Runs:
             if not missing:
                 which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
                 raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")
+            store.require_writable([claim])
             self._runs[claim.name] = Run(
                 seeds, len(wanted), missing, self._command(claim.name, seeds, store.folder.resolve())
             )
@@ -187,8 +186,8 @@ class Runs:
 
 
 def _stamp(path: Path) -> int | None:
-    """What changes when a file is written anew: None without one."""
+    """What changes when a file is written anew: None where there is none that can be read."""
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return None

@@ -10,16 +10,17 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from typing import Any
 
+from limelight.experiment.processes import without_current_folder
 from limelight.lab.worker import main
 
 _QUIET = 8.0  # seconds without a word from the page, after which its work ends
+_GONE = 120.0  # the same while a worker is busy: a slow one is not a dead one
 _LOOK = 1.0  # seconds between two looks for such
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows, where each worker loads torch anew
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-_SILENCE = 20.0  # seconds that a worker may be busy without an answer
+_BREATH = 1.0  # seconds between two looks whether a worker that is silent still lives
 
 
 def key_of(given: Any) -> str:
@@ -30,8 +31,11 @@ def key_of(given: Any) -> str:
 def warm() -> None:
     """Start the process that workers are forked from, so that the first visitor need not wait for it."""
     if _FORKS:
+        from multiprocessing import forkserver  # which Windows lacks
+
         _CONTEXT.set_forkserver_preload(["limelight.lab.preload"])
-        forkserver.ensure_running()
+        with without_current_folder():
+            forkserver.ensure_running()
 
 
 class FullError(Exception):
@@ -51,7 +55,8 @@ class Session:
         """Fork the worker, unless that is done: for the first it takes until all is loaded that workers need."""
         with self._starting:
             if self._process.pid is None and not self._theirs.closed:
-                self._process.start()
+                with without_current_folder():
+                    self._process.start()
                 self._theirs.close()
 
     def send(self, do: str, **more: Any) -> None:
@@ -64,15 +69,17 @@ class Session:
         self.start()
         with self._asking:
             self.send("frame", after=after)
-            if not self._connection.poll(_SILENCE):
-                raise TimeoutError("the worker does not answer")
+            while not self._connection.poll(_BREATH):  # on a busy machine it may take long, and is not lost for that
+                if not self.alive:
+                    raise EOFError("the worker has ended")
             answer = self._connection.recv_bytes().decode()
         self.heard = time.monotonic()
         return answer
 
     def is_quiet(self, now: float) -> bool:
-        """Has nobody been heard of for too long? Who waits for an answer need not speak."""
-        return now - self.heard > _QUIET and not self._asking.locked() and not self._starting.locked()
+        """Has nobody been heard of for too long? Who waits for an answer need not speak for a while."""
+        waits = self._asking.locked() or self._starting.locked()
+        return now - self.heard > (_GONE if waits else _QUIET)
 
     @property
     def alive(self) -> bool:
@@ -138,9 +145,13 @@ class Sessions:
         return await asyncio.get_running_loop().run_in_executor(self._threads, session.frame, after)
 
     async def _reap(self) -> None:
+        now = time.monotonic()
         while True:
+            due = now + _LOOK
             await asyncio.sleep(_LOOK)
             now = time.monotonic()
+            for session in list(self._open.values()):
+                session.heard += max(now - due, 0.0)  # what was said while this process had no time is not heard yet
             for key, session in list(self._open.items()):
                 if session.is_quiet(now) or not session.alive:
                     await asyncio.to_thread(self.end, key)

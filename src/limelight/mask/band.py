@@ -15,6 +15,15 @@ class Band(Mask):
 
     Query i and key j are counted from the start of their sequences, as SDPA's `is_causal` does.
     With a cache of earlier keys, `causal.at(offset)` says that query i stands at position offset + i.
+
+        >>> import torch
+        >>> from limelight import Attention, causal
+        >>> x = torch.zeros(4, 1)
+        >>> Attention(x, x, mask=causal).dense().round(decimals=2)
+        tensor([[1.0000, 0.0000, 0.0000, 0.0000],
+                [0.5000, 0.5000, 0.0000, 0.0000],
+                [0.3300, 0.3300, 0.3300, 0.0000],
+                [0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
     def __init__(self, before: int | None, after: int | None) -> None:
@@ -68,14 +77,27 @@ class Band(Mask):
         return self.after is not None and self.after <= offset
 
     def __repr__(self) -> str:
-        return "causal" if (self.before, self.after) == (None, 0) else f"Band({self.before}, {self.after})"
+        if (self.before, self.after) == (None, 0):
+            return "causal"
+        known = [width for width in (self.before, self.after) if width is not None and width >= 0]
+        return f"{'window' if len(known) == 2 else 'Band'}({self.before}, {self.after})"
 
 
 causal = Band(None, 0)
 
 
 def window(before: int, after: int) -> Band:
-    """Query i sees keys i − before … i + after (both ≥ 0), in time and memory linear in n."""
+    """Query i sees keys i − before … i + after (both ≥ 0), in time and memory linear in n.
+
+    >>> import torch
+    >>> from limelight import Attention, window
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=window(before=1, after=0)).dense().round(decimals=2)
+    tensor([[1.0000, 0.0000, 0.0000, 0.0000],
+            [0.5000, 0.5000, 0.0000, 0.0000],
+            [0.0000, 0.5000, 0.5000, 0.0000],
+            [0.0000, 0.0000, 0.5000, 0.5000]])
+    """
     for name, width in (("before", before), ("after", after)):
         if not isinstance(width, int) or isinstance(width, bool) or width < 0:
             raise InputError(f"window({name}=…) expects a whole number ≥ 0, got {width!r}")

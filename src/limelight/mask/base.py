@@ -20,7 +20,14 @@ _ENTRIES = 1 << 22  # of a mask looked at in one go
 
 
 class Mask(ABC):
-    """A predicate on (query i, key j): True = query i may see key j."""
+    """A predicate on (query i, key j): True = query i may see key j.
+
+    >>> from limelight import causal, window
+    >>> causal & window(2, 2)
+    (causal & window(2, 2))
+    >>> ~window(0, 0)  # all but the query itself
+    ~window(0, 0)
+    """
 
     @abstractmethod
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:

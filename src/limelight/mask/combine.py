@@ -41,7 +41,17 @@ class _Pair(Mask):
 
 
 class And(_Pair):
-    """Both must allow."""
+    """Both must allow.
+
+    >>> import torch
+    >>> from limelight import Attention, causal, window
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=causal & window(1, 1)).dense().round(decimals=2)
+    tensor([[1.0000, 0.0000, 0.0000, 0.0000],
+            [0.5000, 0.5000, 0.0000, 0.0000],
+            [0.0000, 0.5000, 0.5000, 0.0000],
+            [0.0000, 0.0000, 0.5000, 0.5000]])
+    """
 
     symbol = "&"
 
@@ -65,7 +75,18 @@ class And(_Pair):
 
 
 class Or(_Pair):
-    """Either may allow."""
+    """Either may allow.
+
+    >>> import torch
+    >>> from limelight import Attention, Boolean, window
+    >>> x = torch.zeros(4, 1)
+    >>> first = torch.tensor([True, False, False, False])[None]
+    >>> Attention(x, x, mask=window(0, 0) | Boolean(first)).dense().round(decimals=2)
+    tensor([[1.0000, 0.0000, 0.0000, 0.0000],
+            [0.5000, 0.5000, 0.0000, 0.0000],
+            [0.5000, 0.0000, 0.5000, 0.0000],
+            [0.5000, 0.0000, 0.0000, 0.5000]])
+    """
 
     symbol = "|"
 
@@ -85,7 +106,17 @@ class Or(_Pair):
 
 
 class Not(Mask):
-    """What the other forbids."""
+    """What the other forbids.
+
+    >>> import torch
+    >>> from limelight import Attention, window
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=~window(0, 0)).dense().round(decimals=2)
+    tensor([[0.0000, 0.3300, 0.3300, 0.3300],
+            [0.3300, 0.0000, 0.3300, 0.3300],
+            [0.3300, 0.3300, 0.0000, 0.3300],
+            [0.3300, 0.3300, 0.3300, 0.0000]])
+    """
 
     def __init__(self, mask: Mask) -> None:
         self.mask = mask

@@ -19,6 +19,15 @@ class Padding(Mask):
     The batch dimensions are those of the scores, heads included: for (B, H, n, d) queries give
     (B, 1, m). With column normalisation (α > 0, Sinkhorn) pass `queries` too in self-attention:
     padded queries would otherwise take part in the keys' normalisers.
+
+        >>> import torch
+        >>> from limelight import Attention, padding
+        >>> x = torch.zeros(4, 1)
+        >>> Attention(x, x, mask=padding(keys=torch.tensor([True, True, True, False]))).dense().round(decimals=2)
+        tensor([[0.3300, 0.3300, 0.3300, 0.0000],
+                [0.3300, 0.3300, 0.3300, 0.0000],
+                [0.3300, 0.3300, 0.3300, 0.0000],
+                [0.3300, 0.3300, 0.3300, 0.0000]])
     """
 
     def __init__(self, keys: Tensor | None = None, queries: Tensor | None = None) -> None:
@@ -74,7 +83,17 @@ padding = Padding
 
 
 class Boolean(Mask):
-    """Any boolean matrix (*batch, n, m), True = may see; dimensions of size 1 broadcast."""
+    """Any boolean matrix (*batch, n, m), True = may see; dimensions of size 1 broadcast.
+
+    >>> import torch
+    >>> from limelight import Attention, Boolean
+    >>> x = torch.zeros(4, 1)
+    >>> Attention(x, x, mask=Boolean(torch.eye(4, dtype=torch.bool))).dense().round(decimals=2)
+    tensor([[1., 0., 0., 0.],
+            [0., 1., 0., 0.],
+            [0., 0., 1., 0.],
+            [0., 0., 0., 1.]])
+    """
 
     def __init__(self, seen: Bool[Tensor, "*#batch #n #m"]) -> None:
         require_bool(seen, "a boolean mask", least_dims=2)
@@ -118,6 +137,15 @@ class Documents(Mask):
 
     Several sequences packed into one; keys default to queries. Where the keys' numbers never
     fall, as in a packed batch, each query costs as much as its document is long.
+
+        >>> import torch
+        >>> from limelight import Attention, documents
+        >>> x = torch.zeros(4, 1)
+        >>> Attention(x, x, mask=documents(torch.tensor([0, 0, 1, 1]))).dense().round(decimals=2)
+        tensor([[0.5000, 0.5000, 0.0000, 0.0000],
+                [0.5000, 0.5000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.5000, 0.5000],
+                [0.0000, 0.0000, 0.5000, 0.5000]])
     """
 
     def __init__(self, queries: Int[Tensor, "*#batch n"], keys: Int[Tensor, "*#batch m"] | None = None) -> None:

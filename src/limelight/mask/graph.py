@@ -19,6 +19,16 @@ class Graph(Mask):
     and memory linear in the edges (kernel "sparse").
 
     Raises `DtypeError` and `InputError` for edges that are no such list, or lie outside.
+
+        >>> import torch
+        >>> from limelight import Attention, Graph
+        >>> x = torch.zeros(4, 1)
+        >>> edges = torch.tensor([[0, 1, 2, 3, 3], [1, 0, 3, 2, 0]])
+        >>> Attention(x, x, mask=Graph(edges, 4)).dense().round(decimals=2)
+        tensor([[0.0000, 1.0000, 0.0000, 0.0000],
+                [1.0000, 0.0000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.0000, 1.0000],
+                [0.5000, 0.0000, 0.5000, 0.0000]])
     """
 
     def __init__(self, edges: Int[Tensor, "2 e"], nodes: int | tuple[int, int]) -> None:

@@ -35,6 +35,15 @@ class MultiheadAttention(nn.MultiheadAttention):
     outside [0, 1).
 
     Source: Vaswani et al. 2017 (1706.03762).
+
+        >>> import torch
+        >>> from limelight import Euclidean
+        >>> from limelight.nn import MultiheadAttention
+        >>> layer = MultiheadAttention(64, 4, batch_first=True, similarity=Euclidean(4.0))
+        >>> x = torch.randn(2, 10, 64)
+        >>> out, weights = layer(x, x, x)
+        >>> out.shape, weights.shape
+        (torch.Size([2, 10, 64]), torch.Size([2, 10, 10]))
     """
 
     def __init__(

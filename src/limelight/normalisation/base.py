@@ -13,7 +13,13 @@ from limelight.weights import Weights
 
 
 class Normalisation(nn.Module, ABC):
-    """Scores s ↦ the operator P, a module so that what it learns is trained with the model that holds it."""
+    """Scores s ↦ the operator P, a module so that what it learns is trained with the model that holds it.
+
+    >>> import torch
+    >>> from limelight import Attention, Normalisation, Sparsemax
+    >>> isinstance(Sparsemax(), Normalisation)
+    True
+    """
 
     temperature: float | Tensor  # scores are divided by it
 

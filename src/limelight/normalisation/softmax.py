@@ -29,6 +29,14 @@ class Softmax(Normalisation):
 
     α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
     an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean, Softmax
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=0)).column_mass().round(decimals=2)
+        tensor([1.0300, 1.0800, 0.8900])
+        >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=1)).column_mass().round(decimals=2)
+        tensor([0.9700, 0.9700, 1.0600])
     """
 
     def __init__(self, alpha: float | Tensor = 0.0, temperature: float | Tensor = 1.0) -> None:
@@ -73,7 +81,15 @@ class Softmax(Normalisation):
 
 
 class LearnedSoftmax(Softmax):
-    """The α family with α_h = σ(logit_h), a parameter for each head; batch dimensions (…, heads)."""
+    """The α family with α_h = σ(logit_h), a parameter for each head; batch dimensions (…, heads).
+
+    >>> import torch
+    >>> from limelight import Attention
+    >>> from limelight.normalisation import LearnedSoftmax
+    >>> x = torch.randn(8, 10, 4)  # 8 heads
+    >>> Attention(x, x, normalisation=LearnedSoftmax(heads=8)).shape
+    (8, 10, 10)
+    """
 
     def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
         Normalisation.__init__(self)  # here α is a function of a parameter, which Softmax would set
@@ -91,6 +107,12 @@ class Hybrid(Normalisation):
     """P = λ_h softmax + (1 − λ_h) doubly-normalised, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
 
     Batch dimensions (…, heads). Its free energy is of the scores themselves.
+
+        >>> import torch
+        >>> from limelight import Attention, Hybrid
+        >>> x = torch.randn(8, 10, 4)  # 8 heads
+        >>> Attention(x, x, normalisation=Hybrid(heads=8)).shape
+        (8, 10, 10)
     """
 
     def __init__(self, heads: int = 1, share: float = 0.5) -> None:
@@ -123,6 +145,12 @@ class Sinkhorn(Normalisation):
 
     Raises `InputError` for fewer than one step or a tolerance ≤ 0, and `ConvergenceError` where the
     tolerance is not reached: under some masks no matrix with these sums exists.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean, Sinkhorn
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> Attention(x, x, Euclidean(5.0), Sinkhorn(tolerance=1e-6)).column_mass().round(decimals=2)
+        tensor([1., 1., 1.])
     """
 
     def __init__(self, steps: int | None = None, tolerance: float | None = None) -> None:

@@ -39,6 +39,13 @@ class Entmax(_RowWise):
     1 < α ≤ 2: the nearer to 1 the nearer to softmax; α = 2 is sparsemax (Martins & Astudillo 2016).
     Far keys get exactly no weight. t is found by Newton's method to the dtype's accuracy, and two of
     its steps are differentiated, which is the exact first and second derivative.
+
+        >>> import torch
+        >>> from limelight import Attention, Entmax
+        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+        >>> q, k = torch.ones(1, 1), scores.T
+        >>> Attention(q, k, normalisation=Entmax(1.5)).dense().round(decimals=2)
+        tensor([[0.6700, 0.3300, 0.0000]])
     """
 
     def __init__(self, alpha: float = 1.5) -> None:
@@ -87,7 +94,15 @@ class Entmax(_RowWise):
 
 
 class Sparsemax(Entmax):
-    """P_i = the nearest point of the simplex to s_i: argmin_p |p − s_i|² (Martins & Astudillo 2016)."""
+    """P_i = the nearest point of the simplex to s_i: argmin_p |p − s_i|² (Martins & Astudillo 2016).
+
+    >>> import torch
+    >>> from limelight import Attention, Sparsemax
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalisation=Sparsemax()).dense().round(decimals=2)
+    tensor([[0.7500, 0.2500, 0.0000]])
+    """
 
     def __init__(self) -> None:
         super().__init__(2.0)
@@ -100,6 +115,13 @@ class TopK(_RowWise):
     """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
 
     Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
+
+        >>> import torch
+        >>> from limelight import Attention, TopK
+        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+        >>> q, k = torch.ones(1, 1), scores.T
+        >>> Attention(q, k, normalisation=TopK(2)).dense().round(decimals=2)
+        tensor([[0.6200, 0.3800, 0.0000]])
     """
 
     def __init__(self, k: int) -> None:
@@ -127,6 +149,13 @@ class Sigmoid(_RowWise):
     """P_ij = σ(s_ij + b), each pair for itself; b = −log m unless told (Ramapuram et al., 2409.04431).
 
     Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.
+
+        >>> import torch
+        >>> from limelight import Attention, Sigmoid
+        >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+        >>> q, k = torch.ones(1, 1), scores.T
+        >>> Attention(q, k, normalisation=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
+        tensor([[0.8800, 0.8200, 0.2700]])
     """
 
     def __init__(self, bias: float | None = None) -> None:

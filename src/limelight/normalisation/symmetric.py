@@ -21,6 +21,13 @@ class SymmetricSinkhorn(Normalisation):
 
     Raises `InputError` for fewer than one step, a tolerance ≤ 0 and scores that are not symmetric, and
     `ConvergenceError` where the tolerance is not reached: under some masks no such matrix exists.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean, SymmetricSinkhorn
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> P = Attention(x, x, Euclidean(5.0), SymmetricSinkhorn(tolerance=1e-6)).dense()
+        >>> torch.allclose(P, P.T, atol=1e-5)
+        True
     """
 
     def __init__(self, tolerance: float = 1e-4, steps: int = 1000) -> None:

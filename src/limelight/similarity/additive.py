@@ -16,6 +16,12 @@ class Additive(Similarity):
 
     q is (*batch, n, d) and k (*batch, m, key_width). It takes n·m·hidden hyperbolic tangents, which
     no matrix product can do: with `hidden` = 16 many times the cost of dot-product attention.
+
+        >>> import torch
+        >>> from limelight import Additive, Attention
+        >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
+        >>> Attention(q, k, Additive(4, 3, hidden=8)).shape
+        (5, 7)
     """
 
     same_width = False
@@ -48,7 +54,15 @@ class Additive(Similarity):
 
 
 class GAT(Similarity):
-    """β = LeakyReLU(⟨a₁, q⟩ + ⟨a₂, k⟩), scale 1 (Veličković et al. 2018), of features already projected."""
+    """β = LeakyReLU(⟨a₁, q⟩ + ⟨a₂, k⟩), scale 1 (Veličković et al. 2018), of features already projected.
+
+    >>> import torch
+    >>> from limelight import GAT, Attention, Graph
+    >>> h = torch.randn(4, 3)  # nodes
+    >>> edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    >>> Attention(h, h, GAT(3), mask=Graph(edges, 4)).kernel
+    'sparse'
+    """
 
     same_width = False
 
@@ -75,7 +89,8 @@ class GAT(Similarity):
         return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)
 
     def extra_repr(self) -> str:
-        return f"slope={self.slope:g}"
+        d, e = self.query.in_features, self.key.in_features
+        return f"{d}, slope={self.slope:g}" if d == e else f"{d}, {e}, slope={self.slope:g}"
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

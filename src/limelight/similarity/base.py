@@ -43,6 +43,10 @@ class Properties:
 
     symmetric: β(x, y) = β(y, x). translation_invariant: β(x + t, y + t) = β(x, y). positive_definite:
     every matrix exp β(x_i, x_j) is. metric: √(−β) is a distance (where φ is not injective, a pseudo-metric).
+
+        >>> from limelight import Euclidean
+        >>> Euclidean().properties
+        Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
     """
 
     symmetric: bool = False
@@ -99,7 +103,18 @@ _Change = Callable[[Tensor], Tensor]
 
 
 class Similarity(nn.Module, ABC):
-    """β(q, k), a module so that what it learns is trained with the model that holds it."""
+    """β(q, k), a module so that what it learns is trained with the model that holds it.
+
+    >>> import torch
+    >>> from limelight import Attention, Similarity
+    >>> class Manhattan(Similarity):
+    ...     def dense(self, q, k):
+    ...         return -torch.cdist(q, k, p=1.0)
+    >>> x = torch.tensor([[0.0], [1.0]])
+    >>> Attention(x, x, Manhattan(), scale=1.0).dense().round(decimals=2)
+    tensor([[0.7300, 0.2700],
+            [0.2700, 0.7300]])
+    """
 
     properties: Properties = Properties()
     same_width: bool = True  # must queries and keys have the same width?

@@ -25,6 +25,12 @@ class Scaled(Similarity):
     """β of another similarity with this scale instead of its own: `Dot() + Scaled(ALiBi(8), 0.5)`.
 
     scale is a finite number, or a tensor or parameter for heads, (heads,) or (*batch, 1, 1).
+
+        >>> import torch
+        >>> from limelight import ALiBi, Attention, Dot, Scaled
+        >>> x = torch.randn(8, 10, 4)  # 8 heads
+        >>> Attention(x, x, Dot() + Scaled(ALiBi(8), 0.5)).shape
+        (8, 10, 10)
     """
 
     def __init__(self, similarity: Similarity, scale: float | Tensor) -> None:
@@ -87,6 +93,11 @@ class Sum(Similarity):
     """β = Σ_t scale_t · β_t(q, k), scale 1: each term with its own scale, such as content + position.
 
     Where every term is an inner product and two terms, so is the sum.
+
+        >>> import torch
+        >>> from limelight import ALiBi, Dot
+        >>> type(Dot() + ALiBi()).__name__
+        'Sum'
     """
 
     def __init__(self, *terms: Similarity) -> None:

@@ -35,6 +35,14 @@ class Euclidean(Similarity):
     In float32 the factored form needs |q|, |k| (about the keys' mean) ≲ 10³ h.
 
     Raises `InputError` for a bandwidth that is not positive and finite.
+
+        >>> import torch
+        >>> from limelight import Attention, Euclidean
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> Attention(x, x, Euclidean(bandwidth=1.0)).dense().round(decimals=3)
+        tensor([[0.6220, 0.3780, 0.0000],
+                [0.3780, 0.6220, 0.0000],
+                [0.0000, 0.0000, 1.0000]])
     """
 
     properties = Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
@@ -80,6 +88,13 @@ class Metric(Similarity):
 
     Raises `InputError` where φ does not return (*, r) of finite numbers in the dtype of its input, or has parameters of
     another dtype than q and k.
+
+        >>> import torch
+        >>> from limelight import Attention, Metric
+        >>> phi = torch.nn.Linear(3, 2)  # learned with the model that holds it
+        >>> x = torch.randn(6, 3)
+        >>> Attention(x, x, Metric(phi)).kernel
+        'fused'
     """
 
     properties = Properties(symmetric=True, positive_definite=True, metric=True)
@@ -144,6 +159,12 @@ class Laplacian(Similarity):
 
     Not an inner product: it costs n·m·d additions that no matrix product can do.
     Raises `InputError` for a bandwidth that is not positive and finite.
+
+        >>> import torch
+        >>> from limelight import Laplacian
+        >>> q, k = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+        >>> Laplacian().dense(q, k)
+        tensor([[-3.]])
     """
 
     properties = Properties(symmetric=True, translation_invariant=True, positive_definite=True, metric=True)
@@ -175,6 +196,12 @@ class StudentT(Similarity):
 
     ν > 0 is a number, a tensor (heads,) with one for each head, or an `nn.Parameter` to be learned.
     In float32 it needs |q|², |k|² (about the keys' mean) ≲ 10⁵ ν. Raises `InputError` for ν ≤ 0.
+
+        >>> import torch
+        >>> from limelight import StudentT
+        >>> q, k = torch.tensor([[0.0]]), torch.tensor([[0.0], [1.0], [3.0]])
+        >>> StudentT(nu=1.0).dense(q, k).exp()  # 1/(1 + distance²)
+        tensor([[1.0000, 0.5000, 0.1000]])
     """
 
     coefficient = -1.0

@@ -13,7 +13,15 @@ from limelight.similarity.base import Factors, Properties, Similarity, wide
 
 
 class Dot(Similarity):
-    """β = ⟨q, k⟩, scale 1/√d: the attention of the Transformer (Vaswani et al. 2017)."""
+    """β = ⟨q, k⟩, scale 1/√d: the attention of the Transformer (Vaswani et al. 2017).
+
+    >>> import torch
+    >>> from limelight import Attention, Dot
+    >>> q = k = torch.eye(2)
+    >>> Attention(q, k, Dot(), scale=1.0).dense().round(decimals=3)
+    tensor([[0.7310, 0.2690],
+            [0.2690, 0.7310]])
+    """
 
     properties = Properties(symmetric=True, positive_definite=True)
 
@@ -33,7 +41,14 @@ class Dot(Similarity):
 
 
 class Cosine(Similarity):
-    """β = ⟨q, k⟩ / |q||k|, scale 1. A zero vector is at right angles to everything: β = 0, gradient 0."""
+    """β = ⟨q, k⟩ / |q||k|, scale 1. A zero vector is at right angles to everything: β = 0, gradient 0.
+
+    >>> import torch
+    >>> from limelight import Cosine
+    >>> q, k = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0], [-2.0, 0.0]])
+    >>> Cosine().dense(q, k)
+    tensor([[ 1.,  0., -1.]])
+    """
 
     properties = Properties(symmetric=True, positive_definite=True)
 
@@ -54,6 +69,12 @@ class Alignment(Similarity):
 
     As a score this is `Cosine` at half its scale; the constant cancels in a row softmax and is kept
     for those that do not, such as `Sigmoid`.
+
+        >>> import torch
+        >>> from limelight import Alignment
+        >>> q, k = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0], [-2.0, 0.0]])
+        >>> Alignment().dense(q, k)
+        tensor([[1.0000, 0.5000, 0.0000]])
     """
 
     properties = Properties(symmetric=True, positive_definite=True)
@@ -75,6 +96,12 @@ class Bilinear(Similarity):
     """β = qᵀ W k with a learned W (d, key_width), scale 1/√d: not symmetric (Luong et al. 2015, "general").
 
     q is (*batch, n, d) and k (*batch, m, key_width); key_width defaults to d.
+
+        >>> import torch
+        >>> from limelight import Attention, Bilinear
+        >>> q, k = torch.randn(5, 4), torch.randn(7, 3)
+        >>> Attention(q, k, Bilinear(4, 3)).shape
+        (5, 7)
     """
 
     same_width = False
@@ -109,6 +136,13 @@ class Gate(Similarity):
 
     A softmax over affine functions of q, the gate of a mixture of experts; the claim `slopes` is
     about it. k is only counted: it has as many rows as there are experts.
+
+        >>> import torch
+        >>> from limelight import Attention, Gate
+        >>> gate = Gate(experts=5, d=2)
+        >>> q = torch.randn(100, 2)
+        >>> Attention(q, torch.zeros(5, 2), gate).shape  # a choice among five experts for each point
+        (100, 5)
     """
 
     same_width = False

@@ -96,6 +96,16 @@ class ALiBi(Positional):
 
     `heads` slopes 2^(−8h/heads), h = 1 … heads, for batch dimensions (…, heads); or slopes of your
     own. Under a causal mask this is a term of the key alone, and runs on the fused kernel.
+
+        >>> import torch
+        >>> from limelight import ALiBi
+        >>> ALiBi(2).slopes.flatten()
+        tensor([0.0625, 0.0039])
+        >>> x = torch.zeros(3, 1)
+        >>> ALiBi(1, slopes=torch.tensor([0.5])).dense(x, x)
+        tensor([[-0.0000, -0.5000, -1.0000],
+                [-0.5000, -0.0000, -0.5000],
+                [-1.0000, -0.5000, -0.0000]])
     """
 
     def __init__(self, heads: int = 1, slopes: Float[Tensor, " heads"] | None = None, offset: int = 0) -> None:
@@ -159,6 +169,12 @@ class RelativeBias(Positional):
     """β = table[h, clip(j − i, −reach, reach)], learned, scale 1 (Shaw et al. 2018; Raffel et al. 2020).
 
     The table is (heads, 2·reach + 1), zero at first, for batch dimensions (…, heads).
+
+        >>> import torch
+        >>> from limelight import Attention, Dot, RelativeBias
+        >>> q = k = torch.randn(2, 8, 10, 4)  # 8 heads
+        >>> Attention(q, k, Dot() + RelativeBias(reach=3, heads=8)).shape
+        (2, 8, 10, 10)
     """
 
     def __init__(self, reach: int, heads: int = 1, offset: int = 0) -> None:
@@ -193,6 +209,14 @@ class Convolution(Positional):
     One head for each tap of a convolution: the heads' values, each through a matrix of its own and
     summed, are the convolution, the more exactly the sharper (Cordonnier et al. 2020).
     shifts are (heads,) for batch dimensions (…, heads). Add `window` as a mask: it costs as much as it sees.
+
+        >>> import torch
+        >>> from limelight import Attention, Convolution
+        >>> v = torch.arange(5.0)[:, None]
+        >>> x = torch.zeros(5, 1)
+        >>> A = Attention(x, x, Convolution(shifts=torch.tensor([1.0])))
+        >>> (A @ v).flatten().round()  # each looks one place ahead; the last has none there
+        tensor([1., 2., 3., 4., 4.])
     """
 
     def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
@@ -216,6 +240,13 @@ class Bias(Similarity):
     """β_ij = table_ij, scale 1: an additive bias that is given, (*batch, n, m), such as T5's position bias.
 
     Raises `InputError` for a table that does not fit the queries and keys, or is not finite.
+
+        >>> import torch
+        >>> from limelight import Attention, Bias, Dot
+        >>> table = torch.randn(6, 6)
+        >>> x = torch.randn(6, 4)
+        >>> Attention(x, x, Dot() + Bias(table)).shape
+        (6, 6)
     """
 
     same_width = False

@@ -24,6 +24,12 @@ class SoftCap(Similarity):
     added to a `SoftCap` (a `Bias`, say) is not capped. tanh is no inner product, hence the chunked kernel.
 
     Raises `InputError` for a cap that is not a positive number, and for what is no similarity.
+
+        >>> import torch
+        >>> from limelight import Dot, SoftCap
+        >>> q, k = torch.tensor([[100.0]]), torch.tensor([[1.0], [-1.0]])
+        >>> SoftCap(Dot(), cap=30.0).dense(q, k).round(decimals=1)
+        tensor([[ 29.9000, -29.9000]])
     """
 
     def __init__(self, similarity: Similarity, cap: float, scale: float | Tensor | None = None) -> None:

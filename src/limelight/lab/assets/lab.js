@@ -176,13 +176,35 @@
     tell({ note: told });
   };
 
+  // Dash says of its radio buttons and boxes that they are options of a list, each with a control inside: a screen reader
+  // would not reach it. As labels of controls, which they are, it does. Dash writes some of it again when a value changes.
+  const plain = (panel) => {
+    for (const list of panel.querySelectorAll("[role=listbox]")) { list.removeAttribute("role"); }
+    for (const option of panel.querySelectorAll("label[role=option], label[aria-selected]")) {
+      option.removeAttribute("role");
+      option.removeAttribute("aria-selected");
+    }
+    for (const file of panel.querySelectorAll("[type=file]:not([aria-label])")) { // the button beside it is what people use
+      file.setAttribute("aria-label", "A CSV file");
+      file.tabIndex = -1;
+    }
+  };
+  const mend = new MutationObserver(() => document.querySelectorAll(".panel").forEach(plain));
+  const watch = () => {
+    mend.disconnect();
+    for (const panel of document.querySelectorAll(".panel")) {
+      plain(panel);
+      mend.observe(panel, { subtree: true, childList: true, attributeFilter: ["role", "aria-selected"] });
+    }
+  };
+
   const arrive = (_, path) => {
     const name = (path || "/").split("/")[1];
     const links = [...document.querySelectorAll("nav a")];
     const current = links.find((link) => link.pathname === `/${name}`) ?? (name === "" ? links[0] : undefined);
     for (const link of links) { link === current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); }
     if (current) { document.title = `${current.textContent} · Limelight`; }
-    requestAnimationFrame(() => setTimeout(plotly)); // when the page is painted
+    requestAnimationFrame(() => { watch(); setTimeout(plotly); }); // when the page is painted
     return "ready";
   };
 

@@ -73,7 +73,9 @@ class Live(ABC):
         raise InputError(f"This page does not know what {shown(name)} is.")
 
     def differing(self, values: Values) -> set[str]:
-        """The names of the values that are other than now."""
+        """The names of the values that are other than now; none where they are another page's."""
+        if values.keys() != self.values.keys():
+            return set()
         return {name for name, value in values.items() if self.values[name] != value}
 
     @property

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
+from pydantic import AfterValidator
+from typing_extensions import TypedDict
 
 from limelight.errors import InputError
 from limelight.lab.address import Values, shown
+from limelight.lab.calls import checked
 from limelight.lab.page import Page, Stop, picture
 from limelight.lab.sessions import Sessions, key_of
 from limelight.lab.settings.slopes import FIELDS
-from limelight.lab.upload import ROWS, SIZE, rows_of
+from limelight.lab.upload import ROWS, SIZE, upload_of
+
+_FILES = ".csv,.tsv,.txt,.dat,text/csv,text/plain,text/tab-separated-values"  # that a browser offers to choose from
+
+
+class _Page(TypedDict):
+    """What a page keeps of itself, as far as it is used here."""
+
+    key: Annotated[str, AfterValidator(key_of)]
 
 
 def _body(values: Values) -> Sequence[Component]:
@@ -34,11 +45,12 @@ def _extra() -> Sequence[Component]:
                 html.Summary("Data of your own"),
                 html.P(
                     f"A CSV file with two inputs and an output in each row, {ROWS[0]} to {ROWS[1]:,} rows and at most "
-                    f"{SIZE >> 20} MB. Inputs are scaled to the range of the drawn data, the output to its deviation. "
+                    f"{SIZE >> 20} MB. Its separator, decimal mark and encoding are found in the file, and told below. "
+                    "Inputs are scaled to the range of the drawn data, the output to its deviation. "
                     "It stays on this machine, and is no part of the link.",
                     className="hint",
                 ),
-                dcc.Upload(html.Button("Choose a CSV file", type="button"), id="upload", accept=".csv,text/csv"),
+                dcc.Upload(html.Button("Choose a CSV file", type="button"), id="upload", accept=_FILES),
                 html.P(id="uploaded", role="status", className="hint"),
                 html.Button("Back to the drawn data", id="drawn", type="button", className="quiet"),
             ],
@@ -53,16 +65,20 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
         Input("upload", "contents"), Input("drawn", "n_clicks"), State("upload", "filename"), State("page", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def upload(contents: str | None, _drawn: Any, name: str | None, given: Any) -> tuple[Any, Any]:
+    @checked
+    def upload(contents: str | None, _drawn: Any, name: str | None, page: _Page) -> tuple[Any, Any]:
         came = ctx.triggered_id == "upload"
         if came and not contents:
             return no_update, no_update
-        try:
-            rows = rows_of(contents or "") if came else []
-        except InputError as problem:
-            return str(problem), None
-        sessions.send(key_of(given["key"]), "act", name="data", given=rows)
-        return f"{shown(name)}: {len(rows)} rows." if came else "The drawn data are back.", None
+        rows, said = [], "The drawn data are back."
+        if came:
+            try:
+                read = upload_of(contents or "")
+            except InputError as problem:
+                return f"{shown(name)}: {problem}", None
+            rows, said = read.rows, f"{shown(name)}: {read.told}"
+        sessions.send(page["key"], "act", name="data", given=rows)
+        return said, None
 
 
 PAGE = Page(

@@ -6,17 +6,21 @@ import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
+from pydantic import AfterValidator
+from typing_extensions import TypedDict
 
 from limelight.errors import InputError, LimelightError
 from limelight.experiment import catalogue
+from limelight.experiment.claim import Claim
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.lab.address import LONGEST, Values, shown
+from limelight.lab.calls import checked
 from limelight.lab.page import Page, Stop
 from limelight.lab.pages.verdicts_claim import evidence, opened, pictures, ruled, unknown
 from limelight.lab.pages.verdicts_found import Shelf, claim_of, names
@@ -78,6 +82,34 @@ def _callbacks(app: Dash, _sessions: Sessions, results: Path) -> None:
     _run(app, shelf, runs)
 
 
+def _known(name: str) -> str:
+    """The name of a claim that there is. Raises `ValueError` for any other: it becomes part of a path."""
+    if name not in names():
+        raise ValueError("no such claim")
+    return name
+
+
+class _Of(TypedDict):
+    """The id of a part of a claim's, as a page tells it."""
+
+    claim: Annotated[str, AfterValidator(_known)]
+
+
+class _Told(TypedDict):
+    """What a page was told last."""
+
+    all: bool
+    names: list[str]
+    told: dict[str, str]
+
+
+def _read_claim(name: str) -> Claim:
+    claim = claim_of(name)
+    if isinstance(claim, str):
+        raise PreventUpdate  # it could be read when its row was made
+    return claim
+
+
 def _of(kind: str, which: Any) -> dict[str, Any]:
     """The id of a part of one claim's, by `MATCH`, or of all of them, by `ALL`."""
     return {"verdict": kind, "claim": which}
@@ -87,6 +119,7 @@ def _show(app: Dash, shelf: Shelf, runs: Runs) -> None:
     @app.callback(
         Output("verdict-content", "children"), Input("verdict-address", "search"), Input("verdict-names", "data"),
     )  # fmt: skip
+    @checked
     def show(query: str | None, _names: Any) -> Component:
         return content(query or "", shelf, runs)
 
@@ -105,24 +138,27 @@ def _read(app: Dash, shelf: Shelf) -> None:
     @app.callback(
         [Output(_of(cell, MATCH), "children") for cell in CELLS], Input(row, "data"), State(row, "id"),
     )  # fmt: skip
-    def fill(_stamp: str, given: Any) -> tuple[Any, ...]:
-        claim = catalogue.claim(str(given["claim"]))
+    @checked
+    def fill(_stamp: Any, given: _Of) -> tuple[Any, ...]:
+        claim = _read_claim(given["claim"])
         return cells(claim, shelf.found(claim))
 
     @app.callback(
         Output(_of("ruling", MATCH), "children"), Output(_of("evidence", MATCH), "children"),
         Input(page, "data"), State(page, "id"),
     )  # fmt: skip
-    def verdict(_stamp: str, given: Any) -> tuple[Any, Any]:
-        found = shelf.found(catalogue.claim(str(given["claim"])))
+    @checked
+    def verdict(_stamp: Any, given: _Of) -> tuple[Any, Any]:
+        found = shelf.found(_read_claim(given["claim"]))
         return ruled(found), evidence(found)
 
     @app.callback(
         Output(_of("pictures", MATCH), "children"), Output(_of("figures", MATCH), "data"),
         Input(page, "data"), State(page, "id"),
     )  # fmt: skip
-    def draw(_stamp: str, given: Any) -> tuple[Any, Any]:
-        claim = catalogue.claim(str(given["claim"]))
+    @checked
+    def draw(_stamp: Any, given: _Of) -> tuple[Any, Any]:
+        claim = _read_claim(given["claim"])
         try:
             return pictures(claim.name, shelf.drawn(claim))
         except Exception as problem:  # of the claim: its numbers are told all the same
@@ -133,7 +169,7 @@ def _read(app: Dash, shelf: Shelf) -> None:
 def seeds_of(given: Any, own: Any) -> int:
     """How many seeds a button is for; `"own"` takes those in the box. Both come from outside."""
     value = own if given == "own" else given
-    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise InputError(f"Seeds: a whole number from {SEEDS[0]} to {SEEDS[1]} is expected.")
     return int(value)
 
@@ -146,6 +182,7 @@ def _run(app: Dash, shelf: Shelf, runs: Runs) -> None:
         Input({"verdict-run": ALL, "claim": ALL}, "n_clicks"), Input(_of("cancel", ALL), "n_clicks"),
         State(_of("own", ALL), "value"), prevent_initial_call=True,
     )  # fmt: skip
+    @checked
     def press(_run: Any, _cancel: Any, own: list[Any]) -> tuple[str, Any]:
         pressed = ctx.triggered_id
         if not isinstance(pressed, dict) or not any(each["value"] for each in ctx.triggered):
@@ -168,8 +205,11 @@ def _run(app: Dash, shelf: Shelf, runs: Runs) -> None:
         State(_of("now", ALL), "id"), State(stamps, "id"), State(stamps, "data"), State("verdict-told", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def look(_: Any, __: Any, places: list[Any], ids: list[Any], held: list[Any], told: Any) -> tuple[Any, ...]:
-        shown_here = [str(place["claim"]) for place in places]
+    @checked
+    def look(
+        _: Any, __: Any, places: list[_Of], ids: list[_Of], held: list[str | None], told: _Told
+    ) -> tuple[Any, ...]:
+        shown_here = [place["claim"] for place in places]
         progress = {name: runs.progress(name) for name in shown_here}
         keys = {name: key(run) for name, run in progress.items()}
         said = [no_update if keys[name] == told["told"].get(name) else now(name, progress[name]) for name in shown_here]
@@ -179,7 +219,7 @@ def _run(app: Dash, shelf: Shelf, runs: Runs) -> None:
         renewed = [no_update if new == old else new for new, old in zip(fresh, held, strict=True)]
         known = names()
         another = known if told["all"] and known != told["names"] else no_update
-        return said, renewed, told | {"told": keys}, not going, another
+        return said, renewed, {**told, "told": keys}, not going, another
 
 
 PAGE = Page(

@@ -138,7 +138,7 @@ def pictures(name: str, drawn: Drawn) -> tuple[list[Component], dict[str, Any]]:
 
 def _place(place: str, caption: str, height: int) -> Component:
     return html.Div(
-        id=place, key=place, className="plot", style={"height": f"{height}px"}, role="img", **{"aria-label": caption}
+        id=place, key=place, className="plot", style={"height": f"{height}px"}, role="group", **{"aria-label": caption}
     )
 
 

@@ -57,7 +57,7 @@ def ruling(verdict: Verdict) -> Component:
 
 def parts(verdict: Verdict, seeds: int) -> Component:
     """Every part, and the control."""
-    headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", "")
+    headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", html.Span("As a bar", className="hidden"))
     caption = f"What was expected, and what came of {seeds} seed{'' if seeds == 1 else 's'}"
     return html.Table(
         [

@@ -17,7 +17,7 @@ from limelight.lab.pages.verdicts_parts import badge, effect
 from limelight.lab.pages.verdicts_running import button, now
 from limelight.lab.runs import Progress
 
-HEADINGS = ("Claim", "Verdict", "Parts that hold", "Chief effect, expected in the shaded range", "Seeds", "")
+HEADINGS = ("Claim", "Verdict", "Parts that hold", "Chief effect, expected in the shaded range", "Seeds", "Run it")
 CELLS = ("badge", "parts", "effect", "seeds", "offer")  # of a row, after the title
 
 

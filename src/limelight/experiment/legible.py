@@ -1,0 +1,72 @@
+"""Text from outside, made safe for a terminal or a page, and readable in the encoding that a terminal has.
+
+A claim's name, an error's message or a folder's name can hold characters that move the cursor, recolor or retitle a
+terminal, or turn the order of what follows. `visible` shows each of them as its escape, as Python writes it: ESC
+becomes the four characters `\\x1b`. `encodable` spells what an encoding lacks: in ASCII ≥ becomes `>=` and α `alpha`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+
+# Controls besides newline and tab, line and paragraph separators, marks that turn the direction of text, and halves of
+# surrogate pairs, which no encoding has: Python reads the undecodable byte 0xe9 of a file's name as U+DCE9.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SPELLED = str.maketrans(
+    {
+        "−": "-", "–": "-", "—": "-", "‑": "-", "…": "...", "·": "*", "•": "*", "×": "x", "÷": "/", "⁄": "/", "±": "+-",
+        "≥": ">=", "≤": "<=", "≠": "!=", "≈": "~", "∼": "~", "∞": "inf", "√": "sqrt ", "∑": "sum", "Σ": "sum",
+        "∂": "d", "∇": "grad ", "∈": " in ", "∝": " ~ ", "⟨": "<", "⟩": ">", "‖": "||", "°": " degrees",
+        "✓": "v", "✗": "x", "→": "->", "←": "<-", "↔": "<->", "‘": "'", "’": "'", "“": '"', "”": '"',
+        "ᵀ": "^T", "ø": "o", "Ø": "O", "ß": "ss", "ł": "l", "Ł": "L",
+        "─": "-", "━": "-", "│": "|", "╭": "+", "╮": "+", "╯": "+", "╰": "+", "█": "#",
+    }
+)  # fmt: skip
+SPELL = "limelight.spell"  # the name of the error handler of codecs
+
+
+def visible(text: str) -> str:
+    """The text with each character that a terminal would obey, or that nobody sees, shown as its escape."""
+    return _UNSEEN.sub(lambda found: _escape(found.group()), text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, with line breaks and tabs as single spaces."""
+    return re.sub(r"\s*[\n\t]\s*", " ", visible(text)).strip()
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text with what the encoding lacks spelled in ASCII: `2 ≥ α` in ASCII is `2 >= alpha`."""
+    return text.encode(encoding, SPELL).decode(encoding)
+
+
+def spell(character: str) -> str:
+    """A character in ASCII: from a table, by its Greek name, as a power or an index, or without accents."""
+    known = character.translate(_SPELLED)
+    if known != character:
+        return known
+    letter = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", unicodedata.name(character, ""))
+    if letter:
+        return letter[2].lower() if letter[1] == "SMALL" else letter[2].capitalize()
+    mark = {"<super>": "^", "<sub>": "_"}.get(unicodedata.decomposition(character).split(" ")[0], "")
+    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+    plain = plain.translate(_SPELLED)
+    return mark + plain if plain.isascii() and plain else _escape(character)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that could not be decoded
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _spell_error(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(spell, error.object[error.start : error.end])), error.end
+
+
+codecs.register_error(SPELL, _spell_error)

@@ -1,0 +1,122 @@
+"""The rows of a CSV file, from its bytes: encoding, separator and line ends are found in the file itself."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, islice
+
+from limelight.errors import InputError
+
+COLUMNS = 3
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
+_SAMPLE = 200  # rows from which the separator is found
+_MARKS = (  # the longer first: the mark of UTF-32 begins like that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"), (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"), (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)  # fmt: skip
+_NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_NOT_FINITE = {"nan", "inf", "infinity"}
+_SAYS_SEPARATOR = re.compile(r'"?sep=([^\w".+-])"?', re.IGNORECASE)
+_REMARK = re.compile(r"#(?![,;\t|])")  # a first name "#" is followed by a separator
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_BEGINNINGS = {b"PK\x03\x04": "a spreadsheet or an archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
+
+Row = tuple[int, list[str]]  # the line of the file on which it ends, and its cells
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """The text of a file and the name of its encoding. Raises `InputError` where it is no text."""
+    for beginning, what in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            raise InputError(f"The file is {what}, not text; save the table as CSV.")
+    codec, name = _encoding(data)
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        raise InputError(f"The file begins as text in {name} does, but is not; save it as CSV in UTF-8.") from None
+    if _NO_TEXT.search(text):
+        raise InputError("The file is no text; save the table as CSV in UTF-8.")
+    return text, name
+
+
+def _encoding(data: bytes) -> tuple[str, str]:
+    for mark, codec, name in _MARKS:
+        if data.startswith(mark):
+            return codec, name
+    for start, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if data and data[start::2].count(0) > len(data) // 4:
+            return codec, "UTF-16"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        try:
+            data.decode("cp1252")
+        except UnicodeDecodeError:  # five of its bytes mean nothing
+            return "latin-1", "Latin-1"
+        return "cp1252", "Windows-1252"
+    return "utf-8", "UTF-8"
+
+
+def separator_of(text: str) -> tuple[str, int]:
+    """What stands between cells, and how many lines at the beginning say so."""
+    first = text.lstrip(" \r\n").partition("\n")[0].partition("\r")[0]
+    says = _SAYS_SEPARATOR.fullmatch(first)
+    if says:
+        return says[1], 1
+    return max(SEPARATORS, key=lambda each: _fit(text, each)), 0
+
+
+def _fit(text: str, separator: str) -> tuple[float, bool]:
+    """How well it separates: the share of cells that are numbers, in rows as long as most; then the right length."""
+    rows: list[list[str]] = []
+    with suppress(InputError):  # under the right one it is raised later
+        rows = [cells for _, cells in islice(rows_of(text, separator, 0), _SAMPLE)]
+    body = rows[1:] or rows  # the first may be names
+    if not body:
+        return 0.0, False
+    ((length, _),) = Counter(map(len, body)).most_common(1)
+    numbers = sum(sum(map(is_number, cells)) / length for cells in body if len(cells) == length)
+    share = numbers / len(body) if length > 1 else 0.0
+    return share, length in (COLUMNS, COLUMNS + 1)
+
+
+def rows_of(text: str, separator: str, begin: int) -> Iterator[Row]:
+    """Rows that are not blank, without `begin` lines and the remarks before them. Any line ends will do."""
+    lines: Iterator[str] = io.StringIO(text, newline=None)
+    skipped = 0
+    for line in lines:
+        if not line.strip() or _REMARK.match(line):
+            skipped += 1
+        elif begin:
+            begin, skipped = begin - 1, skipped + 1
+        else:
+            lines = chain([line], lines)
+            break
+    spaced = separator == " "
+    lines = ((line.replace("\t", " ") if spaced else line).strip(" \n") + "\n" for line in lines)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield skipped + reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as problem:
+        line = skipped + reader.line_num
+        raise InputError(f"The file is no CSV from row {line} on ({problem}); is a quote left open?") from None
+
+
+def is_number(cell: str) -> bool:
+    """Does a number stand in a cell, with a decimal point or comma? Also one that is not finite."""
+    text = plain(cell)
+    return _NUMBER.fullmatch(text) is not None or text.lstrip("+-").lower() in _NOT_FINITE
+
+
+def plain(cell: str) -> str:
+    """A number with the minus of the keyboard."""
+    return cell.replace("−", "-")

@@ -1,0 +1,66 @@
+"""Every public class and function has an example in its docstring, and the examples run as printed."""
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+import limelight
+import limelight.continuum
+import limelight.nn
+from limelight import mask, normalisation, propagation, similarity
+from limelight.errors import LimelightError
+from limelight.experiment import catalogue, claim, measure, results, runner, statistics, verdict
+
+# Written for those who write kernels or similarities, or shown by the example of what makes them.
+WITHOUT = {
+    "Parts", "Factors", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
+    "split_additive", "as_one_product", "centre", "checked_dense", "for_heads", "is_finite", "offset", "upcast_pair",
+    "wide", "Interval", "Record", "Picture", "Cell", "missing", "run", "check_workers", "spread_ratio",
+}  # fmt: skip
+SOURCE = Path(limelight.__file__).parent
+MODULES = [
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(SOURCE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")
+]  # fmt: skip
+
+
+def public():
+    for package in (limelight, limelight.continuum, limelight.nn, mask, normalisation, similarity):
+        yield from ((name, getattr(package, name)) for name in package.__all__)
+    for module in (propagation, statistics, verdict, results, measure, catalogue, runner, claim):
+        own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+        yield from ((name, value) for name, value in own.items() if getattr(value, "__module__", "") == module.__name__)
+
+
+def is_error(value):
+    return inspect.isclass(value) and issubclass(value, LimelightError)
+
+
+def test_everything_public_has_an_example():
+    documented = {
+        name: inspect.getdoc(value) for name, value in public()
+        if not inspect.ismodule(value) and not is_error(value) and callable(value)
+    }  # fmt: skip
+    assert len(documented) > 60
+    lacking = {name for name, doc in documented.items() if ">>>" not in (doc or "")} - WITHOUT
+    assert not lacking
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if ".huggingface" in name else []) for name in MODULES]
+)
+def test_the_examples_of_a_module_run(name):
+    if ".huggingface" in name:
+        pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[huggingface]'")
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    told = []
+    for example in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+        torch.manual_seed(0)
+        example.globs = {}  # each runs by itself, as a reader runs it
+        runner.run(example, out=told.append)
+    assert not runner.failures, "".join(told)

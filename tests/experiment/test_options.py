@@ -1,0 +1,215 @@
+"""Every option and argument of every command, with a right value and a wrong one, in UTF-8 and in Latin-1.
+
+The list of options is the program's own, so an option without a case here fails a test.
+"""
+
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from limelight import cli
+from limelight.errors import UnknownNameError
+from limelight.experiment import catalogue, terminal
+from limelight.experiment.cell import run_cell
+from limelight.experiment.store import Store
+from tests.experiment.strange import Strange
+from tests.experiment.toy import Toy
+
+BAD, UNREACHABLE = cli.BAD_INPUT, cli.UNREACHABLE
+RUN, NO_VALUE = ("run", "toy"), "does not take a value"
+A_FILE = "expected a folder of results at file, which is a file"
+
+# (command, option) → right arguments, what they show · wrong arguments, the exit code, what they say
+CASES = {
+    ("run", "names"): (RUN, "supported", ("run", "toi"), BAD, "did you mean 'toy'?"),
+    ("run", "quick"): ((*RUN, "--quick"), "supported", (*RUN, "--quick=1"), BAD, NO_VALUE),
+    ("run", "full"): ((*RUN, "--arm", "zero", "--full"), "verdict", (*RUN, "--full", "--quick"), BAD, "exclude"),
+    ("run", "seeds"): ((*RUN, "--seeds", "10"), "supported", (*RUN, "--seeds", "1e9"), BAD, "valid integer"),
+    ("run", "arm"): ((*RUN, "--arm", "one"), "supported", (*RUN, "--arm", "ein"), BAD, "unknown arm of toy 'ein'"),
+    ("run", "workers"): ((*RUN, "--workers", "1"), "supported", (*RUN, "--workers", "0"), BAD, "--workers expects"),
+    ("run", "backend"): ((*RUN, "--backend", "loky"), "supported", (*RUN, "--backend", "lok"), BAD, "mean 'loky'?"),
+    ("run", "address"): (
+        (*RUN, "--backend", "dask", "--address", "tcp://127.0.0.1:8786"), "supported",
+        (*RUN, "--backend", "dask", "--address", "somewhere"), BAD, "--address expects tcp://HOST:8786",
+    ),
+    ("run", "results"): ((*RUN, "--results", "results"), "supported", (*RUN, "--results", "file"), UNREACHABLE, A_FILE),
+    ("run", "as_json"): ((*RUN, "--json"), '"supported"', (*RUN, "--json=x"), BAD, NO_VALUE),
+    ("list", "results"): (("list", "--results", "results"), "supported", ("list", "--results", ""), BAD, "empty text"),
+    ("list", "as_json"): (("list", "--json"), '"supported"', ("list", "--json=x"), BAD, NO_VALUE),
+    ("show", "name"): (("show", "toy"), "Is one more", ("show", "toi"), BAD, "did you mean 'toy'?"),
+    ("show", "results"): (
+        ("show", "toy", "--results", "results"), "supported", ("show", "toy", "--results", "file"), UNREACHABLE, A_FILE,
+    ),
+    ("show", "as_json"): (("show", "toy", "--json"), '"supported"', ("show", "toy", "--json=x"), BAD, NO_VALUE),
+    ("report", "names"): (("report", "toy"), "Report:", ("report", "toi"), BAD, "did you mean 'toy'?"),
+    ("report", "output"): (("report", "--output", "page.html"), "page.html", ("report", "--output", ""), BAD, "empty"),
+    ("report", "results"): (
+        ("report", "--results", "results"), "Report:",
+        ("report", "--results", "none"), BAD, "run `limelight run` first",
+    ),
+    ("report", "as_json"): (("report", "--json"), '"toy"', ("report", "--json=x"), BAD, NO_VALUE),
+    ("lab", "host"): (
+        ("lab", "--host", "::1"), "'::1'", ("lab", "--host", "no.such.host.invalid"), BAD, "--host expects",
+    ),
+    ("lab", "port"): (("lab", "--port", "0"), ", 0,", ("lab", "--port", "99999"), BAD, "--port expects"),
+    ("lab", "browser"): (("lab", "--no-browser"), "False", ("lab", "--no-browser=x"), BAD, NO_VALUE),
+    ("lab", "sessions"): (("lab", "--sessions", "3"), ", 3,", ("lab", "--sessions", "0"), BAD, "for '--sessions'"),
+    ("lab", "results"): (("lab", "--results", "other"), "other", ("lab", "--results", "file"), UNREACHABLE, A_FILE),
+    (None, "show_version"): (("--version",), "limelight 0.", ("--version=x",), BAD, NO_VALUE),
+}  # fmt: skip
+
+
+def options():
+    """Every parameter of the program: (command, its name in Python)."""
+    program = get_command(cli.app)
+    commands = {None: program, **program.commands}
+    return {(name, each.name) for name, command in commands.items() for each in command.params} - {
+        (None, "install_completion"), (None, "show_completion"),
+    }  # fmt: skip
+
+
+def test_every_option_has_a_case():
+    assert options() == set(CASES)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("options") / "results"
+    for seed in range(10):
+        for arm in Toy.arms:
+            run_cell(Toy(), arm, seed, Store(folder).folder)
+    for seed in range(10, 30):
+        run_cell(Toy(), "zero", seed, folder)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, results):
+    """A folder with results of the toy claim, and a file where a folder belongs."""
+    monkeypatch.chdir(tmp_path)
+    Path("results").symlink_to(results)
+    Path("file").write_text("")
+    monkeypatch.setattr(catalogue, "names", lambda: ["toy"])
+    monkeypatch.setattr(catalogue, "claim", catalogue_claim)
+
+
+def catalogue_claim(name):
+    if name != "toy":
+        raise UnknownNameError("claim", name, ["toy"])
+    return Toy()
+
+
+@pytest.fixture(params=["utf-8", "latin-1"])
+def call(request, place):
+    runner = CliRunner(charset=request.param)
+    return lambda *arguments: runner.invoke(cli.app, arguments, env={"COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("option", [case for case in CASES if case[0] != "lab"])
+def test_a_right_value_works_and_a_wrong_one_is_a_sentence(call, option):
+    right, shows, wrong, code, says = CASES[option]
+    done = call(*right)
+    assert done.exit_code == 0, done.output
+    assert shows in done.stdout
+    refused(call(*wrong), code, says)
+
+
+@pytest.mark.parametrize("option", [case for case in CASES if case[0] == "lab"])
+def test_the_lab_is_told_the_right_value_and_refuses_the_wrong_one(call, option, monkeypatch):
+    server = pytest.importorskip("limelight.lab.server", reason="needs Dash: pip install -e '.[lab]'")
+    monkeypatch.setattr("limelight.lab.sessions.warm", lambda: None)  # no process of workers is needed here
+    right, shows, wrong, code, says = CASES[option]
+    refused(call(*wrong), code, says)
+    told = []
+    monkeypatch.setattr(server, "serve", lambda *values: told.append(values))  # it would serve until Ctrl-C
+    assert call(*right).exit_code == 0
+    assert shows in repr(told)
+
+
+def refused(done, code, says):
+    assert done.exit_code == code, done.output
+    assert says in " ".join(done.stderr.replace("│", " ").replace("|", " ").split())
+    assert done.stdout == ""
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("argument", ["\x1b[31m", "toy\x07", "\x9b2J"])
+def test_a_control_character_in_an_argument_is_refused(call, argument):
+    done = call("run", argument)
+    assert done.exit_code == BAD
+    assert "control character" in done.stderr
+    assert not {"\x1b", "\x07", "\x9b"} & set(done.output)
+
+
+SHOWN = [("list",), ("list", "--json"), ("show", "x"), ("show", "x", "--json"), ("run", "--arm", "one"),
+         ("run", "--arm", "one", "--json"), ("report",), ("report", "--json")]  # fmt: skip
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_no_text_of_a_claim_is_markup_or_reaches_the_terminal(place, monkeypatch, capsys, charset, columns):
+    strange = Strange()
+    monkeypatch.setattr(catalogue, "names", lambda: [strange.name])
+    monkeypatch.setattr(catalogue, "claim", lambda name: strange)
+    folder = Store("strange").folder
+    records = [run_cell(strange, arm, seed, folder) for arm in strange.arms for seed in range(10)]
+    runner = CliRunner(charset=charset)
+    for arguments in SHOWN:
+        done = runner.invoke(cli.app, [*arguments, "--results", "strange"], env={"COLUMNS": columns})
+        assert isinstance(done.exception, SystemExit | None), (arguments, done.exception)
+        obeyed = {c for c in done.output if (c < " " and c != "\n") or "\x7f" <= c < "\xa0" or c == "\u202e"}
+        assert not obeyed, (arguments, obeyed)
+        if "--json" not in arguments and arguments[0] in ("list", "show"):
+            assert "[/bold] [red]x[/] :smile: \\ [link=file:" in " ".join(done.output.split()), done.output
+            assert "\\x1b[31m" in "".join(done.output.split())
+    failure = next(record for record in records if record.status == "error")
+    with terminal.progress(1, 0) as done_with:
+        done_with(failure)
+    told = capsys.readouterr().err
+    assert "failure [/bold] [red]x[/]" in told
+    assert "\x1b" not in told
+    assert "\nlimelight: all is well" not in told
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_names_are_never_cut(place, monkeypatch, columns):
+    monkeypatch.undo()
+    for arguments in (("list",), ("show", "free_energy_phases")):
+        done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": columns})
+        assert done.exit_code == 0
+        wanted = catalogue.names() if arguments == ("list",) else catalogue.claim("free_energy_phases").arms
+        for name in wanted:
+            assert name in done.stdout, done.stdout
+        assert "…" not in done.stdout
+
+
+def test_a_report_of_one_arm_says_what_is_missing(place):
+    run_cell(Toy(), "one", 0, Store("partial").folder)
+    done = CliRunner().invoke(cli.app, ["report", "--results", "partial"])
+    assert done.exit_code == BAD
+    assert "toy has 1 result but none of 'zero', 'nothing'; run `limelight run toy` for the rest" in done.stderr
+
+
+def test_a_claim_without_results_shows_its_thresholds(place):
+    shown = CliRunner().invoke(cli.app, ["show", "toy", "--results", "none"], env={"COLUMNS": "200"}).stdout
+    assert "one is more than zero by a half" in shown
+    assert "at least 0.500" in shown
+    assert "control, ought to fail: nothing is" in shown
+    assert not Path("none").exists()
+
+
+def test_an_arm_may_be_typed_as_ascii_shows_it(place, monkeypatch):
+    class Greek(Toy):
+        arms = {"α = ½": "half", **Toy.arms}
+
+        def measure(self, arm, seed):
+            return super().measure("zero" if arm == "α = ½" else arm, seed)
+
+    run_cell(Greek(), "α = ½", 0, Store("greek").folder)
+    monkeypatch.setattr(catalogue, "claim", lambda name: Greek())
+    arguments = ["run", "toy", "--arm", "alpha = 1/2", "--seeds", "1", "--results", "greek"]
+    done = CliRunner(charset="ascii").invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "all 1 runs have results already" in done.stderr

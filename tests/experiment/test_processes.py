@@ -1,0 +1,184 @@
+"""What was started ends with who started it, whatever ended that; and what was computed is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from limelight import ClusterError
+from limelight.cli import INTERRUPTED
+from limelight.experiment import processes, runner
+from limelight.experiment.cell import run_cell
+from limelight.experiment.store import Store
+from tests.experiment.toy import GATE, HARD, Dying, Toy
+
+ROOT = Path(__file__).parents[2]
+MARK = "LIMELIGHT_TEST_MARK"  # which all processes of a test inherit
+PATIENCE = 60  # seconds, on a busy machine
+PROMISED = 5  # seconds until nothing is left of a run that was killed
+
+
+def left_of(mark):
+    """The processes that live and were started under this mark."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def seconds_until_nothing_is_left_of(mark, patience=PATIENCE):
+    start = time.monotonic()
+    while left := left_of(mark):
+        assert time.monotonic() - start < patience, [process.cmdline() for process in left]
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+@contextmanager
+def command(*arguments, **environment):
+    """`limelight` as a process, and the mark of all that it starts; at the end they are killed, come what may."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.experiment.command", *map(str, arguments)],
+        env=os.environ | environment | {MARK: mark}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process, mark
+    finally:
+        for each in left_of(mark):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """At which seeds from 5 on wait."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_end_it_says_what_is_kept_and_leaves_no_process(tmp_path, gate, number):
+    with command("run", "toy", "--workers", 2, "--results", tmp_path / "results", **{GATE: gate}) as (process, mark):
+        first = process.stderr.readline()  # told at every tenth of the runs
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=PATIENCE)
+        seconds_until_nothing_is_left_of(mark)
+    assert "3 of 30 runs" in first
+    assert process.returncode == INTERRUPTED
+    assert "the same command goes on from there" in rest
+    assert "Traceback" not in rest
+    assert 3 <= len(list((tmp_path / "results" / "toy").glob("*.json"))) <= 15
+
+
+def test_killed_it_leaves_no_process(tmp_path, gate):
+    with command("run", "toy", "--workers", 2, "--results", tmp_path / "results", **{GATE: gate}) as (process, mark):
+        process.stderr.readline()
+        assert len(left_of(mark)) > 2
+        process.kill()
+        seconds_until_nothing_is_left_of(mark)
+
+
+def test_a_signal_that_was_ignored_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with processes.stopping_like_ctrl_c():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # once is enough
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_worker_that_dies_is_one_sentence(tmp_path):
+    with pytest.raises(ClusterError, match=r"a worker process ended before its run did.*--workers"):
+        runner.run(runner.cells([Dying()], 1), Store(tmp_path), workers=1)
+
+
+def test_a_tree_ends_with_all_that_it_has_started():
+    mark = uuid.uuid4().hex
+    child = "import time; time.sleep(600)"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print('up', flush=True); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent + child], env=os.environ | {MARK: mark}, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    assert len(left_of(mark)) == 2
+    processes.end_tree(process.pid)
+    assert left_of(mark) == []
+    processes.end_tree(process.pid)  # of which nothing is left
+    process.communicate(timeout=PATIENCE)
+
+
+def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path):
+    for name in ("torch", "numpy", "joblib", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for a library')")
+    script = tmp_path / "scripts" / "script.py"
+    script.parent.mkdir()
+    script.write_text(f"""
+import sys
+sys.path.append({str(ROOT)!r})
+from limelight.experiment import runner
+from limelight.experiment.store import Store
+from tests.experiment.toy import Toy
+if __name__ == "__main__":
+    runner.run(runner.cells([Toy()], 1), Store("results"), workers=1)
+""")
+    for arguments in ([script], ["-m", "limelight", "list"]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "results" / "toy").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
+    """At all kinds of moments: while it starts, while its workers start, and while they compute."""
+    folder, seeds, known, slowest = tmp_path / "results", 60, {}, 0.0
+    for kill in range(20):
+        number = (signal.SIGTERM, signal.SIGKILL)[kill % 2]
+        with command("run", "toy", "--seeds", seeds, "--workers", 2, "--results", folder, **{HARD: "1"}) as (
+            process,
+            mark,
+        ):
+            if kill < 6:
+                time.sleep(kill * 0.7)
+            else:
+                end = time.monotonic() + PATIENCE
+                while len(kept(folder)) < len(known) + kill % 5 + 1:
+                    assert time.monotonic() < end
+                    time.sleep(0.02)
+            process.send_signal(number)
+            slowest = max(slowest, seconds_until_nothing_is_left_of(mark, PROMISED))
+        assert all(kept(folder).get(path) == stamp for path, stamp in known.items())
+        known = kept(folder)
+    print(f"{len(known)} of {3 * seeds} runs were kept; the last process ended {slowest:.1f} s after a signal")
+    store = Store(folder)
+    left = runner.missing(runner.cells([Toy()], seeds), store)
+    assert len(left) == 3 * seeds - len(known)
+    assert store.damaged == []
+    for cell in left:
+        run_cell(cell.claim, cell.arm, cell.seed, folder)
+    for cell in runner.cells([Toy()], seeds):
+        run_cell(cell.claim, cell.arm, cell.seed, tmp_path / "whole")
+    assert Toy().verdict(store.results(Toy())) == Toy().verdict(Store(tmp_path / "whole").results(Toy()))
+
+
+def kept(folder):
+    """The results on disk and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "toy").glob("[!.]*.json")}
