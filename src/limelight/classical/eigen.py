@@ -20,13 +20,13 @@ from jaxtyping import Float
 
 from limelight.errors import ConvergenceError
 
-_DENSE = 128  # rows up to which the matrix is written out
+_DENSE = 400  # rows up to which the matrix is written out
 _MORE = 3  # vectors in a block beyond those asked for
 _BASIS = 40  # vectors at which the space is cut back, at least
 _PRODUCTS = 1000  # with a block, at most
 _RESIDUAL = 2e-15  # |M v − λ v| of a unit vector at which it is found, for a matrix whose norm is about 1
 _SETTLED = 1e-12  # below which it is found once more products no longer halve it: what is left is rounding
-_PATIENCE = 3  # products without halving
+_PATIENCE = 2  # products without halving
 _GOOD_ENOUGH = 1e-7  # that may be left of it in the end
 _NOTHING = 1e-14  # length of a vector that is rounding alone
 _LARGE = 0.1  # an eigenvalue that may be divided by
@@ -43,7 +43,8 @@ def largest(product: _Product, n: int, k: int) -> tuple[Float[np.ndarray, " k"],
     """
     if n <= _DENSE or 4 * (k + _MORE) > n:
         written = product(np.eye(n))
-        values, vectors = scipy.linalg.eigh((written + written.T) / 2)
+        last = [max(n - k - _MORE, 0), n - 1]
+        values, vectors = scipy.linalg.eigh((written + written.T) / 2, subset_by_index=last)
         values, vectors = values[::-1], vectors[:, ::-1]
     else:
         values, vectors = _by_blocks(product, n, k)
