@@ -55,7 +55,9 @@ class MeanShift(classical.MeanShift):
 
 class LabelSpreading(classical.LabelSpreading):
     def __init__(self, **given):
-        super().__init__(**taken(given, ("gamma", "alpha", "max_iter", "tol"), ("n_jobs",), kernel="rbf", n_neighbors=7))
+        super().__init__(
+            **taken(given, ("gamma", "alpha", "max_iter", "tol"), ("n_jobs",), kernel="rbf", n_neighbors=7)
+        )
 
     def _build_graph(self):
         """S as scikit-learn has it, which its tests solve for the closed form."""

@@ -127,7 +127,10 @@ def test_bad_input():
 @pytest.mark.parametrize("far", [-9_999.0, -999_999.0, 1e100])
 def test_an_outlier_changes_no_neighbor_of_the_others(far):
     X = torch.from_numpy(np.random.default_rng(0).uniform(size=(500, 3)))
-    plain, beside = affinities.neighbours(X, 5), affinities.neighbours(torch.cat([X, torch.full((1, 3), far, dtype=torch.float64)]), 5)
+    plain, beside = (
+        affinities.neighbours(X, 5),
+        affinities.neighbours(torch.cat([X, torch.full((1, 3), far, dtype=torch.float64)]), 5),
+    )
     assert torch.equal(plain[0], beside[0][:-1])
     assert torch.equal(plain[1], beside[1][:-1])
     nearest = np.argsort(squares(X.numpy(), X.numpy()) + np.diag(np.full(500, np.inf)), 1)[:, :5]

@@ -188,7 +188,9 @@ def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
 @settings(max_examples=10)
 def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
     random = np.random.default_rng(seed)
-    values = np.sort(np.concatenate([np.repeat(random.uniform(0.5, 1, 3), times), random.uniform(-1, 0.4, n - 3 * times)]))
+    values = np.sort(
+        np.concatenate([np.repeat(random.uniform(0.5, 1, 3), times), random.uniform(-1, 0.4, n - 3 * times)])
+    )
     vectors = np.linalg.qr(random.normal(size=(n, n)))[0]
     M = vectors * values @ vectors.T
     k = 2 * times

@@ -70,7 +70,9 @@ class SoftKMeans(Centres):
     def _step(
         self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
-        sums = gaussian(centres, X, self._h, Softmax(alpha=1.0)) @ (w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1))
+        sums = gaussian(centres, X, self._h, Softmax(alpha=1.0)) @ (
+            w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1)
+        )
         mass = sums[:, -1:]  # zero where all the points that a center has are of weight zero
         return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centres)
 

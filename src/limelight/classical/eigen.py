@@ -44,7 +44,9 @@ def largest(product: _Product, n: int, k: int) -> tuple[Float[np.ndarray, " k"],
     if n <= _DENSE or 4 * (k + _MORE) > n:
         written = product(np.eye(n))
         last = [max(n - k - _MORE, 0), n - 1]
-        values, vectors = scipy.linalg.eigh((written + written.T) / 2, subset_by_index=last)
+        values, vectors = scipy.linalg.eigh(
+            written.T, subset_by_index=last, driver="evx", overwrite_a=True, check_finite=False
+        )
         values, vectors = values[::-1], vectors[:, ::-1]
     else:
         values, vectors = _by_blocks(product, n, k)

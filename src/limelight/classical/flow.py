@@ -105,7 +105,9 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = tags.input_tags.positive_only = tags.input_tags.sparse = self.affinity == "precomputed"
+        tags.input_tags.pairwise = tags.input_tags.positive_only = tags.input_tags.sparse = (
+            self.affinity == "precomputed"
+        )
         return tags
 
 

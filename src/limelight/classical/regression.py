@@ -122,9 +122,7 @@ def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Te
     return unit * next(share for share, error in zip(_TRIED, errors, strict=True) if error <= best)
 
 
-def _weighted(
-    A: Attention, v: Float[Tensor, "m e"], w: Float[Tensor, "m 1"] | None
-) -> Float[Tensor, "n e"]:
+def _weighted(A: Attention, v: Float[Tensor, "m e"], w: Float[Tensor, "m 1"] | None) -> Float[Tensor, "n e"]:
     """The mean of v under the weights of A times w."""
     if w is None:
         return A @ v
