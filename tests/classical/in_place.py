@@ -1,7 +1,7 @@
 """A plugin of pytest that puts Limelight's estimators where scikit-learn's own tests look for scikit-learn's.
 
-`pytest -p tests.classical.in_place --pyargs sklearn.cluster.tests.test_mean_shift` runs those tests on them. Each class here
-takes scikit-learn's parameters, hands on those that Limelight has under whatever name, and refuses the others by
+`pytest -p tests.classical.in_place --pyargs sklearn.cluster.tests.test_mean_shift` runs those tests on them. Each class
+here takes scikit-learn's parameters, hands on those that Limelight has under whatever name, and refuses the others by
 name unless they have their default. What failed is written as JSON to the file named by the variable OUTCOMES.
 """
 
@@ -26,7 +26,7 @@ THEIR_SPREADING = _label_propagation.LabelSpreading
 FAILED: dict[str, str] = {}
 
 
-class NotOffered(TypeError):
+class NotOfferedError(TypeError):
     """A parameter that Limelight's estimator does not have, with another value than its default."""
 
 
@@ -35,7 +35,7 @@ def taken(given, offered, ignored=(), **defaults):
     for name, value in given.items():
         if name in offered or name in ignored or (name in defaults and (value is None or value == defaults[name])):
             continue
-        raise NotOffered(f"{name}={value!r} is not offered")
+        raise NotOfferedError(f"{name}={value!r} is not offered")
     return {name: value for name, value in given.items() if name in offered}
 
 

@@ -62,7 +62,7 @@ class SameOperator(Claim):
     )
     source = (
         "Ruan & Zhang 2024 (2412.18288); Coifman & Lafon 2006; Ding et al. 2020 (2009.14308); Sander et al. 2022 "
-        "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006"
+        "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006; Fix & Hodges 1951; Lloyd 1982; Zhu & Ghahramani 2002"
     )
     arms = {
         DIFFUSION: "doubly-normalised attention with a Gaussian, and diffusion maps at α = 1",
@@ -220,7 +220,9 @@ def neighbors(similarity: Similarity) -> Callable[[torch.Generator], Both]:
 
     def compare(generator: torch.Generator) -> Both:
         q, k = cloud(generator), cloud(generator)
-        ours = matrix(Attention(q, k, similarity, TopK(NEAR), scale=1e-15))  # h → ∞: their scores are equal, but for rounding
+        ours = matrix(
+            Attention(q, k, similarity, TopK(NEAR), scale=1e-15)
+        )  # h → ∞: their scores are equal, but for rounding
         nearest = squares(q, k).argsort(1)[:, :NEAR]
         return ours, torch.zeros_like(ours).scatter(1, nearest, 1 / NEAR)
 

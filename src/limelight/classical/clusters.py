@@ -36,9 +36,9 @@ class SoftKMeans(Centres):
     tenth of the least distance of two). It ends when the centers' squared moves sum to
     at most tol × the square of that distance.
 
-    Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and `score`
-    is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns where max_iter does not suffice and where fewer centers differ;
-    raises ValueError for n_clusters > n and `InputError` for a bandwidth that is not positive.
+    Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and
+    `score` is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns where max_iter does not suffice and where fewer centers
+    differ; raises ValueError for n_clusters > n and `InputError` for a bandwidth that is not positive.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """The largest eigenvalues of a symmetric matrix that is only multiplied with, however often each of them repeats.
 
-A Krylov space that grows from one vector holds one eigenvector of each eigenvalue, so that a graph in ten pieces, whose
-eigenvalue 1 is tenfold, looks connected until rounding says otherwise. Here a block of vectors is multiplied at once: the
-space grown from b of them holds up to b eigenvectors of each eigenvalue (block Lanczos, Golub & Underwood 1977), and b is
-larger than the number asked for. The eigenvectors in that space are found densely; where it has become large, only
-the best are kept, and it grows on from what they miss (thick restart, Wu & Simon 2000).
+A Krylov space that grows from one vector holds one eigenvector of each eigenvalue, so that a graph in ten pieces,
+whose eigenvalue 1 is tenfold, looks connected until rounding says otherwise. Here a block of vectors is multiplied at
+once: the space grown from b of them holds up to b eigenvectors of each eigenvalue (block Lanczos, Golub & Underwood
+1977), and b is larger than the number asked for. The eigenvectors in that space are found densely; where it has
+become large, only the best are kept, and it grows on from what they miss (thick restart, Wu & Simon 2000).
 
 The vectors of a repeated eigenvalue are any basis of a space. One is chosen that depends on that space alone: fixed
 vectors projected on it, made orthonormal one after the other.
@@ -36,7 +36,7 @@ _Product = Callable[[np.ndarray], np.ndarray]
 
 
 def largest(product: _Product, n: int, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
-    """The k largest eigenvalues, largest first, and unit eigenvectors, of the n×n matrix that `product` multiplies with.
+    """The k largest eigenvalues, largest first, and unit eigenvectors of the n×n matrix that `product` applies.
 
     `product` takes (n, b) for any b, in float64. Each vector has that sign under which its largest entry is positive.
     Raises `ConvergenceError` where they are not found.
@@ -96,7 +96,7 @@ def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Unit vectors, orthogonal to the basis and to each other, that with it span the block; none for what is rounding."""
+    """Unit vectors, orthogonal to the basis and to each other, that with it span the block, but for rounding."""
     for _ in range(2):
         block = block - basis @ (basis.T @ block)
         unit, r, _ = scipy.linalg.qr(block, mode="economic", pivoting=True)

@@ -1,8 +1,9 @@
 """A Gaussian's attention, P_ij = softmax_j(−|q_i − x_j|²/2h²), whatever the unit, the offset or the outliers.
 
-|q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is; but it is a difference of large numbers where
-points stand far from the mean, and then no distance. So the product is used where its rounding is small beside h², first
-in the dtype of the points and then in float64; else each distance is computed from the differences of coordinates.
+|q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is; but it is a difference of large numbers
+where points stand far from the mean, and then no distance. So the product is used where its rounding is small beside
+h², first in the dtype of the points and then in float64; else each distance is computed from the differences of
+coordinates.
 """
 
 from __future__ import annotations

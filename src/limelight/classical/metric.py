@@ -55,7 +55,7 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
             raise ConvergenceError(f"{type(self).__name__}: φ has left the finite numbers; scale the features")
         self.phi_.requires_grad_(False)
         if self.phi is None:
-            self.phi_.weight.div_(h)
+            self.phi_.get_parameter("weight").div_(h)
         self._X, self._v = given, v
 
     def _mean(self, X: Any) -> Float[Tensor, "queries e"]:

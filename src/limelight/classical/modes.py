@@ -142,10 +142,10 @@ class BlurringMeanShift(_Modes):
 
 
 def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
-    """h under which exp −|x_i − x_j|²/2h² is `share` in the mean over pairs of different points; None if there are none.
+    """h under which exp −|x_i − x_j|²/2h² is `share` in the mean over pairs of points that differ; None if none do.
 
-    In a Gaussian of deviation σ in d dimensions that mean is (1 + 2σ²/h²)^(−d/2): unlike the radius of a ball that holds
-    so many points, h stays as wide as σ, and wider, where d is large and all distances are alike.
+    In a Gaussian of deviation σ in d dimensions that mean is (1 + 2σ²/h²)^(−d/2): unlike the radius of a ball that
+    holds so many points, h stays as wide as σ, and wider, where d is large and all distances are alike.
     """
     apart = pair_distances(X)
     if not len(apart):

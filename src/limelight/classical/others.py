@@ -30,7 +30,7 @@ class Others:
     """P_ij ∝ exp −|x_i − x_j|²/2h² over j ≠ i, and the logarithm of its degrees, log Σ_{j≠i} exp −|x_i − x_j|²/2h².
 
     The weights themselves are applied, each to both of its points, and divided by their sums; for a few points
-    they are stored. Where sums underflow, or a product is no distance (`limelight.classical.gaussian`), it is attention,
+    they are stored. Where sums underflow, or a product is no distance (see `gaussian.py`), it is attention,
     whose sums are kept as logarithms: to the points before and to the points after, two causal ones joined by a sum of
     positive terms, since without its diagonal, a 1, a row may be 1e-400.
     """

@@ -84,8 +84,8 @@ class KernelClassifier(ClassMeans, _Smoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|x − x_j|²/2h²): each class's share of the weight.
 
     The Nadaraya–Watson mean of the classes' indicators, which is Bayes' rule with kernel density estimates of
-    one bandwidth. By default the bandwidth is best for the squared error of the indicators, Brier's. Parameters, dtypes,
-    errors and warnings are `KernelRegressor`'s.
+    one bandwidth. By default the bandwidth is best for the squared error of the indicators, Brier's. Parameters,
+    dtypes, errors and warnings are `KernelRegressor`'s.
 
     Attributes: `classes_`, `bandwidth_`, `n_features_in_`.
     """

@@ -1,8 +1,8 @@
 """Eigenvectors of attention without its matrix: diffusion maps, Laplacian eigenmaps, spectral clustering.
 
 For a symmetric kernel P_ij = M_ij exp ½(d_j − d_i), with M symmetric and d_i the logarithm of point i's degree: so
-ψ is an eigenvector of P where e^{d/2} ψ is one of M, and the first one, ψ = 1, is known beforehand. The others are found
-by `limelight.classical.eigen`, also where the graph falls apart and eigenvalues repeat.
+ψ is an eigenvector of P where e^{d/2} ψ is one of M, and the first one, ψ = 1, is known beforehand. The others are
+found by `limelight.classical.eigen`, also where the graph falls apart and eigenvalues repeat.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
         others = Others(given, 1 / math.sqrt(2 * self.gamma_))
         if float(others.log_degree.min()) < _LEAST_LOG_DEGREE:
             raise InputError(
-                f"{name}(gamma={self.gamma_:g}): point {int(others.log_degree.argmin())} is so far from all others that "
-                f"its similarity to them underflows; try a gamma near {0.5 / median_distance(given) ** 2:.3g}, of the "
-                "median distance, or leave the point out"
+                f"{name}(gamma={self.gamma_:g}): point {int(others.log_degree.argmin())} is so far from all others "
+                f"that its similarity to them underflows; try a gamma near {0.5 / median_distance(given) ** 2:.3g}, "
+                "of the median distance, or leave the point out"
             )
         return others, given.numpy().dtype
 
