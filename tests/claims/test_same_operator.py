@@ -7,17 +7,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.semi_supervised import LabelPropagation
 
 from limelight.claims import same_operator as claim
 from limelight.claims.same_operator import COMPARISONS, SameOperator
 from limelight.experiment.results import Record, Results
 
-EQUAL = [claim.DIFFUSION, claim.SINKHORN, claim.REGRESSION, claim.BLURRING, claim.NEAREST, claim.SPHERE]
+EQUAL = [
+    claim.DIFFUSION,
+    claim.SINKHORN,
+    claim.REGRESSION,
+    claim.BLURRING,
+    claim.NEIGHBORS,
+    claim.LLOYD,
+    claim.PROPAGATION,
+    claim.NEAREST,
+    claim.SPHERE,
+]
 DIFFERENT = [
     claim.ASYMMETRIC,
     claim.ONE_SOFTMAX,
     claim.ANY_NORMS,
     claim.BLURRED_BY_DOT,
+    claim.NEIGHBORS_BY_DOT,
+    claim.LLOYD_TIED,
+    claim.PROPAGATION_ALPHA,
     claim.NEAREST_PRINTED,
     claim.PRINTED,
 ]
@@ -61,6 +78,26 @@ def test_kernel_regression_is_a_softmax_of_squared_distances():
     ours, _ = COMPARISONS[claim.REGRESSION](torch.Generator().manual_seed(1000))
     expected = softmax(-cdist(q.numpy(), k.numpy(), "sqeuclidean") / (2 * claim.BANDWIDTH**2), axis=1)
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-14)
+
+
+def test_attention_to_the_nearest_is_scikit_learns_neighbors_k_means_and_label_propagation():
+    generator = torch.Generator().manual_seed(1000)
+    q, k = (claim.cloud(generator).numpy() for _ in range(2))
+    ours, _ = COMPARISONS[claim.NEIGHBORS](torch.Generator().manual_seed(1000))
+    theirs = KNeighborsRegressor(claim.NEAR).fit(k, np.eye(claim.POINTS)).predict(q)
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-13)
+
+    ours, _ = COMPARISONS[claim.LLOYD](torch.Generator().manual_seed(1000))
+    labels = KMeans(claim.CENTERS, init=q[: claim.CENTERS], n_init=1, max_iter=1).fit(q[: claim.CENTERS]).predict(q)
+    means = [q[labels == each].mean(0) for each in range(claim.CENTERS)]
+    np.testing.assert_allclose(ours.numpy(), means, atol=1e-13)
+
+    ours, _ = COMPARISONS[claim.PROPAGATION](torch.Generator().manual_seed(1000))
+    labels = np.append(np.arange(claim.CENTERS), np.full(claim.POINTS - claim.CENTERS, -1))
+    spread = LabelPropagation(gamma=0.5 / claim.BANDWIDTH**2, max_iter=claim.SHIFTS, tol=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter=5"):
+        theirs = spread.fit(q, labels).label_distributions_
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-13)
 
 
 def test_sinkhorn_of_both_is_doubly_stochastic():

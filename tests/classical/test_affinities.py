@@ -122,9 +122,19 @@ def test_bad_input():
     stuck = (apart.argmin(1) >= 12).sum()  # whose nearest are all eight: an entropy of at least log 7
     with pytest.raises(ConvergenceError, match=rf"{stuck} of 20 points, the first of them .*remove duplicates"):
         affinities.sne(crowd, 3.0)
-    far = torch.cat([X, X[:1] + 1e6])
-    with pytest.raises(InputError, match="1 of 179 points have fewer than 3 neighbours of any weight"):
-        affinities.neighbours(far, 3)
+
+
+@pytest.mark.parametrize("far", [-9_999.0, -999_999.0, 1e100])
+def test_an_outlier_changes_no_neighbor_of_the_others(far):
+    X = torch.from_numpy(np.random.default_rng(0).uniform(size=(500, 3)))
+    plain, beside = (
+        affinities.neighbours(X, 5),
+        affinities.neighbours(torch.cat([X, torch.full((1, 3), far, dtype=torch.float64)]), 5),
+    )
+    assert torch.equal(plain[0], beside[0][:-1])
+    assert torch.equal(plain[1], beside[1][:-1])
+    nearest = np.argsort(squares(X.numpy(), X.numpy()) + np.diag(np.full(500, np.inf)), 1)[:, :5]
+    np.testing.assert_array_equal(plain[0].numpy(), nearest)
 
 
 def test_the_table_is_generated():

@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
 from limelight.classical.flow import MarkovClustering
+from tests.classical.real import EXCUSED
 
 GRAPHS = {
     "karate": networkx.karate_club_graph(),
@@ -105,8 +106,31 @@ def test_a_coarser_and_a_finer_clustering():
     assert coarse < 5 < 10 < fine
 
 
-def test_scikit_learns_checks():
-    check_estimator(MarkovClustering(), on_skip=None)
+@pytest.mark.parametrize("affinity", ["rbf", "precomputed"])
+def test_scikit_learns_checks(affinity):
+    check_estimator(MarkovClustering(affinity=affinity), on_skip=None, expected_failed_checks=EXCUSED[affinity])
+
+
+@pytest.mark.parametrize("inflation", [50.0, 1000.0])
+def test_a_high_inflation_leaves_every_flow_a_number(inflation):
+    W = np.random.default_rng(0).uniform(0.5, 1, (60, 60))
+    fitted = graph(W + W.T, inflation=inflation)
+    np.testing.assert_allclose(fitted.flow_.sum(1), 1)
+    complete = graph(np.ones((300, 300)), inflation=inflation)
+    np.testing.assert_array_equal(complete.labels_, 0)
+
+
+def test_an_outlier_changes_no_cluster_of_the_others():
+    X = datasets.load_wine().data
+    plain = MarkovClustering().fit(X).labels_
+    beside = MarkovClustering().fit(np.vstack([X, X[:1] - 999_999.0])).labels_
+    assert adjusted_rand_score(plain, beside[:-1]) > 0.9
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**-300, 2.0**20])
+def test_nothing_depends_on_the_unit(unit):
+    X = datasets.load_iris().data
+    np.testing.assert_array_equal(MarkovClustering().fit(X * unit).labels_, MarkovClustering().fit(X).labels_)
 
 
 def test_too_few_steps_say_so():

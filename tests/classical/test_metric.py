@@ -92,3 +92,19 @@ def test_refuses_a_single_point_and_what_is_no_module(kind):
         kind(max_iter=0).fit(*REAL["iris"])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         kind().fit([[0.0], [np.nan]], [0, 1])
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**-300, 2.0**20])
+def test_nothing_depends_on_the_unit(kind, unit):
+    X, y = REAL["iris"]
+    plain, scaled = (kind(max_iter=3).fit(u * X, y).predict(u * X) for u in (1.0, unit))
+    np.testing.assert_allclose(scaled, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_autocast_and_inference_mode_change_nothing(kind):
+    X, y = REAL["iris"]
+    plain = kind(max_iter=3).fit(X, y).predict(X)
+    with torch.autocast("cpu"), torch.inference_mode():
+        np.testing.assert_array_equal(kind(max_iter=3).fit(X, y).predict(X), plain)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import cluster, datasets
@@ -12,7 +13,8 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
-from limelight.classical.modes import BlurringMeanShift, MeanShift
+from limelight.classical.modes import BlurringMeanShift, MeanShift, seen_share
+from limelight.classical.points import median_distance
 
 BOTH = [MeanShift, BlurringMeanShift]
 REAL = {
@@ -143,7 +145,7 @@ def test_too_few_steps_are_told(kind):
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("bandwidth", 0), ("bandwidth", np.nan), ("bandwidth", 1e-12), ("max_iter", 0), ("tol", 0), ("tol", None)],
+    [("bandwidth", 0), ("bandwidth", np.nan), ("max_iter", 0), ("tol", 0), ("tol", None)],
 )
 def test_refuses_parameters_without_meaning(kind, name, value):
     with pytest.raises(InputError, match=rf"{kind.__name__}\({name}="):
@@ -160,3 +162,62 @@ def test_parameters_may_be_numpy_numbers():
     X = np.random.default_rng(0).normal(size=(40, 2))
     one, other = (MeanShift(h, tol=tol).fit(X) for h, tol in ((1.0, 1e-3), (np.float64(1.0), np.float64(1e-3))))
     np.testing.assert_array_equal(one.labels_, other.labels_)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_under_the_smallest_bandwidth_every_place_is_a_mode(kind):
+    X = REAL["iris"][0]
+    np.testing.assert_allclose(in_order(kind(1e-12).fit(X).cluster_centers_), in_order(np.unique(X, axis=0)))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(("unit", "dtype"), [(2.0**-17, "f4"), (2.0**-80, "f4"), (2.0**-500, "f8"), (2.0**20, "f8")])
+def test_nothing_depends_on_the_unit(kind, unit, dtype):
+    X = REAL["iris"][0].astype(dtype)
+    plain, small = kind().fit(X), kind().fit((X * unit).astype(dtype))
+    np.testing.assert_array_equal(small.labels_, plain.labels_)
+    np.testing.assert_allclose(small.cluster_centers_ / unit, plain.cluster_centers_, rtol=1e-6)
+    assert len(plain.cluster_centers_) > 1
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_an_outlier_and_an_offset_change_no_cluster_of_the_others(kind):
+    X, y = datasets.make_blobs(200, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    beside = np.vstack([X, [[-999_999.0, -999_999.0]]])
+    for data in (beside, beside + 1e6):
+        labels = kind(1.0).fit(data).labels_
+        assert adjusted_rand_score(y, labels[:-1]) == 1
+        assert labels[-1] not in labels[:-1]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(("n", "d", "k", "seed"), [(500, 20, 3, 0), (300, 10, 8, 0), (1000, 3, 3, 1), (3000, 50, 5, 2)])
+def test_the_default_bandwidth_finds_blobs_in_any_number_of_dimensions(kind, n, d, k, seed):
+    X, y = datasets.make_blobs(n, n_features=d, centers=k, random_state=seed)
+    assert adjusted_rand_score(y, kind().fit(X).labels_) > 0.95
+
+
+def test_the_default_bandwidth_is_as_good_as_scikit_learns_on_its_own_example():
+    X, y = datasets.make_blobs(1000, centers=[[1, 1], [-1, -1], [1, -1]], cluster_std=0.6, random_state=0)
+    theirs = cluster.MeanShift(bandwidth=cluster.estimate_bandwidth(X, quantile=0.2, random_state=0)).fit(X)
+    ours = MeanShift().fit(X)
+    assert len(ours.cluster_centers_) == len(theirs.cluster_centers_) == 3
+    assert adjusted_rand_score(y, ours.labels_) >= adjusted_rand_score(y, theirs.labels_) - 0.01
+
+
+def test_no_order_of_the_rows_changes_the_default_bandwidth():
+    hours = np.column_stack([np.tile(np.arange(24.0), 1000), np.repeat(np.arange(1000.0), 24)])
+    mixed = np.random.default_rng(1).permutation(hours)
+    for default in (seen_share, median_distance):
+        assert default(torch.from_numpy(hours)) == default(torch.from_numpy(mixed))
+    assert 200 < median_distance(torch.from_numpy(hours)) < 400
+    assert 20 < seen_share(torch.from_numpy(hours)) < 60
+
+
+def test_autocast_and_inference_mode_change_nothing():
+    X = REAL["iris"][0].astype("f4")
+    plain = MeanShift().fit(X)
+    with torch.autocast("cpu"), torch.inference_mode():
+        model = MeanShift().fit(X)
+        np.testing.assert_array_equal(model.predict(X), plain.labels_)
+    np.testing.assert_array_equal(model.cluster_centers_, plain.cluster_centers_)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
+from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -29,9 +30,12 @@ CLASSES = {
 }
 
 
+@pytest.mark.parametrize("bandwidth", [None, 1.0])
 @pytest.mark.parametrize("kind", BOTH)
-def test_passes_scikit_learns_checks(kind):
-    check_estimator(kind(), on_skip=None)
+def test_passes_scikit_learns_checks(kind, bandwidth):
+    # Of a point that is there twice one is left out, of a point with a weight of two all: other bandwidths may be best.
+    excused = {"check_sample_weight_equivalence_on_dense_data": "leave-one-out"} if bandwidth is None else {}
+    check_estimator(kind(bandwidth), on_skip=None, expected_failed_checks=excused)
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0.5])
@@ -79,9 +83,10 @@ def test_a_query_far_from_float32_points_is_computed_in_float64():
 def test_many_targets_are_each_their_own():
     X, y = REGRESSION["diabetes"]
     Y = np.stack([y, X[:, 2]], 1)
-    both = KernelRegressor().fit(X, Y).predict(X)
+    h = median_distance(torch.from_numpy(X))
+    both = KernelRegressor(h).fit(X, Y).predict(X)
     assert both.shape == Y.shape
-    np.testing.assert_allclose(both[:, 0], KernelRegressor().fit(X, y).predict(X), rtol=1e-12)
+    np.testing.assert_allclose(both[:, 0], KernelRegressor(h).fit(X, y).predict(X), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -134,18 +139,77 @@ def test_refuses_a_bandwidth_that_is_none(kind, bandwidth):
         kind(bandwidth).fit(*CLASSES["iris"])
 
 
-def test_refuses_a_bandwidth_too_small_to_tell_distances_apart():
-    X, y = REGRESSION["iris"]
-    with pytest.raises(InputError, match=r"cannot be computed in its units in torch.float32; the median distance is 2"):
-        KernelRegressor(1e-3).fit(X.astype("f4"), y)
+def exact(Q, X, y, h):
+    W = np.exp(-((Q[:, None] - X[None]) ** 2).sum(-1) / (2 * h**2))
+    return W @ y / W.sum(1)
 
 
-def test_refuses_a_default_that_an_outlier_makes_too_small():
-    X = np.random.default_rng(0).normal(size=(99, 2)).astype("f4")
-    with pytest.raises(
-        InputError, match=r"the median distance, .* which KernelRegressor takes as its bandwidth, is so"
-    ):
-        KernelRegressor().fit(np.vstack([X, [[1e6, 0]]]).astype("f4"), np.zeros(100))
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_an_outlier_leaves_the_estimates_of_the_others_exact(dtype):
+    random = np.random.default_rng(0)
+    X = np.vstack([random.uniform(size=(300, 2)), [[-999_999.0, -999_999.0]]]).astype(dtype)
+    y = np.append(np.sin(6 * X[:-1, 0]), 5.0)
+    found = KernelRegressor(0.1).fit(X, y).predict(X)
+    expected = exact(X.astype("f8"), X.astype("f8"), y, 0.1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == "f4" else 1e-12)
+
+
+@pytest.mark.parametrize(("unit", "dtype"), [(2.0**-17, "f4"), (2.0**-90, "f4"), (2.0**-400, "f8"), (2.0**20, "f8")])
+def test_nothing_depends_on_the_unit(unit, dtype):
+    X, y = (x.astype(dtype) for x in REGRESSION["iris"])
+    plain, scaled = KernelRegressor().fit(X, y), KernelRegressor().fit(unit * X, unit * y)
+    assert scaled.bandwidth_ == pytest.approx(unit * plain.bandwidth_, rel=1e-12)
+    np.testing.assert_allclose(scaled.predict(unit * X), unit * plain.predict(X), rtol=1e-6)
+
+
+def test_the_default_bandwidth_is_the_best_of_those_tried_when_each_point_is_left_out():
+    X, y = REGRESSION["diabetes"]
+    median, errors = median_distance(torch.from_numpy(X)), {}
+    squares = ((X[:, None] - X[None]) ** 2).sum(-1)
+    for h in median * 2.0 ** (1 - np.arange(15) / 2):
+        W = np.exp(-squares / (2 * h**2)) * (1 - np.eye(len(X)))
+        told = np.divide(W @ y, W.sum(1), out=np.full(len(y), np.inf), where=W.sum(1) > 1e-300)
+        errors[h] = ((told - y) ** 2).sum()
+    assert KernelRegressor().fit(X, y).bandwidth_ == pytest.approx(min(errors, key=errors.get))
+
+
+def test_the_default_bandwidth_explains_diabetes_as_a_grid_does():
+    X, y = REGRESSION["diabetes"]
+    assert cross_val_score(KernelRegressor(), X, y, cv=5).mean() > 0.42
+
+
+def test_no_order_of_the_rows_changes_the_default_bandwidth():
+    random = np.random.default_rng(0)
+    X = np.repeat(random.integers(0, 40, (1500, 2)), 2, 0).astype(float)
+    y = np.sin(X.sum(1) / 10) + random.normal(0, 0.3, 3000)
+    order = random.permutation(3000)
+    one, other = KernelRegressor().fit(X, y), KernelRegressor().fit(X[order], y[order])
+    assert one.bandwidth_ == other.bandwidth_
+
+
+def test_constant_targets_take_the_widest_bandwidth():
+    X, _ = REGRESSION["iris"]
+    assert KernelRegressor().fit(X, np.full(len(X), 7.0)).bandwidth_ == 2 * median_distance(torch.from_numpy(X))
+
+
+@pytest.mark.parametrize("similarity", [None, Laplacian(0.5)])
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_weight_of_two_is_the_point_twice_and_a_weight_of_zero_is_none(kind, similarity):
+    X, y = CLASSES["iris"]
+    w = np.arange(len(X)) % 3
+    h = 0.4 if similarity is None else None
+    weighted = kind(h, similarity).fit(X, y, sample_weight=w)
+    repeated = kind(h, similarity).fit(np.repeat(X, w, 0), np.repeat(y, w))
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-9)
+    with pytest.raises(InputError, match=r"sample_weight ≥ 0, not all of them zero, got -1 to"):
+        kind().fit(X, y, sample_weight=w - 1)
+
+
+def test_autocast_and_inference_mode_change_nothing():
+    X, y = (x.astype("f4") for x in REGRESSION["iris"])
+    plain = KernelRegressor().fit(X, y).predict(X)
+    with torch.autocast("cpu"), torch.inference_mode():
+        np.testing.assert_array_equal(KernelRegressor().fit(X, y).predict(X), plain)
 
 
 def test_refuses_what_is_no_similarity_and_two_bandwidths():

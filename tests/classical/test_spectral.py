@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse.linalg import ArpackNoConvergence
-from sklearn import cluster, manifold
+from scipy.sparse import csr_array
+from sklearn import cluster, datasets, manifold
+from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import ConvergenceError, InputError
-from limelight.classical import spectral
+from limelight.classical import eigen, others
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
-from tests.classical.real import REAL, squares
+from tests.classical.real import EXCUSED, REAL, squares
 
 
 @pytest.fixture(params=REAL, name="X")
@@ -38,8 +40,10 @@ def agree_to_sign(a, b, tolerance):
     np.testing.assert_allclose(a / scales, signs * b / scales, atol=tolerance)
 
 
+@pytest.mark.parametrize("dense", [10, 10_000])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha):
+def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha, dense, monkeypatch):
+    monkeypatch.setattr(eigen, "_DENSE", dense)
     ours = DiffusionMaps(3, alpha=alpha, time=2).fit(X)
     P, pi = diffusion(X, ours.bandwidth_, alpha)
     M = np.sqrt(pi)[:, None] * P / np.sqrt(pi)
@@ -71,12 +75,16 @@ def test_points_that_were_not_fitted_are_placed_by_nystroem(X, alpha):
     np.testing.assert_allclose(ours.transform(new), P @ ours.embedding_ / ours.eigenvalues_, atol=1e-9)
 
 
-def test_laplacian_eigenmaps_are_scikit_learns(X):
+@pytest.mark.parametrize("dense", [10, 10_000])
+def test_laplacian_eigenmaps_are_scikit_learns(X, dense, monkeypatch):
+    monkeypatch.setattr(eigen, "_DENSE", dense)
     theirs = manifold.SpectralEmbedding(3, affinity="rbf", random_state=0).fit_transform(X)
     agree_to_sign(SpectralEmbedding(3).fit_transform(X), theirs, 1e-8)
 
 
-def test_a_point_that_hardly_sees_another_is_as_accurate():
+@pytest.mark.parametrize("dense", [10, 10_000])
+def test_a_point_that_hardly_sees_another_is_as_accurate(dense, monkeypatch):
+    monkeypatch.setattr(eigen, "_DENSE", dense)
     X = np.vstack([REAL["iris"], [[9.0, 9.0, 9.0, 9.0]]])
     W = np.exp(-squares(X, X)) - np.eye(len(X))
     np.fill_diagonal(W, 0)
@@ -93,9 +101,20 @@ def test_spectral_clustering_is_scikit_learns_label_for_label(X):
     np.testing.assert_array_equal(ours.labels_, theirs.labels_)
 
 
-@pytest.mark.parametrize("estimator", [DiffusionMaps(), SpectralEmbedding(), SpectralClustering()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DiffusionMaps(),
+        SpectralEmbedding(),
+        SpectralEmbedding(affinity="precomputed"),
+        SpectralClustering(),
+        SpectralClustering(2, affinity="precomputed"),
+    ],
+    ids=repr,
+)
 def test_scikit_learns_checks(estimator):
-    check_estimator(estimator, on_skip=None)
+    excused = EXCUSED[getattr(estimator, "affinity", "rbf")]
+    check_estimator(estimator, on_skip=None, expected_failed_checks=excused)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +163,111 @@ def test_bad_points(estimator):
 
 
 def test_a_solver_that_does_not_converge_says_so(monkeypatch):
-    def fails(*args, **kwargs):
-        raise ArpackNoConvergence("No convergence (1501 iterations, 0/2 eigenvectors converged)", [], [])
-
-    monkeypatch.setattr(spectral, "eigsh", fails)
-    with pytest.raises(ConvergenceError, match=r"ARPACK did not find 2 eigenvectors of 150 points.*1501 iterations"):
+    monkeypatch.setattr(eigen, "_DENSE", 10)
+    monkeypatch.setattr(eigen, "_PRODUCTS", 2)
+    with pytest.raises(ConvergenceError, match=r"2 eigenvectors of 150 points were not found in 2 products"):
         DiffusionMaps().fit(REAL["iris"])
+
+
+@pytest.mark.parametrize("n", [100, 500])
+def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
+    X, y = datasets.make_blobs(n, centers=[[100 * i, 0] for i in range(10)], cluster_std=0.5, random_state=0)
+    assert adjusted_rand_score(y, SpectralClustering(10, random_state=0).fit(X).labels_) == 1
+    for model in (SpectralEmbedding(12, gamma=1.0), DiffusionMaps(12, bandwidth=1.0)):
+        values = model.fit(X).eigenvalues_
+        np.testing.assert_allclose(values[:9], 1, atol=1e-12)
+        assert values[9] < 1 - 1e-3
+        images = model.embedding_[:, :9]
+        for i in range(10):
+            np.testing.assert_allclose(np.ptp(images[y == i], axis=0) / np.abs(images).max(), 0, atol=1e-9)
+        rounded = (images / np.abs(images).max()).round(6)
+        assert len(np.unique(rounded, axis=0)) == 10
+
+
+@given(st.integers(0, 1000), st.integers(401, 500), st.integers(1, 6))
+@settings(max_examples=10)
+def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
+    random = np.random.default_rng(seed)
+    values = np.sort(
+        np.concatenate([np.repeat(random.uniform(0.5, 1, 3), times), random.uniform(-1, 0.4, n - 3 * times)])
+    )
+    vectors = np.linalg.qr(random.normal(size=(n, n)))[0]
+    M = vectors * values @ vectors.T
+    k = 2 * times
+    found, basis = eigen.largest(lambda block: M @ block, n, k)
+    np.testing.assert_allclose(found, values[::-1][:k], atol=1e-12)
+    np.testing.assert_allclose(M @ basis, basis * found, atol=1e-11)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-11)
+
+
+def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(monkeypatch):
+    X, _ = datasets.make_blobs(200, centers=[[100 * i, 0] for i in range(4)], cluster_std=0.5, random_state=0)
+    monkeypatch.setattr(eigen, "_DENSE", 10)
+    blocks = SpectralEmbedding(3, gamma=1.0).fit(X)
+    np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit(X).embedding_, blocks.embedding_)
+    monkeypatch.setattr(eigen, "_DENSE", 1000)
+    dense = SpectralEmbedding(3, gamma=1.0).fit(X)
+    np.testing.assert_allclose(dense.embedding_, blocks.embedding_, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [SpectralEmbedding, SpectralClustering])
+def test_a_graph_that_is_given_is_the_graph_of_the_points(kind):
+    X = REAL["iris"]
+    W = np.exp(-0.5 * squares(X, X))
+    options = {"random_state": 0} if kind is SpectralClustering else {}
+    result = "labels_" if kind is SpectralClustering else "embedding_"
+    expected = getattr(kind(3, gamma=0.5, **options).fit(X), result)
+    for given_graph in (W, csr_array(W), 7.0 * W):
+        found = getattr(kind(3, affinity="precomputed", **options).fit(given_graph), result)
+        if given_graph[0, 0] == 1:
+            np.testing.assert_allclose(found, expected, atol=1e-10)
+        elif result == "embedding_":
+            np.testing.assert_allclose(found * 7**0.5, expected, atol=1e-10)
+    with pytest.raises(InputError, match="symmetric"):
+        kind(2, affinity="precomputed").fit(np.triu(W))
+    with pytest.raises(InputError, match="square"):
+        kind(2, affinity="precomputed").fit(W[:50])
+    with pytest.raises(InputError, match="weights ≥ 0, got -1"):
+        kind(2, affinity="precomputed").fit(-W)
+    with pytest.raises(InputError, match=r"affinity=…\) expects 'rbf' or 'precomputed', got 'cosine'"):
+        kind(2, affinity="cosine").fit(X)
+
+
+@pytest.mark.parametrize("isolated", [1, 2])
+def test_a_node_without_edges_is_a_piece_of_its_own(isolated):
+    W = np.zeros((40, 40))
+    W[:20, :20] = W[20:, 20:] = 1
+    W[40 - isolated :] = W[:, 40 - isolated :] = 0
+    ours = SpectralClustering(2 + isolated, affinity="precomputed", random_state=0).fit(W).labels_
+    expected = [0] * 20 + [1] * (20 - isolated) + list(range(2, 2 + isolated))
+    assert adjusted_rand_score(expected, ours) == 1
+
+
+@pytest.mark.parametrize("kind", [DiffusionMaps, SpectralEmbedding])
+def test_float32_answers_in_float32_and_other_modes_change_nothing(kind):
+    X = REAL["iris"].astype("f4")
+    plain = kind().fit(X)
+    assert plain.embedding_.dtype == np.float32
+    with torch.autocast("cpu"), torch.inference_mode():
+        np.testing.assert_array_equal(kind().fit_transform(X), plain.embedding_)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_offset_changes_nothing(stored, monkeypatch):
+    monkeypatch.setattr(others, "_STORED", 10_000 * stored)
+    X = REAL["iris"]
+    for model in (SpectralEmbedding(), DiffusionMaps()):
+        plain, moved = model.fit_transform(X).copy(), model.fit_transform(X + 2.0**20)
+        np.testing.assert_allclose(moved, plain, atol=1e-7 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**-300, 2.0**20])
+def test_nothing_depends_on_the_unit(unit):
+    X = REAL["iris"]
+    plain, scaled = DiffusionMaps().fit(X), DiffusionMaps().fit(X * unit)
+    np.testing.assert_allclose(scaled.embedding_, plain.embedding_, rtol=1e-9, atol=1e-9)
+    plain, scaled = (SpectralEmbedding(gamma=0.5 / u**2).fit(X * u) for u in (1.0, unit))
+    np.testing.assert_allclose(scaled.embedding_, plain.embedding_, rtol=1e-9, atol=1e-9)
 
 
 CHILD = """

@@ -20,11 +20,12 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.normalisation import Sinkhorn, Softmax
+from limelight.normalisation import Sinkhorn, Softmax, TopK
 from limelight.similarity import Bilinear, Dot, Euclidean, Similarity
 
 POINTS, WIDTH, BANDWIDTH = 128, 3, 0.8
-SHIFTS = 5  # steps of blurring mean shift
+NEAR, CENTERS = 5, 6  # neighbors of a point; centers, and points with known labels
+SHIFTS = 5  # steps of blurring mean shift, and of label propagation
 TOLERANCE = 1e-12  # of Sinkhorn's column sums
 ROUNDING = 1e-12  # some 4500 units of float64: 128 terms in a sum, each with a few roundings of its own
 CONVERGED = (
@@ -37,6 +38,9 @@ DIFFUSION, ASYMMETRIC = "diffusion maps", "diffusion maps, asymmetric"
 SINKHORN, ONE_SOFTMAX = "Sinkhorn, dot and Euclidean", "softmax, dot and Euclidean"
 REGRESSION, ANY_NORMS = "regression, equal norms", "regression, any norms"
 BLURRING, BLURRED_BY_DOT = "mean shift", "mean shift by dot product"
+NEIGHBORS, NEIGHBORS_BY_DOT = "k nearest neighbors", "k nearest neighbors by dot product"
+LLOYD, LLOYD_TIED = "k-means, no ties", "k-means, ties"
+PROPAGATION, PROPAGATION_ALPHA = "label propagation", "label propagation, normalized twice"
 NEAREST, NEAREST_PRINTED = "nearest point, corrected", "nearest point, as printed"
 SPHERE, PRINTED = "sphere, corrected", "sphere, as printed"
 
@@ -44,7 +48,7 @@ Both = tuple[Tensor, Tensor]  # what attention gives, and what it ought to equal
 
 
 class SameOperator(Claim):
-    """Six equalities, and six that are none."""
+    """Nine equalities, and nine that are none."""
 
     name = "same_operator"
     title = (
@@ -58,7 +62,7 @@ class SameOperator(Claim):
     )
     source = (
         "Ruan & Zhang 2024 (2412.18288); Coifman & Lafon 2006; Ding et al. 2020 (2009.14308); Sander et al. 2022 "
-        "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006"
+        "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006; Fix & Hodges 1951; Lloyd 1982; Zhu & Ghahramani 2002"
     )
     arms = {
         DIFFUSION: "doubly-normalised attention with a Gaussian, and diffusion maps at α = 1",
@@ -69,6 +73,12 @@ class SameOperator(Claim):
         ANY_NORMS: "the same with keys of any length",
         BLURRING: "Euclidean attention on its own queries, five times, and Gaussian blurring mean shift",
         BLURRED_BY_DOT: "the same with the dot product in place of the distance",
+        NEIGHBORS: "Euclidean attention to the five strongest keys at a high temperature, and the mean of the five nearest",
+        NEIGHBORS_BY_DOT: "the same with the dot product in place of the distance",
+        LLOYD: "points attend to their nearest center, centers move by the transpose; and Lloyd's step of k-means",
+        LLOYD_TIED: "the same on a grid of whole numbers, where points are as near to two centers and both share them",
+        PROPAGATION: "F ← P F with Euclidean attention, rows divided by their sums, labels put back; and label propagation",
+        PROPAGATION_ALPHA: "the same with α = 1",
         NEAREST: "on the sphere f = −xᵀQᵀKy is least at y = KᵀQx/|KᵀQx|: the strongest key of each query",
         NEAREST_PRINTED: "the same at −KᵀQx/|KᵀQx|, as 2412.18288 prints it in its example 3",
         SPHERE: "−⟨x, y⟩ = −1 + ½|x − y|² on the unit sphere: weights and log-normaliser",
@@ -105,6 +115,12 @@ class SameOperator(Claim):
                 different(ANY_NORMS, "where they are not it is not"),
                 equal(BLURRING, ROUNDING, "Euclidean attention with V = X, repeated, is blurring mean shift"),
                 different(BLURRED_BY_DOT, "with the dot product it is not"),
+                equal(NEIGHBORS, ROUNDING, "attention to the k strongest keys, as h → ∞, is k nearest neighbors"),
+                different(NEIGHBORS_BY_DOT, "with the dot product it is not"),
+                equal(LLOYD, ROUNDING, "attention to the nearest center, and its transpose, is a step of k-means"),
+                different(LLOYD_TIED, "where points are as near to two centers it is not"),
+                equal(PROPAGATION, ROUNDING, "attention repeated, known labels put back, is label propagation"),
+                different(PROPAGATION_ALPHA, "normalized twice it is not"),
                 equal(NEAREST, ROUNDING, "a transformer's pseudo-metric on the sphere is least at KᵀQx/|KᵀQx|"),
                 different(NEAREST_PRINTED, "at the opposite point, as printed, it is not"),
                 equal(SPHERE, ROUNDING, "on the unit sphere −⟨x, y⟩ = −1 + ½|x − y|²"),
@@ -199,6 +215,52 @@ def mean_shift(similarity: Similarity) -> Callable[[torch.Generator], Both]:
     return compare
 
 
+def neighbors(similarity: Similarity) -> Callable[[torch.Generator], Both]:
+    """The mean of the values of the `NEAR` nearest keys, for values the basis, and attention that sees no others."""
+
+    def compare(generator: torch.Generator) -> Both:
+        q, k = cloud(generator), cloud(generator)
+        ours = matrix(
+            Attention(q, k, similarity, TopK(NEAR), scale=1e-15)
+        )  # h → ∞: their scores are equal, but for rounding
+        nearest = squares(q, k).argsort(1)[:, :NEAR]
+        return ours, torch.zeros_like(ours).scatter(1, nearest, 1 / NEAR)
+
+    return compare
+
+
+def lloyd(tied: bool) -> Callable[[torch.Generator], Both]:
+    """Σ_i u_ik x_i / Σ_i u_ik, u = attention to the nearest of some centers, and the mean of the points nearest to each."""
+
+    def compare(generator: torch.Generator) -> Both:
+        x = cloud(generator)
+        if tied:
+            x = x.round()
+        centers = torch.unique(x, dim=0)[:CENTERS] if tied else x[:CENTERS]
+        u = Attention(x, centers, Euclidean(), TopK(1)).T
+        ours = (u @ x) / (u @ torch.ones_like(x[:, :1]))
+        nearest = torch.nn.functional.one_hot(squares(x, centers).argmin(1), CENTERS).double()
+        return ours, (nearest.mT @ x) / nearest.sum(0)[:, None]
+
+    return compare
+
+
+def propagation(alpha: float) -> Callable[[torch.Generator], Both]:
+    """F ← P F, rows divided by their sums, with the labels of the first points put back (Zhu & Ghahramani 2002)."""
+
+    def compare(generator: torch.Generator) -> Both:
+        x = cloud(generator)
+        labels = torch.eye(CENTERS, dtype=torch.float64)
+        ours = theirs = torch.cat([labels, torch.zeros(POINTS - CENTERS, CENTERS, dtype=torch.float64)])
+        A, kernel = Attention(x, x, Euclidean(BANDWIDTH), Softmax(alpha)), gaussian(x, x)
+        for _ in range(SHIFTS):
+            ours, theirs = A @ ours, kernel / kernel.sum(1, keepdim=True) @ theirs
+            ours, theirs = (torch.cat([labels, (F / F.sum(1, keepdim=True))[CENTERS:]]) for F in (ours, theirs))
+        return ours, theirs
+
+    return compare
+
+
 def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator], Both]:
     """Weights and log-normaliser of the score ⟨x, y⟩, and of the score constant − factor·|x − y|²."""
 
@@ -227,7 +289,12 @@ def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
 
 def gaussian(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """exp(−|x − y|²/2h²), written out."""
-    return (-(x[:, None] - y[None]).square().sum(-1) / (2 * BANDWIDTH**2)).exp()
+    return (-squares(x, y) / (2 * BANDWIDTH**2)).exp()
+
+
+def squares(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """|x − y|², written out."""
+    return (x[:, None] - y[None]).square().sum(-1)
 
 
 COMPARISONS: dict[str, Callable[[torch.Generator], Both]] = {
@@ -239,6 +306,12 @@ COMPARISONS: dict[str, Callable[[torch.Generator], Both]] = {
     ANY_NORMS: regression(equal_norms=False),
     BLURRING: mean_shift(Euclidean()),
     BLURRED_BY_DOT: mean_shift(Dot()),
+    NEIGHBORS: neighbors(Euclidean()),
+    NEIGHBORS_BY_DOT: neighbors(Dot()),
+    LLOYD: lloyd(tied=False),
+    LLOYD_TIED: lloyd(tied=True),
+    PROPAGATION: propagation(alpha=0.0),
+    PROPAGATION_ALPHA: propagation(alpha=1.0),
     NEAREST: nearest_point(+1.0),
     NEAREST_PRINTED: nearest_point(-1.0),
     SPHERE: on_the_sphere(constant=1.0, factor=0.5),

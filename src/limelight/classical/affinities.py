@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.classical.gaussian import gaussian
 from limelight.classical.operators import Centred, Rescaled, Symmetrised
-from limelight.classical.points import median_distance
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Graph, window
 from limelight.similarity import Dot, Euclidean
@@ -112,7 +113,7 @@ def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) ->
 
     A softmax knows what it divided by: K = e^L P.
     """
-    A = Attention(X, support, Euclidean(1 / math.sqrt(2 * gamma)))
+    A = gaussian(X, support, 1 / math.sqrt(2 * gamma))
     return Rescaled(A, A.logsumexp().exp())
 
 
@@ -134,20 +135,15 @@ def conjugate(A: Attention) -> Rescaled:
 
 
 def neighbours(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """The k others nearest to each point, nearest first, and their distances.
+    """The k others nearest to each point, nearest first, and their distances, by scikit-learn's tree.
 
-    Raises `InputError` for k outside 1 … n − 1, and where some are so far off that they cannot be told apart.
+    The tree computes each distance from the differences of coordinates, so an outlier far off changes none of them.
+    Raises `InputError` for k outside 1 … n − 1.
     """
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(X):
-        raise InputError(f"the neighbours of {len(X)} points are a whole number from 1 to {len(X) - 1}, got {k!r}")
-    h = median_distance(X) or 1.0
-    keys = Attention(X, X, Euclidean(h), mask=~window(before=0, after=0)).strongest(k).keys
-    if bool((keys < 0).any()):
-        few = int((keys < 0).any(1).sum())
-        raise InputError(
-            f"at a bandwidth of the median distance, {h:.3g}, {few} of {len(X)} points have fewer than {k} neighbours "
-            "of any weight, so far are they from the others; leave them out, or scale the features"
-        )
+        raise InputError(f"the neighbors of {len(X)} points are a whole number from 1 to {len(X) - 1}, got {k!r}")
+    tree = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(X.numpy())
+    keys = torch.from_numpy(tree.kneighbors(return_distance=False))
     return keys, (X[keys] - X[:, None]).norm(dim=-1)
 
 

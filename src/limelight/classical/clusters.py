@@ -1,83 +1,44 @@
-"""Clusters around centres, which are attention between centres and points: k-means, soft k-means, fuzzy c-means.
+"""Clusters around centers, which are attention between centers and points: soft k-means and fuzzy c-means.
 
-All three repeat one step. Each point divides itself among the centres (a softmax over centres), and each centre
+Both repeat one step. Each point divides itself among the centers (a softmax over centers), and each center
 becomes the mean of what the points give to it (a mean over points).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.classical.centres import Centres, distances
-from limelight.classical.points import bandwidth_for
+from limelight.classical.centres import Centres
+from limelight.classical.gaussian import distances, gaussian
+from limelight.classical.parameters import require_positive
 from limelight.errors import InputError
-from limelight.normalisation import Softmax, TopK
-from limelight.similarity import Euclidean, Similarity, wide
+from limelight.normalisation import Softmax
+from limelight.similarity import Similarity, wide
 
-_ON_THE_SPOT = 1000.0  # the score of a point that a centre lies on: above −log of every positive float64
-
-
-class KMeans(Centres):
-    """Each centre is the mean of the points nearest to it (Lloyd 1982): u_ik = 1 for the nearest centre k, else 0.
-
-    Points attend to their nearest centre, `TopK(1)`; centres move by the transpose, c_k = Σ_i u_ik x_i / Σ_i u_ik. From
-    the same `init` it ends where scikit-learn's `KMeans` ends. A point as near to two centres is shared by them; a
-    centre that no point is nearest to moves to the point farthest from its own.
-
-    n_clusters: 1 to n. init: "k-means++" (one start), or centres (n_clusters, d). It ends when the centres' squared
-    moves sum to ≤ tol × the features' mean variance.
-
-    Sets `cluster_centers_`, `labels_`, `inertia_` = Σ_i min_k |x_i − c_k|² and `n_iter_`. Warns where max_iter does
-    not suffice and where fewer centres differ; raises ValueError for n_clusters > n.
-    """
-
-    def __init__(
-        self,
-        n_clusters: int = 8,
-        init: Any = "k-means++",
-        max_iter: int = 300,
-        tol: float = 1e-4,
-        random_state: int | None = None,
-    ) -> None:
-        self.n_clusters, self.init, self.max_iter = n_clusters, init, max_iter
-        self.tol, self.random_state = tol, random_state
-
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Move the centres until they rest on these points, X (n, d)."""
-        super().fit(X)
-        self.inertia_ = float((self.transform(X).min(1) ** 2).sum())
-        return self
-
-    def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
-        return Attention(X, centres, Euclidean(), TopK(1))
-
-    def _step(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        sums = self._memberships(X, centres).T @ torch.cat([X, torch.ones_like(X[:, :1])], 1)
-        mass = sums[:, -1]
-        moved = sums[:, :-1] / mass.masked_fill(mass == 0, 1)[:, None]
-        if bool((mass == 0).any()):
-            own = distances(X, centres).amin(1)
-            far = own.topk(int((mass == 0).sum())).indices
-            moved[mass == 0] = torch.where(own[far, None] > 0, X[far], centres[mass == 0])
-        return moved
+_ON_THE_SPOT = 1000.0  # the score of a point that a center lies on: above −log of every positive float64
 
 
 class SoftKMeans(Centres):
     """u_ik ∝_k exp −|x_i − c_k|²/2h², c_k = Σ_i u_ik x_i / Σ_i u_ik: soft k-means (MacKay 2003, ch. 20).
 
-    A step is doubly-normalised attention of the centres over the points: normalise over centres, then over points,
+    A step is doubly-normalized attention of the centers over the points: normalize over centers, then over points,
     which is `Softmax(alpha=1)`. h² is the temperature: as h → 0 it is k-means; where h² exceeds the points' largest
-    variance all centres are one.
+    variance all centers are one.
 
-    n_clusters, init, max_iter and tol as `KMeans`. bandwidth h: None for the root mean squared distance, for each
-    feature, of points from the nearest first centre. Sets `cluster_centers_`, `labels_`, `bandwidth_` and `n_iter_`;
-    `predict_proba` is u. Warns and raises as `KMeans`, and `InputError` for a bandwidth that is not positive.
+    n_clusters: 1 to n. init: "k-means++", or centers (n_clusters, d). bandwidth h: None for the root mean squared
+    distance, for each feature, of points from the nearest first center (where the first centers are all the points, a
+    tenth of the least distance of two). It ends when the centers' squared moves sum to
+    at most tol × the square of that distance.
+
+    Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and
+    `score` is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns where max_iter does not suffice and where fewer centers
+    differ; raises ValueError for n_clusters > n and `InputError` for a bandwidth that is not positive.
     """
 
     def __init__(
@@ -92,29 +53,42 @@ class SoftKMeans(Centres):
         self.n_clusters, self.bandwidth, self.init, self.max_iter = n_clusters, bandwidth, init, max_iter
         self.tol, self.random_state = tol, random_state
 
-    def _prepare(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> None:
+    def _prepare(self, within: float) -> None:
         if self.bandwidth is not None:
-            self.bandwidth_ = bandwidth_for(self, X, self.bandwidth)
-            return
-        within = distances(X, centres).amin(1).double()
-        self.bandwidth_ = float((within.square().mean() / X.shape[1]).sqrt()) or 1.0  # 0 where centres are the points
+            require_positive(self, "bandwidth", self.bandwidth, "a positive number or None")
+            self.bandwidth_ = float(self.bandwidth)
+        else:
+            self.bandwidth_ = within * self._unit
+
+    @property
+    def _h(self) -> float:
+        return self.bandwidth_ / self._unit
 
     def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
-        return Attention(X, centres, Euclidean(self.bandwidth_))
+        return gaussian(X, centres, self._h)
 
-    def _step(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        return Attention(centres, X, Euclidean(self.bandwidth_), Softmax(alpha=1.0)) @ X
+    def _step(
+        self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+    ) -> Float[Tensor, "k d"]:
+        sums = gaussian(centres, X, self._h, Softmax(alpha=1.0)) @ (
+            w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1)
+        )
+        mass = sums[:, -1:]  # zero where all the points that a center has are of weight zero
+        return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centres)
+
+    def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return -2 * self._h**2 * self._memberships(X, self._centres).logsumexp()
 
 
 class FuzzyCMeans(Centres):
     """u_ik ∝_k |x_i − c_k|^{−2/(m−1)}, c_k = Σ_i u_ikᵐ x_i / Σ_i u_ikᵐ: fuzzy c-means (Bezdek 1981).
 
     The memberships are a softmax of −log|x − c|² at temperature m − 1: the similarity `LogDistance`. A point that
-    centres lie on belongs to them alone.
+    centers lie on belongs to them alone.
 
     m > 1: near 1 memberships are those of k-means, large m makes them even. n_clusters, init, max_iter and tol as
-    `KMeans`. Sets `cluster_centers_`, `labels_` and `n_iter_`; `predict_proba` is u. Warns and raises as `KMeans`, and
-    `InputError` for m ≤ 1.
+    `SoftKMeans`. Sets `cluster_centers_`, `labels_` and `n_iter_`; `predict_proba` is u, and `score` is
+    −Σ_ik u_ikᵐ|x_i − c_k|². Warns and raises as `SoftKMeans`, and `InputError` for m ≤ 1.
     """
 
     def __init__(
@@ -129,19 +103,25 @@ class FuzzyCMeans(Centres):
         self.n_clusters, self.m, self.init, self.max_iter = n_clusters, m, init, max_iter
         self.tol, self.random_state = tol, random_state
 
-    def _prepare(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> None:
+    def _prepare(self, within: float) -> None:
         LogDistance(self.m)
 
     def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
         return Attention(X, centres, LogDistance(self.m))
 
-    def _step(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+    def _step(
+        self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+    ) -> Float[Tensor, "k d"]:
         # uᵐ = exp m(s − L) is a softmax at m times the scale, times what that softmax divided by.
         powers = Attention(X, centres, LogDistance(self.m), scale=self.m / (self.m - 1))
-        share = (powers.logsumexp() - self.m * self._memberships(X, centres).logsumexp()).exp()[:, None]
-        sums = powers.T @ (share * torch.cat([X, torch.ones_like(X[:, :1])], 1)).to(X.dtype)
-        mass = sums[:, -1:]  # zero where every point lies on another centre
+        share = (powers.logsumexp() - self.m * self._memberships(X, centres).logsumexp()).exp()
+        sums = powers.T @ ((w * share)[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1))
+        mass = sums[:, -1:]  # zero where every point lies on another center
         return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centres)
+
+    def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        u = self._memberships(X, self._centres).dense()
+        return (u**self.m * distances(X, self._centres).square()).sum(1)
 
 
 class LogDistance(Similarity):

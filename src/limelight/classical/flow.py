@@ -16,13 +16,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from limelight.attention import Attention
 from limelight.classical.affinities import neighbours
-from limelight.classical.parameters import require_tolerance, require_whole
-from limelight.classical.points import bandwidth_for, points, require_positive
+from limelight.classical.gaussian import gaussian
+from limelight.classical.graphs import require_weights
+from limelight.classical.parameters import require_positive, require_tolerance, require_whole
+from limelight.classical.points import bandwidth_for, points, undisturbed
 from limelight.errors import InputError
 from limelight.mask import Graph
-from limelight.similarity import Euclidean
 
 
 class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -53,6 +53,7 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.inflation, self.n_neighbors, self.bandwidth, self.affinity = inflation, n_neighbors, bandwidth, affinity
         self.max_iter, self.tol, self.prune = max_iter, tol, prune
 
+    @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Clusters of these points, X (n, d), or of the graph with these weights, X (n, n)."""
         require_positive(self, "inflation", self.inflation)
@@ -73,7 +74,7 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 f"MarkovClustering: an entry of the flow moved by {moved:.2g} in the last of {self.max_iter} steps; "
                 "allow more steps (max_iter), or another inflation",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self.flow_ = P
         labels: Int[np.ndarray, " n"] = connected_components(P, directed=True, connection="weak")[1]
@@ -94,7 +95,8 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _inflated(self, P: csr_array) -> csr_array:
         """Entries to the power r, rows to sum one, and again without those below `prune`; the largest stay."""
-        P.data **= self.inflation
+        largest = P.max(axis=1).toarray().reshape(-1)
+        P.data = (P.data / np.repeat(largest, np.diff(P.indptr))) ** self.inflation  # else all of a row may underflow
         P = _stochastic(P)
         least = np.minimum(self.prune, P.max(axis=1).toarray().reshape(-1))
         P.data[P.data < np.repeat(least, np.diff(P.indptr))] = 0
@@ -103,7 +105,9 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = tags.input_tags.sparse = self.affinity == "precomputed"
+        tags.input_tags.pairwise = tags.input_tags.positive_only = tags.input_tags.sparse = (
+            self.affinity == "precomputed"
+        )
         return tags
 
 
@@ -119,8 +123,8 @@ def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -
     """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normaliser."""
     n, graph = len(X), neighbour_graph(keys)
     rows, cols = graph.edges
-    s = -(X[rows] - X[cols]).square().sum(1) / (2 * h**2)
-    weights = (s - Attention(X, X, Euclidean(h), mask=graph).logsumexp()[rows]).exp()
+    s = -((X[rows] - X[cols]) / h).square().sum(1) / 2
+    weights = (s - gaussian(X, X, h, mask=graph).logsumexp()[rows]).exp()
     return coo_array((weights.numpy(), (rows.numpy(), cols.numpy())), (n, n)).tocsr()
 
 
@@ -129,8 +133,7 @@ def _with_loops(W: Any) -> csr_array:
     W = csr_array(W) if issparse(W) else csr_array(np.asarray(W))
     if W.shape[0] != W.shape[1]:
         raise InputError(f"MarkovClustering(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
-    if W.nnz and W.data.min() < 0:
-        raise InputError(f"MarkovClustering expects weights ≥ 0, got {W.data.min():g} among them")
+    require_weights("MarkovClustering", W)
     W = W - diags_array(W.diagonal())
     largest = W.max(axis=1).toarray().reshape(-1)
     n = np.arange(W.shape[0])

@@ -98,6 +98,15 @@ METHODS = (
         _itself(Euclidean()),
     ),
     Method(
+        "Label propagation",
+        "Zhu & Ghahramani 2002",
+        "|x_i − x_j|²",
+        "bandwidth",
+        "softmax of a row",
+        "F ← P F, rows divided by their sums, known labels put back",
+        _itself(Euclidean()),
+    ),
+    Method(
         "Label spreading",
         "Zhou et al. 2004",
         "|x_i − x_j|²",

@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from limelight.attention import Attention
+from limelight.classical.gaussian import gaussian
 from limelight.classical.parameters import require_whole
-from limelight.classical.points import median_distance, points
+from limelight.classical.points import median_distance, points, undisturbed
 from limelight.classical.targets import ClassMeans, TargetMeans
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Band
@@ -32,6 +33,8 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
         if len(X) < 2:
             told = f"{type(self).__name__} leaves each point out in turn and expects two or more"
             raise InputError(f"{told}; got n_samples = {len(X)}")
+        h = 1.0 if self.phi is not None else median_distance(X) or 1.0
+        given, X = X, (X.double() / h).to(X.dtype)  # a φ of our own is learned in units of the median distance
         self.phi_ = (_linear(X) if self.phi is None else copy.deepcopy(self.phi)).to(X.dtype)
         parameters = [each for each in self.phi_.parameters() if each.requires_grad]
         self.n_iter_ = 0
@@ -51,12 +54,14 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
         if not all(bool(each.isfinite().all()) for each in parameters):
             raise ConvergenceError(f"{type(self).__name__}: φ has left the finite numbers; scale the features")
         self.phi_.requires_grad_(False)
-        self._X, self._v = X, v
+        if self.phi is None:
+            self.phi_.get_parameter("weight").div_(h)
+        self._X, self._v = given, v
 
-    @torch.no_grad()
     def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
         Q = points(self, X, reset=False)
-        return (Attention(Q.to(self._X.dtype), self._X, Metric(self.phi_)) @ self._v).to(Q.dtype)
+        A = gaussian(self.phi_(Q.to(self._X.dtype)), self.phi_(self._X), 0.5**0.5)  # −|φ(x) − φ(x_j)|², exactly
+        return (A @ self._v.to(A.q.dtype)).to(Q.dtype)
 
 
 class MetricKernelClassifier(ClassMeans, _MetricSmoother):
@@ -71,6 +76,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     `ConvergenceError` where φ leaves the finite numbers.
     """
 
+    @undisturbed
     def fit(self, X: Any, y: Any) -> Self:
         known, members = self._classes_of(X, y)
         self._learn(known, members.to(known.dtype))
@@ -84,6 +90,7 @@ class MetricKernelRegressor(TargetMeans, _MetricSmoother):
     Parameters, attributes and errors are `MetricKernelClassifier`'s; y is (n,) or (n, targets).
     """
 
+    @undisturbed
     def fit(self, X: Any, y: Any) -> Self:
         known, targets = self._targets_of(X, y)
         targets = targets.to(known.dtype)
@@ -98,8 +105,7 @@ class MetricKernelRegressor(TargetMeans, _MetricSmoother):
 
 
 def _linear(X: Float[Tensor, "n d"]) -> nn.Linear:
-    """x/h√2 for the median distance h, so that learning starts from kernel regression as it is."""
+    """x/√2, so that learning starts from kernel regression with a bandwidth of 1."""
     phi = nn.Linear(X.shape[1], X.shape[1], bias=False, dtype=X.dtype)
-    h = median_distance(X) or 1.0
-    nn.init.eye_(phi.weight.data).div_(h * 2**0.5)
+    nn.init.eye_(phi.weight.data).div_(2**0.5)
     return phi

@@ -10,25 +10,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.cluster import estimate_bandwidth
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from limelight.attention import Attention
-from limelight.classical.parameters import require_whole
-from limelight.classical.points import (
-    bandwidth_for,
-    gaussian,
-    points,
-    require_positive,
-    told_apart,
-)
-from limelight.similarity import Euclidean
+from limelight.classical.gaussian import distances, gaussian, power_of_two, told_apart
+from limelight.classical.parameters import require_positive, require_whole
+from limelight.classical.points import bandwidth_for, pair_distances, points, undisturbed
 
-_SAMPLE, _QUANTILE = 1000, 0.2  # points that a bandwidth is estimated from, and the share of them in a ball
-
-
+_SHARE = 0.05  # of all points, that a point sees on average under the default bandwidth
+_HALVINGS = 40  # of the interval that the default bandwidth lies in
 _EVERY = 4  # steps between two looks for points that climb together
 _CELL = 0.01  # of a bandwidth: so near, points climb to the same mode
 
@@ -40,24 +31,34 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
 
     def _prepare(self, X: Any) -> Float[Tensor, "n d"]:
+        """The points, checked, from their mean in units of the bandwidth (a power of two near it)."""
         require_whole(self, "max_iter", self.max_iter, 1)
         require_positive(self, "tol", self.tol)
         known = points(self, X, reset=True)
-        given = _estimate(known) if self.bandwidth is None else self.bandwidth
+        given = seen_share(known) if self.bandwidth is None else self.bandwidth
         self.bandwidth_ = bandwidth_for(self, known, given)
-        return known
+        self._middle, self._unit = known.double().mean(0), power_of_two(self.bandwidth_)
+        return self._measured(known)
+
+    def _measured(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        return ((X.double() - self._middle) / self._unit).to(X.dtype)
+
+    @property
+    def _h(self) -> float:
+        return self.bandwidth_ / self._unit
 
     def _finish(self, at: Float[Tensor, "n d"], keys: Float[Tensor, "n d"]) -> None:
         """The clusters of points that have come to stand at `at`, under the density of `keys`."""
         places = torch.unique(at, dim=0)
-        density = Attention(places, keys, Euclidean(self.bandwidth_)).logsumexp()
-        centres = _apart(places, density, self.bandwidth_)
-        self.cluster_centers_, self.labels_ = centres.numpy(), _nearest(at, centres).numpy()
+        density = gaussian(places, keys, self._h).logsumexp()
+        self._centres = _apart(places, density, self._h)
+        self.cluster_centers_ = (self._centres.double() * self._unit + self._middle).to(at.dtype).numpy()
+        self.labels_ = _nearest(at, self._centres).numpy()
 
     def _warn(self, moving: int) -> None:
         if moving:
             told = f"{type(self).__name__}: {moving} points still move after max_iter={self.max_iter} steps."
-            warnings.warn(told, ConvergenceWarning, stacklevel=3)
+            warnings.warn(told, ConvergenceWarning, stacklevel=4)
 
 
 class MeanShift(_Modes):
@@ -66,11 +67,12 @@ class MeanShift(_Modes):
     Gaussian mean shift (Fukunaga & Hostetler 1975; Cheng 1995): attention whose queries are replaced by its outputs.
     A step is along the gradient of the log of the kernel density estimate. A point stands still when a step is
     shorter than `tol`·h, and modes nearer than h to a denser one are merged with it. `predict` lets new points
-    climb too, so points are clustered by basin, not by distance to the centre.
+    climb too, so points are clustered by basin, not by distance to the center.
 
+    `bandwidth` h, None for the h under which a point sees a twentieth of all others on average: the mean of
+    exp −|x_i − x_j|²/2h² over pairs of different points (of at most 1000 points, whatever their order) is 1/20.
     scikit-learn's `MeanShift(bandwidth=R)` weighs all points in a ball alike; `bandwidth` here is a
-    Gaussian's deviation. The two smooth alike for h = R/√(d + 2), which is the default with scikit-learn's
-    `estimate_bandwidth` for R, a fifth of the points in a ball.
+    Gaussian's deviation. The two smooth alike for h = R/√(d + 2).
 
     Points that come to stand in one cell of a grid, a hundredth of h wide, climb on as one (Carreira-Perpiñán 2006);
     points in float64 climb in float32 where that tells them apart; the last steps are in the dtype of X.
@@ -80,7 +82,7 @@ class MeanShift(_Modes):
     points still move after `max_iter` steps.
     """
 
-    @torch.no_grad()
+    @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
         self._X = self._prepare(X)
         at, self.n_iter_, moving = self._climb(self._X)
@@ -88,28 +90,29 @@ class MeanShift(_Modes):
         self._warn(moving)
         return self
 
-    @torch.no_grad()
+    @undisturbed
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of the mode that each point climbs to, (queries,)."""
         check_is_fitted(self)
-        at, _, moving = self._climb(points(self, X, reset=False).to(self._X.dtype))
+        at, _, moving = self._climb(self._measured(points(self, X, reset=False).to(self._X.dtype)))
         self._warn(moving)
-        return _nearest(at, torch.from_numpy(self.cluster_centers_)).numpy()
+        return _nearest(at, self._centres).numpy()
 
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
-        fine = self.bandwidth_ * (10 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
-        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(Q, self._X, fine, torch.float32))
+        fine = self._h * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
+        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
-            X, moving = self._X.to(dtype), leader.unique()
+            keys, moving = self._X.to(dtype), leader.unique()
             while len(moving) and steps < self.max_iter - (dtype != Q.dtype):
                 before = at[moving].to(dtype)
-                after = (gaussian(self, before, X, self.bandwidth_) @ X).to(dtype)
+                A = gaussian(before, keys, self._h)
+                after = (A @ keys.to(A.q.dtype)).to(dtype)
                 at[moving], steps = after.to(Q.dtype), steps + 1
-                moving = moving[(after - before).norm(dim=1) > self.tol * self.bandwidth_]
+                moving = moving[(after - before).norm(dim=1) > self.tol * self._h]
                 if len(moving) and steps % _EVERY == 0:
-                    moving, leader = _together(at, moving, leader, _CELL * self.bandwidth_)
+                    moving, leader = _together(at, moving, leader, _CELL * self._h)
         return at[leader], steps, int(torch.isin(leader, moving).sum())
 
 
@@ -122,25 +125,39 @@ class BlurringMeanShift(_Modes):
     attributes and warnings are `MeanShift`'s; a point belongs to where it ends, so there is no `predict`.
     """
 
-    @torch.no_grad()
+    @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
-        at = self._prepare(X).clone()
+        at = self._prepare(X)
         for step_number in range(1, self.max_iter + 1):
             self.n_iter_ = step_number
-            before, at = at, Attention(at, at, Euclidean(self.bandwidth_)) @ at
+            A = gaussian(at, at, self._h)
+            before, at = at, (A @ at.to(A.q.dtype)).to(at.dtype)
             step = (at - before).norm(dim=1)
-            settled = bool(step.mean() <= self.tol * self.bandwidth_)
+            settled = bool(step.mean() <= self.tol * self._h)
             if settled:
                 break
         self._finish(at, at)
-        self._warn(0 if settled else int((step > self.tol * self.bandwidth_).sum()))
+        self._warn(0 if settled else int((step > self.tol * self._h).sum()))
         return self
 
 
-def _estimate(X: Float[Tensor, "n d"]) -> float | None:
-    """R/√(d + 2): a Gaussian of this deviation varies along each axis as a ball of radius R does."""
-    radius = estimate_bandwidth(X.numpy(), quantile=_QUANTILE, n_samples=min(len(X), _SAMPLE), random_state=0)
-    return float(radius) / math.sqrt(X.shape[1] + 2) or None
+def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
+    """h under which exp −|x_i − x_j|²/2h² is `share` in the mean over pairs of points that differ; None if none do.
+
+    In a Gaussian of deviation σ in d dimensions that mean is (1 + 2σ²/h²)^(−d/2): unlike the radius of a ball that
+    holds so many points, h stays as wide as σ, and wider, where d is large and all distances are alike.
+    """
+    apart = pair_distances(X)
+    if not len(apart):
+        return None
+    unit = float(apart.median())
+    halves = (apart / unit).square() / 2
+    low, high = -30.0, 30.0  # of log h in this unit
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        more = float((-halves * math.exp(-2 * middle)).exp().mean()) > share
+        low, high = (low, middle) if more else (middle, high)
+    return unit * math.exp(high)
 
 
 def _together(
@@ -160,9 +177,11 @@ def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> 
     left, centres = at[order], []
     while len(left):
         centres.append(left[0])
-        left = left[1:][(left[1:] - left[0]).norm(dim=1) >= h]
+        left = left[1:][(left[1:].double() - left[0].double()).norm(dim=1) >= h]
     return torch.stack(centres)
 
 
 def _nearest(at: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
-    return Attention(at, centres, Euclidean()).strongest(1).keys[:, 0]
+    """The first of the nearest centers, by the differences of coordinates, some rows at a time."""
+    rows = max(1, 2**22 // len(centres))
+    return torch.cat([distances(some.double(), centres.double()).argmin(1) for some in at.split(rows)])

@@ -24,3 +24,10 @@ def require_tolerance(estimator: BaseEstimator, name: str, value: Any) -> None:
     good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not (good and 0 <= value < math.inf):
         raise InputError(f"{type(estimator).__name__}({name}=…) expects a finite number ≥ 0, got {value!r}")
+
+
+def require_positive(estimator: BaseEstimator, name: str, value: Any, expected: str = "a positive number") -> None:
+    """Raise `InputError` unless the parameter of this name is a positive finite number."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+    if not number or not 0 < float(value) < math.inf:
+        raise InputError(f"{type(estimator).__name__}({name}=…) expects {expected}, got {value!r}")

@@ -10,15 +10,15 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.classical.points import (
-    bandwidth_for,
-    gaussian,
-    points,
-    warn_of_underflow,
-)
-from limelight.classical.targets import ClassMeans, TargetMeans
+from limelight.classical.gaussian import gaussian, warn_of_underflow
+from limelight.classical.points import bandwidth_for, median_distance, points, sample, undisturbed
+from limelight.classical.targets import ClassMeans, TargetMeans, weights_of
 from limelight.errors import InputError
+from limelight.mask import window
 from limelight.similarity import Similarity
+
+_QUERIES = 1000  # points that are left out in turn
+_TRIED = [2 ** (-step / 2) for step in range(-2, 13)]  # of the median distance, from 2 to 1/64, widest first
 
 
 class _Smoother(BaseEstimator):  # type: ignore[misc]
@@ -28,9 +28,11 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
         self.bandwidth = bandwidth
         self.similarity = similarity
 
-    def _keep(self, X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"]) -> Self:
+    def _keep(self, X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], sample_weight: Any) -> Self:
+        w = weights_of(self, sample_weight, X)
         if self.similarity is None:
-            self.bandwidth_ = bandwidth_for(self, X, self.bandwidth)
+            given = leave_one_out(X, v, w) if self.bandwidth is None else self.bandwidth
+            self.bandwidth_ = bandwidth_for(self, X, given)
         elif not isinstance(self.similarity, Similarity):
             raise InputError(
                 f"{type(self).__name__}(similarity=…) expects a limelight Similarity or None, got {self.similarity!r}"
@@ -40,54 +42,89 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__} takes a bandwidth or a similarity, which has its own; got "
                 f"bandwidth={self.bandwidth!r} and similarity={self.similarity!r}"
             )
-        self._X, self._v = X, v.to(X.dtype)
+        counted = w > 0
+        self._X, self._v = X[counted], v[counted].to(X.dtype)
+        self._w = None if sample_weight is None else w[counted, None].to(X.dtype)
         return self
 
-    @torch.no_grad()
     def _mean(self, X: Any) -> Float[Tensor, "queries e"]:
-        """Σ_j softmax_j(s(x, x_j)) v_j for each row x of X."""
+        """Σ_j w_j K(x, x_j) v_j / Σ_j w_j K(x, x_j) for each row x of X."""
         Q = points(self, X, reset=False)
         if self.similarity is not None:
-            return Attention(Q.to(self._X.dtype), self._X, self.similarity) @ self._v
-        A = gaussian(self, Q, self._X, self.bandwidth_)
-        mean, log_sums = A.weights().scores.reduce(self._v.to(A.q.dtype))  # both from one pass
+            return _weighted(Attention(Q.to(self._X.dtype), self._X, self.similarity), self._v, self._w).to(Q.dtype)
+        A = gaussian(Q, self._X, self.bandwidth_)
+        v = self._v if self._w is None else torch.cat([self._w * self._v, self._w], 1)
+        mean, log_sums = A.weights().scores.reduce(v.to(A.q.dtype))  # both from one pass
         warn_of_underflow(self, log_sums, self._X, self.bandwidth_)
-        return mean.to(Q.dtype)
+        return (mean if self._w is None else mean[:, :-1] / mean[:, -1:]).to(Q.dtype)
 
 
 class KernelRegressor(TargetMeans, _Smoother):
     """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: the mean of what is known, near points counting more.
 
     Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and what is known of
-    them as values. `bandwidth` is h, by default the median distance between two points, which is smooth rather than
-    sharp: choose it by cross-validation. Any limelight `similarity` may stand in for the Gaussian one.
+    them as values. `bandwidth` is h. None takes that one of fifteen, from twice the median distance of two points down
+    to 1/64 of it, under which the points are best predicted by all others (leave-one-out): of at most 1000 points, the
+    same whatever the order of the rows. Any limelight `similarity` may stand in for the Gaussian one.
 
-    `fit(X, y)` takes X (n, d) and y (n,) or (n, targets); `predict` answers in the dtype of its X (float32 or
-    float64), in memory linear in the number of points. Raises `InputError` for a bandwidth that is not positive or
-    is too small for distances to be told apart, and warns where all weights of a point underflow: it then has
-    the value of the nearest point.
+    `fit(X, y, sample_weight)` takes X (n, d) and y (n,) or (n, targets), and multiplies each point's weight by its
+    `sample_weight`; `predict` answers in the dtype of its X (float32 or float64), in memory linear in the number of
+    points. Raises `InputError` for a bandwidth that is not positive, and warns where all weights of a point underflow:
+    it then has the value of the nearest point.
 
     Attributes: `bandwidth_`, `n_features_in_`.
     """
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # The median distance is a bandwidth that smooths: in ten dimensions it leaves little of a linear function.
-        tags.regressor_tags.poor_score = True
-        return tags
-
-    def fit(self, X: Any, y: Any) -> Self:
-        return self._keep(*self._targets_of(X, y))
+    @undisturbed
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        return self._keep(*self._targets_of(X, y), sample_weight)
 
 
 class KernelClassifier(ClassMeans, _Smoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|x − x_j|²/2h²): each class's share of the weight.
 
     The Nadaraya–Watson mean of the classes' indicators, which is Bayes' rule with kernel density estimates of
-    one bandwidth. Parameters, dtypes, errors and warnings are `KernelRegressor`'s.
+    one bandwidth. By default the bandwidth is best for the squared error of the indicators, Brier's. Parameters,
+    dtypes, errors and warnings are `KernelRegressor`'s.
 
     Attributes: `classes_`, `bandwidth_`, `n_features_in_`.
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
-        return self._keep(*self._classes_of(X, y))
+    @undisturbed
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        return self._keep(*self._classes_of(X, y), sample_weight)
+
+
+def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Tensor, " n"]) -> float | None:
+    """h with the least Σ_i w_i |v_i − ŷ_{−i}(x_i)|², ŷ_{−i} the mean of all others: attention without its diagonal.
+
+    Tried are fifteen bandwidths from twice the median distance down; of those equally good the widest is taken. None
+    for fewer than three points, and where all coincide.
+    """
+    X, w, v = X[w > 0], w[w > 0, None], v[w > 0].double()
+    unit = median_distance(X)
+    if len(X) < 3 or unit == 0:
+        return None
+    v = v - (w * v).sum(0) / w.sum()
+    size = v.abs().amax(0)
+    v = v / size.masked_fill(size == 0, 1)
+    asked = sample(X, _QUERIES, v, w)
+    first = torch.ones(len(X), dtype=torch.bool)
+    first[asked] = False
+    order = torch.cat([asked, first.nonzero()[:, 0]])  # those asked about come first, so that i itself is key i
+    X, v, w = X[order], v[order], w[order]
+    errors = []
+    for share in _TRIED:
+        A = gaussian(X[: len(asked)], X, share * unit, mask=~window(before=0, after=0))
+        told = _weighted(A, v.to(A.q.dtype), w.to(A.q.dtype)).double()
+        errors.append(float((w[: len(asked)] * (told - v[: len(asked)]).square()).sum()))
+    best = min(errors) + 1e-9 * float((w * v.square()).sum()) / len(v)
+    return unit * next(share for share, error in zip(_TRIED, errors, strict=True) if error <= best)
+
+
+def _weighted(A: Attention, v: Float[Tensor, "m e"], w: Float[Tensor, "m 1"] | None) -> Float[Tensor, "n e"]:
+    """The mean of v under the weights of A times w."""
+    if w is None:
+        return A @ v
+    sums = A @ torch.cat([w * v, w], 1)
+    return sums[:, :-1] / sums[:, -1:]

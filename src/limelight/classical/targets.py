@@ -9,11 +9,35 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from limelight.classical.points import as_tensor, points_and_targets
+from limelight.classical.points import as_tensor, points_and_targets, undisturbed
+from limelight.errors import InputError
+
+
+def weights_of(estimator: Any, sample_weight: Any, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """How much each point counts, float64: ones for None, else checked as scikit-learn checks them.
+
+    Raises `InputError` for a negative weight, and where all are zero.
+    """
+    if sample_weight is None:
+        return torch.ones(len(X), dtype=torch.float64)
+    if isinstance(sample_weight, (int, float, np.number)):
+        sample_weight = np.full(len(X), sample_weight)
+    w = as_tensor(check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"))
+    if w.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if len(w) != len(X):
+        raise ValueError(f"sample_weight.shape == {tuple(w.shape)}, expected {(len(X),)}!")
+    if float(w.min()) < 0 or float(w.max()) == 0:
+        raise InputError(
+            f"{type(estimator).__name__} expects sample_weight ≥ 0, not all of them zero, got {float(w.min()):g} "
+            f"to {float(w.max()):g}"
+        )
+    return w
 
 
 class ClassMeans(ClassifierMixin):  # type: ignore[misc]
@@ -28,6 +52,7 @@ class ClassMeans(ClassifierMixin):  # type: ignore[misc]
         self.classes_, members = np.unique(y, return_inverse=True)
         return known, torch.nn.functional.one_hot(as_tensor(members), len(self.classes_))
 
+    @undisturbed
     def predict_proba(self, X: Any) -> np.ndarray:
         """P(c | x), (queries, classes), in the order of `classes_`."""
         check_is_fitted(self)
@@ -55,6 +80,7 @@ class TargetMeans(RegressorMixin):  # type: ignore[misc]
         self._many = y.ndim == 2
         return known, as_tensor(y.reshape(len(y), -1))
 
+    @undisturbed
     def predict(self, X: Any) -> np.ndarray:
         """ŷ (queries,) or (queries, targets)."""
         check_is_fitted(self)

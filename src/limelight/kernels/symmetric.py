@@ -25,7 +25,7 @@ class SymmetricWeights:
     def __init__(self, factors: Factors, scale: float) -> None:
         product = as_one_product(factors)
         (x,), (y,) = product.queries, product.keys
-        self._n = len(x)
+        self.size = len(x)
         self._x = _in_tiles(x * (scale / math.log(2)))  # powers of 2 take a third of the time
         self._y = _in_tiles(y).mT
 
@@ -38,7 +38,7 @@ class SymmetricWeights:
             out[i] += values[i] @ own  # its rows are its columns
             for j in range(i + 1, len(values), torch.get_num_threads()):
                 self._add(out, values, i, slice(j, j + torch.get_num_threads()))
-        return out.mT.flatten(0, 1)[: self._n]
+        return out.mT.flatten(0, 1)[: self.size]
 
     def _add(self, out: Tensor, values: Tensor, i: int, others: slice) -> None:
         """What tile i and some others, a thread each, give to one another."""

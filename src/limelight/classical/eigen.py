@@ -1,0 +1,117 @@
+"""The largest eigenvalues of a symmetric matrix that is only multiplied with, however often each of them repeats.
+
+A Krylov space that grows from one vector holds one eigenvector of each eigenvalue, so that a graph in ten pieces,
+whose eigenvalue 1 is tenfold, looks connected until rounding says otherwise. Here a block of vectors is multiplied at
+once: the space grown from b of them holds up to b eigenvectors of each eigenvalue (block Lanczos, Golub & Underwood
+1977), and b is larger than the number asked for. The eigenvectors in that space are found densely; where it has
+become large, only the best are kept, and it grows on from what they miss (thick restart, Wu & Simon 2000).
+
+The vectors of a repeated eigenvalue are any basis of a space. One is chosen that depends on that space alone: fixed
+vectors projected on it, made orthonormal one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from limelight.errors import ConvergenceError
+
+_DENSE = 400  # rows up to which the matrix is written out
+_MORE = 3  # vectors in a block beyond those asked for
+_BASIS = 40  # vectors at which the space is cut back, at least
+_PRODUCTS = 1000  # with a block, at most
+_RESIDUAL = 2e-15  # |M v − λ v| of a unit vector at which it is found, for a matrix whose norm is about 1
+_SETTLED = 1e-12  # below which it is found once more products no longer halve it: what is left is rounding
+_PATIENCE = 2  # products without halving
+_GOOD_ENOUGH = 1e-7  # that may be left of it in the end
+_NOTHING = 1e-14  # length of a vector that is rounding alone
+_LARGE = 0.1  # an eigenvalue that may be divided by
+_SAME = 1e-9  # gap of eigenvalues that count as one
+
+_Product = Callable[[np.ndarray], np.ndarray]
+
+
+def largest(product: _Product, n: int, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
+    """The k largest eigenvalues, largest first, and unit eigenvectors of the n×n matrix that `product` applies.
+
+    `product` takes (n, b) for any b, in float64. Each vector has that sign under which its largest entry is positive.
+    Raises `ConvergenceError` where they are not found.
+    """
+    if n <= _DENSE or 4 * (k + _MORE) > n:
+        written = product(np.eye(n))
+        last = [max(n - k - _MORE, 0), n - 1]
+        values, vectors = scipy.linalg.eigh(
+            written.T, subset_by_index=last, driver="evx", overwrite_a=True, check_finite=False
+        )
+        values, vectors = values[::-1], vectors[:, ::-1]
+    else:
+        values, vectors = _by_blocks(product, n, k)
+    values, vectors = values[:k], _own_basis(values, vectors)[:, :k]
+    images = product(vectors)  # λ v, of which entries that are very small have all their digits, where the matrix has
+    return values, with_sign(np.where(np.abs(values) > _LARGE, images / np.where(values == 0, 1, values), vectors))
+
+
+def with_sign(vectors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    """Each column or its negative: the one whose largest entry is positive."""
+    peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
+    return vectors * np.where(peaks < 0, -1.0, 1.0)
+
+
+def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """A block more than k of them, of which k have been found as exactly as rounding allows."""
+    b = k + _MORE
+    most = max(_BASIS, 4 * b)
+    basis = images = np.empty((n, 0))
+    block = _orthonormal(np.random.default_rng(0).uniform(-1, 1, (n, b)), basis)
+    residual = least = np.inf
+    waited = 0
+    for _ in range(_PRODUCTS):
+        basis, images = np.hstack([basis, block]), np.hstack([images, product(block)])
+        within = basis.T @ images
+        values, turn = scipy.linalg.eigh((within + within.T) / 2)
+        values, turn = values[::-1][: 2 * b], turn[:, ::-1][:, : 2 * b]
+        vectors, images_of = basis @ turn, images @ turn
+        missed = images_of - vectors * values
+        residual = float(np.linalg.norm(missed[:, :k], axis=0).max())
+        least, waited = (residual, 0) if residual <= least / 2 else (least, waited + 1)
+        if residual <= _RESIDUAL or (residual <= _SETTLED and waited >= _PATIENCE):
+            return values[:b], vectors[:, :b]
+        if basis.shape[1] + b > most:
+            basis, images = vectors, images_of
+            block = _orthonormal(missed[:, :b], basis)
+        else:
+            block = _orthonormal(images[:, -block.shape[1] :], basis)
+        if not block.shape[1]:  # the space is the matrix's own: nothing is missed but rounding
+            break
+    if residual > _GOOD_ENOUGH:
+        raise ConvergenceError(
+            f"{k} eigenvectors of {n} points were not found in {_PRODUCTS} products (|Mv − λv| = {residual:.1g}); "
+            "try a larger bandwidth (a smaller gamma), or fewer components"
+        )
+    return values[:b], vectors[:, :b]
+
+
+def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Unit vectors, orthogonal to the basis and to each other, that with it span the block, but for rounding."""
+    for _ in range(2):
+        block = block - basis @ (basis.T @ block)
+        unit, r, _ = scipy.linalg.qr(block, mode="economic", pivoting=True)
+        block = unit[:, np.abs(np.diagonal(r)) > _NOTHING]
+    return block
+
+
+def _own_basis(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The same vectors, but those of one eigenvalue turned into a basis that only their space decides."""
+    vectors = vectors.copy()
+    starts = np.flatnonzero(np.diff(values, prepend=np.inf) < -_SAME)
+    for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+        if stop - start > 1:
+            space = vectors[:, start:stop]
+            fixed = np.random.default_rng(1).standard_normal((len(vectors), stop - start))
+            turn, r = np.linalg.qr(space.T @ fixed)
+            vectors[:, start:stop] = space @ (turn * np.where(np.diagonal(r) < 0, -1.0, 1.0))
+    return vectors

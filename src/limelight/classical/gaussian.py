@@ -1,0 +1,92 @@
+"""A Gaussian's attention, P_ij = softmax_j(−|q_i − x_j|²/2h²), whatever the unit, the offset or the outliers.
+
+|q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is; but it is a difference of large numbers
+where points stand far from the mean, and then no distance. So the product is used where its rounding is small beside
+h², first in the dtype of the points and then in float64; else each distance is computed from the differences of
+coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from jaxtyping import Float
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical.points import median_distance
+from limelight.mask import Mask
+from limelight.normalisation import Normalisation, Softmax
+from limelight.similarity import Euclidean, Similarity, wide
+
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # of |q − x|²/h², up to which a product is taken for a distance
+
+
+class Differences(Similarity):
+    """β = −½|q − k|², scale 1/h², as `Euclidean`, each distance computed from the differences of coordinates."""
+
+    def __init__(self, bandwidth: float = 1.0) -> None:
+        super().__init__()
+        self.bandwidth = bandwidth
+
+    def default_scale(self, d: int) -> float:
+        return self.bandwidth**-2
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return -0.5 * distances(wide(q), wide(k)).square()
+
+    def extra_repr(self) -> str:
+        return f"bandwidth={self.bandwidth}"
+
+
+def distances(X: Float[Tensor, "*#batch n d"], Y: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+    """|x − y| by differences, which is zero where and only where they are equal."""
+    return torch.cdist(X, Y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def gaussian(
+    Q: Float[Tensor, "n d"],
+    X: Float[Tensor, "m d"],
+    h: float,
+    normalisation: Normalisation = Softmax(),
+    mask: Mask | None = None,
+) -> Attention:
+    """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
+    if Q.dtype != X.dtype or not told_apart(Q, X, h, X.dtype):
+        Q, X = Q.double(), X.double()
+    exact = told_apart(Q, X, h, X.dtype)
+    unit = power_of_two(h)
+    Q, X, h = Q / unit, X / unit, h / unit
+    return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalisation, mask)
+
+
+def power_of_two(h: float) -> float:
+    """The power of two next to h: data in this unit have a bandwidth near 1, and division by it rounds nothing."""
+    return 2.0 ** min(max(round(math.log2(h)), -1000), 1000)
+
+
+def told_apart(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
+    """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X small beside h², in this dtype?"""
+    return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
+
+
+def reach(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"]) -> float:
+    """How far does the farthest of Q stand from the mean of X?"""
+    return float((Q.double() - X.double().mean(0)).norm(dim=1).max())
+
+
+def warn_of_underflow(
+    estimator: BaseEstimator, log_sums: Float[Tensor, " n"], X: Float[Tensor, "m d"], h: float
+) -> None:
+    """Say of how many queries all exp −|q − x|²/2h² are zero in this dtype, so that the nearest point alone counts."""
+    lost = int((log_sums < math.log(torch.finfo(log_sums.dtype).tiny)).sum())
+    if lost:
+        warnings.warn(
+            f"{type(estimator).__name__}: the bandwidth {h:.3g} is so small that every weight of {lost} of "
+            f"{len(log_sums)} points underflows; theirs is the answer of the nearest point. The median distance is "
+            f"{median_distance(X):.3g}: try a bandwidth near that.",
+            stacklevel=4,
+        )

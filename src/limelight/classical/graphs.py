@@ -1,0 +1,52 @@
+"""A graph that is given as weights, (n, n), with the interface of `limelight.classical.others.Others`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import csr_array, diags_array, issparse
+from torch import Tensor
+
+from limelight.errors import InputError
+
+SPARSE = ["csr", "csc", "coo"]  # kinds of sparse arrays that are taken
+
+_SYMMETRIC = 1e-6  # difference of W_ij and W_ji, of the largest weight, up to which their mean is taken
+
+
+class Given:
+    """P = D⁻¹W, W without its diagonal, and log D. A point without edges sees itself alone, with a degree of 1."""
+
+    def __init__(self, whose: str, W: Any) -> None:
+        if W.shape[0] != W.shape[1]:
+            raise InputError(f"{whose}(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
+        W = csr_array(W, dtype=np.float64) if issparse(W) else np.array(W, dtype=np.float64)
+        largest = require_weights(whose, W)
+        if abs(W - W.T).max() > _SYMMETRIC * largest:
+            raise InputError(f"{whose}(affinity='precomputed') expects symmetric weights; give (W + W.T) / 2")
+        W = (W + W.T) / 2
+        W = W - (diags_array(W.diagonal()) if issparse(W) else np.diag(W.diagonal()))
+        sums = np.asarray(W.sum(axis=1)).reshape(-1)
+        alone = sums <= 0
+        if alone.any():
+            loops = diags_array(alone.astype(np.float64))
+            W = csr_array(W + loops) if issparse(W) else W + loops.toarray()
+        self._weights, self._degree = W, np.where(alone, 1.0, sums)[:, None]
+        self.log_degree: Float[Tensor, " n"] = torch.from_numpy(np.log(self._degree[:, 0]))
+
+    def __matmul__(self, v: Float[Tensor, "n b"]) -> Float[Tensor, "n b"]:
+        """P v."""
+        return torch.from_numpy((self._weights @ v.numpy()) / self._degree)
+
+
+def require_weights(whose: str, W: Any) -> float:
+    """The largest weight; raises `InputError` where one is negative."""
+    weights = W.data if issparse(W) else W
+    if weights.size and weights.min() < 0:
+        raise InputError(
+            f"Negative values in data passed to {whose}, which expects weights ≥ 0, got {weights.min():g} among them"
+        )
+    return float(weights.max()) if weights.size else 0.0
