@@ -49,9 +49,10 @@ In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points th
 them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
 `limelight.classical`; all other names are in `limelight`.
 
-k nearest neighbors, k-means and label propagation have no estimator in `limelight.classical`: scikit-learn's are faster,
-so take `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation` from there. That each is attention
-is checked by the claim `same_operator`. MDS and all below it have none either; what they do with P is not attention.
+k nearest neighbors, k-means and label propagation have no estimator in `limelight.classical`: scikit-learn's are
+faster, so take `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation` from there. That each
+is attention is checked by the claim `same_operator`. MDS and all below it have none either; what they do with P is
+not attention.
 
 This page is written by `python docs/methods.py`, from `limelight.classical.methods`.
 
