@@ -49,6 +49,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 def _class(owner):
     for name, value in list(vars(owner).items()):
+        if getattr(getattr(value, "__func__", value), "__module__", owner.__module__) != owner.__module__:
+            continue  # what a named tuple brings along
         better = checked(value)
         if better is not value:
             setattr(owner, name, better)

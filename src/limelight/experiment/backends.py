@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -35,6 +36,7 @@ Backend = Literal["loky", "dask", "ray"]
 Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 _PATIENCE = 10  # seconds until a cluster that does not answer is given up
 _LOOK = 0.5  # seconds between two moments at which Ctrl-C is heard where the system has no signals for it
+_MOMENT = 0.01  # seconds between two looks at calls on their way to a worker
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )  # for each worker, since there is one for each core
@@ -82,14 +84,16 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
 @contextmanager
 def _loky(count: int, address: str | None) -> Iterator[Spread]:
     executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
+    handed: set[Future[Any]] = set()
     try:
-        yield partial(_by_loky, executor, 2 * count)
+        yield partial(_by_loky, executor, handed, 2 * count)
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process ended before its run did, perhaps because the memory of this machine is full; what was "
             "finished is kept, and the same command goes on from there; a smaller number for --workers needs less of it"
         ) from None
     finally:
+        _hand_over(handed)
         executor.shutdown(kill_workers=True)
 
 
@@ -144,19 +148,32 @@ def _require_answer(address: str) -> None:
 
 
 def _by_loky(
-    executor: ProcessPoolExecutor, ahead: int, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    executor: ProcessPoolExecutor,
+    handed: set[Future[Any]],
+    ahead: int,
+    function: Callable[..., Any],
+    calls: Iterable[tuple[Any, ...]],
 ) -> Iterator[Any]:
-    """So many calls at a time are handed over, since loky cannot be ended cleanly while calls wait in its own line."""
+    """At most `ahead` calls are with loky at a time, for which its workers' queue has room; `handed` holds them."""
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    left, unfinished = iter(calls), 0
+    left = iter(calls)
     while True:
-        for call in islice(left, ahead - unfinished):
-            executor.submit(function, *call).add_done_callback(finished.put)
-            unfinished += 1
-        if not unfinished:
+        for call in islice(left, ahead - len(handed)):
+            future = executor.submit(function, *call)
+            handed.add(future)
+            future.add_done_callback(finished.put)
+        if not handed:
             return
-        yield _next(finished).result()
-        unfinished -= 1
+        future = _next(finished)
+        handed.remove(future)
+        yield future.result()
+
+
+def _hand_over(handed: Iterable[Future[Any]]) -> None:
+    """Wait until each call is in the workers' queue: loky fails over a call in its own line when it is to end."""
+    end = time.monotonic() + _PATIENCE
+    while any(not (future.running() or future.done()) for future in handed) and time.monotonic() < end:
+        time.sleep(_MOMENT)
 
 
 def _next(finished: queue.SimpleQueue[Future[Any]]) -> Future[Any]:
