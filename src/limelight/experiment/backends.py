@@ -58,7 +58,10 @@ def check(backend: str, address: str | None) -> None:
         raise InputError(f"loky runs on this machine and takes no address, got {address!r}; use dask or ray")
     if backend == "ray" and address in ("auto", "local"):
         return
-    form = {"dask": "tcp://HOST:8786, as `dask scheduler` prints it", "ray": "ray://HOST:10001"}[backend]
+    form = {
+        "dask": "tcp://HOST:8786, as `dask scheduler` prints it",
+        "ray": "HOST:6379, as `ray start --head` prints it",
+    }[backend]
     if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d{1,5}|(\w+://)?\[[0-9a-fA-F:.%]+\]:\d{1,5}", address):
         raise InputError(f"--address expects {form}, got {address!r}")
 
@@ -133,7 +136,8 @@ def _ray(count: int, address: str | None) -> Iterator[Spread]:
             ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError, OverflowError) as problem:
         raise ClusterError(
-            f"no Ray cluster answers at {address} ({_first_line(problem)}); expected ray://HOST:PORT"
+            f"no Ray cluster answers at {address} ({_first_line(problem)}); "
+            "expected the address that `ray start --head` printed"
         ) from None
     try:
         yield partial(_by_ray, ray)
