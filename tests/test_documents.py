@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import limelight
 from limelight import cli
 from limelight.classical import LogDistance
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,7 +44,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
 
 
 def test_the_pages_of_the_axes_import_every_name_that_they_document():
-    for axis in ("mask", "normalisation", "similarity"):
+    for axis in ("mask", "normalization", "similarity"):
         page = TEXTS[f"docs/api/{axis}.md"]
         imported = {
             name.name for node in ast.walk(ast.parse(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]))
@@ -187,7 +187,7 @@ def limelight_line(arguments):
         return
     command = program.commands[arguments[0]]
     given = command.make_context(arguments[0], list(arguments[1:])).params
-    claims = catalogue.claims(given.get("names") or ([given["name"]] if given.get("name") else ()))
+    claims = catalog.claims(given.get("names") or ([given["name"]] if given.get("name") else ()))
     for arm in given.get("arm") or ():
         assert any(arm in claim.arms for claim in claims), arm
     if "backend" in given:

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
-from limelight.experiment import catalogue, report, runner, streams, terminal
+from limelight.experiment import catalog, report, runner, streams, terminal
 from limelight.experiment.claim import Claim
 from limelight.experiment.legible import encodable, visible
 from limelight.experiment.processes import stopping_like_ctrl_c
@@ -92,7 +92,7 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
     store = Store(results)
-    entries = [(claim, _entry(claim, store)) for claim in catalogue.claims()]
+    entries = [(claim, _entry(claim, store)) for claim in catalog.claims()]
     terminal.tell_damaged(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
@@ -120,7 +120,7 @@ def run(
     if sum((quick, full, seeds is not None)) > 1:
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
-    claims = catalogue.claims(names or ())
+    claims = catalog.claims(names or ())
     runner.check_workers(backend, workers, address)
     wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
@@ -161,7 +161,7 @@ def write_report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
-    claims = catalogue.claims(names or ())
+    claims = catalog.claims(names or ())
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
     terminal.tell_damaged(store.damaged)
@@ -195,7 +195,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
-    claim = catalogue.claim(name)
+    claim = catalog.claim(name)
     store = Store(results)
     entry = _entry(claim, store)
     terminal.tell_damaged(store.damaged)

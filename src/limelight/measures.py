@@ -83,7 +83,7 @@ def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
     alive = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
     require_readable(alive, "irreversibility()", "ask for it outside")
     if bool(((alive - 1).abs() > 1e-3).logical_and(alive != 0).any()):
-        raise InputError("reversibility is of rows that sum to one; those of this normalisation do not")
+        raise InputError("reversibility is of rows that sum to one; those of this normalization do not")
     flow = (alive > 0) / (alive > 0).sum(-1, keepdim=True).clamp(min=1)
     flow = flow.to(alive.dtype)
     for _ in range(_MOST_STEPS):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from limelight import cli
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
 from tests.experiment.toy import GATE, Faulty, Toy
@@ -24,8 +24,8 @@ def call(tmp_path, monkeypatch):
     """Run the command line on the toy claims, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     toys = {"toy": Toy(), "faulty": Faulty()}
-    monkeypatch.setattr(catalogue, "names", lambda: list(toys))
-    monkeypatch.setattr(catalogue, "claim", lambda name: toys[name])
+    monkeypatch.setattr(catalog, "names", lambda: list(toys))
+    monkeypatch.setattr(catalog, "claim", lambda name: toys[name])
     runner = CliRunner()
 
     def run(*arguments):
@@ -175,9 +175,9 @@ def test_the_library_alone_needs_no_extra():
 TOYS = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from tests.experiment.toy import Toy
-catalogue.claim = lambda name: Toy()
+catalog.claim = lambda name: Toy()
 from limelight.__main__ import main
 main()
 """

@@ -4,7 +4,7 @@ import pytest
 from typer.main import get_command
 
 from limelight import cli
-from limelight.experiment import catalogue, terminal
+from limelight.experiment import catalog, terminal
 from limelight.experiment.forest import number
 from limelight.experiment.legible import encodable, one_line, visible
 from tests.experiment.strange import ESCAPES
@@ -35,7 +35,7 @@ def test_an_encoding_keeps_what_it_has():
 
 def texts():
     """Every text that the command line has of its own: of each claim, and of each help page."""
-    for claim in catalogue.claims():
+    for claim in catalog.claims():
         yield from (claim.title, claim.question, claim.source, *claim.arms, *claim.arms.values())
         yield from (text for name, measure in claim.measures.items() for text in (name, measure.says, measure.unit))
         expected = claim.expected()

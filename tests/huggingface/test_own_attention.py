@@ -192,10 +192,10 @@ def test_half_precision_takes_the_sinks_in_float32():
     torch.testing.assert_close(P.apply(half[2]).double(), right, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("normalisation", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
-def test_sinks_are_refused_by_what_is_no_row_softmax(normalisation):
+@pytest.mark.parametrize("normalization", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
+def test_sinks_are_refused_by_what_is_no_row_softmax(normalization):
     with pytest.raises(InputError, match=r"attention sink takes its share of a softmax over keys.*use Softmax\(\)"):
-        operator(Q, K, Dot(), normalisation, None, sinks=SINKS)
+        operator(Q, K, Dot(), normalization, None, sinks=SINKS)
 
 
 def test_sinks_of_another_shape_are_refused():
@@ -203,9 +203,9 @@ def test_sinks_of_another_shape_are_refused():
         operator(Q, K, Dot(), Softmax(), None, sinks=SINKS[:3])
 
 
-def test_a_model_with_sinks_says_which_normalisation_it_takes(models):
+def test_a_model_with_sinks_says_which_normalization_it_takes(models):
     made = models("gpt-oss")
-    with transplant(made, normalisation=Sparsemax()), pytest.raises(InputError, match="which Sparsemax"):
+    with transplant(made, normalization=Sparsemax()), pytest.raises(InputError, match="which Sparsemax"):
         made(**tokens())
 
 

@@ -56,7 +56,7 @@ def test_random_labels_are_learned_by_heart_and_help_nowhere():
 
 
 def test_what_was_learned_in_the_middle_is_tested_elsewhere_without_learning_anew():
-    playing = taught(100, kind="centred")
+    playing = taught(100, kind="centered")
     learned = [parameter.clone() for parameter in playing._models[FULL].parameters()]
     there = accuracy(playing, "full")
     assert playing.change(playing.values | {"tested": "shifted"})
@@ -69,7 +69,7 @@ def test_what_was_learned_in_the_middle_is_tested_elsewhere_without_learning_ane
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_gives_the_same_digits_whatever_the_kind(kind):
-    found, plain = drawn(kind, 60, 5), drawn("centred", 60, 5)
+    found, plain = drawn(kind, 60, 5), drawn("centered", 60, 5)
     assert found.images.shape == (60, 12, 12)
     torch.testing.assert_close(found.images.sum((1, 2)), plain.images.sum((1, 2)))
     assert torch.equal(found.truth, plain.truth)
@@ -83,7 +83,7 @@ def test_a_seed_gives_the_same_digits_whatever_the_kind(kind):
 
 
 def test_accuracies_are_those_of_each_test():
-    images = drawn("centred", 50, 0)
+    images = drawn("centered", 50, 0)
     names = {image.numpy().tobytes(): digit for image, digit in zip(images.tests["like"], images.truth, strict=True)}
 
     def known(asked):  # right on the first test; of any other image it says 0

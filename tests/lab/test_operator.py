@@ -20,7 +20,7 @@ from limelight.lab.live.operator import OperatorLive
 from limelight.lab.live.operator_process import MOVING
 from limelight.lab.places import decoded, encoded
 from limelight.lab.settings import operator as settings
-from limelight.lab.settings.operator import FIELDS, MASKS, MOST, NORMALISATIONS, PROCESSES, SIMILARITIES
+from limelight.lab.settings.operator import FIELDS, MASKS, MOST, NORMALIZATIONS, PROCESSES, SIMILARITIES
 from limelight.propagation import resolvent, steps
 
 
@@ -51,16 +51,16 @@ def agrees(page):
 @pytest.mark.parametrize("every_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mask):
-    """Every similarity with every normalisation, each with all masks, or with one: then they take turns."""
+    """Every similarity with every normalization, each with all masks, or with one: then they take turns."""
     masks = cycle(MASKS)
     next(islice(masks, [*PROCESSES].index(process), None))
-    offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALISATIONS))
-    for similarity, normalisation, mask in ((*each, mask) for each, some in offered for mask in some):
+    offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALIZATIONS))
+    for similarity, normalization, mask in ((*each, mask) for each, some in offered for mask in some):
         alpha = 0.35 if mask != "causal" else 0.0
-        page = live(similarity=similarity, normalisation=normalisation, mask=mask, process=process, alpha=alpha,
+        page = live(similarity=similarity, normalization=normalization, mask=mask, process=process, alpha=alpha,
                     bandwidth=0.63, seed=3)  # fmt: skip
         # Rows of sigmoids may sum to more than one, and what grows is stopped: then the lines are of the steps before.
-        with suppress(InputError) if normalisation == "sigmoid" else nullcontext():
+        with suppress(InputError) if normalization == "sigmoid" else nullcontext():
             page.step()
             page.step()
             assert page._steps == 2
@@ -126,7 +126,7 @@ def test_a_link_to_a_refused_combination_opens():
 
 
 def test_what_grows_without_bound_stops_with_a_sentence():
-    page = live(normalisation="sigmoid", similarity="dot", bandwidth=0.1, n=60)
+    page = live(normalization="sigmoid", similarity="dot", bandwidth=0.1, n=60)
     with pytest.raises(InputError, match="grows out of the picture"):
         for _ in range(100):
             page.step()
@@ -242,8 +242,8 @@ def test_what_is_sent_and_kept_does_not_grow():
 
 def test_updates_change_what_figures_drew():
     """A picture that is updated is the picture that would be drawn."""
-    for process, colour in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
-        page = live(process=process, colour=colour)
+    for process, color in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
+        page = live(process=process, color=color)
         drawn = dict(page.figures())
         page.step()
         updates, anew = page.updates(), page.figures()
@@ -342,7 +342,7 @@ def test_every_key_of_some_weight_has_a_line_and_heavier_ones_a_thicker():
 
 def test_figures_have_no_background_and_all_that_is_shown():
     trail = np.stack([shown().points, shown().points + 0.1])
-    plane = figures.plane(shown(trail=trail, labelled=(0, 5), apart=True), REACH)
+    plane = figures.plane(shown(trail=trail, labeled=(0, 5), apart=True), REACH)
     assert isinstance(plane, go.Figure)
     assert plane.layout.paper_bgcolor == "rgba(0,0,0,0)"
     assert np.isnan(np.asarray(plane.data[0].x, float)).sum() == 6

@@ -8,7 +8,7 @@ import pytest
 from dash.development.base_component import Component
 
 from limelight.errors import InputError
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.forest import bar, places
 from limelight.experiment.statistics import Interval
@@ -125,7 +125,7 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Toy, "judge", lambda self, results: 1 / 0)
     found = Shelf(tmp_path).found(Toy())
     assert "cannot be judged: ZeroDivisionError" in text(cells(Toy(), found))
-    monkeypatch.setattr(catalogue, "claim", lambda name: 1 / 0)
+    monkeypatch.setattr(catalog, "claim", lambda name: 1 / 0)
     assert "toy cannot be read: ZeroDivisionError" in claim_of("toy")
 
 
@@ -138,8 +138,8 @@ def test_runs_that_raised_make_it_inconclusive_and_are_listed(tmp_path):
 def test_the_table_has_every_claim_and_the_address_opens_one(results):
     shelf, runs = Shelf(results), Runs(results)
     told = text(content("", shelf, runs))
-    assert all(claim.title in told for claim in catalogue.claims())
-    slopes, lipschitz = catalogue.claim("slopes"), catalogue.claim("lipschitz")
+    assert all(claim.title in told for claim in catalog.claims())
+    slopes, lipschitz = catalog.claim("slopes"), catalog.claim("lipschitz")
     told = text(content("?claim=slopes", shelf, runs))
     assert slopes.question in told
     assert lipschitz.title not in told
@@ -151,7 +151,7 @@ def test_the_table_has_every_claim_and_the_address_opens_one(results):
 def test_a_name_that_no_claim_has_gets_a_sentence_and_the_table(results, query):
     told = text(content(query, Shelf(results), Runs(results)))
     assert "There is no claim called" in told
-    assert catalogue.claim("slopes").title in told
+    assert catalog.claim("slopes").title in told
     assert len(told) < 10_000
     assert ("Did you mean" in told) == ("slope" in query)
 

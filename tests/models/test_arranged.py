@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight import InputError
-from limelight.data.arranged import arrangements, centred, mirrored
+from limelight.data.arranged import arrangements, centered, mirrored
 from limelight.data.digits import FRAME, digits
 
 
@@ -14,17 +14,17 @@ def seeded(seed=0):
 
 def test_the_middle_is_the_middle():
     images, _ = digits()
-    framed = centred(images)
+    framed = centered(images)
     assert framed.shape == (1797, FRAME, FRAME)
     torch.testing.assert_close(framed[:, 2:10, 2:10], images)
     torch.testing.assert_close(framed.sum((1, 2)), images.sum((1, 2)))
     for wrong in (torch.zeros(2, 7, 8), torch.zeros(2, 14, 14), torch.zeros(8, 8)):
-        with pytest.raises(InputError, match="centred expects"):
-            centred(wrong)
+        with pytest.raises(InputError, match="centered expects"):
+            centered(wrong)
 
 
 def test_a_mirror_swaps_left_and_right():
-    images = centred(digits()[0][:400])
+    images = centered(digits()[0][:400])
     torch.testing.assert_close(mirrored(images)[:, :, 0:5], images[:, :, 7:12].flip(-1))
     torch.testing.assert_close(mirrored(mirrored(images)), images)
     torch.testing.assert_close(mirrored(images, share=0), images)
@@ -39,7 +39,7 @@ def test_a_mirror_swaps_left_and_right():
 def test_the_arrangements_show_the_same_digits():
     images = digits()[0][:300]
     ways = arrangements(images, seeded(3))
-    assert set(ways) == {"centred", "shifted", "mirrored", "permuted"}
+    assert set(ways) == {"centered", "shifted", "mirrored", "permuted"}
     for way in ways.values():
         torch.testing.assert_close(way.sum((1, 2)), images.sum((1, 2)))
     shifted, shuffled = ways["shifted"].flatten(1), ways["permuted"].flatten(1)
@@ -47,4 +47,4 @@ def test_the_arrangements_show_the_same_digits():
     assert not torch.equal(shuffled, shifted)
     again, other = arrangements(images, seeded(3)), arrangements(images, seeded(4))
     assert all(torch.equal(ways[name], again[name]) for name in ways)
-    assert not any(torch.equal(ways[name], other[name]) for name in ways if name != "centred")
+    assert not any(torch.equal(ways[name], other[name]) for name in ways if name != "centered")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight.data import digits, lookup
-from limelight.data.bands import CENTRES, SLOPES
+from limelight.data.bands import CENTERS, SLOPES
 from limelight.data.moons import moons
 from limelight.data.priorities import TOKENS, priorities
 from limelight.data.slopes import slopes
@@ -18,8 +18,8 @@ def test_slopes_are_five_lines():
     points, z = slopes(2000, seeded(), x=(2.0, 4.0))
     assert (points[:, 0].abs() >= 2).all()
     assert (points[:, 0].abs() < 4).all()
-    for centre, slope in zip(CENTRES, SLOPES, strict=True):
-        band = (points[:, 1] - centre).abs() <= 0.25
+    for center, slope in zip(CENTERS, SLOPES, strict=True):
+        band = (points[:, 1] - center).abs() <= 0.25
         assert 300 < band.sum() < 500
         torch.testing.assert_close(z[band], slope * points[band, 0])
     noisy = slopes(2000, seeded(), x=(2.0, 4.0), noise=0.5)[1]

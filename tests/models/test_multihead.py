@@ -151,7 +151,7 @@ def test_self_attention_and_encoder_decoder_attention(layer):
 
 def test_its_positional_arguments_are_torchs():
     for method, added in (
-        ("__init__", ["similarity", "normalisation", "self_attention"]),
+        ("__init__", ["similarity", "normalization", "self_attention"]),
         ("forward", ["query_padding_mask"]),
     ):
         mine, theirs = (
@@ -289,8 +289,8 @@ def test_dropout_without_weights_has_the_same_mean_and_spread():
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(2.0)], ids=str)
-def test_another_similarity_and_normalisation(similarity, need_weights):
-    layer = MultiheadAttention(E, H, batch_first=True, similarity=similarity, normalisation=Softmax(0.5)).double()
+def test_another_similarity_and_normalization(similarity, need_weights):
+    layer = MultiheadAttention(E, H, batch_first=True, similarity=similarity, normalization=Softmax(0.5)).double()
     query, key, value = tokens(batch_first=True)
     out, weights = layer(query, key, value, need_weights=need_weights, average_attn_weights=False)
     projections = zip((query, key, value), layer.in_proj_weight.chunk(3), strict=True)
@@ -300,23 +300,23 @@ def test_another_similarity_and_normalisation(similarity, need_weights):
     assert not need_weights or torch.allclose(weights, P)
 
 
-def test_what_the_similarity_and_the_normalisation_learn_is_trained_and_saved_with_the_layer():
-    layer = MultiheadAttention(E, H, similarity=Metric(nn.Linear(E // H, 2)), normalisation=Hybrid(H))
+def test_what_the_similarity_and_the_normalization_learn_is_trained_and_saved_with_the_layer():
+    layer = MultiheadAttention(E, H, similarity=Metric(nn.Linear(E // H, 2)), normalization=Hybrid(H))
     x = torch.randn(L, N, E)
-    assert {"similarity.phi.weight", "normalisation.logit"} < set(layer.state_dict())
+    assert {"similarity.phi.weight", "normalization.logit"} < set(layer.state_dict())
     for need_weights in (True, False):
         layer.zero_grad()
         layer(x, x, x, need_weights=need_weights)[0].square().sum().backward()
-        assert (layer.normalisation.logit.grad != 0).all()
+        assert (layer.normalization.logit.grad != 0).all()
         assert (layer.similarity.phi.weight.grad != 0).any()
     twin = copy.deepcopy(layer)
     torch.testing.assert_close(twin(x, x, x), layer(x, x, x))
 
 
 @pytest.mark.parametrize("need_weights", [True, False])
-def test_padding_moves_no_token_whatever_the_normalisation(need_weights):
-    """Column normalisation sums over queries, and the padded ones must not be among them."""
-    layer = MultiheadAttention(E, H, batch_first=True, normalisation=Softmax(1.0), self_attention=True).double()
+def test_padding_moves_no_token_whatever_the_normalization(need_weights):
+    """Column normalization sums over queries, and the padded ones must not be among them."""
+    layer = MultiheadAttention(E, H, batch_first=True, normalization=Softmax(1.0), self_attention=True).double()
     x = torch.randn(N, L, E, dtype=torch.float64)
     more = torch.cat([x, torch.randn(N, 3, E, dtype=torch.float64)], 1)
     mask = (torch.arange(L + 3) >= L).expand(N, -1)
@@ -381,7 +381,7 @@ def test_autocast(need_weights):
         ({"dropout": -0.1}, "dropout expects a probability"),
         ({"similarity": "dot"}, "similarity expects"),
         ({"similarity": Dot}, r"write Dot\(\)"),
-        ({"normalisation": None}, "normalisation expects"),
+        ({"normalization": None}, "normalization expects"),
     ],
 )
 def test_a_layer_that_cannot_be_is_refused(arguments, message):
@@ -447,10 +447,10 @@ MIXING = [Softmax(1.0), Sinkhorn(2)]
 
 
 @pytest.mark.parametrize("need_weights", [True, False])
-@pytest.mark.parametrize("normalisation", MIXING, ids=repr)
-def test_which_queries_are_padding_is_said_and_not_guessed_from_identity(normalisation, need_weights):
+@pytest.mark.parametrize("normalization", MIXING, ids=repr)
+def test_which_queries_are_padding_is_said_and_not_guessed_from_identity(normalization, need_weights):
     """Equal tensors that are other objects give the same output."""
-    layer = MultiheadAttention(E, H, batch_first=True, normalisation=normalisation, self_attention=True).double()
+    layer = MultiheadAttention(E, H, batch_first=True, normalization=normalization, self_attention=True).double()
     x, blocked_keys = torch.randn(N, L, E, dtype=torch.float64), (torch.arange(L) >= 4).expand(N, -1)
     right, _ = layer(x, x, x, blocked_keys, need_weights)
     alike, _ = layer(x.clone(), x.clone(), x.clone(), blocked_keys, need_weights)
@@ -483,7 +483,7 @@ def test_a_padded_query_has_no_weights(need_weights):
 
 
 def test_what_is_said_of_queries_wrongly_is_refused():
-    layer = MultiheadAttention(E, H, batch_first=True, normalisation=Softmax(1.0), self_attention=True)
+    layer = MultiheadAttention(E, H, batch_first=True, normalization=Softmax(1.0), self_attention=True)
     x, memory = torch.randn(N, L, E), torch.randn(N, S, E)
     with pytest.raises(InputError, match=f"same tokens, but there are {L} queries and {S} keys"):
         layer(x, memory, memory, torch.zeros(N, S).bool())
@@ -529,10 +529,10 @@ keys = torch.zeros(2, 6).bool()
 keys[0, 4:] = True
 future = torch.ones(6, 6).bool().triu(1)
 floats = torch.zeros(6, 6).masked_fill(future, float("-inf"))
-for options in ({}, {"similarity": Euclidean()}, {"normalisation": Softmax(1.0), "self_attention": True}):
+for options in ({}, {"similarity": Euclidean()}, {"normalization": Softmax(1.0), "self_attention": True}):
     layer = MultiheadAttention(8, 2, batch_first=True, **options)
     calls = [{}, {"key_padding_mask": keys}, {"key_padding_mask": torch.zeros(2, 6).masked_fill(keys, float("-inf"))}]
-    if "normalisation" not in options:
+    if "normalization" not in options:
         calls += [{"attn_mask": future}, {"attn_mask": floats}, {"attn_mask": future, "is_causal": True}]
         calls += [{"attn_mask": floats, "is_causal": True}, {"attn_mask": causal}, {"attn_mask": floats + 0.3}]
         calls += [{"attn_mask": future, "key_padding_mask": keys}]

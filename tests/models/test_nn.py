@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight import Cosine, DivergenceError, Dot
-from limelight.data.bands import CENTRES, SLOPES
+from limelight.data.bands import CENTERS, SLOPES
 from limelight.data.digits import FRAME
 from limelight.data.lookup import WIDTH, tables
 from limelight.data.priorities import priorities
@@ -23,11 +23,11 @@ def parameters(model):
 
 
 def test_a_gate_with_sharp_keys_is_five_lines():
-    """Softmax over affine functions of y realises intervals of y , so the data can be had exactly."""
+    """Softmax over affine functions of y realizes intervals of y , so the data can be had exactly."""
     gate, sharpness = Gate(inputs=2, experts=5), 200.0
     assert parameters(gate) == 30
     with torch.no_grad():
-        gate.keys.copy_(torch.tensor([[0.0, sharpness * c, -sharpness * c * c / 2] for c in CENTRES]))
+        gate.keys.copy_(torch.tensor([[0.0, sharpness * c, -sharpness * c * c / 2] for c in CENTERS]))
         gate.experts.copy_(torch.tensor([[a, 0.0, 0.0] for a in SLOPES]))
     points, z = slopes(500, torch.Generator().manual_seed(0), x=(0.0, 50.0))
     torch.testing.assert_close(gate(points), z, rtol=1e-4, atol=1e-4)

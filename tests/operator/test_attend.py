@@ -58,7 +58,7 @@ def test_every_restriction_given_applies():
 
 
 def test_it_is_the_operator_in_one_call():
-    out = attend(Q, K, V, similarity=Euclidean(2.0), normalisation=Softmax(0.5))
+    out = attend(Q, K, V, similarity=Euclidean(2.0), normalization=Softmax(0.5))
     torch.testing.assert_close(out, Attention(Q, K, Euclidean(2.0), Softmax(0.5)) @ V)
 
 

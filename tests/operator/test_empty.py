@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
-from tests.operator.mechanisms import EVERY_NORMALISATION, EVERY_SIMILARITY, WIDTH
+from tests.operator.mechanisms import EVERY_NORMALIZATION, EVERY_SIMILARITY, WIDTH
 
 SHAPES = {"no queries": (2, 0, 5), "no keys": (2, 5, 0), "neither": (2, 0, 0), "no batch": (0, 4, 5)}
-NORMALISATIONS = EVERY_NORMALISATION | {"sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)}
+NORMALIZATIONS = EVERY_NORMALIZATION | {"sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)}
 
 
 def check(A, q, k, v, w):
@@ -28,14 +28,14 @@ def check(A, q, k, v, w):
 
 
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_every_normalisation(normalisation, kernel):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_every_normalization(normalization, kernel):
     for (batch, n, m), similarity, mask in itertools.product(SHAPES.values(), ["dot", "student"], [None, "padding"]):
         if batch and n and m:
             continue
         q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
         given = None if mask is None else padding(keys=torch.ones(m, dtype=torch.bool))
-        A = Attention(q, k, EVERY_SIMILARITY[similarity](), NORMALISATIONS[normalisation](), given, kernel=kernel)
+        A = Attention(q, k, EVERY_SIMILARITY[similarity](), NORMALIZATIONS[normalization](), given, kernel=kernel)
         check(A, q, k, v, w)
 
 

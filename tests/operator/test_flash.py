@@ -35,10 +35,10 @@ def test_forward_and_backward_with_the_gradient_of_lse(seen, causal):
     out, lse = dense(*leaves, tile)
     expected = torch.autograd.grad((out, lse), leaves, (dout, dlse.double()))
 
-    mine, normaliser = flash.forward(q, k, v, bias, tile)
+    mine, normalizer = flash.forward(q, k, v, bias, tile)
     torch.testing.assert_close(mine, out)
-    torch.testing.assert_close(normaliser, lse)
-    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normaliser, tile, bias_gradient=True)
+    torch.testing.assert_close(normalizer, lse)
+    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normalizer, tile, bias_gradient=True)
     for got, right in zip((gradients.q, gradients.k, gradients.v, gradients.bias), expected, strict=True):
         torch.testing.assert_close(got, right)
 

@@ -1,4 +1,4 @@
-"""Every similarity and normalisation beyond the first: against the oracle, by finite differences, and by the laws."""
+"""Every similarity and normalization beyond the first: against the oracle, by finite differences, and by the laws."""
 
 import math
 
@@ -26,9 +26,9 @@ from limelight.kernels import rectangles
 from tests import oracle
 from tests.operator import laws
 from tests.operator.mechanisms import (
-    MORE_NORMALISATIONS,
+    MORE_NORMALIZATIONS,
     MORE_SIMILARITIES,
-    NORMALISATIONS,
+    NORMALIZATIONS,
     POSITIONAL,
     SIMILARITIES,
     SUMS,
@@ -74,12 +74,12 @@ def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, mon
 
 @pytest.mark.parametrize("entries", SMALL)
 @pytest.mark.parametrize("kernel", ["reference", "auto", "chunked"])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", [*ALL, "dot"])
-def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
+def test_every_pair(similarity, normalization, kernel, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    case, norm = (ALL | SIMILARITIES)[similarity], NORMALISATIONS[normalisation]
+    case, norm = (ALL | SIMILARITIES)[similarity], NORMALIZATIONS[normalization]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), padding(keys=KEYS), kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
@@ -93,11 +93,11 @@ def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
 @pytest.mark.parametrize("kernel", ["reference", "auto"])
 @pytest.mark.parametrize("mask", ["none", "keys and queries", "scattered"])
 @pytest.mark.parametrize("similarity", ["dot", "student"])
-@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
-def test_every_normalisation_is_its_equation(normalisation, similarity, mask, kernel, entries, monkeypatch):
+@pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
+def test_every_normalization_is_its_equation(normalization, similarity, mask, kernel, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    norm, (given, seen) = MORE_NORMALISATIONS[normalisation], MASKS[mask]
+    norm, (given, seen) = MORE_NORMALIZATIONS[normalization], MASKS[mask]
     case = (ALL | SIMILARITIES)[similarity]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), given, kernel=kernel)
@@ -168,11 +168,11 @@ def test_gradients_of_similarities(similarity, entries, monkeypatch):
 
 
 @pytest.mark.parametrize("entries", SMALL)
-@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
-def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
+@pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
+def test_gradients_of_normalizations(normalization, entries, monkeypatch):
     monkeypatch.setattr(rectangles, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    norm = MORE_NORMALISATIONS[normalisation].make()
+    norm = MORE_NORMALIZATIONS[normalization].make()
 
     def everything(q, k, v, *_):
         A = Attention(q, k, Dot(), norm)
@@ -183,11 +183,11 @@ def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
     assert torch.autograd.gradcheck(everything, (*inputs, *norm.parameters()), fast_mode=True, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalisation", ["entmax", "entmax=1.2", "sparsemax", "topk", "sigmoid"])
-def test_row_normalisations_can_be_differentiated_twice(normalisation):
+@pytest.mark.parametrize("normalization", ["entmax", "entmax=1.2", "sparsemax", "topk", "sigmoid"])
+def test_row_normalizations_can_be_differentiated_twice(normalization):
     inputs = [torch.randn(3, 6), torch.randn(5, 6), torch.randn(5, 2)]
     inputs = [x.double().requires_grad_() for x in inputs]
-    norm = MORE_NORMALISATIONS[normalisation].make()
+    norm = MORE_NORMALIZATIONS[normalization].make()
     assert torch.autograd.gradgradcheck(lambda q, k, v: Attention(q, k, Dot(), norm) @ v, inputs, atol=1e-5)
 
 
@@ -239,11 +239,11 @@ OF_LOGSUMEXP = {
 }
 
 
-@pytest.mark.parametrize("normalisation", NOT_OF)
+@pytest.mark.parametrize("normalization", NOT_OF)
 @pytest.mark.parametrize("law", [law for law in laws.FOR_ALL if law not in OF_LOGSUMEXP], ids=lambda law: law.__name__)
-def test_law_of_every_normalisation(law, normalisation):
-    norm = MORE_NORMALISATIONS[normalisation].make()
-    if law not in NOT_OF[normalisation]:
+def test_law_of_every_normalization(law, normalization):
+    norm = MORE_NORMALIZATIONS[normalization].make()
+    if law not in NOT_OF[normalization]:
         law(lambda q, k, mask=None, **options: Attention(q, k, Dot(), norm, mask, **options))
 
 
@@ -286,8 +286,8 @@ def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
     """A symmetric kernel has one doubly stochastic scaling, which is symmetric."""
     x, v = operands()[0].requires_grad_(), torch.randn(2, 3, N, 2).double()
     P, right = (
-        Attention(x, x, similarity, normalisation, mask, kernel="auto")
-        for normalisation in (SymmetricSinkhorn(1e-11), Sinkhorn(tolerance=1e-11))
+        Attention(x, x, similarity, normalization, mask, kernel="auto")
+        for normalization in (SymmetricSinkhorn(1e-11), Sinkhorn(tolerance=1e-11))
     )
     torch.testing.assert_close(P.dense(), P.dense().mT)
     torch.testing.assert_close(P.dense().sum(-2), torch.ones(2, 3, N).double())

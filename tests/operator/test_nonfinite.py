@@ -89,7 +89,7 @@ def test_where_it_has_weight_it_is_seen_and_nowhere_else(kernel):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_uninitialised_padding_in_any_dtype(dtype):
+def test_uninitialized_padding_in_any_dtype(dtype):
     q, k, v = operands(dtype)
     expected = attend(q, k, v, mask=padding(keys=REAL))
     got = attend(q, spoil(k, LAST), spoil(v, LAST), mask=padding(keys=REAL))

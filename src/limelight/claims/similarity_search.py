@@ -2,7 +2,7 @@
 
 daulet's "Neural Net Intuition" (nn-intuition on GitHub) calls attention a similarity search by the
 cosine between query and key, and a fully connected network one that can find any relation but might
-memorise. Here a query must fetch the value of its key from a table: with keys from the training
+memorize. Here a query must fetch the value of its key from a table: with keys from the training
 pool, and with keys drawn anew. And attention as it is used takes the dot product, not the cosine,
 so key lengths matter: how much?
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.data.bands import CENTRES, REACH, SLOPES
+from limelight.data.bands import CENTERS, REACH, SLOPES
 from limelight.data.slopes import slopes
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
@@ -135,7 +135,7 @@ class Slopes(Claim):
             ),
             Picture(
                 "The slopes that each arm found at the middle of the five bands of y, a dot for each seed.",
-                figures.strips(recovered, SLOPES, CENTRES, "middle of the band of y", "slope Δz/Δx"),
+                figures.strips(recovered, SLOPES, CENTERS, "middle of the band of y", "slope Δz/Δx"),
             ),
             Picture(
                 "Training error by step: the median over seeds, and the middle half of them.",
@@ -156,7 +156,7 @@ def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:
 
 def slopes_of(model: nn.Module) -> np.ndarray:
     """Δz/Δx across the range of the data, at the middle of each band of y."""
-    y = torch.tensor(CENTRES)
+    y = torch.tensor(CENTERS)
     right, left = (model(torch.stack([torch.full_like(y, x), y], 1)) for x in (REACH, -REACH))
     return ((right - left) / (2 * REACH)).numpy()
 

@@ -1,10 +1,10 @@
 """Translation prior: what a network assumes of its data, it need not learn from them.
 
 A comment in an online discussion (thisiszilff) argues that a convolution needs fewer images because
-it knows that neighbours belong together and that places do not matter; that self-attention plays a
+it knows that neighbors belong together and that places do not matter; that self-attention plays a
 similar role; and, in a reply, that assuming a symmetry helps even when it is wrong. Here digits
 stand anywhere in a larger frame; and then the same digits with their pixels shuffled, one shuffle
-for all, where neighbours mean nothing.
+for all, where neighbors mean nothing.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class TranslationPrior(Claim):
     title = "A prior saves training images where it is right, and costs accuracy where it is wrong"
     question = (
         "Digits stand anywhere in a frame. How many training images does each network need: one that connects "
-        "everything to everything, one that looks at neighbourhoods wherever they are, one that relates patches to each "
-        "other? And when all images are shuffled in one way, so that neighbours mean nothing, does the prior still help?"
+        "everything to everything, one that looks at neighborhoods wherever they are, one that relates patches to each "
+        "other? And when all images are shuffled in one way, so that neighbors mean nothing, does the prior still help?"
     )
     source = (
         "thisiszilff, a comment in an online discussion on why self-attention and convolutions need less data than "
@@ -106,7 +106,7 @@ class TranslationPrior(Claim):
                     images_saved(results, ATTENTION), "at least", 2.0, "times fewer images",
                 ),
                 Part(
-                    "where neighbours mean nothing the convolution's prior costs at least five points of accuracy",
+                    "where neighbors mean nothing the convolution's prior costs at least five points of accuracy",
                     results.difference(FULL, SHUFFLED, most), "at least", 0.05, "share",
                 ),
             ],

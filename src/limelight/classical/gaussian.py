@@ -19,7 +19,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.classical.points import median_distance
 from limelight.mask import Mask
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Euclidean, Similarity, wide
 
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # of |q − x|²/h², up to which a product is taken for a distance
@@ -51,7 +51,7 @@ def gaussian(
     Q: Float[Tensor, "n d"],
     X: Float[Tensor, "m d"],
     h: float,
-    normalisation: Normalisation = Softmax(),
+    normalization: Normalization = Softmax(),
     mask: Mask | None = None,
 ) -> Attention:
     """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
@@ -60,7 +60,7 @@ def gaussian(
     exact = told_apart(Q, X, h, X.dtype)
     unit = power_of_two(h)
     Q, X, h = Q / unit, X / unit, h / unit
-    return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalisation, mask)
+    return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalization, mask)
 
 
 def power_of_two(h: float) -> float:

@@ -1,4 +1,4 @@
-"""What is made of attention's matrix before it is applied: rescaled, symmetrised, centred. None of it is stored."""
+"""What is made of attention's matrix before it is applied: rescaled, symmetrized, centered. None of it is stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rescaled:
 
 
 @dataclass(frozen=True)
-class Symmetrised:
+class Symmetrized:
     """weight · (P + Pᵀ)/2."""
 
     attention: Attention
@@ -36,7 +36,7 @@ class Symmetrised:
         return 0.5 * self.weight * (self.attention @ v + self.attention.T @ v)
 
 
-class Centred:
+class Centered:
     """J β J, J = I − 11ᵀ/n, of a similarity that is an inner product and two terms, β_ij = ⟨q_i, k_j⟩ + a_i + b_j.
 
     The terms have no part in it: J β J = ⟨q_i − q̄, k_j − k̄⟩, in memory linear in n.

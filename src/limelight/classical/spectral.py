@@ -27,7 +27,7 @@ from limelight.classical.others import Others
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, median_distance, points, undisturbed
 from limelight.errors import InputError
-from limelight.normalisation import Softmax
+from limelight.normalization import Softmax
 
 _LEAST_LOG_DEGREE = -700.0  # below it e^d is no normal float64
 
@@ -134,7 +134,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
 
 
 class SpectralEmbedding(_OnGraph):
-    """Laplacian eigenmaps: u minimises Σ_ij W_ij (u_i − u_j)² / Σ_i D_i u_i², u ⟂ D 1 (Belkin & Niyogi 2003).
+    """Laplacian eigenmaps: u minimizes Σ_ij W_ij (u_i − u_j)² / Σ_i D_i u_i², u ⟂ D 1 (Belkin & Niyogi 2003).
 
     W_ij = exp −γ|x_i − x_j|², W_ii = 0, D_i = Σ_j W_ij, so u are eigenvectors of D⁻¹W: attention that does not look at
     itself. As scikit-learn's `SpectralEmbedding(affinity="rbf")`, to the sign, in memory linear in n. With

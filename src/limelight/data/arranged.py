@@ -10,14 +10,14 @@ from limelight.data.digits import FRAME, in_frame, permuted
 from limelight.errors import InputError
 
 
-def centred(images: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 12 12"]:
+def centered(images: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 12 12"]:
     """Each image in the middle of an empty `FRAME`×`FRAME` frame.
 
     Raises `InputError` where it cannot stand there: images not (n, h, w), larger than the frame, or with an odd rest.
     """
     room = [FRAME - side for side in images.shape[1:]]
     if len(room) != 2 or any(rest < 0 or rest % 2 for rest in room):
-        raise InputError(f"centred expects images (n, h, w) with {FRAME} − h and {FRAME} − w even and at least 0, "
+        raise InputError(f"centered expects images (n, h, w) with {FRAME} − h and {FRAME} − w even and at least 0, "
                          f"got {tuple(images.shape)}")  # fmt: skip
     down, across = (rest // 2 for rest in room)
     return torch.nn.functional.pad(images, (across, across, down, down))
@@ -39,12 +39,12 @@ def mirrored(
 def arrangements(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> dict[str, Float[Tensor, "n 12 12"]]:
     """The same digits set out in four ways.
 
-    centred: in the middle of the frame. shifted: anywhere in it. mirrored: in the middle, each mirrored left to right
+    centered: in the middle of the frame. shifted: anywhere in it. mirrored: in the middle, each mirrored left to right
     with probability ½, drawn once. permuted: the shifted ones, their pixels in one other order, the same for all.
     """
-    middle, anywhere = centred(images), in_frame(images, generator)
+    middle, anywhere = centered(images), in_frame(images, generator)
     return {
-        "centred": middle,
+        "centered": middle,
         "shifted": anywhere,
         "mirrored": mirrored(middle, generator, share=0.5),
         "permuted": permuted(anywhere, generator),

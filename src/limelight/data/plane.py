@@ -40,8 +40,8 @@ def _moons(n: int, generator: torch.Generator) -> Tensor:
 
 def _blobs(n: int, generator: torch.Generator) -> Tensor:
     which = (torch.arange(n) * 3) // n
-    centres = 1.5 * _circle(torch.tensor([5 / 6, 1 / 6, 3 / 2]).double() * math.pi)
-    return centres[which] + 4 * _noise(n, generator)
+    centers = 1.5 * _circle(torch.tensor([5 / 6, 1 / 6, 3 / 2]).double() * math.pi)
+    return centers[which] + 4 * _noise(n, generator)
 
 
 def _ring(n: int, generator: torch.Generator) -> Tensor:

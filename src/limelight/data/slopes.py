@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.data.bands import CENTRES, REACH, SLOPES
+from limelight.data.bands import CENTERS, REACH, SLOPES
 
 
 def slopes(
@@ -20,8 +20,8 @@ def slopes(
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
     """n points (x, y) with low ≤ |x| < high, and z = a(y)·x plus normal noise; `values`: a in each of the bands."""
     low, high = x
-    band = torch.randint(len(CENTRES), (n,), generator=generator)
-    y = torch.tensor(CENTRES)[band] + 0.5 * (torch.rand(n, generator=generator) - 0.5)
+    band = torch.randint(len(CENTERS), (n,), generator=generator)
+    y = torch.tensor(CENTERS)[band] + 0.5 * (torch.rand(n, generator=generator) - 0.5)
     sign = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     across = sign * (low + (high - low) * torch.rand(n, generator=generator))
     z = torch.tensor(values)[band] * across + noise * torch.randn(n, generator=generator)

@@ -1,8 +1,8 @@
 """What could change a result? The code that made it, its arm and seed, its data, and the versions beneath.
 
 The code is that of the claim's module and of every Limelight module that it reaches by imports, read
-as syntax: comments, docstrings, pictures and the judgement change no measurement, so they change no
-name. (A judgement is made anew from the results each time.)
+as syntax: comments, docstrings, pictures and the judgment change no measurement, so they change no
+name. (A judgment is made anew from the results each time.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 "use strict";
-// Draws each picture when it comes into view, in the page's colours, and again when those change.
+// Draws each picture when it comes into view, in the page's colors, and again when those change.
 (async () => {
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
   const plotly = document.createElement("script"); // the policy knows its hash
@@ -27,12 +27,12 @@
   plots.forEach((plot) => seen.observe(plot));
   addEventListener("beforeprint", () => plots.filter((plot) => !plot.dataset.drawn).forEach(draw));
 
-  const recolour = () => plots.filter((plot) => plot.dataset.drawn).forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
+  const recolor = () => plots.filter((plot) => plot.dataset.drawn).forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", recolour);
+  dark.addEventListener("change", recolor);
   document.getElementById("theme").addEventListener("click", () => {
     const now = root.dataset.theme || (dark.matches ? "dark" : "light");
     root.dataset.theme = now === "dark" ? "light" : "dark";
-    recolour();
+    recolor();
   });
 })();

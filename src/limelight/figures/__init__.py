@@ -1,6 +1,6 @@
 """Pictures: pure functions from numbers to Plotly figures, alike for reports, notebooks and the lab.
 
-No figure has a background or a text colour of its own, so that a page may be light or dark. Needs
+No figure has a background or a text color of its own, so that a page may be light or dark. Needs
 the extra `claims`.
 """
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Contour, Figure, Heatmap, Scatter
 
-from limelight.figures.theme import COLOURS, NEUTRAL, SCALE, styled, translucent
+from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled, translucent
 
 RIGHT, WRONG = "#009E73", "#D55E00"
-_GREY = [[0.0, translucent(NEUTRAL, 0.12)], [1.0, NEUTRAL]]  # seen on light and on dark alike
+_GRAY = [[0.0, translucent(NEUTRAL, 0.12)], [1.0, NEUTRAL]]  # seen on light and on dark alike
 _GAP = 2  # pixels between two images
 
 
 def answers(
     images: np.ndarray, truth: Sequence[int], said: Mapping[str, Sequence[int]], chosen: int, rows: int = 2
 ) -> Figure:
-    """Grey images (n, h, w) in some rows, below each the digit it shows and what each network says, right ✓ or wrong ✗.
+    """Gray images (n, h, w) in some rows, below each the digit it shows and what each network says, right ✓ or wrong ✗.
 
     Traces are, for each row, its images and its answers; the answers are what `marks` gives. One image is framed.
     Every point knows its image's index, as `customdata`.
@@ -34,7 +34,7 @@ def answers(
         strip, whose = _strip(images[at.start : at.stop], at)
         axes = [f"y{2 * row + 1}" if row else "y", f"y{2 * row + 2}"]
         figure.add_trace(
-            Heatmap(z=strip, customdata=whose, colorscale=_GREY, zmin=0, zmax=1, showscale=False, hoverinfo="none",
+            Heatmap(z=strip, customdata=whose, colorscale=_GRAY, zmin=0, zmax=1, showscale=False, hoverinfo="none",
                     yaxis=axes[0])
         )  # fmt: skip
         figure.add_trace(
@@ -49,24 +49,24 @@ def answers(
     x, y = column * pitch - 0.5, -0.5
     figure.add_shape(
         type="rect", x0=x - 0.5, x1=x + width + 0.5, y0=y - 0.5, y1=y + height + 0.5, xref="x",
-        yref=f"y{2 * row + 1}" if row else "y", line={"color": COLOURS[0], "width": 2.5},
+        yref=f"y{2 * row + 1}" if row else "y", line={"color": COLORS[0], "width": 2.5},
     )  # fmt: skip
     return figure
 
 
 def marks(truth: Sequence[int], said: Mapping[str, Sequence[int]], rows: int = 2) -> list[dict[str, object]]:
     """What stands below the images of each row, as attributes of its trace: the digit, and every network's answer."""
-    texts, colours = [], []
+    texts, colors = [], []
     for i, digit in enumerate(truth):
         texts.append(f"{digit}")
-        colours.append(NEUTRAL)
+        colors.append(NEUTRAL)
         for found in said.values():
             right = found[i] == digit
             texts.append(f"{found[i]} {'✓' if right else '✗'}")
-            colours.append(RIGHT if right else WRONG)
+            colors.append(RIGHT if right else WRONG)
     across = -(-len(truth) // rows) * (len(said) + 1)
     parts = [slice(row * across, (row + 1) * across) for row in range(rows)]
-    return [{"text": texts[part], "textfont": {"color": colours[part]}} for part in parts]
+    return [{"text": texts[part], "textfont": {"color": colors[part]}} for part in parts]
 
 
 def _strip(images: np.ndarray, at: range) -> tuple[np.ndarray, np.ndarray]:

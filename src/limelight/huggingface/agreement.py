@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.huggingface.layers import eager_function
 from limelight.huggingface.operator import operator, read_mask
-from limelight.normalisation import Softmax
+from limelight.normalization import Softmax
 from limelight.similarity import Dot
 
 _TOKENS = 4

@@ -1,7 +1,7 @@
 """How is the operator computed?
 
 `reference` is the specification, dense. `fused` runs on torch's fused kernels: similarities that are
-an inner product and two terms, normalisations that are a row softmax. `chunked` takes any, a few
+an inner product and two terms, normalizations that are a row softmax. `chunked` takes any, a few
 rows at a time, and computes them anew in the backward pass. `sparse` goes along the edges of a graph.
 """
 
@@ -34,12 +34,12 @@ def choose(
     device: torch.device,
     dtype: torch.dtype,
     similarity: Similarity,
-    fused_normalisation: str | None,
+    fused_normalization: str | None,
     mask: Mask | None = None,
 ) -> Kernel:
     """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
 
-    `fused_normalisation` says why the normalisation cannot be fused, or is None if it can. Inside a transform of
+    `fused_normalization` says why the normalization cannot be fused, or is None if it can. Inside a transform of
     torch.func, in forward-mode differentiation and for meta tensors "auto" is the reference, which is made of torch's
     own operations alone.
     """
@@ -50,7 +50,7 @@ def choose(
             f"kernel={kernel!r} has no rules for torch.func and forward-mode differentiation; use kernel='auto' there, "
             "which computes the dense matrix"
         )
-    reason = fused_normalisation or unsupported(device, dtype)
+    reason = fused_normalization or unsupported(device, dtype)
     if not similarity.factored:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:

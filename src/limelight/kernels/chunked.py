@@ -52,7 +52,7 @@ class ChunkedScores(Scores):
         return replace(self, row_term=shift if self.row_term is None else self.row_term + shift)
 
     def split(self) -> tuple[ChunkedScores, Float[Tensor, "*#batch"]]:
-        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities centre for themselves
+        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities center for themselves
 
     def log_softmax(self) -> ChunkedScores:
         return replace(self, row_term=-finite(replace(self, row_term=None).logsumexp()))

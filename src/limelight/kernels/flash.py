@@ -1,4 +1,4 @@
-"""torch's fused attention, forward and backward, with the log-normaliser and its gradient.
+"""torch's fused attention, forward and backward, with the log-normalizer and its gradient.
 
     out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
 

@@ -25,7 +25,7 @@ from limelight.kernels.survey import entropy_and_mass
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Factors, Similarity, as_one_product, centre, offset, wide
+from limelight.similarity import Factors, Similarity, as_one_product, center, offset, wide
 from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
@@ -62,7 +62,7 @@ class FactoredScores(Scores):
         )
 
     def split(self) -> tuple[FactoredScores, Float[Tensor, "*#batch"]]:
-        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centres μ. Half precision keeps
+        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centers μ. Half precision keeps
         # q and k as they are: its products are exact, its differences are not.
         real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
         q, k, a, b = self.q, self.k, self.query_term, self.key_term
@@ -77,10 +77,10 @@ class FactoredScores(Scores):
             if middle_q is not None and middle_k is not None:
                 common = self.scale * (middle_q @ middle_k.mT)[..., 0, 0]
         if a is not None:
-            mean = centre(a[..., None], real_q)[..., 0]
+            mean = center(a[..., None], real_q)[..., 0]
             a, common = a - mean, common + mean[..., 0]
         if b is not None:
-            mean = centre(b[..., None], real_k)[..., 0]
+            mean = center(b[..., None], real_k)[..., 0]
             b, common = b - mean, common + mean[..., 0]
         return replace(self, q=q, k=k, query_term=a, key_term=b), common
 
@@ -111,7 +111,7 @@ class FactoredScores(Scores):
         return lse if self.query_term is None else lse + self.query_term
 
     @property
-    def knows_its_normaliser(self) -> bool:
+    def knows_its_normalizer(self) -> bool:
         # On the CPU torch's kernel computes it in any case, and drops it; for few entries nobody is waiting for it.
         return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _SURVEY_FROM
 
@@ -134,7 +134,7 @@ class FactoredScores(Scores):
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
-        alone = self.centred()
+        alone = self.centered()
         q, k, term = alone.q, alone.k, alone.key_term
         out, lse = alone.reduce(_with_column(k, term))
         mean = self.scale * (q * out[..., : q.shape[-1]]).sum(-1)
@@ -153,7 +153,7 @@ class FactoredScores(Scores):
         batch = broadcast_shapes(self.q.shape[:-2], self.k.shape[:-2], *terms, mask)
         return (*batch, self.q.shape[-2], self.k.shape[-2])
 
-    def centred(self) -> FactoredScores:
+    def centered(self) -> FactoredScores:
         return replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
 
     def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
@@ -274,7 +274,7 @@ class _LogSumExp(torch.autograd.Function):
 
         dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
 
-    The first comes with the normaliser, for the kernel averages something anyway (frugal scores compute it
+    The first comes with the normalizer, for the kernel averages something anyway (frugal scores compute it
     again). The others are an average over queries times the column mass: one more forward pass, which is
     less than half of a backward pass.
     """

@@ -1,6 +1,6 @@
 """What a kernel offers: scores s_ij that can be biased, exchanged and reduced over keys.
 
-Everything else about attention (normalisations, the transpose, column mass, free energy) is written
+Everything else about attention (normalizations, the transpose, column mass, free energy) is written
 once on these and so holds for every kernel.
 """
 
@@ -43,7 +43,7 @@ class Scores(ABC):
 
     @abstractmethod
     def split(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
-        """(s − δ, δ) with δ about what all scores share, which every normalisation cancels.
+        """(s − δ, δ) with δ about what all scores share, which every normalization cancels.
 
         Left in, a large δ would round away what distinguishes the scores.
         """
@@ -97,8 +97,8 @@ class Scores(ABC):
         return 1
 
     @property
-    def knows_its_normaliser(self) -> bool:
-        """Does `reduce` cost no more than `softmax`, and is its log-normaliser worth keeping?"""
+    def knows_its_normalizer(self) -> bool:
+        """Does `reduce` cost no more than `softmax`, and is its log-normalizer worth keeping?"""
         return True
 
     @property
@@ -106,12 +106,12 @@ class Scores(ABC):
         """Is the matrix held already, so that all its rows may be taken at once?"""
         return False
 
-    def centred(self) -> Scores:
+    def centered(self) -> Scores:
         """Scores with the same row softmax, free of what all in a row share."""
         return self
 
     def frugal(self) -> Scores:
-        """The same, keeping less for the backward pass and computing more again; for many log-normalisers."""
+        """The same, keeping less for the backward pass and computing more again; for many log-normalizers."""
         return self
 
     @property
@@ -138,9 +138,9 @@ def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tens
     return (softmax_of(s) @ v.to(s.dtype)).to(v.dtype), logsumexp_of(s)
 
 
-def finite(normaliser: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
-    """A log-normaliser with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
-    return normaliser.masked_fill(normaliser == float("-inf"), 0)
+def finite(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
+    """A log-normalizer with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
+    return normalizer.masked_fill(normalizer == float("-inf"), 0)
 
 
 def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:

@@ -1,6 +1,6 @@
 """What workers need, loaded once in the process that they are forked from; half of it when a first page stands.
 
-An optimiser's first step loads torch._dynamo, and a first picture what the libraries put off until they are used: two
+An optimizer's first step loads torch._dynamo, and a first picture what the libraries put off until they are used: two
 seconds, which would be the browser's.
 """
 

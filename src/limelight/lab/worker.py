@@ -31,7 +31,7 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
     import torch  # the server, which knows of us, does without
 
     torch.set_num_threads(1)
-    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimiser's first step needs it
+    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimizer's first step needs it
     later.daemon = True
     later.start()
     live = importlib.import_module(f"limelight.lab.live.{module}").LIVE

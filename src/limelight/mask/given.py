@@ -17,8 +17,8 @@ class Padding(Mask):
 
     keys (*batch, m) and queries (*batch, n) are boolean, True = real; None = all are real.
     The batch dimensions are those of the scores, heads included: for (B, H, n, d) queries give
-    (B, 1, m). With column normalisation (α > 0, Sinkhorn) pass `queries` too in self-attention:
-    padded queries would otherwise take part in the keys' normalisers.
+    (B, 1, m). With column normalization (α > 0, Sinkhorn) pass `queries` too in self-attention:
+    padded queries would otherwise take part in the keys' normalizers.
 
     >>> import torch
     >>> from limelight import Attention, padding

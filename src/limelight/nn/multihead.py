@@ -1,4 +1,4 @@
-"""torch's multi-head attention layer, with the similarity and the normalisation left open."""
+"""torch's multi-head attention layer, with the similarity and the normalization left open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limelight.attention import Attention
 from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.mask import Boolean, Mask, causal, padding
 from limelight.nonfinite import apply_to_weighted
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Bias, Dot, Similarity, is_finite
 from limelight.tracing import holds, is_readable
 
@@ -24,10 +24,10 @@ class MultiheadAttention(nn.MultiheadAttention):
     arguments, the parameters' names and their start are torch's, so its `state_dict` loads; with
     `Dot()` and `Softmax()` so is the output, with one difference: a query whose keys are all
     blocked has weights of zero, and b_o for its output, where torch has NaN. `similarity` and
-    `normalisation` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
+    `normalization` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
     with the rest, while `device` and `dtype` are of the layer's own parameters.
 
-    A normalisation that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
+    A normalization that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
     `self_attention=True` where query and key are the same tokens, as in an encoder layer: then key_padding_mask is of
     the queries too. Elsewhere give `query_padding_mask` to each call.
 
@@ -61,11 +61,11 @@ class MultiheadAttention(nn.MultiheadAttention):
         dtype: torch.dtype | None = None,
         *,
         similarity: Similarity = Dot(),
-        normalisation: Normalisation = Softmax(),
+        normalization: Normalization = Softmax(),
         self_attention: bool = False,
     ) -> None:
         check.instance("similarity", similarity, Similarity)
-        check.instance("normalisation", normalisation, Normalisation)
+        check.instance("normalization", normalization, Normalization)
         for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim)):
             optional = name in ("kdim", "vdim") and size is None
             if not optional and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
@@ -77,7 +77,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
         )
-        self.similarity, self.normalisation, self.self_attention = similarity, normalisation, self_attention
+        self.similarity, self.normalization, self.self_attention = similarity, normalization, self_attention
 
     def _reset_parameters(self) -> None:
         self._qkv_same_embed_dim = self.in_proj_weight is not None
@@ -110,10 +110,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         be a Limelight `Mask`, which is not stored and, as everywhere, says who may see. `is_causal`
         says that attn_mask is the causal mask, and that is checked (in a compiled graph it is believed, as
         torch does). query_padding_mask (batch, n) is boolean, True = a padded query: it gets weights of zero, and
-        takes no part in what a normalisation sums over queries.
+        takes no part in what a normalization sums over queries.
 
         Raises `InputError` (shapes; an `is_causal` that is not so; NaN or +∞ in a mask; a `Mask`
-        with appended keys; padded keys without a word about queries where the normalisation mixes
+        with appended keys; padded keys without a word about queries where the normalization mixes
         queries), `DtypeError`, `DeviceError`, and what `Attention` raises.
         """
         self._require_tokens(query, key, value)
@@ -130,12 +130,12 @@ class MultiheadAttention(nn.MultiheadAttention):
 
         p, weights = self.dropout if self.training else 0.0, None
         if need_weights:
-            weights = Attention(q, k, similarity, self.normalisation, seen).dense()
+            weights = Attention(q, k, similarity, self.normalization, seen).dense()
             weights = nn.functional.dropout(weights, p)
             mixed = apply_to_weighted(weights.matmul, v, seen)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = attend(q, k, v, None, p, similarity=similarity, normalisation=self.normalisation, mask=seen)
+            mixed = attend(q, k, v, None, p, similarity=similarity, normalization=self.normalization, mask=seen)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if query.ndim == 2:
             return output[0], None if weights is None else weights[0]
@@ -217,11 +217,11 @@ class MultiheadAttention(nn.MultiheadAttention):
             if query_padding_mask.dtype != torch.bool:
                 raise DtypeError(f"query_padding_mask expects bool (True = padded), got {query_padding_mask.dtype}")
             return ~query_padding_mask.reshape(batch, 1, n)
-        if key_padding_mask is None or not self.normalisation.mixes_queries:
+        if key_padding_mask is None or not self.normalization.mixes_queries:
             return None
         if not self.self_attention:
             raise InputError(
-                f"{self.normalisation} sums over queries, and key_padding_mask does not say which of them are padding: "
+                f"{self.normalization} sums over queries, and key_padding_mask does not say which of them are padding: "
                 "build the layer with self_attention=True if query and key are the same tokens, or give "
                 "query_padding_mask (all False if none is padding)"
             )

@@ -18,13 +18,13 @@ def descend(
 
     Raises `DivergenceError` when the loss is NaN or infinite.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     for step in range(steps):
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         value = loss()
         current = value.item()
         if not math.isfinite(current):
             raise DivergenceError(f"the loss became {current} at step {step}")
         value.backward()
-        optimiser.step()
+        optimizer.step()
         yield current

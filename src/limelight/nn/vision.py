@@ -1,4 +1,4 @@
-"""Three ways to look at an image, each with its own prior: none, neighbourhood and translation, patches that relate."""
+"""Three ways to look at an image, each with its own prior: none, neighborhood and translation, patches that relate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def fully_connected(side: int, classes: int) -> nn.Module:
 
 
 class Convolutional(nn.Module):
-    """Two 3×3 convolutions and the strongest answer anywhere: neighbours belong together, places do not matter."""
+    """Two 3×3 convolutions and the strongest answer anywhere: neighbors belong together, places do not matter."""
 
     def __init__(self, classes: int, channels: int = 24) -> None:
         super().__init__()

@@ -258,7 +258,7 @@ def is_finite(x: Tensor) -> bool:
 _NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
 
 
-def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
+def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
     """The mean of the real keys, for what does not see a common translation; so it carries no gradient."""
     k = wide(k.detach())
     if real is None:
@@ -268,11 +268,11 @@ def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
 
 
 def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
-    """`centre`, or None where it is within half a deviation of zero: taking it off would save no digit.
+    """`center`, or None where it is within half a deviation of zero: taking it off would save no digit.
 
     That is not asked where an answer has to be waited for, or where keys that are not real may say anything.
     """
-    middle = centre(k, real)
+    middle = center(k, real)
     if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
         return middle
     mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]

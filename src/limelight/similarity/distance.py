@@ -16,7 +16,7 @@ from limelight.similarity.base import (
     Properties,
     Similarity,
     beside,
-    centre,
+    center,
     is_finite,
     offset,
     upcast_pair,
@@ -231,7 +231,7 @@ class StudentT(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         # |q − k|²/ν as one inner product: ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
-        middle, nu = centre(k, real), per_head(self.nu)
+        middle, nu = center(k, real), per_head(self.nu)
         q, k = wide(q) - middle, wide(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
         square_q, square_k = (x.square().sum(-1, keepdim=True) / nu for x in (q, k))

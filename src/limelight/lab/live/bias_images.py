@@ -39,5 +39,5 @@ def drawn(kind: str, size: int, seed: int) -> Images:
     if kind == "random":
         labels = labels[torch.randperm(IMAGES, generator=generator)]
     own = ways["shifted" if kind == "random" else kind]
-    tests = {"like": own[IMAGES:], "shifted": ways["shifted"][IMAGES:], "mirrored": mirrored(ways["centred"][IMAGES:])}
+    tests = {"like": own[IMAGES:], "shifted": ways["shifted"][IMAGES:], "mirrored": mirrored(ways["centered"][IMAGES:])}
     return Images(own[:size], labels[:size], tests, truth)

@@ -31,7 +31,7 @@ _TRAIL = 40  # steps that are drawn
 _STILL = 1e-6  # a step that changes nothing by more is the last
 
 _OF_THE_POINTS = {"arrangement", "n", "seed"}
-_OF_THE_MECHANISM = {"similarity", "bandwidth", "normalisation", "alpha", "mask"}
+_OF_THE_MECHANISM = {"similarity", "bandwidth", "normalization", "alpha", "mask"}
 
 
 class OperatorLive(Live):
@@ -76,7 +76,7 @@ class OperatorLive(Live):
         except LimelightError as problem:
             self._refused = str(problem)
             if mechanism is self._mechanism:  # there is no last one
-                self._mechanism = Mechanism.of({**self.values, "normalisation": "softmax", "alpha": 0.0})
+                self._mechanism = Mechanism.of({**self.values, "normalization": "softmax", "alpha": 0.0})
         else:
             self._refused, self._mechanism = "", mechanism
         self._kept = None
@@ -111,7 +111,7 @@ class OperatorLive(Live):
             self._arrange()
         elif self._begins_anew(changed):
             self._begin()
-        return PICTURES if changed & {"n", "colour", "process"} else ()
+        return PICTURES if changed & {"n", "color", "process"} else ()
 
     def _begins_anew(self, changed: set[str]) -> bool:
         """Does what has changed make what has run so far something that these settings would not have given?"""
@@ -145,8 +145,8 @@ class OperatorLive(Live):
         """The numbers of this moment, computed once: words and pictures ask for them."""
         if self._measured is None:
             trail = torch.stack(list(self._trail)).numpy() if self._process in MOVING else None
-            colour = str(self.values["colour"])
-            self._measured = pictures.measured(self.A, self._state, self._chosen, colour, self._process, trail)
+            color = str(self.values["color"])
+            self._measured = pictures.measured(self.A, self._state, self._chosen, color, self._process, trail)
         return self._measured
 
     @torch.no_grad()
@@ -169,14 +169,14 @@ class OperatorLive(Live):
     def updates(self) -> Updates:
         now = self._picture()
         n, chosen = len(self._points), self._chosen
-        colours = {"marker": bar_marker(n, chosen)}
+        colors = {"marker": bar_marker(n, chosen)}
         return {
             "operator-plane": pictures.changes(now.scene),
             "operator-matrix": [
                 (0, {"z": numbers(now.matrix), "zmax": float(now.matrix.max())}), (1, {"y": framed(chosen)})
             ],
-            "operator-entropy": [(0, {"y": numbers(now.entropy), **colours})],
-            "operator-mass": [(0, {"y": numbers(now.mass), **colours})],
+            "operator-entropy": [(0, {"y": numbers(now.entropy), **colors})],
+            "operator-mass": [(0, {"y": numbers(now.mass), **colors})],
         }  # fmt: skip
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.lab.address import Values
 from limelight.mask import Mask, causal, window
-from limelight.normalisation import Normalisation, Sigmoid, Sinkhorn, Softmax, Sparsemax, TopK
+from limelight.normalization import Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, TopK
 from limelight.similarity import Alignment, Cosine, Dot, Euclidean, Laplacian, Similarity, StudentT
 
 _SCORES = {  # of two points, by the bandwidth h
@@ -30,10 +30,10 @@ _MASKS: dict[str, tuple[Mask | None, str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Mechanism:
-    """Similarity, normalisation, mask and scale; `text` is how they are written, `names` what that imports."""
+    """Similarity, normalization, mask and scale; `text` is how they are written, `names` what that imports."""
 
     similarity: Similarity
-    normalisation: Normalisation
+    normalization: Normalization
     mask: Mask | None
     scale: float | None
     text: str
@@ -45,17 +45,17 @@ class Mechanism:
         """From what is set. Whether the library takes the combination is found when it is used."""
         h, kind = float(values["bandwidth"]), str(values["similarity"])
         similarity, written, scale, said = _similarity(kind, h)
-        normalisation = _normalisation(str(values["normalisation"]), float(values["alpha"]))
+        normalization = _normalization(str(values["normalization"]), float(values["alpha"]))
         mask, masked, names = _MASKS[str(values["mask"])]
-        text = f"{written}, {normalisation}"
+        text = f"{written}, {normalization}"
         text += f", mask={masked}" if masked else ""
         text += f", scale={said}" if said else ""
-        imported = (type(similarity).__name__, type(normalisation).__name__, *names)
-        return cls(similarity, normalisation, mask, scale, text, imported, _SCORES[kind])
+        imported = (type(similarity).__name__, type(normalization).__name__, *names)
+        return cls(similarity, normalization, mask, scale, text, imported, _SCORES[kind])
 
     def __call__(self, q: Tensor, k: Tensor) -> Attention:
         """P. Raises as `Attention` does, for combinations that have no meaning."""
-        return Attention(q, k, self.similarity, self.normalisation, self.mask, self.scale)
+        return Attention(q, k, self.similarity, self.normalization, self.mask, self.scale)
 
 
 def _similarity(kind: str, h: float) -> tuple[Similarity, str, float | None, str]:
@@ -70,7 +70,7 @@ def _similarity(kind: str, h: float) -> tuple[Similarity, str, float | None, str
     return inner, f"{inner}", h**-2, f"{h:g}**-2"
 
 
-def _normalisation(kind: str, alpha: float) -> Normalisation:
+def _normalization(kind: str, alpha: float) -> Normalization:
     if kind == "softmax":
         return Softmax(alpha)
     return {"sinkhorn": Sinkhorn(3), "sparsemax": Sparsemax(), "topk": TopK(5), "sigmoid": Sigmoid()}[kind]

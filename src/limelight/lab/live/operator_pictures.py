@@ -11,7 +11,7 @@ import numpy as np
 from limelight.attention import Attention
 from limelight.figures.plane import Attended, attended
 from limelight.lab.live.base import Change, numbers
-from limelight.lab.live.operator_process import MOVING, State, labelled
+from limelight.lab.live.operator_process import MOVING, State, labeled
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Numbers:
     mass: np.ndarray
 
 
-def measured(A: Attention, state: State, chosen: int, colour: str, process: str, trail: np.ndarray | None) -> Numbers:
-    """The numbers of a moment, and what colours the points."""
+def measured(A: Attention, state: State, chosen: int, color: str, process: str, trail: np.ndarray | None) -> Numbers:
+    """The numbers of a moment, and what colors the points."""
     matrix, entropy, mass = A.dense().numpy(), A.entropy().numpy(), A.column_mass().numpy()
-    name, values, limits = _colour(colour, process, state, matrix[chosen], entropy, mass)
+    name, values, limits = _color(color, process, state, matrix[chosen], entropy, mass)
     scene = Attended(
         points=state.x.numpy(),
         keys=state.keys.numpy(),
@@ -38,7 +38,7 @@ def measured(A: Attention, state: State, chosen: int, colour: str, process: str,
         limits=limits,
         mixed=name == _SHARE,
         trail=trail,
-        labelled=labelled(len(matrix)) if process == "labels" else (),
+        labeled=labeled(len(matrix)) if process == "labels" else (),
         apart=process == "climb",
     )
     return Numbers(scene, matrix, entropy, mass)
@@ -47,15 +47,15 @@ def measured(A: Attention, state: State, chosen: int, colour: str, process: str,
 _SHARE = "share of label 1"
 
 
-def _colour(
-    colour: str, process: str, state: State, weights: np.ndarray, entropy: np.ndarray, mass: np.ndarray
+def _color(
+    color: str, process: str, state: State, weights: np.ndarray, entropy: np.ndarray, mass: np.ndarray
 ) -> tuple[str, np.ndarray, tuple[float, float]]:
     n = len(weights)
-    if colour == "weight" or (colour == "auto" and process in MOVING):
+    if color == "weight" or (color == "auto" and process in MOVING):
         return "weight from the chosen point", weights, (0.0, float(weights.max()))
-    if colour == "entropy":
+    if color == "entropy":
         return "entropy in nats", entropy, (0.0, math.log(n))
-    if colour == "mass":
+    if color == "mass":
         return "column mass", mass, (0.0, max(2.0, float(mass.max())))
     if state.h is None:
         return "number of the point", np.arange(1.0, n + 1), (1.0, float(n))

@@ -48,13 +48,13 @@ def begin(process: str, points: Tensor, chosen: int) -> State:
         return replace(state, h=h)
     if process == "labels":
         y = torch.zeros(len(points), 2, dtype=points.dtype)
-        first, second = labelled(len(points))
+        first, second = labeled(len(points))
         y[first, 0] = y[second, 1] = 1
         return replace(state, h=y, y=y)
     return state
 
 
-def labelled(n: int) -> tuple[int, int]:
+def labeled(n: int) -> tuple[int, int]:
     """The two of n points that have a label: a quarter of the way along, and three."""
     return n // 4, n - 1 - n // 4
 
@@ -109,7 +109,7 @@ def written(process: str, steps: int, chosen: int, n: int) -> tuple[list[str], l
             f"h[{chosen}] = 1",
             f"h = steps(A, h, {steps})",
         ]
-    first, second = labelled(n)
+    first, second = labeled(n)
     return [], [
         "A = attention(x, x)",
         "y = torch.zeros(len(x), 2, dtype=x.dtype)",

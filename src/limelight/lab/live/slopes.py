@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limelight import figures
 from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
-from limelight.data.bands import CENTRES, REACH
+from limelight.data.bands import CENTERS, REACH
 from limelight.data.slopes import slopes
 from limelight.figures.surfaces import cut_off
 from limelight.lab.address import Values
@@ -52,7 +52,7 @@ class SlopesLive(Live):
 
     @property
     def _true(self) -> list[float]:
-        return [float(self.values[f"a{i + 1}"]) for i in range(len(CENTRES))]
+        return [float(self.values[f"a{i + 1}"]) for i in range(len(CENTERS))]
 
     def _begin(self) -> None:
         torch.manual_seed(int(self.values["seed"]))
@@ -169,7 +169,7 @@ class SlopesLive(Live):
             pieces = self._pieces[name]
             said[f"slopes-said-{place}"] = (
                 f"error {error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
-                + ("" if self._own is not None else f" · {found} of {len(CENTRES)} slopes found")
+                + ("" if self._own is not None else f" · {found} of {len(CENTERS)} slopes found")
             )
         return said
 

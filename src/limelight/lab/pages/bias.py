@@ -13,7 +13,7 @@ from limelight.lab.settings.bias import FIELDS, NETWORKS, TEST
 
 _ASSUMES = {
     "full": "assumes nothing",
-    "conv": "assumes that neighbours belong together and places do not matter",
+    "conv": "assumes that neighbors belong together and places do not matter",
     "attention": "relates patches of 4×4 pixels, each with its place",
 }
 
@@ -74,7 +74,7 @@ def _maps() -> Component:
             html.Figcaption(
                 "The first three: how much the logit of a network's answer moves with each pixel, |∂ logit / ∂ pixel|. The last: "
                 "which share of all its attention self-attention gives to each of its nine patches, the mean over heads; "
-                "0.11 each if it looked everywhere alike. The strongest blue is the largest value of a map. The grey line "
+                "0.11 each if it looked everywhere alike. The strongest blue is the largest value of a map. The gray line "
                 "follows the strokes of the image."
             ),
         ]
@@ -97,7 +97,7 @@ PAGE = Page(
              "All three soon know the training images (dotted). On unseen ones the convolution is right on about 3 of 4, the "
              "other two on fewer than half: they have to learn each digit anew at each place."),
         Stop("Permute the pixels, and take all 1200 images.",
-             "One order for all images: the same information, but neighbours mean nothing. The fully connected network "
+             "One order for all images: the same information, but neighbors mean nothing. The fully connected network "
              "loses little; the convolution falls far behind it. Here its prior is wrong."),
         Stop("Mirror half of the images; then train in the middle and test on mirrored ones.",
              "No network here knows mirrors. Shown both, each learns both; shown one, each fails on most of the other."),

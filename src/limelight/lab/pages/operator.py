@@ -76,7 +76,7 @@ PAGE = Page(
     name="operator",
     label="Operator",
     title="Attention among points you can move",
-    lead="Each point is a query, a key and a value. It gives every other a weight, by their similarity, a normalisation and a "
+    lead="Each point is a query, a key and a value. It gives every other a weight, by their similarity, a normalization and a "
     "mask, and those weights are a linear operator: rows that mix, columns that are seen or overlooked, and what comes of it when "
     "it is applied again and again.",
     tour=(
@@ -84,11 +84,11 @@ PAGE = Page(
              "Nearby points take most of its weight. Make the bandwidth smaller: entropy falls, until a point sees nothing but "
              "itself. That is what a low temperature does."),
         Stop("Set the mask to “no self”, and drag one point far from all others. Then raise α from 0 to 1.",
-             "With softmax nobody looks at the lonely point: its column mass goes to zero, it is explained away. Doubly normalised, "
+             "With softmax nobody looks at the lonely point: its column mass goes to zero, it is explained away. Doubly normalized, "
              "no key’s mass can fall below 1/n."),
-        Stop("Choose Dot, and drag one point far from the centre.",
+        Stop("Choose Dot, and drag one point far from the center.",
              "A key with a large norm takes weight from every query on its side. Under Euclidean, which differs from Dot by the norms "
-             "and nothing else, only its neighbours see it."),
+             "and nothing else, only its neighbors see it."),
         Stop("Let the points drift to their average, from three blobs: press Play. Then widen the bandwidth.",
              "Each blob falls into one point: the words count about three clusters. With a bandwidth of 1 all end in one. A stack of "
              "attention layers with nothing else in it loses its rank."),
@@ -96,16 +96,16 @@ PAGE = Page(
              "Keys stay, as crosses, and queries climb the density to its modes. Where a point ends is the basin it began in. Drag "
              "a point to another basin and play again."),
         Stop("Choose labels, two moons and a bandwidth of 0.25, and press Play.",
-             "Two labelled points, the squares, colour all others along the moons: h ← 0.9 P h + 0.1 y, until nothing changes. At a "
+             "Two labeled points, the squares, color all others along the moons: h ← 0.9 P h + 0.1 y, until nothing changes. At a "
              "bandwidth of 1 the labels leak across the gap."),
     ),
     body=_body,
     live="operator",
     fields=FIELDS,
     groups=(
-        ("The mechanism", ("similarity", "bandwidth", "normalisation", "alpha", "mask")),
+        ("The mechanism", ("similarity", "bandwidth", "normalization", "alpha", "mask")),
         ("", ("process", "speed")),
-        ("The points", ("arrangement", "n", "seed", "point", "colour", "moved")),
+        ("The points", ("arrangement", "n", "seed", "point", "color", "moved")),
     ),
     extra=_extra,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from typing_extensions import TypedDict
 
 from limelight.errors import InputError, LimelightError
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.claim import Claim
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.lab.address import LONGEST, Values, shown
@@ -193,7 +193,7 @@ def _run(app: Dash, shelf: Shelf, runs: Runs) -> None:
                 runs.cancel(str(pressed["claim"]))
             else:
                 seeds = seeds_of(pressed["verdict-run"], own[0] if own else None)
-                runs.start(catalogue.claim(str(pressed["claim"])), seeds)
+                runs.start(catalog.claim(str(pressed["claim"])), seeds)
         except (LimelightError, OSError) as problem:
             said = str(problem)
         return said, {"pressed": time.time()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight.errors import StoreError
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.claim import Claim
 from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
@@ -44,13 +44,13 @@ Drawn = list[tuple[str, list[dict[str, Any]]]]  # a caption, and figures as Plot
 def names() -> list[str]:
     """The names of all claims there are by now."""
     importlib.invalidate_caches()
-    return catalogue.names()
+    return catalog.names()
 
 
 def claim_of(name: str) -> Claim | str:
     """A claim, or why it cannot be read: one module that does not import must not take the others with it."""
     try:
-        return catalogue.claim(name)
+        return catalog.claim(name)
     except Exception as problem:
         sys.modules.pop(f"limelight.claims.{name}", None)  # it may be put right while the lab runs
         return f"The claim {name} cannot be read: {type(problem).__name__}: {problem}"
@@ -108,7 +108,7 @@ class Shelf:
             verdict = claim.verdict(results)
         except StoreError as problem:
             return Found(wrong=f"The results cannot be read: {problem}.")
-        except Exception as problem:  # a judgement that raises is a fault of that claim alone
+        except Exception as problem:  # a judgment that raises is a fault of that claim alone
             return Found(wrong=f"The claim cannot be judged: {type(problem).__name__}: {problem}")
         times = [store.path(claim, record.arm, record.seed).stat().st_mtime for record in results.records]
         files = sum(1 for _ in (self._folder / claim.name).glob("[!.]*.json"))

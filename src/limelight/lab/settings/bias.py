@@ -9,7 +9,7 @@ IMAGES, TEST = 1200, 500  # to train on, at most, and to be tested on
 SHOWN = 20  # test images
 
 KINDS = {
-    "centred": "in the middle of the frame",
+    "centered": "in the middle of the frame",
     "shifted": "shifted anywhere in the frame",
     "mirrored": "in the middle, half of them mirrored",
     "permuted": "shifted, then their pixels permuted, one order for all",

@@ -15,7 +15,7 @@ SIMILARITIES = {
     "student": "Student’s t",
     "alignment": "Alignment",
 }
-NORMALISATIONS = {
+NORMALIZATIONS = {
     "softmax": "softmax, by α",
     "sinkhorn": "Sinkhorn, 3 steps",
     "sparsemax": "sparsemax",
@@ -30,7 +30,7 @@ PROCESSES = {
     "labels": "two labels spread",
     "circle": "tokens cluster on the circle",
 }
-COLOURS = {
+COLORS = {
     "auto": "what fits",
     "weight": "weight from the chosen point",
     "entropy": "entropy",
@@ -41,8 +41,8 @@ COLOURS = {
 FIELDS: tuple[Field, ...] = (
     Choice("similarity", "Similarity", SIMILARITIES, "euclidean"),
     Number("bandwidth", "Bandwidth h", 0.05, 5, 0.5, 0.01, log=True),
-    Choice("normalisation", "Normalisation", NORMALISATIONS, "softmax"),
-    Number("alpha", "α, from softmax to doubly normalised", 0, 1, 0, 0.05),
+    Choice("normalization", "Normalization", NORMALIZATIONS, "softmax"),
+    Number("alpha", "α, from softmax to doubly normalized", 0, 1, 0, 0.05),
     Choice("mask", "Mask", MASKS, "none"),
     Choice("process", "What runs on the points", PROCESSES, "drift"),
     Number("speed", "Steps in a second, at most", 1, 60, 4),
@@ -53,6 +53,6 @@ FIELDS: tuple[Field, ...] = (
     Number("n", "Points", 5, MOST, 30),
     Number("seed", "Seed", 0, 9999, 0),
     Number("point", "Chosen point, by its number", 1, MOST, 10),
-    Choice("colour", "Colour of the points", COLOURS, "auto"),
+    Choice("color", "Color of the points", COLORS, "auto"),
     Moved("moved", "Moved points", MOST, REACH),
 )  # fmt: skip

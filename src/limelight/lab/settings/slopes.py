@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limelight.data.bands import CENTRES, SLOPES
+from limelight.data.bands import CENTERS, SLOPES
 from limelight.lab.address import Field, Number, Switch
 
 FIELDS: tuple[Field, ...] = (
@@ -12,8 +12,8 @@ FIELDS: tuple[Field, ...] = (
     Number("rate", "Learning rate", 0.001, 0.3, 0.03, 0.001, log=True),
     Number("noise", "Noise on z", 0, 1, 0.02, 0.01),
     *(
-        Number(f"a{i + 1}", f"Slope where y is near {centre:+g}".replace("-", "−"), -3, 3, value, 0.1)
-        for i, (centre, value) in enumerate(zip(CENTRES, SLOPES, strict=True))
+        Number(f"a{i + 1}", f"Slope where y is near {center:+g}".replace("-", "−"), -3, 3, value, 0.1)
+        for i, (center, value) in enumerate(zip(CENTERS, SLOPES, strict=True))
     ),
     Number("speed", "Steps in a second, at most", 10, 2000, 300, log=True),
     Switch("outside", "Show the surfaces to twice the range of the data", True),

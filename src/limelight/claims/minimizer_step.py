@@ -1,6 +1,6 @@
-"""A step towards the minimiser: attention with any pseudo-metric, to first order.
+"""A step towards the minimizer: attention with any pseudo-metric, to first order.
 
-With weights exp(−f(x, y)/ε) and one minimiser y*(x) of f(x, ·), a step fetches h(y*); what comes next is, in one
+With weights exp(−f(x, y)/ε) and one minimizer y*(x) of f(x, ·), a step fetches h(y*); what comes next is, in one
 dimension and with c and d the second and third derivatives of f in y at y*,
 
     P h(x) = h(y*) + (ε/2) [h''/c + (2 p'/(p c) − d/c²) h'] + O(ε²),
@@ -8,7 +8,7 @@ dimension and with c and d the second and third derivatives of f in y at y*,
 by Laplace's method: y = y* + √ε z has weights exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), of which E z² = 1/c
 and E z = √ε (p'/(p c) − d/2c²). The term with d comes of E z⁴ = 3/c²: f leans to one side, and so
 does the step. A first-order term made of first and second derivatives alone leaves it out (Theorem 5 and Proposition 1
-of 2412.18288 are on this expansion). Where the minimisers are a whole set, {y : g(y) = x}, a step
+of 2412.18288 are on this expansion). Where the minimizers are a whole set, {y : g(y) = x}, a step
 is the conditional expectation E[h(Y) | g(Y) = x] up to O(ε) (Theorem 6).
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limelight import figures
 from limelight.attention import Attention
-from limelight.continuum import Pseudometric, Torus, VonMises, Wave, diffusion, first_order, minimiser, order
+from limelight.continuum import Pseudometric, Torus, VonMises, Wave, diffusion, first_order, minimizer, order
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
@@ -31,7 +31,7 @@ from limelight.experiment.verdict import Part, Verdict
 POINTS, QUERIES = 800, 16
 EPSILONS = 0.016 * 0.5 ** np.arange(4)
 SLACK = 0.15  # by which the order may miss theory
-LEANING, MAPS, SET, PLAIN = "leaning f", "two maps", "a set of minimisers", "leaning f, no third derivative"
+LEANING, MAPS, SET, PLAIN = "leaning f", "two maps", "a set of minimizers", "leaning f, no third derivative"
 BEND = 0.6  # of the curves on which the feature of SET is constant
 
 
@@ -54,14 +54,14 @@ ARMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
 }
 
 
-class MinimiserStep(Claim):
+class MinimizerStep(Claim):
     """What attention with a general pseudo-metric does to first order."""
 
-    name = "minimiser_step"
-    title = "With any pseudo-metric a step fetches the value at its minimiser, and leans as its third derivative does"
+    name = "minimizer_step"
+    title = "With any pseudo-metric a step fetches the value at its minimizer, and leans as its third derivative does"
     question = (
         "Attention need not measure a distance: its pseudo-metric f(x, y) may be least elsewhere than at y = x, and lean to "
-        "one side. What does a step do then, beyond fetching the value at the minimiser? Are the second derivatives of f "
+        "one side. What does a step do then, beyond fetching the value at the minimizer? Are the second derivatives of f "
         "enough to say, or does the third belong to the first order? And where f is least on a whole curve?"
     )
     source = "Theorems 5 and 6 and Proposition 1 of 2412.18288 (Ruan & Zhang), the proposition corrected"
@@ -95,7 +95,7 @@ class MinimiserStep(Claim):
                 for arm, says in (
                     (LEANING, "an f that leans"),
                     (MAPS, "maps of their own for queries and keys"),
-                    (SET, "a curve of minimisers"),
+                    (SET, "a curve of minimizers"),
                 )
             ],
             control=Part(
@@ -132,7 +132,7 @@ def of_a_point(f: Callable[[Tensor, Tensor], Tensor], skew: bool, seed: int) -> 
     h = Wave(torch.tensor([2.0]), 6.28 * phase)
     x = 1.6 * torch.rand(QUERIES, generator=generator, dtype=torch.float64) - 0.8
     y = Torus(1).grid(POINTS, density, start)
-    at = minimiser(f, x, x)
+    at = minimizer(f, x, x)
     limit = first_order(h, at, density, skew=skew)
     errors = []
     for epsilon in EPSILONS.tolist():

@@ -25,7 +25,7 @@ from limelight.classical.targets import weights_of
 from limelight.errors import InputError
 
 
-class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Where centers start, when they have come to rest, whose a point is.
 
     Nothing depends on the unit or the offset of the data: points are moved to their mean, measured in a power of two of
@@ -49,15 +49,15 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self._origin = (w @ given.double()) / w.sum()
         self._unit = power_of_two(float((given.double() - self._origin).abs().max()) or 1.0)
         X = self._measured(given)
-        centres = self._start(X, w)
-        within = _within(X, centres, w)
+        centers = self._start(X, w)
+        within = _within(X, centers, w)
         self._prepare(within)
         least = self.tol * within**2
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
-            before, centres = centres, self._step(X, centres, w)
-            shift = float((centres - before).square().sum())
+            before, centers = centers, self._step(X, centers, w)
+            shift = float((centers - before).square().sum())
             if shift <= least or shift == 0:
                 break
         else:
@@ -67,8 +67,8 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.cluster_centers_ = (centres * self._unit + self._origin).to(given.dtype).numpy()
-        self._centres = centres
+        self.cluster_centers_ = (centers * self._unit + self._origin).to(given.dtype).numpy()
+        self._centers = centers
         self.labels_ = self._labels(X)
         found = len(np.unique(self.cluster_centers_, axis=0))
         if found < self.n_clusters:
@@ -89,13 +89,13 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def predict_proba(self, X: Any) -> Float[np.ndarray, "m clusters"]:
         """How much of each point every center has: rows sum to one."""
         asked, dtype = self._asked(X)
-        return self._memberships(asked, self._centres).dense().to(dtype).numpy()
+        return self._memberships(asked, self._centers).dense().to(dtype).numpy()
 
     @undisturbed
     def transform(self, X: Any) -> Float[np.ndarray, "m clusters"]:
         """The distance of each point from each center."""
         asked, dtype = self._asked(X)
-        return (distances(asked, self._centres) * self._unit).to(dtype).numpy()
+        return (distances(asked, self._centers) * self._unit).to(dtype).numpy()
 
     @undisturbed
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -128,13 +128,13 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             random = check_random_state(self.random_state)
             found = kmeans_plusplus(X.numpy(), self.n_clusters, sample_weight=w.numpy(), random_state=random)[0]
             return as_tensor(found)
-        centres = np.array(self.init, dtype=np.float64)
-        if centres.shape != shape or not np.isfinite(centres).all():
-            raise InputError(f"{name}(init=…) expects {shape} finite numbers, got shape {centres.shape}")
-        return self._measured(as_tensor(centres))
+        centers = np.array(self.init, dtype=np.float64)
+        if centers.shape != shape or not np.isfinite(centers).all():
+            raise InputError(f"{name}(init=…) expects {shape} finite numbers, got shape {centers.shape}")
+        return self._measured(as_tensor(centers))
 
     def _labels(self, X: Float[Tensor, "n d"]) -> Int[np.ndarray, " n"]:
-        labels: Int[np.ndarray, " n"] = distances(X, self._centres).argmin(1).numpy()
+        labels: Int[np.ndarray, " n"] = distances(X, self._centers).argmin(1).numpy()
         return labels
 
     @abstractmethod
@@ -142,12 +142,12 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """Check what is the method's own; within is the root mean squared distance from the nearest first center."""
 
     @abstractmethod
-    def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
+    def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
         """u (n, k): points attend to centers."""
 
     @abstractmethod
     def _step(
-        self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+        self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
         """Where the centers move."""
 
@@ -156,12 +156,12 @@ class Centres(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """What each point adds to that which the steps make small, in squared units."""
 
 
-def _within(X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
+def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
     """The root mean squared distance, for each feature, from the nearest center.
 
     Where the centers are the points it is zero: then a tenth of the least distance that is not, or 1 if all are.
     """
-    apart = distances(X, centres)
+    apart = distances(X, centers)
     mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
     if mean > 0:
         return mean**0.5

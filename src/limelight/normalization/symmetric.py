@@ -1,4 +1,4 @@
-"""The symmetric form of Sinkhorn's normalisation, for a symmetric kernel of one set of tokens."""
+"""The symmetric form of Sinkhorn's normalization, for a symmetric kernel of one set of tokens."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 from limelight.errors import ConvergenceError
 from limelight.kernels.scores import Scores, finite
-from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
+from limelight.normalization.base import Normalization, require_steps, require_tolerance
 from limelight.tracing import require_readable
 from limelight.weights import SoftmaxWeights, Weights
 
 
-class SymmetricSinkhorn(Normalisation):
+class SymmetricSinkhorn(Normalization):
     """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: the diffusion whose stationary law is uniform.
 
     One vector u scales rows and columns alike, by u ← ½ (u − log Σ_j exp(s_ij + u_j)), which needs a

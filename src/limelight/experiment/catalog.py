@@ -12,7 +12,7 @@ from limelight.experiment.claim import Claim
 
 _ORDER = (
     "slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search",
-    "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimiser_step",
+    "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip
 
@@ -20,7 +20,7 @@ _ORDER = (
 def names() -> list[str]:
     """The names of all claims: on what attention does, then on its theory, then others by name.
 
-    >>> from limelight.experiment.catalogue import names
+    >>> from limelight.experiment.catalog import names
     >>> names()[:2]
     ['slopes', 'dynamic_weights']
     """
@@ -31,7 +31,7 @@ def names() -> list[str]:
 def claim(name: str) -> Claim:
     """The claim of that name. Raises `UnknownNameError`, with the nearest that there is.
 
-    >>> from limelight.experiment.catalogue import claim
+    >>> from limelight.experiment.catalog import claim
     >>> claim('slopes').control
     'one line'
     """
@@ -51,7 +51,7 @@ def claim(name: str) -> Claim:
 def claims(wanted: Sequence[str] = ()) -> list[Claim]:
     """The claims of those names; all of them if none is named.
 
-    >>> from limelight.experiment.catalogue import claims
+    >>> from limelight.experiment.catalog import claims
     >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]
     ['slopes', 'lipschitz']
     """

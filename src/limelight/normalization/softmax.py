@@ -1,4 +1,4 @@
-"""Normalisations that are a row softmax after a bias for each key: softmax, the α family, Sinkhorn, the hybrid.
+"""Normalizations that are a row softmax after a bias for each key: softmax, the α family, Sinkhorn, the hybrid.
 
 Finding the bias takes log-sum-exps over queries and over keys, and no matrix.
 """
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from limelight.errors import ConvergenceError, InputError
 from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
 from limelight.kernels.scores import Scores, finite
-from limelight.normalisation.base import Normalisation, require_steps, require_tolerance
+from limelight.normalization.base import Normalization, require_steps, require_tolerance
 from limelight.similarity import for_heads
 from limelight.tracing import require_readable
 from limelight.weights import Mixture, SoftmaxWeights, Weights
 
 
-class Softmax(Normalisation):
+class Softmax(Normalization):
     """P_ij ∝_j exp(s_ij/T) / c_jᵅ with c_j = Σ_i exp(s_ij/T): the α family, at temperature T.
 
-    α = 0 is softmax. α = 1 is doubly-normalised attention, under which no key is explained away:
+    α = 0 is softmax. α = 1 is doubly-normalized attention, under which no key is explained away:
     with n = m every key's total weight is at least 1/n (Ding et al., 2009.14308). For a symmetric
-    kernel the family is the α-normalisation of diffusion maps (Coifman & Lafon 2006).
+    kernel the family is the α-normalization of diffusion maps (Coifman & Lafon 2006).
 
     α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
     an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
@@ -85,14 +85,14 @@ class LearnedSoftmax(Softmax):
 
     >>> import torch
     >>> from limelight import Attention
-    >>> from limelight.normalisation import LearnedSoftmax
+    >>> from limelight.normalization import LearnedSoftmax
     >>> x = torch.randn(8, 10, 4)  # 8 heads
-    >>> Attention(x, x, normalisation=LearnedSoftmax(heads=8)).shape
+    >>> Attention(x, x, normalization=LearnedSoftmax(heads=8)).shape
     (8, 10, 10)
     """
 
     def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
-        Normalisation.__init__(self)  # here α is a function of a parameter, which Softmax would set
+        Normalization.__init__(self)  # here α is a function of a parameter, which Softmax would set
         hold(self, "temperature", temperature, POSITIVE)
         if not 0 < alpha < 1:
             raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
@@ -103,15 +103,15 @@ class LearnedSoftmax(Softmax):
         return torch.sigmoid(for_heads(self.logit))
 
 
-class Hybrid(Normalisation):
-    """P = λ_h softmax + (1 − λ_h) doubly-normalised, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
+class Hybrid(Normalization):
+    """P = λ_h softmax + (1 − λ_h) doubly-normalized, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
 
     Batch dimensions (…, heads). Its free energy is of the scores themselves.
 
     >>> import torch
     >>> from limelight import Attention, Hybrid
     >>> x = torch.randn(8, 10, 4)  # 8 heads
-    >>> Attention(x, x, normalisation=Hybrid(heads=8)).shape
+    >>> Attention(x, x, normalization=Hybrid(heads=8)).shape
     (8, 10, 10)
     """
 
@@ -136,7 +136,7 @@ class Hybrid(Normalisation):
         return f"heads={len(self.logit)}"
 
 
-class Sinkhorn(Normalisation):
+class Sinkhorn(Normalization):
     """`steps` times: divide every column by its sum, then every row by its sum.
 
     Rows always sum to one; column sums tend to n/m as steps grow (Sinkhorn 1967; Sander et al.,
@@ -175,7 +175,7 @@ class Sinkhorn(Normalisation):
             before, columns = columns, by_key.biased(keys=-finite(rows)).logsumexp()
             if self.tolerance is not None:
                 require_readable(columns, "Sinkhorn(tolerance=…)", "use Sinkhorn(steps) there")
-                # A column's sum, after the row step, is exp of what its normaliser has changed by.
+                # A column's sum, after the row step, is exp of what its normalizer has changed by.
                 gap = _gap(before, columns)
                 if gap <= self.tolerance:
                     break

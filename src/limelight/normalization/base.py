@@ -1,4 +1,4 @@
-"""How do scores become weights? What every normalisation is."""
+"""How do scores become weights? What every normalization is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from limelight.kernels.scores import Scores
 from limelight.weights import Weights
 
 
-class Normalisation(nn.Module, ABC):
+class Normalization(nn.Module, ABC):
     """Scores s ↦ the operator P, a module so that what it learns is trained with the model that holds it.
 
     >>> import torch
-    >>> from limelight import Attention, Normalisation, Sparsemax
-    >>> isinstance(Sparsemax(), Normalisation)
+    >>> from limelight import Attention, Normalization, Sparsemax
+    >>> isinstance(Sparsemax(), Normalization)
     True
     """
 
@@ -52,13 +52,13 @@ class Normalisation(nn.Module, ABC):
         """P, from the scores."""
 
 
-def require_steps(owner: Normalisation, steps: int) -> None:
+def require_steps(owner: Normalization, steps: int) -> None:
     """Raise `InputError` unless an iteration is given a whole number of steps ≥ 1."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"{type(owner).__name__}(steps=…) expects a whole number ≥ 1, got {steps!r}")
 
 
-def require_tolerance(owner: Normalisation, tolerance: float) -> None:
+def require_tolerance(owner: Normalization, tolerance: float) -> None:
     """Raise `InputError` unless an iteration is given a positive finite tolerance."""
     if not 0 < tolerance < math.inf:
         raise InputError(f"{type(owner).__name__}(tolerance=…) expects a positive number, got {tolerance!r}")

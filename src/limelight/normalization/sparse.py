@@ -1,4 +1,4 @@
-"""Normalisations that are some other function of a row: sparsemax, entmax, top-k, sigmoid. A few rows at a time."""
+"""Normalizations that are some other function of a row: sparsemax, entmax, top-k, sigmoid. A few rows at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.scores import Scores
-from limelight.normalisation.base import Normalisation
+from limelight.normalization.base import Normalization
 from limelight.tracing import is_readable
 from limelight.weights import RowWeights, Weights
 
@@ -18,7 +18,7 @@ _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
 _STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
 
 
-class _RowWise(Normalisation):
+class _RowWise(Normalization):
     """P_ij = w(s_ij, t_i): what `RowMap` asks for is a method of the class itself."""
 
     @property
@@ -44,7 +44,7 @@ class Entmax(_RowWise):
     >>> from limelight import Attention, Entmax
     >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
     >>> q, k = torch.ones(1, 1), scores.T
-    >>> Attention(q, k, normalisation=Entmax(1.5)).dense().round(decimals=2)
+    >>> Attention(q, k, normalization=Entmax(1.5)).dense().round(decimals=2)
     tensor([[0.6700, 0.3300, 0.0000]])
     """
 
@@ -100,7 +100,7 @@ class Sparsemax(Entmax):
     >>> from limelight import Attention, Sparsemax
     >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
     >>> q, k = torch.ones(1, 1), scores.T
-    >>> Attention(q, k, normalisation=Sparsemax()).dense().round(decimals=2)
+    >>> Attention(q, k, normalization=Sparsemax()).dense().round(decimals=2)
     tensor([[0.7500, 0.2500, 0.0000]])
     """
 
@@ -120,7 +120,7 @@ class TopK(_RowWise):
     >>> from limelight import Attention, TopK
     >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
     >>> q, k = torch.ones(1, 1), scores.T
-    >>> Attention(q, k, normalisation=TopK(2)).dense().round(decimals=2)
+    >>> Attention(q, k, normalization=TopK(2)).dense().round(decimals=2)
     tensor([[0.6200, 0.3800, 0.0000]])
     """
 
@@ -154,7 +154,7 @@ class Sigmoid(_RowWise):
     >>> from limelight import Attention, Sigmoid
     >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
     >>> q, k = torch.ones(1, 1), scores.T
-    >>> Attention(q, k, normalisation=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
+    >>> Attention(q, k, normalization=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
     tensor([[0.8800, 0.8200, 0.2700]])
     """
 
