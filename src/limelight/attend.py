@@ -53,7 +53,7 @@ def attend(
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
-    seen, scores = None, similarity
+    allowed, scores = None, similarity
     for given in (attn_mask, mask, causal if is_causal else None):
         if isinstance(given, Tensor) and given.is_floating_point():
             given, added = split_additive(given)
@@ -61,18 +61,18 @@ def attend(
                 own = scores.default_scale(query.shape[-1]) if scale is None else scale
                 scores, scale = Scaled(scores, own) + Bias(added), None
         if given is not None:
-            seen = as_mask(given) if seen is None else seen & given
+            allowed = as_mask(given) if allowed is None else allowed & given
     if not enable_gqa:
-        return _apply(Attention(query, key, scores, normalization, seen, scale, kernel=kernel), value, dropout_p)
+        return _apply(Attention(query, key, scores, normalization, allowed, scale, kernel=kernel), value, dropout_p)
     for name, x in (("key", key), ("value", value)):
         _require_groups(query, x, name)
     groups = key.shape[-3]
-    if value.shape[-3] != groups or _each_head_its_own(scores, normalization, seen, scale, query.shape[-1]):
+    if value.shape[-3] != groups or _each_head_its_own(scores, normalization, allowed, scale, query.shape[-1]):
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], dim=-3) for x in (key, value))
-        return _apply(Attention(query, key, scores, normalization, seen, scale, kernel=kernel), value, dropout_p)
+        return _apply(Attention(query, key, scores, normalization, allowed, scale, kernel=kernel), value, dropout_p)
     together = query.unflatten(-3, (groups, -1))
-    seen = None if seen is None else seen.for_groups()
-    A = Attention(together, key.unsqueeze(-3), scores, normalization, seen, scale, kernel=kernel)
+    allowed = None if allowed is None else allowed.for_groups()
+    A = Attention(together, key.unsqueeze(-3), scores, normalization, allowed, scale, kernel=kernel)
     return _apply(A, value.unsqueeze(-3), dropout_p).flatten(-4, -3)
 
 

@@ -212,7 +212,7 @@ class Attention:
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
     @_apart_from_autocast
-    def position(self) -> Float[Tensor, "*batch n"]:
+    def mean_position(self) -> Float[Tensor, "*batch n"]:
         """Σ_j p_ij j: the mean position of the keys that query i looks at. p_i are its weights divided by their sum.
 
         0 where every key is masked.
@@ -224,10 +224,10 @@ class Attention:
         >>> A.position()  # the mean of 0, 1, 2, 3
         tensor([1.5000, 1.5000, 1.5000, 1.5000])
         """
-        return self._full(measures.position(self.weights()), -2)
+        return self._full(measures.mean_position(self.weights()), -2)
 
     @_apart_from_autocast
-    def distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
+    def mean_distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
         """Σ_j p_ij |i + offset − j|: how far query i looks, in the mean. p_i are its weights divided by their sum.
 
         Query i stands at position i + offset, key j at position j. 0 where every key is masked.
@@ -239,10 +239,10 @@ class Attention:
         >>> A.distance()
         tensor([1.5000, 1.0000, 1.0000, 1.5000])
         """
-        return self._full(measures.distance(self.weights(), offset), -2)
+        return self._full(measures.mean_distance(self.weights(), offset), -2)
 
     @_apart_from_autocast
-    def strongest(self, k: int) -> measures.Strongest:
+    def topk(self, k: int) -> measures.TopKWeights:
         """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
 
         The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
@@ -253,9 +253,9 @@ class Attention:
         >>> Attention(q, k, scale=1.0).strongest(2).keys
         tensor([[1, 2]])
         """
-        weights, keys = measures.strongest(self.weights(), k)
+        weights, keys = measures.topk(self.weights(), k)
         whole = (*self.shape[:-1], k)
-        return measures.Strongest(weights.expand(whole), keys.expand(whole))
+        return measures.TopKWeights(weights.expand(whole), keys.expand(whole))
 
     @_apart_from_autocast
     def irreversibility(self) -> Float[Tensor, "*batch"]:
@@ -367,7 +367,7 @@ def _is_one(temperature: float | Tensor) -> bool:
 def _refuse_a_leak(
     normalization: Normalization, mask: Mask | None, shape: tuple[int, ...], device: torch.device
 ) -> None:
-    if mask is not None and normalization.mixes_queries and mask.is_causal(shape[-2], shape[-1], device):
+    if mask is not None and normalization.uses_column_sums and mask.is_causal(shape[-2], shape[-1], device):
         raise InputError(
             f"{normalization} with a causal mask would leak the future: it divides by sums over all queries, "
             "later ones included; use Softmax(), or a mask that is not causal"

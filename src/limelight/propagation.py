@@ -108,10 +108,10 @@ def heat(
     tolerance = _tolerance(tolerance, h)
     _require_rows_of_at_most_one(A)
     weights = _poisson(t, tolerance)
-    wide = torch.promote_types(h.dtype, torch.float32)
-    total = torch.zeros_like(h, dtype=wide)
+    upcast = torch.promote_types(h.dtype, torch.float32)
+    total = torch.zeros_like(h, dtype=upcast)
     for weight, power in zip(weights, trajectory(A, h, len(weights) - 1), strict=True):
-        total = total + weight * power.to(wide)
+        total = total + weight * power.to(upcast)
     return total.to(h.dtype)
 
 

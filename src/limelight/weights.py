@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.rows import by_rows, sum_over_rows, tensors_of
-from limelight.kernels.scores import Scores, Survey, softmax_of
+from limelight.kernels.scores import RowStatistics, Scores, softmax_of
 
 _Value = TypeVar("_Value")
 
@@ -115,17 +115,17 @@ class SoftmaxWeights(Weights):
     """P = softmax_j(s)."""
 
     _scores: Scores
-    _is_centered: bool = False
+    _is_stabilized: bool = False
 
     def for_rows(self) -> SoftmaxWeights:
-        return SoftmaxWeights(self._centered, _is_centered=True)
+        return SoftmaxWeights(self._stabilized, _is_stabilized=True)
 
     @property
     def scores(self) -> Scores:
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if torch.compiler.is_compiling() or not self._scores.knows_its_normalizer or self._learns:
+        if torch.compiler.is_compiling() or not self._scores.lse_is_free or self._learns:
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
@@ -137,9 +137,9 @@ class SoftmaxWeights(Weights):
         return torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores))
 
     @_kept
-    def _survey(self) -> Survey | None:
+    def _row_statistics(self) -> RowStatistics | None:
         """All three statistics at once, where nobody wants their gradients."""
-        return None if self._learns else self._scores.survey(self.__dict__.get("_normalizer"))
+        return None if self._learns else self._scores.row_statistics(self.__dict__.get("_normalizer"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.
@@ -147,14 +147,14 @@ class SoftmaxWeights(Weights):
         return (log_mass.exp()[..., None] * mean).to(w.dtype)
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
-        return self._by_key.logsumexp().exp() if self._survey is None else self._survey.column_mass
+        return self._by_key.logsumexp().exp() if self._row_statistics is None else self._row_statistics.column_mass
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
-        s = self._centered.block(slice(0, 1))  # says dtype and device
-        return self._centered.softmax(v.to(s))
+        s = self._stabilized.block(slice(0, 1))  # says dtype and device
+        return self._stabilized.softmax(v.to(s))
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        return self._scores.entropy() if self._survey is None else self._survey.entropy
+        return self._scores.entropy() if self._row_statistics is None else self._row_statistics.entropy
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
         return self.logsumexp()
@@ -168,7 +168,7 @@ class SoftmaxWeights(Weights):
         return normalizer
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        return softmax_of(self._centered.block(rows))
+        return softmax_of(self._stabilized.block(rows))
 
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._by_key.block(rows).exp()
@@ -179,8 +179,8 @@ class SoftmaxWeights(Weights):
         return self._scores.log_softmax().T
 
     @_kept
-    def _centered(self) -> Scores:
-        return self._scores if self._is_centered else self._scores.centered()
+    def _stabilized(self) -> Scores:
+        return self._scores if self._is_stabilized else self._scores.stabilized()
 
 
 class RowMap(Protocol):

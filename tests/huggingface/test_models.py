@@ -168,9 +168,9 @@ def test_where_queries_are_mixed_padding_takes_no_part(normalization, padded, at
 
 def test_queries_that_are_not_the_keys_are_all_real():
     layer = model("bert").bert.encoder.layer[0].attention.self
-    q, k, seen = torch.randn(1, 4, 3, 8), torch.randn(1, 4, 6, 8), torch.arange(6) < 4
+    q, k, allowed = torch.randn(1, 4, 3, 8), torch.randn(1, 4, 6, 8), torch.arange(6) < 4
     register("limelight-mixed", normalization=Sinkhorn(2))
-    out, _ = AttentionInterface()["limelight-mixed"](layer, q, k, k, seen.expand(1, 1, 3, 6))
+    out, _ = AttentionInterface()["limelight-mixed"](layer, q, k, k, allowed.expand(1, 1, 3, 6))
     expected = attend(q, k[..., :4, :], k[..., :4, :], normalization=Sinkhorn(2))
     torch.testing.assert_close(out.transpose(1, 2), expected)
 

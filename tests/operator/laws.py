@@ -269,7 +269,7 @@ class SquaredDistance(Euclidean):
 class SumsOverKeysOnly(Normalization):
     """Sinkhorn without its column steps."""
 
-    mixes_queries = True
+    uses_column_sums = True
 
     def forward(self, scores):
         return SoftmaxWeights(scores)

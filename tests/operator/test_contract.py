@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight import Attention, Cosine, Dot, Entmax, InputError, Similarity, Softmax, Sparsemax, StudentT, TopK
-from limelight.similarity import Factors
+from limelight.similarity import InnerProduct
 
 
 class Decay(Similarity):
@@ -70,9 +70,9 @@ class Recorded(Similarity):
 
 
 class RecordedFactor(Recorded):
-    def factor(self, q, k, real=None):
+    def as_inner_product(self, q, k, real=None):
         self.given |= {q.dtype, k.dtype}
-        return Factors(q, k, key_term=-(k.square().sum(-1) / 2))
+        return InnerProduct(q, k, key_bias=-(k.square().sum(-1) / 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)

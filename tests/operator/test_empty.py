@@ -14,7 +14,7 @@ NORMALIZATIONS = EVERY_NORMALIZATION | {"sinkhorn to a tolerance": lambda: Sinkh
 
 def check(A, q, k, v, w):
     *batch, n, m = A.shape
-    per_query = [A.entropy(), A.position(), A.distance(), A.free_energy()]
+    per_query = [A.entropy(), A.mean_position(), A.mean_distance(), A.free_energy()]
     assert all(x.shape == (*batch, n) for x in per_query)
     assert A.column_mass().shape == (*batch, m)
     assert A.dense().shape == A.shape
@@ -50,7 +50,7 @@ def test_the_rest():
     q = torch.randn(0, 4)
     assert (Attention(q, q, Dot(), SymmetricSinkhorn()) @ q).shape == (0, 4)
     assert float(Attention(q, q).irreversibility()) == 0
-    assert Attention(q, torch.randn(3, 4)).strongest(2).keys.shape == (0, 2)
+    assert Attention(q, torch.randn(3, 4)).topk(2).keys.shape == (0, 2)
     with pytest.raises(InputError, match="from 1 to the 0 keys"):
-        Attention(torch.randn(3, 4), q).strongest(1)
+        Attention(torch.randn(3, 4), q).topk(1)
     assert (Attention(torch.randn(3, 4), q).logsumexp() == -torch.inf).all()

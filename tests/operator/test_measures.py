@@ -28,7 +28,7 @@ from limelight import (
     padding,
     window,
 )
-from limelight.kernels import rectangles, survey
+from limelight.kernels import online_softmax, row_statistics
 
 N = 9
 NORMALIZATIONS = [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(3), Sigmoid(), Hybrid().double()]
@@ -47,7 +47,7 @@ def attentions(n=N, m=N):
 
 @pytest.fixture(params=[1 << 20, 30])
 def _entries(request, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", request.param)
+    monkeypatch.setattr(online_softmax, "ENTRIES", request.param)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", request.param)
 
 
@@ -57,10 +57,10 @@ def test_position_distance_and_the_strongest_keys():
     for A in attentions(7):
         P = A.dense()
         mean = P / P.sum(-1, keepdim=True)
-        torch.testing.assert_close(A.position(), mean @ j.double())
-        torch.testing.assert_close(A.distance(), (mean * (i - j).abs()).sum(-1))
-        torch.testing.assert_close(A.distance(offset=2), (mean * (i + 2 - j).abs()).sum(-1))
-        weights, keys = A.strongest(4)
+        torch.testing.assert_close(A.mean_position(), mean @ j.double())
+        torch.testing.assert_close(A.mean_distance(), (mean * (i - j).abs()).sum(-1))
+        torch.testing.assert_close(A.mean_distance(offset=2), (mean * (i + 2 - j).abs()).sum(-1))
+        weights, keys = A.topk(4)
         right = P.topk(4)
         torch.testing.assert_close(weights, right.values)
         assert torch.equal(keys, right.indices.masked_fill(right.values == 0, -1))
@@ -71,15 +71,15 @@ def test_what_is_asked_without_gradients_does_not_stand_in_for_what_has_them():
     A = Attention(q, k)
     A.irreversibility()
     assert (A.T @ q.detach()).requires_grad
-    assert A.strongest(2).weights.requires_grad
+    assert A.topk(2).weights.requires_grad
 
 
 def test_a_query_that_sees_nothing_looks_nowhere():
     q, k = operands(2)
     A = Attention(q, k, mask=(torch.arange(N) != 3)[:, None])
-    assert (A.position()[:, 3] == 0).all()
-    assert (A.distance()[:, 3] == 0).all()
-    assert (A.strongest(2).keys[:, 3] == -1).all()
+    assert (A.mean_position()[:, 3] == 0).all()
+    assert (A.mean_distance()[:, 3] == 0).all()
+    assert (A.topk(2).keys[:, 3] == -1).all()
 
 
 @pytest.mark.usefixtures("_entries")
@@ -89,7 +89,7 @@ def test_measures_have_gradients():
 
         def of(q, k, normalization=normalization):
             A = Attention(q, k, Dot(), normalization)
-            return A.position(), A.distance(), A.strongest(2).weights
+            return A.mean_position(), A.mean_distance(), A.topk(2).weights
 
         assert torch.autograd.gradcheck(of, (q, k), fast_mode=True, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_irreversibility():
         Attention(x, x[:, :5]).irreversibility()
     assert Attention(x, x, mask=window(2, 2)).irreversibility().shape == (2,)
     with pytest.raises(InputError, match="from 1 to the 9 keys, got 10"):
-        Attention(x, x).strongest(10)
+        Attention(x, x).topk(10)
 
 
 @pytest.mark.usefixtures("_entries")
@@ -126,13 +126,13 @@ def test_irreversibility():
 @pytest.mark.parametrize("normalization", [Softmax(), Softmax(0.5), Sinkhorn(2)], ids=repr)
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5)], ids=repr)
 def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalization, mask, monkeypatch):
-    if mask in (causal,) and normalization.mixes_queries:
+    if mask in (causal,) and normalization.uses_column_sums:
         return
     walked = []
-    monkeypatch.setattr("limelight.kernels.fused._SURVEY_FROM", 1)
-    monkeypatch.setattr(survey, "_WIDTH", 4)
-    monkeypatch.setattr(survey, "_ENTRIES", 60)
-    walk = survey.entropy_and_mass
+    monkeypatch.setattr("limelight.kernels.fused._STATISTICS_FROM", 1)
+    monkeypatch.setattr(row_statistics, "_WIDTH", 4)
+    monkeypatch.setattr(row_statistics, "_ENTRIES", 60)
+    walk = row_statistics.entropy_and_mass
     monkeypatch.setattr("limelight.kernels.fused.entropy_and_mass", lambda *given: walked.append(1) or walk(*given))
     for applied, (q, k) in (
         (False, operands(2, 3, n=7)),
@@ -174,7 +174,7 @@ def test_a_graph_is_the_matrix_of_its_edges(similarity, normalization):
             mask = mask & keys
         A = Attention(q, k, similarity, normalization, mask, kernel=kernel)
         assert A.kernel == ("sparse" if kernel == "auto" else kernel)
-        outputs = [A @ v, A.T @ w, A.entropy(), A.column_mass(), A.strongest(2).weights]
+        outputs = [A @ v, A.T @ w, A.entropy(), A.column_mass(), A.topk(2).weights]
         loss = sum((x * torch.linspace(-1, 1, x.numel()).double().view(x.shape)).sum() for x in outputs)
         learned = [p for p in similarity.parameters() if p.requires_grad]
         every.append([*outputs, *torch.autograd.grad(loss, (q, k, *learned))])

@@ -22,7 +22,7 @@ from limelight import (
     padding,
     window,
 )
-from limelight.kernels import rectangles
+from limelight.kernels import online_softmax
 from tests import oracle
 from tests.operator import laws
 from tests.operator.mechanisms import (
@@ -53,9 +53,9 @@ def compare(A, P, v, w, s, tau=1.0):
     torch.testing.assert_close(A.column_mass(), P.sum(-2))
     mean = P / P.sum(-1, keepdim=True).clamp(min=1e-300)
     energy = -tau * (mean * s.masked_fill(P == 0, 0)).sum(-1)
-    alive = (P > 0).any(-1)
-    torch.testing.assert_close(A.free_energy()[alive], (energy - tau * oracle.entropy(P))[alive])
-    assert (A.free_energy()[~alive] == math.inf).all()
+    nonempty = (P > 0).any(-1)
+    torch.testing.assert_close(A.free_energy()[nonempty], (energy - tau * oracle.entropy(P))[nonempty])
+    assert (A.free_energy()[~nonempty] == math.inf).all()
 
 
 @pytest.mark.parametrize("entries", SMALL)
@@ -63,13 +63,13 @@ def compare(A, P, v, w, s, tau=1.0):
 @pytest.mark.parametrize("mask", ["none", "causal", "window", "keys and queries", "scattered"])
 @pytest.mark.parametrize("similarity", ALL)
 def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    case, (given, seen) = ALL[similarity], MASKS[mask]
+    case, (given, allowed) = ALL[similarity], MASKS[mask]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, mask=given, kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
-    compare(A, oracle.weights(s, "softmax", seen), v, w, s, 1 / case.scale)
+    compare(A, oracle.weights(s, "softmax", allowed), v, w, s, 1 / case.scale)
 
 
 @pytest.mark.parametrize("entries", SMALL)
@@ -77,7 +77,7 @@ def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, mon
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", [*ALL, "dot"])
 def test_every_pair(similarity, normalization, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     case, norm = (ALL | SIMILARITIES)[similarity], NORMALIZATIONS[normalization]
     (q, k, v, w), sim = operands(), case.make()
@@ -95,14 +95,14 @@ def test_every_pair(similarity, normalization, kernel, entries, monkeypatch):
 @pytest.mark.parametrize("similarity", ["dot", "student"])
 @pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
 def test_every_normalization_is_its_equation(normalization, similarity, mask, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    norm, (given, seen) = MORE_NORMALIZATIONS[normalization], MASKS[mask]
+    norm, (given, allowed) = MORE_NORMALIZATIONS[normalization], MASKS[mask]
     case = (ALL | SIMILARITIES)[similarity]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), given, kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
-    P = oracle.weights(s, norm.kind, None if seen is None else seen.expand(2, 3, N, M), norm.alpha)
+    P = oracle.weights(s, norm.kind, None if allowed is None else allowed.expand(2, 3, N, M), norm.alpha)
     if norm.alpha:  # its energy is of the biased scores, which test_oracle compares
         torch.testing.assert_close(A @ v, P @ v)
         return
@@ -152,14 +152,14 @@ def test_what_is_bound_to_its_shape():
 @pytest.mark.parametrize("entries", SMALL)
 @pytest.mark.parametrize("similarity", [*ALL, *SUMS])
 def test_gradients_of_similarities(similarity, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     sim = SUMS[similarity]() if similarity in SUMS else ALL[similarity].make()
     learned = list(sim.parameters())
-    seen = padding(keys=torch.arange(5) < 4)
+    allowed = padding(keys=torch.arange(5) < 4)
 
     def everything(q, k, v, *_):
-        A = Attention(q, k, sim, mask=seen, kernel="chunked")
+        A = Attention(q, k, sim, mask=allowed, kernel="chunked")
         return A @ v, A.T @ q, A.entropy(), A.logsumexp()
 
     inputs = [torch.randn(3, 3, 6), torch.randn(3, 5, 6), torch.randn(3, 5, 2)]
@@ -170,7 +170,7 @@ def test_gradients_of_similarities(similarity, entries, monkeypatch):
 @pytest.mark.parametrize("entries", SMALL)
 @pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
 def test_gradients_of_normalizations(normalization, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     norm = MORE_NORMALIZATIONS[normalization].make()
 

@@ -104,7 +104,7 @@ def test_padded_tokens_may_hold_anything(mechanism):
     mask, found = padding(keys=REAL, queries=REAL), []
     for tokens in ((q, k, v), tuple(spoil(x, LAST) for x in (q, k, v))):
         A = Attention(*tokens[:2], *MECHANISMS[mechanism], mask=mask)
-        parts = (A @ tokens[2], A.entropy(), A.column_mass(), A.position())
+        parts = (A @ tokens[2], A.entropy(), A.column_mass(), A.mean_position())
         found.append((*parts, *torch.autograd.grad(sum(x.square().sum() for x in parts), tokens)))
     torch.testing.assert_close(*found)
 

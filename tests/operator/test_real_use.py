@@ -115,7 +115,7 @@ def test_dropout_takes_whole_weights_and_keeps_the_mean():
 
 
 def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):
-    monkeypatch.setattr("limelight.kernels.rectangles.ENTRIES", 100)
+    monkeypatch.setattr("limelight.kernels.online_softmax.ENTRIES", 100)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", 100)
     q, k, v = (torch.randn(12, 4).double().requires_grad_() for _ in range(3))
     out = attend(q, k, v, dropout_p=0.5)
@@ -137,7 +137,7 @@ def test_autocast(options):
         out = attend(q, k, v, **options)
         out.float().sum().backward()
         A = Attention(q, k, options.get("similarity", Dot()))
-        assert A.entropy().dtype == A.position().dtype == torch.float32
+        assert A.entropy().dtype == A.mean_position().dtype == torch.float32
         assert (A.T @ q).dtype == torch.bfloat16
     assert out.dtype == torch.bfloat16
     assert q.grad.dtype == torch.float32

@@ -147,7 +147,7 @@ def test_tensors_without_data_have_shapes(similarity, normalization, device):
     def shapes(q):
         A = Attention(q, 1 * q, similarity, normalization, causal if isinstance(normalization, TopK) else None)
         out = A @ q
-        (out.sum() + A.entropy().sum() + A.position().sum()).backward()
+        (out.sum() + A.entropy().sum() + A.mean_position().sum()).backward()
         assert out.shape == q.shape == q.grad.shape
         assert A.column_mass().shape == q.shape[:-1]
 

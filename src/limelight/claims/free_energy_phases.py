@@ -207,7 +207,7 @@ def phases(q: Float[Tensor, "n d"], k: Float[Tensor, "m d"], temperatures: np.nd
         "free energy": [attention.free_energy() for attention in at],
     }
     means = {name: np.array([float(values.mean()) for values in rows]) for name, rows in found.items()}
-    strongest = [attention.strongest(STRONGEST).weights.mean(0).numpy() for attention in at]
+    strongest = [attention.topk(STRONGEST).weights.mean(0).numpy() for attention in at]
     return means | {"strongest": np.stack(strongest)}
 
 

@@ -281,7 +281,7 @@ def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
         similarity = Bilinear(WIDTH).double().requires_grad_(False)
         similarity.weight.copy_(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))  # QᵀK
         predicted = sign * unit(x @ similarity.weight)
-        strongest = Attention(x, torch.cat([others, predicted]), similarity).strongest(1).keys[:, 0]
+        strongest = Attention(x, torch.cat([others, predicted]), similarity).topk(1).keys[:, 0]
         return strongest.double(), torch.arange(POINTS, 2 * POINTS).double()
 
     return compare

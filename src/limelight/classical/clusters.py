@@ -19,7 +19,7 @@ from limelight.classical.gaussian import distances, gaussian
 from limelight.classical.parameters import require_positive
 from limelight.errors import InputError
 from limelight.normalization import Softmax
-from limelight.similarity import Similarity, wide
+from limelight.similarity import Similarity, upcast
 
 _ON_THE_SPOT = 1000.0  # the score of a point that a center lies on: above −log of every positive float64
 
@@ -140,7 +140,7 @@ class LogDistance(Similarity):
         return 1 / (self.m - 1)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        apart = distances(wide(q), wide(k))
+        apart = distances(upcast(q), upcast(k))
         return torch.where(apart == 0, _ON_THE_SPOT * max(1.0, self.m - 1), -2 * apart.log())
 
     def extra_repr(self) -> str:

@@ -20,7 +20,7 @@ from limelight.attention import Attention
 from limelight.classical.points import median_distance
 from limelight.mask import Mask
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Euclidean, Similarity, wide
+from limelight.similarity import Euclidean, Similarity, upcast
 
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # of |q − x|²/h², up to which a product is taken for a distance
 
@@ -36,7 +36,7 @@ class Differences(Similarity):
         return self.bandwidth**-2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -0.5 * distances(wide(q), wide(k)).square()
+        return -0.5 * distances(upcast(q), upcast(k)).square()
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.similarity import Similarity, wide
+from limelight.similarity import Similarity, upcast
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Centered:
     """
 
     def __init__(self, X: Float[Tensor, "n d"], similarity: Similarity) -> None:
-        factors = similarity.factor(X, X)
-        self.q, self.k = (wide(x) - wide(x).mean(0) for x in (factors.q, factors.k))
+        factors = similarity.as_inner_product(X, X)
+        self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (factors.q, factors.k))
 
     def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         return self.q @ (self.k.mT @ v.to(torch.promote_types(v.dtype, self.k.dtype)))

@@ -51,7 +51,7 @@ def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:
     if len(X) <= _STORED:
         way = _Divided(_stored(X / unit, h / unit, exact))
     elif exact:
-        way = _Divided(SymmetricWeights(Euclidean().factor(X / unit, X / unit), (h / unit) ** -2))
+        way = _Divided(SymmetricWeights(Euclidean().as_inner_product(X / unit, X / unit), (h / unit) ** -2))
     else:
         return None
     return None if bool((way.degree < _SAFE).any()) else way

@@ -58,8 +58,8 @@ def selected_keys(
             f"block_indices name blocks of keys, whose size {type(module).__name__} does not tell; use 'eager'"
         )
     blocks = _one_hot(block_indices, -(-m // size))
-    seen = blocks.repeat_interleave(size, dim=-1)[..., :m]
-    return seen.repeat_interleave(heads // seen.shape[1], dim=1)
+    allowed = blocks.repeat_interleave(size, dim=-1)[..., :m]
+    return allowed.repeat_interleave(heads // allowed.shape[1], dim=1)
 
 
 def _one_hot(indices: Tensor, size: int) -> Tensor:

@@ -62,7 +62,7 @@ class Mechanism:
         require_agreement(module, query, key, value, how, scaling, told)
         mask, bias = read_mask(attention_mask, is_causal, position_bias)
         mask = mask_and(mask, arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2]))
-        if self.normalization.mixes_queries:
+        if self.normalization.uses_column_sums:
             _refuse_a_decoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)
         P = operator(
@@ -91,7 +91,7 @@ class Mechanism:
         if isinstance(attention_mask, AdditiveMask):
             if attention_mask.shape[-2:] != (n, m):  # of other tokens than these
                 return attention_mask.numbers(), False
-            return attention_mask.seen, attention_mask.seen is None and n > 1
+            return attention_mask.allowed, attention_mask.allowed is None and n > 1
         if attention_mask is not None:
             return attention_mask, False
         given = rest.get("is_causal")
@@ -129,10 +129,10 @@ def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) ->
     """
     if attention_mask is None or attention_mask.shape[-2] != attention_mask.shape[-1]:
         return mask
-    seen = attention_mask
-    if seen.is_floating_point():
-        seen = seen > torch.finfo(seen.dtype).min
-    real = padding(queries=seen.any(-2))
+    allowed = attention_mask
+    if allowed.is_floating_point():
+        allowed = allowed > torch.finfo(allowed.dtype).min
+    real = padding(queries=allowed.any(-2))
     return real if mask is None else mask & real
 
 

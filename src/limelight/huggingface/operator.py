@@ -100,10 +100,10 @@ def read_mask(
         return causal if is_causal else None, position_bias
     if not isinstance(attention_mask, Tensor) or not attention_mask.is_floating_point():
         return as_mask(attention_mask), position_bias
-    seen, added = split_additive(attention_mask)
+    allowed, added = split_additive(attention_mask)
     if added is None:
-        return seen, position_bias
-    return seen, added if position_bias is None else added + position_bias
+        return allowed, position_bias
+    return allowed, added if position_bias is None else added + position_bias
 
 
 def _beside_rows(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
@@ -117,14 +117,14 @@ def _beside_rows(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
 
 
 def _require_one_softmax(normalization: Normalization) -> None:
-    if not isinstance(normalization, Softmax) or normalization.mixes_queries:
+    if not isinstance(normalization, Softmax) or normalization.uses_column_sums:
         raise InputError(
             f"an attention sink takes its share of a softmax over keys, which {normalization!r} is not; "
             "use Softmax() in a model with sinks"
         )
 
 
-def mask_and(mask: Mask | None, seen: Bool[Tensor, "#B #H n m"] | None) -> Mask | None:
-    if seen is None:
+def mask_and(mask: Mask | None, allowed: Bool[Tensor, "#B #H n m"] | None) -> Mask | None:
+    if allowed is None:
         return mask
-    return Boolean(seen) if mask is None else mask & seen
+    return Boolean(allowed) if mask is None else mask & allowed

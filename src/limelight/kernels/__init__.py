@@ -15,7 +15,7 @@ from torch import Tensor
 from limelight.errors import KernelError, UnknownNameError
 from limelight.kernels.chunked import chunked_scores
 from limelight.kernels.flash import unsupported
-from limelight.kernels.fused import factored_scores
+from limelight.kernels.fused import inner_product_scores
 from limelight.kernels.reference import DenseScores, dense_scores
 from limelight.kernels.scores import Scores
 from limelight.kernels.sparse import edge_scores
@@ -51,7 +51,7 @@ def choose(
             "which computes the dense matrix"
         )
     reason = fused_normalization or unsupported(device, dtype)
-    if not similarity.factored:
+    if not similarity.is_inner_product:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
@@ -77,5 +77,5 @@ def compute(
         edges = edges_of(mask)
         assert edges is not None
         return edge_scores(q, k, similarity, scale, edges)
-    hold = factored_scores if kernel == "fused" else chunked_scores
+    hold = inner_product_scores if kernel == "fused" else chunked_scores
     return hold(q, k, similarity, scale, mask)

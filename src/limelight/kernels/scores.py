@@ -18,7 +18,7 @@ from limelight.kernels.rows import gradients_by_rows, results_by_rows
 from limelight.mask import Mask
 
 
-class Survey(NamedTuple):
+class RowStatistics(NamedTuple):
     """Of one row softmax: its entropies and column masses."""
 
     entropy: Float[Tensor, "*#batch n"]
@@ -34,15 +34,15 @@ class Scores(ABC):
         """The same scores with queries and keys exchanged."""
 
     @abstractmethod
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> Scores:
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> Scores:
         """s_ij + b_j."""
 
     @abstractmethod
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> Scores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> Scores:
         """s_ij + δ, one number for each matrix."""
 
     @abstractmethod
-    def split(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
+    def remove_shift(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
         """(s − δ, δ) with δ about what all scores share, which every normalization cancels.
 
         Left in, a large δ would round away what distinguishes the scores.
@@ -97,7 +97,7 @@ class Scores(ABC):
         return 1
 
     @property
-    def knows_its_normalizer(self) -> bool:
+    def lse_is_free(self) -> bool:
         """Does `reduce` cost no more than `softmax`, and is its log-normalizer worth keeping?"""
         return True
 
@@ -106,11 +106,11 @@ class Scores(ABC):
         """Is the matrix held already, so that all its rows may be taken at once?"""
         return False
 
-    def centered(self) -> Scores:
+    def stabilized(self) -> Scores:
         """Scores with the same row softmax, free of what all in a row share."""
         return self
 
-    def frugal(self) -> Scores:
+    def with_recompute(self) -> Scores:
         """The same, keeping less for the backward pass and computing more again; for many log-normalizers."""
         return self
 
@@ -119,7 +119,7 @@ class Scores(ABC):
     def shape(self) -> tuple[int, ...]:
         """(*batch, n, m)."""
 
-    def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
+    def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
         """What can be measured in one walk over the rectangles, without gradients; None where that is no gain.
 
         `lse` is `logsumexp()`, where it is known already.
@@ -138,7 +138,7 @@ def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tens
     return (softmax_of(s) @ v.to(s.dtype)).to(v.dtype), logsumexp_of(s)
 
 
-def finite(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
+def zero_neg_inf(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
     """A log-normalizer with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
     return normalizer.masked_fill(normalizer == float("-inf"), 0)
 
@@ -158,12 +158,12 @@ def logsumexp_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
 
 
-def with_terms(s: Tensor, rows: slice, row_term: Tensor | None, col_term: Tensor | None, mask: Mask | None) -> Tensor:
+def with_terms(s: Tensor, rows: slice, row_bias: Tensor | None, col_bias: Tensor | None, mask: Mask | None) -> Tensor:
     """s (*#batch, r, m) of these rows, plus a_i and b_j, and −∞ where masked."""
-    if row_term is not None:
-        s = s + row_term[..., rows, None]
-    if col_term is not None:
-        s = s + col_term[..., None, :]
+    if row_bias is not None:
+        s = s + row_bias[..., rows, None]
+    if col_bias is not None:
+        s = s + col_bias[..., None, :]
     if mask is not None:
         s = torch.where(mask.block(rows, slice(0, s.shape[-1]), s.device), s, -math.inf)
     return s

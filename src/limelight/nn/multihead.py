@@ -120,22 +120,22 @@ class MultiheadAttention(nn.MultiheadAttention):
         q, k, v = self._heads(query, key, value)
         real, key_bias = self._real_keys(key_padding_mask, query, k)
         real_queries = self._real_queries(query_padding_mask, key_padding_mask, query, q)
-        seen, bias = self._seen(attn_mask, is_causal, q, k)
+        allowed, bias = self._seen(attn_mask, is_causal, q, k)
         if real is not None or real_queries is not None:
             present = padding(keys=real, queries=real_queries)
-            seen = present if seen is None else seen & present
+            allowed = present if allowed is None else allowed & present
         similarity = self.similarity
         for table in (bias, key_bias):
             similarity = similarity if table is None else similarity + Bias(table)
 
         p, weights = self.dropout if self.training else 0.0, None
         if need_weights:
-            weights = Attention(q, k, similarity, self.normalization, seen).dense()
+            weights = Attention(q, k, similarity, self.normalization, allowed).dense()
             weights = nn.functional.dropout(weights, p)
-            mixed = apply_to_weighted(weights.matmul, v, seen)
+            mixed = apply_to_weighted(weights.matmul, v, allowed)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = attend(q, k, v, None, p, similarity=similarity, normalization=self.normalization, mask=seen)
+            mixed = attend(q, k, v, None, p, similarity=similarity, normalization=self.normalization, mask=allowed)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if query.ndim == 2:
             return output[0], None if weights is None else weights[0]
@@ -192,8 +192,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         if not isinstance(attn_mask, Tensor):
             return attn_mask, None
         heads = attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, q.shape[:2])
-        seen, bias = _seen_and_bias("attn_mask", heads, more)
-        return None if seen is None else Boolean(seen), bias
+        allowed, bias = _seen_and_bias("attn_mask", heads, more)
+        return None if allowed is None else Boolean(allowed), bias
 
     def _real_keys(
         self, key_padding_mask: Tensor | None, query: Tensor, k: Tensor
@@ -217,7 +217,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             if query_padding_mask.dtype != torch.bool:
                 raise DtypeError(f"query_padding_mask expects bool (True = padded), got {query_padding_mask.dtype}")
             return ~query_padding_mask.reshape(batch, 1, n)
-        if key_padding_mask is None or not self.normalization.mixes_queries:
+        if key_padding_mask is None or not self.normalization.uses_column_sums:
             return None
         if not self.self_attention:
             raise InputError(
@@ -294,5 +294,5 @@ def _seen_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | Non
     bias = nn.functional.pad(mask.masked_fill(blocked, 0), (0, appended))
     if not is_finite(bias):
         raise InputError(f"{name} expects finite numbers and −∞ only; this one has NaN or +∞")
-    seen = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
-    return seen, bias if mask.requires_grad or holds(bias.any()) else None
+    allowed = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
+    return allowed, bias if mask.requires_grad or holds(bias.any()) else None

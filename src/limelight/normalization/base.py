@@ -29,7 +29,7 @@ class Normalization(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         """Does one query's row depend on the other queries? Then a causal mask is refused."""
 
     @property

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from limelight.errors import ConvergenceError, InputError
 from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
-from limelight.kernels.scores import Scores, finite
+from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.normalization.base import Normalization, require_steps, require_tolerance
-from limelight.similarity import for_heads
+from limelight.similarity import squeeze_head
 from limelight.tracing import require_readable
 from limelight.weights import Mixture, SoftmaxWeights, Weights
 
@@ -55,7 +55,7 @@ class Softmax(Normalization):
         return batch_shape_of(self.alpha)
 
     @property
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         return isinstance(self.alpha, Tensor) or self.alpha > 0
 
     def forward(self, scores: Scores) -> Weights:
@@ -64,14 +64,14 @@ class Softmax(Normalization):
             require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
         elif alpha == 0:
             return SoftmaxWeights(scores)
-        rest, common = scores.split()
-        columns = finite(rest.T.logsumexp())
+        rest, common = scores.remove_shift()
+        columns = zero_neg_inf(rest.T.logsumexp())
         if isinstance(alpha, Tensor):
             alpha = alpha.reshape(alpha.shape[:-1] or (1,))  # (*#batch, 1), beside (*#batch, m)
             shift = ((1 - alpha) * common[..., None])[..., 0]
         else:
             shift = (1 - alpha) * common
-        return SoftmaxWeights(rest.biased(keys=-alpha * columns).shifted(shift))
+        return SoftmaxWeights(rest.add_key_bias(-alpha * columns).add_constant(shift))
 
     def extra_repr(self) -> str:
         parts = [f"alpha={_brief(self.alpha)}"]
@@ -100,7 +100,7 @@ class LearnedSoftmax(Softmax):
 
     @property
     def alpha(self) -> Tensor:  # type: ignore[override]
-        return torch.sigmoid(for_heads(self.logit))
+        return torch.sigmoid(squeeze_head(self.logit))
 
 
 class Hybrid(Normalization):
@@ -123,14 +123,14 @@ class Hybrid(Normalization):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        return tuple(for_heads(self.logit).shape[:-2])
+        return tuple(squeeze_head(self.logit).shape[:-2])
 
     @property
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(for_heads(self.logit)))
+        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
 
     def extra_repr(self) -> str:
         return f"heads={len(self.logit)}"
@@ -163,16 +163,16 @@ class Sinkhorn(Normalization):
         self.tolerance = tolerance
 
     @property
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        scores = scores.split()[0].frugal()
+        scores = scores.remove_shift()[0].with_recompute()
         by_key = scores.T
         columns, gap = by_key.logsumexp(), math.inf
         for _ in range(self.steps - 1):
-            rows = scores.biased(keys=-finite(columns)).logsumexp()
-            before, columns = columns, by_key.biased(keys=-finite(rows)).logsumexp()
+            rows = scores.add_key_bias(-zero_neg_inf(columns)).logsumexp()
+            before, columns = columns, by_key.add_key_bias(-zero_neg_inf(rows)).logsumexp()
             if self.tolerance is not None:
                 require_readable(columns, "Sinkhorn(tolerance=…)", "use Sinkhorn(steps) there")
                 # A column's sum, after the row step, is exp of what its normalizer has changed by.
@@ -184,17 +184,19 @@ class Sinkhorn(Normalization):
                 f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
-        return SoftmaxWeights(scores.biased(keys=-finite(columns)))  # the last row step is the operator's own softmax
+        return SoftmaxWeights(
+            scores.add_key_bias(-zero_neg_inf(columns))
+        )  # the last row step is the operator's own softmax
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")
 
 
 def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"]) -> float:
-    mass = (finite(after) - finite(before)).detach().exp()
-    seen = (after > -math.inf).expand(mass.shape)
-    mean = (mass * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
-    return float((mass / mean - 1).abs().masked_fill(~seen, 0).max()) if mass.numel() else 0.0
+    mass = (zero_neg_inf(after) - zero_neg_inf(before)).detach().exp()
+    nonempty = (after > -math.inf).expand(mass.shape)
+    mean = (mass * nonempty).sum(-1, keepdim=True) / nonempty.sum(-1, keepdim=True).clamp(min=1)
+    return float((mass / mean - 1).abs().masked_fill(~nonempty, 0).max()) if mass.numel() else 0.0
 
 
 def _brief(value: float | Tensor) -> str:

@@ -22,7 +22,7 @@ class _RowWise(Normalization):
     """P_ij = w(s_ij, t_i): what `RowMap` asks for is a method of the class itself."""
 
     @property
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         return False
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from limelight.errors import ConvergenceError
-from limelight.kernels.scores import Scores, finite
+from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.normalization.base import Normalization, require_steps, require_tolerance
 from limelight.tracing import require_readable
 from limelight.weights import SoftmaxWeights, Weights
@@ -37,7 +37,7 @@ class SymmetricSinkhorn(Normalization):
         self.tolerance, self.steps = tolerance, steps
 
     @property
-    def mixes_queries(self) -> bool:
+    def uses_column_sums(self) -> bool:
         return True
 
     @property
@@ -45,11 +45,11 @@ class SymmetricSinkhorn(Normalization):
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        scores = scores.split()[0].frugal()
-        u, gap = -0.5 * finite(scores.logsumexp()), math.inf
+        scores = scores.remove_shift()[0].with_recompute()
+        u, gap = -0.5 * zero_neg_inf(scores.logsumexp()), math.inf
         for _ in range(self.steps):
-            row = u + scores.biased(keys=u).logsumexp()  # the log of a row's sum, which is to be 0
-            row = finite(row)
+            row = u + scores.add_key_bias(u).logsumexp()  # the log of a row's sum, which is to be 0
+            row = zero_neg_inf(row)
             require_readable(row, "SymmetricSinkhorn", "use Sinkhorn(steps) there")
             gap = float(row.detach().expm1().abs().max()) if row.numel() else 0.0
             if gap <= self.tolerance:
@@ -60,7 +60,7 @@ class SymmetricSinkhorn(Normalization):
                 f"SymmetricSinkhorn came within {gap:.2g} of row sums of one in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
-        return SoftmaxWeights(scores.biased(keys=u))
+        return SoftmaxWeights(scores.add_key_bias(u))
 
     def extra_repr(self) -> str:
         return f"tolerance={self.tolerance:g}, steps={self.steps}"

@@ -2,18 +2,18 @@
 
 from limelight.similarity.additive import GAT, Additive
 from limelight.similarity.base import (
-    Factors,
+    InnerProduct,
     Parts,
     Properties,
     Similarity,
     as_one_product,
     center,
     checked_dense,
-    for_heads,
     is_finite,
-    offset,
+    shift_for_precision,
+    squeeze_head,
+    upcast,
     upcast_pair,
-    wide,
 )
 from limelight.similarity.combine import Scaled, Sum
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
@@ -32,8 +32,8 @@ __all__ = [
     "Cosine",
     "Dot",
     "Euclidean",
-    "Factors",
     "Gate",
+    "InnerProduct",
     "Laplacian",
     "Metric",
     "Parts",
@@ -48,9 +48,9 @@ __all__ = [
     "as_one_product",
     "center",
     "checked_dense",
-    "for_heads",
     "is_finite",
-    "offset",
+    "shift_for_precision",
+    "squeeze_head",
+    "upcast",
     "upcast_pair",
-    "wide",
 ]

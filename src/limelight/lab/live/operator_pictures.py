@@ -89,7 +89,7 @@ def _short(value: Any) -> Any:
 def words(A: Attention, now: Numbers, chosen: int) -> dict[str, str]:
     """The same numbers, told."""
     x, y = now.scene.points[chosen]
-    weights, keys = A.strongest(min(3, len(now.matrix)))
+    weights, keys = A.topk(min(3, len(now.matrix)))
     most = ", ".join(
         f"{int(key) + 1} ({weight:.2f})" for weight, key in zip(weights[chosen], keys[chosen], strict=True) if key >= 0
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 from limelight.errors import InputError
 from limelight.kernels.rows import learned_by
 from limelight.mask import Mask
-from limelight.similarity import Parts, Similarity, wide
+from limelight.similarity import Parts, Similarity, upcast
 from limelight.tracing import is_differentiated_again
 
 ENTRIES = 1 << 20  # of a rectangle, in all its matrices: 4 MB as float32
@@ -162,13 +162,13 @@ class Walk:
             visit.at, slice(visit.rows.start, visit.rows.start + 1), slice(visit.cols.start, visit.cols.start + 1)
         )
         parts = self.cut([x.detach() for x in tensors], corner)
-        known, seen = {id(x) for x in parameters}, set()
+        known, allowed = {id(x) for x in parameters}, set()
         stack = [self.beta(parts, corner).grad_fn]
         while stack:
             node = stack.pop()
-            if node is None or node in seen:
+            if node is None or node in allowed:
                 continue
-            seen.add(node)
+            allowed.add(node)
             if hasattr(node, "variable") and id(node.variable) not in known:
                 raise InputError(
                     f"{type(self.similarity).__name__}.block uses a tensor of shape {tuple(node.variable.shape)} that "
@@ -220,12 +220,12 @@ class _Reduce(torch.autograd.Function):
         parameters = list(learned_by(walk.similarity))
         wanted = ctx.needs_input_grad[1:]
         sums = [
-            torch.zeros_like(x, dtype=wide(x).dtype, memory_format=torch.contiguous_format) if want else None
+            torch.zeros_like(x, dtype=upcast(x).dtype, memory_format=torch.contiguous_format) if want else None
             for x, want in zip((v, bias, scale, *tensors, *parameters), wanted, strict=True)
         ]
         dv, dbias, dscale, *rest = sums
         dtensors, dparameters = rest[: len(tensors)], rest[len(tensors) :]
-        inner = torch.zeros_like(lse) if dout is None else (wide(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
+        inner = torch.zeros_like(lse) if dout is None else (upcast(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
         inner = (inner if dlse is None else inner - dlse)[..., None]
         minus_lse = -_LOG2_E * lse.masked_fill(lse == -math.inf, math.inf)[..., None]
         for visit in walk.visits():

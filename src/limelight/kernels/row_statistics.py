@@ -48,7 +48,7 @@ def _walk(x: Tensor, y: Tensor, mask: Mask | None, batch: Batch, at: slice, entr
             log2_p = x[:, rows] @ y[:, cols].mT
             p = torch.exp2(log2_p)
             if mask is not None:
-                seen = batch.merge_mask(mask.block(rows, cols, x.device)).flatten(0, 1)
-                p.masked_fill_(~(seen if len(seen) == 1 else seen[at]), 0)
+                allowed = batch.merge_mask(mask.block(rows, cols, x.device)).flatten(0, 1)
+                p.masked_fill_(~(allowed if len(allowed) == 1 else allowed[at]), 0)
             mass[:, cols] += (ones @ p)[:, 0]
             entropy[:, rows] -= log2_p.mul_(p).sum(-1)
