@@ -61,7 +61,7 @@ def temperature() -> dict[str, Figure]:
     chaos = tau * np.array([float(A.entropy()) for A in operators])
     series = {"mean energy E": free + chaos, "τH": chaos, "free energy F = E − τH": free}
     return {
-        "temperature": figures.shares(
+        "temperature": figures.stacked_area(
             tau, np.stack([A.dense()[0].numpy() for A in operators]), "key", "temperature τ", "weight"
         ),
         "energies": lines(series, tau, "temperature τ", "energy", gray=False),

@@ -76,7 +76,7 @@ def _(math, out, torch):
 
 @app.cell
 def _(Attention, causal, earlier, mo, normalization, normalizations, similarities, similarity, temperature, x):
-    mixes = normalizations[normalization.value].mixes_queries
+    mixes = normalizations[normalization.value].uses_column_sums
     mo.stop(
         earlier.value and mixes, mo.md("This normalization divides by sums over all queries: it would leak the future.")
     )

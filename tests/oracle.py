@@ -51,7 +51,6 @@ BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
         torch.add(*_pairs(q @ sim.query.weight.T, k @ sim.key.weight.T)).squeeze(-1), sim.slope
     ),
     "softcap": lambda sim, q, k: sim.cap * (torch.mul(*_pairs(q, k)).sum(-1) / q.shape[-1] ** 0.5 / sim.cap).tanh(),
-    "gate": lambda sim, q, k: q @ sim.keys.T + sim.terms,
     "alibi": lambda sim, q, k: -sim.slopes.double()[:, None, None] * _ahead(q, k).abs(),
     "relative": _relative,
     "convolution": lambda sim, q, k: -((_ahead(q, k) - sim.shifts.double()[:, None, None]) ** 2) / 2,

@@ -86,7 +86,7 @@ def names():
     return found | {
         "q": q, "k": k, "v": v, "query": q, "key": q, "A": A, "n": n, "nodes": n, "edges": edges, "offset": 2, "h": 2.0,
         "φ": torch.tanh, "phi": torch.tanh, "alpha": 0.5, "temperature": 2.0, "steps": 3, "tolerance": 1e-6,
-        "heads": 2, "LogDistance": LogDistance, "torch": torch, "position": A.position, "distance": A.distance,
+        "heads": 2, "LogDistance": LogDistance, "torch": torch, "mean_position": A.mean_position, "mean_distance": A.mean_distance,
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip
 
@@ -107,8 +107,8 @@ def test_an_expression_runs(page, code, names):
         from limelight.huggingface import register
 
         names = names | {"register": register}
-    counted = {"k": 2} if "strongest(k)" in code else {}
-    value = eval(code, names | counted | {"strongest": names["A"].topk})
+    counted = {"k": 2} if "topk(k)" in code else {}
+    value = eval(code, names | counted | {"topk": names["A"].topk})
     if isinstance(value, limelight.Attention):
         with torch.no_grad():
             assert torch.isfinite(value @ torch.ones(value.shape[1], 1)).all()

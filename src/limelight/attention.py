@@ -221,7 +221,7 @@ class Attention:
         >>> from limelight import Attention
         >>> x = torch.zeros(4, 2)
         >>> A = Attention(x, x, scale=1.0)
-        >>> A.position()  # the mean of 0, 1, 2, 3
+        >>> A.mean_position()  # the mean of 0, 1, 2, 3
         tensor([1.5000, 1.5000, 1.5000, 1.5000])
         """
         return self._full(measures.mean_position(self.weights()), -2)
@@ -236,7 +236,7 @@ class Attention:
         >>> from limelight import Attention
         >>> x = torch.zeros(4, 2)
         >>> A = Attention(x, x, scale=1.0)
-        >>> A.distance()
+        >>> A.mean_distance()
         tensor([1.5000, 1.0000, 1.0000, 1.5000])
         """
         return self._full(measures.mean_distance(self.weights(), offset), -2)
@@ -250,7 +250,7 @@ class Attention:
         >>> import torch
         >>> from limelight import Attention, Dot
         >>> q, k = torch.ones(1, 1), torch.tensor([[0.0], [2.0], [1.0]])
-        >>> Attention(q, k, scale=1.0).strongest(2).keys
+        >>> Attention(q, k, scale=1.0).topk(2).keys
         tensor([[1, 2]])
         """
         weights, keys = measures.topk(self.weights(), k)

@@ -50,7 +50,7 @@ def topk(weights: Weights, k: int) -> TopKWeights:
     """The k largest P_ij of each row i, and their j."""
     m = weights.scores.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
-        raise InputError(f"strongest(k) expects a whole number from 1 to the {m} keys, got {k!r}")
+        raise InputError(f"topk(k) expects a whole number from 1 to the {m} keys, got {k!r}")
     with torch.no_grad():
         keys = weights.by_rows(lambda own, rows: own.block(rows).topk(k, -1).indices, dim=-2)
     values = weights.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)

@@ -96,13 +96,13 @@ def test_no_exponent_serves_in_dimension_two(exponent):
 
 def test_heat_on_a_sphere_has_a_frame_for_each_time():
     points = np.random.default_rng(0).normal(size=(5, 3))
-    figure = figures.spreading(points, np.arange(15.0).reshape(3, 5), ["0", "1", "2"], "heat", "steps")
+    figure = figures.animated_scatter(points, np.arange(15.0).reshape(3, 5), ["0", "1", "2"], "heat", "steps")
     assert [frame.name for frame in figure.frames] == ["0", "1", "2"]
     assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["0", "1", "2"]
     assert list(figure.frames[2].data[0].marker.color) == [10, 11, 12, 13, 14]
     assert (figure.data[0].marker.cmin, figure.data[0].marker.cmax) == (0, 14)
     with pytest.raises(ValueError, match="a value of each at 2 times"):
-        figures.spreading(points, np.zeros((3, 5)), ["0", "1"], "heat", "steps")
+        figures.animated_scatter(points, np.zeros((3, 5)), ["0", "1"], "heat", "steps")
 
 
 def test_heat_on_a_sphere_evens_out():

@@ -12,7 +12,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
-from limelight.classical import others
+from limelight.classical import off_diagonal as others
 from limelight.classical.labels import LabelSpreading
 
 REAL = {

@@ -17,9 +17,9 @@ from limelight.experiment import catalog, claim, measure, results, runner, stati
 
 # Written for those who write kernels or similarities, or shown by the example of what makes them.
 WITHOUT = {
-    "Parts", "Factors", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
-    "split_additive", "as_one_product", "center", "checked_dense", "for_heads", "is_finite", "offset", "upcast_pair",
-    "wide", "Interval", "Record", "Picture", "Cell", "missing", "run", "as_record", "check_workers", "spread_ratio",
+    "Parts", "InnerProduct", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
+    "split_additive", "as_one_product", "center", "checked_dense", "squeeze_head", "is_finite", "shift_for_precision", "upcast_pair",
+    "upcast", "Interval", "Record", "Picture", "Cell", "missing", "run", "as_record", "check_workers", "spread_ratio",
 }  # fmt: skip
 SOURCE = Path(limelight.__file__).parent
 MODULES = [

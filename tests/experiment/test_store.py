@@ -298,8 +298,13 @@ def test_code_that_measures_counts_and_what_only_tells_does_not(tmp_path, monkey
 def test_imported_modules_count_and_those_that_measure_nothing_do_not():
     tree = fingerprint._syntax("limelight.claims.slopes")
     found = set(fingerprint._imports(tree))
-    assert {"limelight.nn.gate", "limelight.data.slopes", "limelight.experiment.claim", "limelight.figures"} <= found
-    assert "limelight.data.slopes.slopes" not in found
+    assert {
+        "limelight.models.mixture_of_linear_experts",
+        "limelight.data.slope_points",
+        "limelight.experiment.claim",
+        "limelight.figures",
+    } <= found
+    assert "limelight.data.slope_points.slopes" not in found
 
 
 def test_a_change_deep_in_the_operator_renames_the_results(monkeypatch):

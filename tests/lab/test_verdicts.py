@@ -13,12 +13,13 @@ from limelight.experiment.cell import run_cell
 from limelight.experiment.forest import bar, places
 from limelight.experiment.statistics import Interval
 from limelight.experiment.verdict import Part
-from limelight.lab.pages.verdicts import content, seeds_of
-from limelight.lab.pages.verdicts_claim import evidence, pictures, ruled
-from limelight.lab.pages.verdicts_found import Shelf, claim_of
-from limelight.lab.pages.verdicts_parts import bar as drawn_bar
-from limelight.lab.pages.verdicts_rows import cells, offer
-from limelight.lab.pages.verdicts_running import ended, key, left, now
+from limelight.lab.pages import PAGES
+from limelight.lab.pages.verdicts.claim_view import evidence, pictures, ruled
+from limelight.lab.pages.verdicts.page import content, seeds_of
+from limelight.lab.pages.verdicts.parts import bar as drawn_bar
+from limelight.lab.pages.verdicts.progress import ended, key, left, now
+from limelight.lab.pages.verdicts.results_cache import ResultsCache, claim_of
+from limelight.lab.pages.verdicts.rows import cells, offer
 from limelight.lab.runs import Progress, Runs
 from tests.experiment.toy import Diverging, Faulty, Toy
 
@@ -43,7 +44,7 @@ def text(shown):
 
 
 def test_a_row_tells_the_verdict_and_its_chief_effect(results):
-    found = Shelf(results).found(Toy())
+    found = ResultsCache(results).found(Toy())
     told = [text(cell) for cell in cells(Toy(), found)]
     assert told[0] == "supported"
     assert told[1].startswith("1 of 1")
@@ -56,6 +57,7 @@ def test_no_style_changes_a_letter():
     """α with a capital is A, which is another symbol."""
     sheets = [
         *files("limelight.lab").joinpath("assets").iterdir(),
+        *(asset for page in PAGES for asset in page.assets),
         files("limelight.experiment").joinpath("report.css"),
     ]
     sheets = [sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.name.endswith(".css")]
@@ -64,7 +66,7 @@ def test_no_style_changes_a_letter():
 
 
 def test_a_claim_in_full_tells_all_that_the_report_does(results):
-    found = Shelf(results).found(Diverging())
+    found = ResultsCache(results).found(Diverging())
     told = " ".join([text(ruled(found)), text(evidence(found))])
     for expected in ("refuted", "one is more than zero by a half", "at least 0.500", "5 of 30 runs failed",
                      "the loss became inf at step 3", "limelight run diverging --seeds 10",
@@ -73,7 +75,7 @@ def test_a_claim_in_full_tells_all_that_the_report_does(results):
 
 
 def test_pictures_have_places_of_their_height_and_are_json(results):
-    places, figures = pictures("toy", Shelf(results).drawn(Toy()))
+    places, figures = pictures("toy", ResultsCache(results).drawn(Toy()))
     assert list(figures) == ["verdict-picture-toy-0"]
     assert json.dumps(figures, allow_nan=False)
     place = places[0].children[0].children[0]
@@ -81,9 +83,9 @@ def test_pictures_have_places_of_their_height_and_are_json(results):
 
 
 def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch):
-    shelf, read = Shelf(tmp_path), []
-    original = Shelf._read
-    monkeypatch.setattr(Shelf, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
+    shelf, read = ResultsCache(tmp_path), []
+    original = ResultsCache._read
+    monkeypatch.setattr(ResultsCache, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
     assert shelf.found(Toy()).kept == 0
     assert shelf.stamp("toy") == ""
     run_cell(Toy(), "one", 0, tmp_path)
@@ -94,7 +96,7 @@ def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch)
 
 
 def test_only_a_few_claims_keep_their_pictures(results):
-    shelf = Shelf(results)
+    shelf = ResultsCache(results)
     for name in ("a", "b", "c", "d", "e"):
         claim = Toy()
         claim.name = name
@@ -103,7 +105,7 @@ def test_only_a_few_claims_keep_their_pictures(results):
 
 
 def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
-    shelf = Shelf(tmp_path / "none")
+    shelf = ResultsCache(tmp_path / "none")
     found = shelf.found(Toy())
     assert [text(cell) for cell in cells(Toy(), found)] == ["no result yet", "", "Not run yet.", "", "Run 10 seeds"]
     assert "no result yet" in text(ruled(found))
@@ -114,7 +116,7 @@ def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
 def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path):
     run_cell(Toy(), "one", 0, tmp_path)
     (tmp_path / "toy" / f"{0:064x}.json").write_text("{}")
-    found = Shelf(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).found(Toy())
     assert (found.verdict, found.kept, found.others) == (None, 1, 1)
     assert "1 run kept" in text(cells(Toy(), found))
 
@@ -123,7 +125,7 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
     for arm in Toy.arms:
         run_cell(Toy(), arm, 0, tmp_path)
     monkeypatch.setattr(Toy, "judge", lambda self, results: 1 / 0)
-    found = Shelf(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).found(Toy())
     assert "cannot be judged: ZeroDivisionError" in text(cells(Toy(), found))
     monkeypatch.setattr(catalog, "claim", lambda name: 1 / 0)
     assert "toy cannot be read: ZeroDivisionError" in claim_of("toy")
@@ -132,11 +134,11 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
 def test_runs_that_raised_make_it_inconclusive_and_are_listed(tmp_path):
     for arm in Faulty.arms:
         run_cell(Faulty(), arm, 0, tmp_path)
-    assert "runs failed" in text(evidence(Shelf(tmp_path).found(Faulty())))
+    assert "runs failed" in text(evidence(ResultsCache(tmp_path).found(Faulty())))
 
 
 def test_the_table_has_every_claim_and_the_address_opens_one(results):
-    shelf, runs = Shelf(results), Runs(results)
+    shelf, runs = ResultsCache(results), Runs(results)
     told = text(content("", shelf, runs))
     assert all(claim.title in told for claim in catalog.claims())
     slopes, lipschitz = catalog.claim("slopes"), catalog.claim("lipschitz")
@@ -149,7 +151,7 @@ def test_the_table_has_every_claim_and_the_address_opens_one(results):
     "query", ["?claim=sloped", "?claim=" + "x" * 9000, "?claim=%00%ff", "?claim=../slopes", "?claim=<b>"]
 )
 def test_a_name_that_no_claim_has_gets_a_sentence_and_the_table(results, query):
-    told = text(content(query, Shelf(results), Runs(results)))
+    told = text(content(query, ResultsCache(results), Runs(results)))
     assert "There is no claim called" in told
     assert catalog.claim("slopes").title in told
     assert len(told) < 10_000

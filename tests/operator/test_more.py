@@ -10,7 +10,6 @@ from limelight import (
     Bias,
     Dot,
     Euclidean,
-    Gate,
     Graph,
     Similarity,
     Sinkhorn,
@@ -137,14 +136,11 @@ def test_alibi_runs_fused_under_a_causal_mask_and_with_a_cache():
     torch.testing.assert_close(A @ v, s.masked_fill(ahead > 0, -math.inf).softmax(-1) @ v)
 
 
-def test_what_is_bound_to_its_shape():
+def test_a_bias_is_bound_to_its_shape():
     q, k, v, w = operands()
-    gate, table = Gate(M, WIDTH).double(), torch.randn(3, N, M).double()
-    for sim, kind in ((gate, "gate"), (Bias(table), "bias")):
-        s = oracle.BETA[kind](sim, q, k).expand(2, 3, N, M)
-        compare(Attention(q, k, sim), oracle.weights(s, "softmax"), v, w, s)
-    with pytest.raises(errors.InputError, match="expects queries of width 6 and 9 keys, got width 6 and 8 keys"):
-        _ = Attention(q, k[..., :8, :], gate) @ v[..., :8, :]
+    table = torch.randn(3, N, M).double()
+    s = oracle.BETA["bias"](Bias(table), q, k).expand(2, 3, N, M)
+    compare(Attention(q, k, Bias(table)), oracle.weights(s, "softmax"), v, w, s)
     with pytest.raises(errors.InputError, match=r"a bias for 7 queries and 8 keys has shape"):
         _ = Attention(q, k[..., :8, :], Bias(table)) @ v[..., :8, :]
 

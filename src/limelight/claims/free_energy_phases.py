@@ -150,7 +150,10 @@ class FreeEnergyPhases(Claim):
             Picture(
                 f"The weights of the {STRONGEST} strongest of 64 keys and of 32768, by temperature, in the mean over queries; "
                 "what is left blank is shared by all other keys.",
-                *(figures.shares(t, weights, f"{arm}, no.", "τ / τ_c", "weight") for arm, weights in strongest.items()),
+                *(
+                    figures.stacked_area(t, weights, f"{arm}, no.", "τ / τ_c", "weight")
+                    for arm, weights in strongest.items()
+                ),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval. The prediction is 1, for the width √3.",

@@ -27,8 +27,15 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.propagation import DotBlock, MetricBlock, PropagationNetwork, TanhResidual, UniformBlock, linear_map
-from limelight.nn.train import descend
+from limelight.models.propagation_network import (
+    DotBlock,
+    MetricBlock,
+    PropagationNetwork,
+    TanhResidual,
+    UniformBlock,
+    linear_map,
+)
+from limelight.models.training import descend
 
 BLOCKS, STEPS, WEIGHT_DECAY = 2, 150, 1e-4
 EVERY = 3  # steps between two points of a curve

@@ -24,8 +24,8 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import Interval, interval
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.train import descend
-from limelight.nn.vision import Convolutional, PatchAttention, fully_connected
+from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
+from limelight.models.training import descend
 
 SIZES = (50, 250, 1200)  # training images
 TEST, BATCH = 500, 64
@@ -38,7 +38,7 @@ CONVOLUTION = (lambda: Convolutional(classes=10, channels=16), 150, 0.01)
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
     FULL: FULLY_CONNECTED,
     CONV: CONVOLUTION,
-    ATTENTION: (lambda: PatchAttention(FRAME, patch=4, classes=10, blocks=1), 600, 0.005),
+    ATTENTION: (lambda: SmallViT(FRAME, patch=4, classes=10, blocks=1), 600, 0.005),
     SHUFFLED: CONVOLUTION,
     NO_LABELS: CONVOLUTION,
 }

@@ -55,9 +55,9 @@ def gaussian(
     mask: Mask | None = None,
 ) -> Attention:
     """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
-    if Q.dtype != X.dtype or not told_apart(Q, X, h, X.dtype):
+    if Q.dtype != X.dtype or not distances_resolvable(Q, X, h, X.dtype):
         Q, X = Q.double(), X.double()
-    exact = told_apart(Q, X, h, X.dtype)
+    exact = distances_resolvable(Q, X, h, X.dtype)
     unit = power_of_two(h)
     Q, X, h = Q / unit, X / unit, h / unit
     return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalization, mask)
@@ -68,7 +68,7 @@ def power_of_two(h: float) -> float:
     return 2.0 ** min(max(round(math.log2(h)), -1000), 1000)
 
 
-def told_apart(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
+def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X small beside h², in this dtype?"""
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from limelight.classical.gaussian import distances, gaussian, power_of_two, told_apart
+from limelight.classical.gaussian import distances, distances_resolvable, gaussian, power_of_two
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, pair_distances, points, undisturbed
 
@@ -102,7 +102,7 @@ class MeanShift(_Modes):
         """Where the points arrive, after how many steps, and how many still move."""
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
         fine = self._h * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
-        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(at, self._X, fine, torch.float32))
+        first = [torch.float32] * (Q.dtype == torch.float64 and distances_resolvable(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
             keys, moving = self._X.to(dtype), leader.unique()
             while len(moving) and steps < self.max_iter - (dtype != Q.dtype):

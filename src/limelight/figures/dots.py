@@ -67,7 +67,7 @@ def _decades(least: float, most: float) -> dict[str, object]:
     return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}
 
 
-def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
+def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
     """What each arm found for a few true values, arm beside arm, a dot for each seed.
 
     series: arm → (seeds, values); truth: the true values; at: where along x each of them belongs.

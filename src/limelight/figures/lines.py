@@ -52,7 +52,7 @@ def curves(
     return styled(figure, 380, hovermode="x unified")
 
 
-def shares(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
+def stacked_area(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
     """Weights that sum to one, stacked. weights: (points, parts)."""
     figure = Figure()
     for i, column in enumerate(() if weights is None else np.asarray(weights).T):

@@ -14,7 +14,7 @@ _CAMERA = {"eye": {"x": 1.2, "y": -1.3, "z": 0.8}}
 _HIDDEN = {"visible": False, "showbackground": False}
 
 
-def spreading(
+def animated_scatter(
     points: np.ndarray, values: np.ndarray, times: Sequence[str], value: str, unit: str, title: str = ""
 ) -> Figure:
     """Points (n, 3) with one value each at every time, (times, n): a frame for each, with a slider and a button.

@@ -17,7 +17,7 @@ from limelight.similarity.base import (
 )
 from limelight.similarity.combine import Scaled, Sum
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
-from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot, Gate
+from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
 from limelight.similarity.softcap import SoftCap
 
@@ -32,7 +32,6 @@ __all__ = [
     "Cosine",
     "Dot",
     "Euclidean",
-    "Gate",
     "InnerProduct",
     "Laplacian",
     "Metric",

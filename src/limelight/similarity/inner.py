@@ -131,53 +131,6 @@ class Bilinear(Similarity):
         return ", ".join(map(str, self.weight.shape))
 
 
-class Gate(Similarity):
-    """β_ij = ⟨q_i, w_j⟩ + c_j with learned keys w (experts, d) and terms c: what a key holds plays no part, scale 1.
-
-    A softmax over affine functions of q, the gate of a mixture of experts; the claim `slopes` is
-    about it. k is only counted: it has as many rows as there are experts.
-
-    >>> import torch
-    >>> from limelight import Attention, Gate
-    >>> gate = Gate(experts=5, d=2)
-    >>> q = torch.randn(100, 2)
-    >>> Attention(q, torch.zeros(5, 2), gate).shape  # a choice among five experts for each point
-    (100, 5)
-    """
-
-    same_width = False
-
-    def __init__(self, experts: int, d: int) -> None:
-        super().__init__()
-        self.keys = nn.Parameter(torch.randn(experts, d) / math.sqrt(d))
-        self.terms = nn.Parameter(torch.zeros(experts))
-
-    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
-        self._require(q, k)
-        dtype = upcast(q).dtype
-        return upcast(q) @ self.keys.to(dtype).mT + self.terms.to(dtype)
-
-    def as_inner_product(
-        self,
-        q: Float[Tensor, "*#batch n d"],
-        k: Float[Tensor, "*#batch m e"],
-        real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> InnerProduct:
-        self._require(q, k)
-        return InnerProduct(q, self.keys.to(q.dtype), key_bias=self.terms.to(upcast(q).dtype))
-
-    def _require(self, q: Tensor, k: Tensor) -> None:
-        experts, d = self.keys.shape
-        if q.shape[-1] != d or k.shape[-2] != experts:
-            raise InputError(
-                f"Gate({experts}, {d}) expects queries of width {d} and {experts} keys, "
-                f"got width {q.shape[-1]} and {k.shape[-2]} keys"
-            )
-
-    def extra_repr(self) -> str:
-        return ", ".join(map(str, self.keys.shape))
-
-
 def require_widths(similarity: Similarity, q: Tensor, k: Tensor, d: int, e: int) -> None:
     if (q.shape[-1], k.shape[-1]) != (d, e):
         raise InputError(
