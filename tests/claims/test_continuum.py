@@ -27,7 +27,7 @@ def results(claim, seeds=SEEDS, arms=None):
 
 
 def outcomes(verdict):
-    return {part.says: part.outcome for part in verdict.parts}
+    return {part.description: part.outcome for part in verdict.parts}
 
 
 @pytest.fixture(scope="module")

@@ -217,8 +217,8 @@ for part, module in (
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
-    told = done.stdout.splitlines()
-    assert len(told) == 4
-    for line in told:
+    reporting_errors = done.stdout.splitlines()
+    assert len(reporting_errors) == 4
+    for line in reporting_errors:
         module = line.split()[0]
         assert f"needs {module}, which is not installed; in a clone of Limelight, run: pip install -e '.[cla" in line

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from limelight import cli
 from limelight.errors import UnknownNameError
-from limelight.experiment import catalog, terminal
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.report import terminal
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Toy
 

@@ -10,7 +10,6 @@ from dash.development.base_component import Component
 from limelight.errors import InputError
 from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
-from limelight.experiment.forest import bar, places
 from limelight.experiment.statistics import Interval
 from limelight.experiment.verdict import Part
 from limelight.lab.pages import PAGES
@@ -21,6 +20,7 @@ from limelight.lab.pages.verdicts.progress import ended, key, left, now
 from limelight.lab.pages.verdicts.results_cache import ResultsCache, claim_of
 from limelight.lab.pages.verdicts.rows import cells, offer
 from limelight.lab.runs import Progress, Runs
+from limelight.report.forest_plot import bar, bar_layout
 from tests.experiment.toy import Diverging, Faulty, Toy
 
 
@@ -58,7 +58,7 @@ def test_no_style_changes_a_letter():
     sheets = [
         *files("limelight.lab").joinpath("assets").iterdir(),
         *(asset for page in PAGES for asset in page.assets),
-        files("limelight.experiment").joinpath("report.css"),
+        files("limelight.report").joinpath("report.css"),
     ]
     sheets = [sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.name.endswith(".css")]
     assert len(sheets) > 2
@@ -75,10 +75,10 @@ def test_a_claim_in_full_tells_all_that_the_report_does(results):
 
 
 def test_pictures_have_places_of_their_height_and_are_json(results):
-    places, figures = pictures("toy", ResultsCache(results).drawn(Toy()))
+    bar_layout, figures = pictures("toy", ResultsCache(results).drawn(Toy()))
     assert list(figures) == ["verdict-picture-toy-0"]
     assert json.dumps(figures, allow_nan=False)
-    place = places[0].children[0].children[0]
+    place = bar_layout[0].children[0].children[0]
     assert place.style["height"] == f"{figures[place.id]['layout']['height']}px"
 
 
@@ -201,7 +201,7 @@ def test_the_time_left_is_no_finer_than_it_is_known(seconds, told):
 @pytest.mark.parametrize("expects", ["at least", "at most"])
 def test_a_bar_is_the_report_s(expects):
     part = Part("a", Interval(2.0, 1.0, math.inf, 10), expects, 1.5, "times")
-    at = places(part)
+    at = bar_layout(part)
     assert 0 <= at.low < at.threshold < at.estimate <= at.high <= 1
     assert at.expected == ((at.threshold, 1.0) if expects == "at least" else (0.0, at.threshold))
     assert f'cx="{180 * at.estimate:.1f}"' in bar(part)

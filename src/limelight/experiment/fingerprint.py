@@ -23,7 +23,7 @@ from limelight.experiment.claim import Claim
 
 _PACKAGE = "limelight"
 _PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
-_MEASURES_NOTHING = ("limelight.experiment", "limelight.figures")
+_MEASURES_NOTHING = ("limelight.experiment", "limelight.figures", "limelight.report")
 _NOT_MEASUREMENT = {"judge", "figures"}
 
 

@@ -53,7 +53,7 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
     figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
-    return styled(figure, 150 + 32 * len(results.arms), measure.says + better)
+    return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

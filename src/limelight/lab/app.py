@@ -49,7 +49,7 @@ __SCRIPTS__
 
 def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> Dash:
     """The application, its workers those of `sessions`, its verdicts those of the folder `results`."""
-    style = files("limelight.experiment").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_api_route("/plotly.js", _plotly, include_in_schema=False)
     assets = [asset for page in pages for asset in page.assets]

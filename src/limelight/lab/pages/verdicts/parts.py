@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from limelight.experiment.forest import MARKS, expectation, number, of_control, places, told
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.forest_plot import MARKS, alt_text, bar_layout, expectation, number, of_control
 
 
 def badge(outcome: str) -> Component:
@@ -19,7 +19,7 @@ def badge(outcome: str) -> Component:
 
 def bar(part: Part, outcome: str | None = None) -> Component:
     """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
-    at = places(part)
+    at = bar_layout(part)
     dot = [] if at.estimate is None else [html.Span(className="dot", style={"left": f"{at.estimate:.1%}"})]
     return html.Div(
         [
@@ -30,7 +30,7 @@ def bar(part: Part, outcome: str | None = None) -> Component:
         ],
         className=f"effect-bar {outcome or part.outcome}",
         role="img",
-        **{"aria-label": told(part)},
+        **{"aria-label": alt_text(part)},
     )
 
 
@@ -46,7 +46,7 @@ def figures(part: Part) -> list[Component | str]:
 
 def effect(part: Part, said: bool = False) -> Component:
     """A part on little room: what it says, its effect and its bar."""
-    words = [html.Div(part.says, className="says")] if said else []
+    words = [html.Div(part.description, className="says")] if said else []
     return html.Div([*words, html.Div([bar(part), html.Span(figures(part))], className="effect")])
 
 
@@ -73,7 +73,7 @@ def _mark(part: Part) -> Sequence[Component | str]:
     mark = html.Span(
         [MARKS[part.outcome], html.Span(f" {part.outcome}: ", className="hidden")], className=f"mark {part.outcome}"
     )
-    return [mark, " ", part.says]
+    return [mark, " ", part.description]
 
 
 def _control(part: Part) -> Component:

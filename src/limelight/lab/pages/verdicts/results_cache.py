@@ -14,10 +14,10 @@ from typing import Any
 from limelight.errors import StoreError
 from limelight.experiment import catalog
 from limelight.experiment.claim import Claim
-from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store
 from limelight.experiment.verdict import Verdict
+from limelight.report.page import Entry
 
 _PICTURED = 3  # claims whose pictures are remembered: some have megabytes
 

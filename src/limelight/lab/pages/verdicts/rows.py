@@ -9,13 +9,13 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from limelight.experiment.claim import Claim
-from limelight.experiment.forest import MARKS
 from limelight.experiment.runner import FULL, QUICK
 from limelight.experiment.verdict import Verdict
 from limelight.lab.pages.verdicts.parts import badge, effect
 from limelight.lab.pages.verdicts.progress import button, now
 from limelight.lab.pages.verdicts.results_cache import ClaimStatus
 from limelight.lab.runs import Progress
+from limelight.report.forest_plot import MARKS
 
 HEADINGS = ("Claim", "Verdict", "Parts that hold", "Chief effect, expected in the shaded range", "Seeds", "Run it")
 CELLS = ("badge", "parts", "effect", "seeds", "offer")  # of a row, after the title

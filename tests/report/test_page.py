@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from limelight.experiment import report
 from limelight.experiment.cell import run_cell
-from limelight.experiment.forest import bar, number
-from limelight.experiment.report import Entry
 from limelight.experiment.statistics import Interval
 from limelight.experiment.store import Store
 from limelight.experiment.verdict import Part
+from limelight.report import page as report
+from limelight.report.forest_plot import bar, number
+from limelight.report.page import Entry
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Diverging, Toy
 

@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from limelight.experiment.claim import Claim
-from limelight.experiment.forest import MARKS, expectation, number
-from limelight.experiment.legible import encodable, one_line, visible
-from limelight.experiment.report import Entry
 from limelight.experiment.results import Record
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part
+from limelight.report.forest_plot import MARKS, expectation, number
+from limelight.report.page import Entry
+from limelight.report.plain_text import encodable, one_line, visible
 
 _STYLE = {"supported": "green", "refuted": "red", "mixed": "yellow", "inconclusive": "bright_black"}
 _HUE = {"holds": "green", "fails": "red", "undecided": "bright_black"}
@@ -84,19 +84,19 @@ class _Page(Console):
                     self.print(Padding(named, (0, 0, 0, 2)))
 
 
-def tell(sentence: str) -> None:
+def log(sentence: str) -> None:
     """A sentence beside the output. Where standard error cannot be written, the program goes on without."""
     with suppress(OSError):
         _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
 
 
-def tell_damaged(damaged: Sequence[str]) -> None:
+def log_damaged(damaged: Sequence[str]) -> None:
     """What lies among the results and is none."""
     for sentence in damaged:
-        tell(sentence)
+        log(sentence)
 
 
-def tell_report(path: Path, size: int) -> None:
+def log_report(path: Path, size: int) -> None:
     """Where the report is."""
     _Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
@@ -105,7 +105,7 @@ def tell_report(path: Path, size: int) -> None:
 def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
     """A bar with the time left on a terminal, a line at every tenth elsewhere."""
     if known == total:
-        tell(f"all {total} runs have results already")
+        log(f"all {total} runs have results already")
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -125,11 +125,11 @@ def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
             running = encodable(one_line(f"{record.claim}: {record.arm}"), page.encoding)
             shown.update(task, advance=1, description=running[:44].ljust(44))
             if record.status != "done":
-                tell(f"{record.claim}, {record.arm}, seed {record.seed}: {record.status}: {record.reason}")
+                log(f"{record.claim}, {record.arm}, seed {record.seed}: {record.status}: {record.reason}")
             to_do, tenth = total - known, max(1, (total - known) // 10)
             if not page.is_terminal and (counted % tenth == 0 or counted == to_do):
                 left = (time.monotonic() - started) / counted * (to_do - counted)
-                tell(f"{known + counted} of {total} runs, about {left:.0f} s left")
+                log(f"{known + counted} of {total} runs, about {left:.0f} s left")
 
         yield done
 
@@ -184,7 +184,7 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
     page.rows(
         {"measure": False, "": True, "unit": True},
         [
-            (page.text((name, "bold")), page.text(measure.says), page.text(measure.unit))
+            (page.text((name, "bold")), page.text(measure.description), page.text(measure.unit))
             for name, measure in claim.measures.items()
         ],
     )
@@ -192,8 +192,10 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
         _show_thresholds(page, claim)
         return
     parts, control = entry.verdict.parts, entry.verdict.control
-    rows = [[page.text(_mark(p)), page.text(p.says), page.text(_effect(p)), page.text(expectation(p))] for p in parts]
-    ought = page.text((f"control, ought to fail: {control.says}", "dim"))
+    rows = [
+        [page.text(_mark(p)), page.text(p.description), page.text(_effect(p)), page.text(expectation(p))] for p in parts
+    ]
+    ought = page.text((f"control, ought to fail: {control.description}", "dim"))
     rows.append([page.text(), ought, page.text(_effect(control)), page.text(expectation(control))])
     page.rows({"": False, "part": True, f"effect [{CONFIDENCE:.0%} interval]": True, "expected": False}, rows)
     page.say("\n", _verdict(entry), f", {entry.seeds} seeds: {entry.verdict.sentence}")
@@ -202,8 +204,8 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
 def _show_thresholds(page: _Page, claim: Claim) -> None:
     expected = claim.expected()
     control = expected.control
-    rows = [[page.text(part.says), page.text(f"{expectation(part)} {part.unit}")] for part in expected.parts]
-    ought = page.text((f"control, ought to fail: {control.says}", "dim"))
+    rows = [[page.text(part.description), page.text(f"{expectation(part)} {part.unit}")] for part in expected.parts]
+    ought = page.text((f"control, ought to fail: {control.description}", "dim"))
     rows.append([ought, page.text(f"{expectation(control)} {control.unit}")])
     page.rows({"part": True, "expected, as written before any result": True}, rows)
     page.whole_line("\nNo verdict yet: run ", (f"limelight run {claim.name}", "bold"), ".")
@@ -243,7 +245,7 @@ def _part_json(part: Part) -> dict[str, Any]:
     }
     finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     return {
-        "says": part.says,
+        "description": part.description,
         "outcome": part.outcome,
         "expects": part.expects,
         "unit": part.unit,

@@ -25,11 +25,11 @@ from plotly.offline import get_plotlyjs
 import limelight
 from limelight.experiment.claim import Claim
 from limelight.experiment.fingerprint import versions
-from limelight.experiment.forest import MARKS, bar, expectation, number, of_control
-from limelight.experiment.legible import visible
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
+from limelight.report.forest_plot import MARKS, bar, expectation, number, of_control
+from limelight.report.plain_text import visible
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def render(entries: Sequence[Entry]) -> str:
             figures += [figure.to_json() for figure in picture.figures]
             shown.append((picture.caption, [(i, _height(figures[i])) for i in range(first, len(figures))]))
         pictures[entry.claim.name] = shown
-    script = files("limelight.experiment").joinpath("report.js").read_text(encoding="utf-8")
+    script = files("limelight.report").joinpath("report.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("report.html.j2")
@@ -76,7 +76,7 @@ def render(entries: Sequence[Entry]) -> str:
             plotly=base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
             script=Markup(script),
             hashes=" ".join(f"'sha256-{_sha256(code)}'" for code in (get_plotlyjs(), script)),
-            style=Markup(files("limelight.experiment").joinpath("report.css").read_text(encoding="utf-8")),
+            style=Markup(files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")),
             confidence=f"{CONFIDENCE:.0%}",
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             versions={"limelight": limelight.__version__, **versions(), "system": platform.system()},
@@ -87,7 +87,7 @@ def render(entries: Sequence[Entry]) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("limelight.experiment", "."),
+        loader=PackageLoader("limelight.report", "."),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         finalize=_legible,

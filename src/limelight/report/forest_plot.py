@@ -21,7 +21,7 @@ def expectation(part: Part) -> str:
 
 def of_control(part: Part) -> str:
     """What a control says, and whether it failed as it ought to."""
-    return f"{part.says}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
+    return f"{part.description}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
 
 
 def number(value: float) -> str:
@@ -38,7 +38,7 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class BarLayout:
     """Where on a bar everything stands, as shares of its width; `expected` is the side of the threshold to shade."""
 
     low: float
@@ -48,7 +48,7 @@ class Places:
     expected: tuple[float, float]
 
 
-def places(part: Part) -> Places:
+def bar_layout(part: Part) -> BarLayout:
     """The bar of a part, from what it holds that is finite; in logarithms where the unit is a ratio."""
     effect, ratio = part.effect, part.unit.startswith("times")
     known = [x for x in (effect.estimate, effect.low, effect.high, part.threshold) if math.isfinite(x)]
@@ -65,7 +65,7 @@ def places(part: Part) -> Places:
         return (_MARGIN + share * (_WIDTH - 2 * _MARGIN)) / _WIDTH
 
     threshold = place(part.threshold)
-    return Places(
+    return BarLayout(
         place(effect.low),
         place(effect.high),
         None if math.isnan(effect.estimate) else place(effect.estimate),
@@ -74,7 +74,7 @@ def places(part: Part) -> Places:
     )
 
 
-def told(part: Part) -> str:
+def alt_text(part: Part) -> str:
     """The effect and its interval, for who cannot see the bar."""
     effect = part.effect
     return f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
@@ -82,12 +82,12 @@ def told(part: Part) -> str:
 
 def bar(part: Part) -> Markup:
     """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
-    at = places(part)
+    at = bar_layout(part)
     start, end = (_WIDTH * share for share in at.expected)
     threshold, low, high = _WIDTH * at.threshold, _WIDTH * at.low, _WIDTH * at.high
     dot = "" if at.estimate is None else f'<circle cx="{_WIDTH * at.estimate:.1f}" cy="13" r="4"/>'
     return Markup(
-        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told(part)}">'
+        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{alt_text(part)}">'
         f'<rect class="expected" x="{start:.1f}" y="0" width="{end - start:.1f}" height="{_HEIGHT}"/>'
         f'<line class="threshold" x1="{threshold:.1f}" x2="{threshold:.1f}" y1="0" y2="{_HEIGHT}"/>'
         f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="13" y2="13"/>'

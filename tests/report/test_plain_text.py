@@ -4,9 +4,10 @@ import pytest
 from typer.main import get_command
 
 from limelight import cli
-from limelight.experiment import catalog, terminal
-from limelight.experiment.forest import number
-from limelight.experiment.legible import encodable, one_line, visible
+from limelight.experiment import catalog
+from limelight.report import terminal
+from limelight.report.forest_plot import number
+from limelight.report.plain_text import encodable, one_line, visible
 from tests.experiment.strange import ESCAPES
 
 OBEYED = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F))} - {"\n", "\t"}
@@ -37,9 +38,11 @@ def texts():
     """Every text that the command line has of its own: of each claim, and of each help page."""
     for claim in catalog.claims():
         yield from (claim.title, claim.question, claim.source, *claim.arms, *claim.arms.values())
-        yield from (text for name, measure in claim.measures.items() for text in (name, measure.says, measure.unit))
+        yield from (
+            text for name, measure in claim.measures.items() for text in (name, measure.description, measure.unit)
+        )
         expected = claim.expected()
-        yield from (text for part in (*expected.parts, expected.control) for text in (part.says, part.unit))
+        yield from (text for part in (*expected.parts, expected.control) for text in (part.description, part.unit))
     command = get_command(cli.app)
     yield from (command.help, command.epilog)
     for each in command.commands.values():
