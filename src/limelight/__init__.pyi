@@ -1,7 +1,6 @@
 """The public names, and where they live."""
 
 from . import errors, mask, measures, nn, normalization, propagation, similarity
-from .attend import attend
 from .attention import Attention
 from .errors import (
     ClusterError,
@@ -16,6 +15,7 @@ from .errors import (
     StoreError,
     UnknownNameError,
 )
+from .functional import attend
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
 from .normalization import Entmax, Hybrid, Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, SymmetricSinkhorn, TopK
 from .similarity import (

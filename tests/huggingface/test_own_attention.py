@@ -5,9 +5,9 @@ import torch
 import transformers as hf
 
 from limelight import Boolean, Dot, Euclidean, InputError, Sinkhorn, Softmax, Sparsemax, causal
+from limelight.heads_operator import heads_operator, read_masks
 from limelight.huggingface import register, transplant
 from limelight.huggingface.arguments import selected_keys
-from limelight.huggingface.operator import operator, read_mask
 from limelight.similarity import ALiBi
 from tests.huggingface.tiny import GROUPED, SEQ2SEQ, enlarge, generated, logits, tokens
 
@@ -133,7 +133,17 @@ def distances():
     ids=["dot", "euclidean"],
 )
 def test_bias_cap_and_sinks_are_of_the_scores(similarity, scale, scores, sinks, softcap, bias):
-    P = operator(Q, K, similarity, Softmax(), Boolean(SEEN), bias=bias, scale=scale, softcap=softcap, sinks=sinks)
+    P = heads_operator(
+        Q,
+        K,
+        similarity,
+        Softmax(),
+        Boolean(SEEN),
+        biases=[] if bias is None else [bias],
+        scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+    )
     right = scores()
     right = right if softcap is None else softcap * (right / softcap).tanh()
     weights = written_out(right if bias is None else right + bias, None if sinks is None else SINKS)
@@ -144,13 +154,15 @@ def test_bias_cap_and_sinks_are_of_the_scores(similarity, scale, scores, sinks, 
 def test_a_float_mask_is_taken_apart_into_what_it_hides_and_what_it_adds():
     least = torch.finfo(torch.float64).min
     numbers = torch.zeros(2, 1, 5, 6, dtype=torch.float64).masked_fill(~SEEN, least)
-    allowed, added = read_mask(numbers, False, None)
-    assert added is None  # so that the fused kernel can be taken
+    allowed, added = read_masks(numbers)
+    assert added == []  # so that the fused kernel can be taken
     assert torch.equal(allowed.allowed, SEEN)
-    allowed, added = read_mask(numbers + BIAS, False, BIAS)
-    torch.testing.assert_close(added, (2 * BIAS).where(SEEN, BIAS))
-    assert read_mask(0 * numbers[:1, :, 1:2], False, None) == (None, None)
-    assert read_mask(None, True, BIAS) == (causal, BIAS)
+    allowed, added = read_masks(numbers + BIAS, None, BIAS)
+    torch.testing.assert_close(sum(added), (2 * BIAS).where(SEEN, BIAS))
+    assert read_masks(0 * numbers[:1, :, 1:2]) == (None, [])
+    allowed, added = read_masks(causal, BIAS)
+    assert allowed is causal
+    assert len(added) == 1
 
 
 def test_picked_keys_are_the_ones_that_are_seen():
@@ -169,14 +181,14 @@ def test_picked_keys_are_the_ones_that_are_seen():
 
 @pytest.mark.parametrize("temperature", [2.0, torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)[:, None, None]])
 def test_a_temperature_divides_the_sinks_too(temperature):
-    P = operator(Q, K, Dot(), Softmax(temperature=temperature), Boolean(SEEN), sinks=SINKS)
+    P = heads_operator(Q, K, Dot(), Softmax(temperature=temperature), Boolean(SEEN), sinks=SINKS)
     sinks = SINKS / (temperature if isinstance(temperature, float) else temperature.flatten())
     torch.testing.assert_close(P.dense(), written_out(dot_products() / 2 / temperature, sinks))
 
 
 def test_a_query_that_sees_nothing_has_no_gradient_and_no_weight():
     q, sinks = Q.clone().requires_grad_(), SINKS.clone().requires_grad_()
-    out = operator(q, K, Dot(), Softmax(), Boolean(SEEN), sinks=sinks).apply(V)
+    out = heads_operator(q, K, Dot(), Softmax(), Boolean(SEEN), sinks=sinks).apply(V)
     out.square().sum().backward()
     assert out[0, :, 2].abs().max() == 0
     assert q.grad[0, :, 2].abs().max() == 0
@@ -186,7 +198,7 @@ def test_a_query_that_sees_nothing_has_no_gradient_and_no_weight():
 
 def test_half_precision_takes_the_sinks_in_float32():
     half = [x.half() for x in (Q, K, V)]
-    P = operator(half[0], half[1], Dot(), Softmax(), Boolean(SEEN), sinks=SINKS.half())
+    P = heads_operator(half[0], half[1], Dot(), Softmax(), Boolean(SEEN), sinks=SINKS.half())
     assert P.apply(half[2]).dtype == torch.float16
     right = written_out(dot_products() / 2, SINKS) @ V.repeat_interleave(2, 1)
     torch.testing.assert_close(P.apply(half[2]).double(), right, atol=2e-3, rtol=2e-3)
@@ -195,12 +207,12 @@ def test_half_precision_takes_the_sinks_in_float32():
 @pytest.mark.parametrize("normalization", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
 def test_sinks_are_refused_by_what_is_no_row_softmax(normalization):
     with pytest.raises(InputError, match=r"attention sink takes its share of a softmax over keys.*use Softmax\(\)"):
-        operator(Q, K, Dot(), normalization, None, sinks=SINKS)
+        heads_operator(Q, K, Dot(), normalization, None, sinks=SINKS)
 
 
 def test_sinks_of_another_shape_are_refused():
     with pytest.raises(InputError, match=r"sinks of shape \(4,\) or \(2, 4, 5, 1\) fit these queries, got \(3,\)"):
-        operator(Q, K, Dot(), Softmax(), None, sinks=SINKS[:3])
+        heads_operator(Q, K, Dot(), Softmax(), None, sinks=SINKS[:3])
 
 
 def test_a_model_with_sinks_says_which_normalization_it_takes(models):
@@ -210,9 +222,9 @@ def test_a_model_with_sinks_says_which_normalization_it_takes(models):
 
 
 def test_grouped_heads_are_repeated_only_where_each_has_its_own():
-    assert operator(Q, K, Dot(), Softmax(), None).grouped
-    assert not operator(Q, K, Dot(), Softmax(), None, bias=BIAS).grouped
-    assert not operator(Q, K, Dot() + ALiBi(heads=4), Softmax(), None).grouped
+    assert heads_operator(Q, K, Dot(), Softmax(), None).groups
+    assert not heads_operator(Q, K, Dot(), Softmax(), None, biases=[BIAS]).groups
+    assert not heads_operator(Q, K, Dot() + ALiBi(heads=4), Softmax(), None).groups
 
 
 def test_a_cap_with_another_similarity_in_a_whole_model(models):

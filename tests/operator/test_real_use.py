@@ -66,7 +66,7 @@ def test_grouped_heads_are_repeated_ones(case, groups):
 def test_keys_of_groups_are_not_repeated(monkeypatch):
     made = []
     watched = lambda q, k, *a, **o: made.append(k) or Attention(q, k, *a, **o)  # noqa: E731
-    monkeypatch.setattr(sys.modules["limelight.attend"], "Attention", watched)
+    monkeypatch.setattr("limelight.heads_operator.Attention", watched)
     q, k = torch.randn(2, 8, 5, 4), torch.randn(2, 2, 5, 4)
     attend(q, k, k, enable_gqa=True, is_causal=True)
     assert made[0].data_ptr() == k.data_ptr()

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads_operator import heads_operator, read_masks
 from limelight.huggingface.layers import eager_function
-from limelight.huggingface.operator import operator, read_mask
 from limelight.normalization import Softmax
 from limelight.similarity import Dot
 
@@ -82,11 +82,10 @@ def _compare(
                 f"{layer}'s own attention could not be compared with what it tells transformers' interface "
                 f"({type(error).__name__}: {error}); use 'eager' for this model"
             ) from error
-        allowed, bias = read_mask(hidden, False, given.get("position_bias"))
-        sinks = given.get("s_aux", given.get("sinks"))
-        P = operator(
-            q, k, Dot(), Softmax(), allowed, bias=bias, scale=scaling, softcap=given.get("softcap"), sinks=sinks
-        )
+        allowed, biases = read_masks(hidden)
+        bias, softcap, sinks = given.get("position_bias"), given.get("softcap"), given.get("s_aux", given.get("sinks"))
+        biases += [] if bias is None else [bias]
+        P = heads_operator(q, k, Dot(), Softmax(), allowed, biases=biases, scale=scaling, softcap=softcap, sinks=sinks)
         out = P.apply(v).transpose(1, 2)
     size = max(1.0, v.abs().max().item())
     if out.shape != right.shape or not (out - right).abs().max() <= _TOLERANCE[query.dtype] * size:

@@ -56,11 +56,11 @@ class AdditiveMask(Tensor):
     def __tensor_flatten__(self) -> tuple[list[str], torch.dtype]:
         """What a compiled graph, which holds plain tensors, keeps of the mask."""
         self.allowed = self.boolean()
-        return ["seen"], self.dtype
+        return ["allowed"], self.dtype
 
     @staticmethod
     def __tensor_unflatten__(inner: dict[str, Tensor], dtype: torch.dtype, size: Any, stride: Any) -> AdditiveMask:
-        return AdditiveMask(tuple(size), inner["seen"], dtype, inner["seen"].device)
+        return AdditiveMask(tuple(size), inner["allowed"], dtype, inner["allowed"].device)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads_operator import heads_operator, read_masks
 from limelight.huggingface import arguments
 from limelight.huggingface.agreement import require_agreement
 from limelight.huggingface.masks import AdditiveMask
-from limelight.huggingface.operator import mask_and, operator, read_mask
-from limelight.mask import Mask, padding
+from limelight.mask import Mask, causal, padding
 from limelight.normalization import Normalization
 from limelight.similarity import Dot, Positional, Similarity
 
@@ -60,18 +60,18 @@ class Mechanism:
         told = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
         how = "causal" if is_causal else "none" if attention_mask is None else "given"
         require_agreement(module, query, key, value, how, scaling, told)
-        mask, bias = read_mask(attention_mask, is_causal, position_bias)
-        mask = mask_and(mask, arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2]))
+        selected = arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2])
+        mask, biases = read_masks(causal if is_causal else attention_mask, selected)
         if self.normalization.uses_column_sums:
             _refuse_a_decoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)
-        P = operator(
+        P = heads_operator(
             query,
             key,
             self.similarity,
             self.normalization,
             mask,
-            bias=bias,
+            biases=biases if position_bias is None else [*biases, position_bias],
             scale=scaling if isinstance(self.similarity, Dot) else None,
             softcap=softcap,
             sinks=s_aux if s_aux is not None else sinks,

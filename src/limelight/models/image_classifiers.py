@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limelight.attend import attend
+from limelight.functional import attend
 from limelight.models.mlp import mlp
 
 

@@ -7,13 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from limelight import check
-from limelight.attend import attend
-from limelight.attention import Attention
 from limelight.errors import DeviceError, DtypeError, InputError
+from limelight.heads_operator import heads_operator
 from limelight.mask import Boolean, Mask, causal, padding
 from limelight.nonfinite import apply_to_weighted
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Bias, Dot, Similarity, is_finite
+from limelight.similarity import Dot, Similarity, is_finite
 from limelight.tracing import holds, is_readable
 
 
@@ -120,22 +119,21 @@ class MultiheadAttention(nn.MultiheadAttention):
         q, k, v = self._heads(query, key, value)
         real, key_bias = self._real_keys(key_padding_mask, query, k)
         real_queries = self._real_queries(query_padding_mask, key_padding_mask, query, q)
-        allowed, bias = self._seen(attn_mask, is_causal, q, k)
+        allowed, bias = self._masks_of(attn_mask, is_causal, q, k)
         if real is not None or real_queries is not None:
             present = padding(keys=real, queries=real_queries)
             allowed = present if allowed is None else allowed & present
-        similarity = self.similarity
-        for table in (bias, key_bias):
-            similarity = similarity if table is None else similarity + Bias(table)
+        biases = [table for table in (bias, key_bias) if table is not None]
+        P = heads_operator(q, k, self.similarity, self.normalization, allowed, biases=biases)
 
         p, weights = self.dropout if self.training else 0.0, None
         if need_weights:
-            weights = Attention(q, k, similarity, self.normalization, allowed).dense()
+            weights = P.dense()
             weights = nn.functional.dropout(weights, p)
             mixed = apply_to_weighted(weights.matmul, v, allowed)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = attend(q, k, v, None, p, similarity=similarity, normalization=self.normalization, mask=allowed)
+            mixed = P.apply(v, p)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if query.ndim == 2:
             return output[0], None if weights is None else weights[0]
@@ -174,7 +172,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _appended(self) -> int:
         return (self.bias_k is not None) + self.add_zero_attn
 
-    def _seen(
+    def _masks_of(
         self, attn_mask: Mask | Tensor | None, is_causal: bool, q: Tensor, k: Tensor
     ) -> tuple[Mask | None, Tensor | None]:
         """attn_mask as a mask and a bias on the scores of all heads, keys that the layer appends included."""
@@ -192,7 +190,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         if not isinstance(attn_mask, Tensor):
             return attn_mask, None
         heads = attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, q.shape[:2])
-        allowed, bias = _seen_and_bias("attn_mask", heads, more)
+        allowed, bias = _mask_and_bias("attn_mask", heads, more)
         return None if allowed is None else Boolean(allowed), bias
 
     def _real_keys(
@@ -203,7 +201,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             return None, None
         batch, m = k.shape[0], k.shape[-2] - self._appended
         _require_mask("key_padding_mask", key_padding_mask, ((m,) if query.ndim == 2 else (batch, m),), k.device)
-        real, bias = _seen_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, m), self._appended)
+        real, bias = _mask_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, m), self._appended)
         return real, None if bias is None else bias[..., None, :]
 
     def _real_queries(
@@ -230,7 +228,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 f"self_attention=True says that query and key are the same tokens, but there are {n} queries and "
                 f"{key_padding_mask.shape[-1]} keys"
             )
-        real, _ = _seen_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, n), 0)
+        real, _ = _mask_and_bias("key_padding_mask", key_padding_mask.reshape(batch, 1, n), 0)
         return real
 
     def _require_tokens(self, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -286,7 +284,7 @@ def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: tor
         raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
 
 
-def _seen_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:
+def _mask_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:
     """Which keys torch's mask lets be seen, and what it adds to their scores; None where it does neither."""
     if mask.dtype == torch.bool:
         return nn.functional.pad(~mask, (0, appended), value=True), None
