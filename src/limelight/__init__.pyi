@@ -16,6 +16,7 @@ from .errors import (
     UnknownNameError,
 )
 from .functional import attend
+from .linear_operator import LinearOperator
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
 from .normalization import Entmax, Hybrid, Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, SymmetricSinkhorn, TopK
 from .similarity import (
@@ -65,6 +66,7 @@ __all__ = [
     "KernelError",
     "Laplacian",
     "LimelightError",
+    "LinearOperator",
     "Mask",
     "Metric",
     "MissingExtraError",

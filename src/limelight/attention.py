@@ -21,6 +21,7 @@ from limelight import check, measures
 from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
+from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
 from limelight.normalization import Normalization, Softmax
@@ -49,7 +50,7 @@ def _apart_from_autocast(
     return run
 
 
-class Attention:
+class Attention(LinearOperator):
     """P_ij = softmax_j(scale · β(q_i, k_j) + b_j): a row-stochastic n×m operator that is never stored.
 
     q (*batch, n, d) and k (*batch, m, d) share dtype and device; batch dimensions broadcast.
@@ -116,14 +117,21 @@ class Attention:
     @_apart_from_autocast
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v: for each query the weighted mean of the rows of v."""
-        v = self.require_values(v)
-        return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
+        return self._apply(self.require_values(v))
 
-    def require_values(self, v: Tensor) -> Tensor:
-        """v, under autocast in its dtype; or raise unless it is (*#batch, m, e), of q's dtype and device."""
-        v = v.to(self.q.dtype) if self._autocast and isinstance(v, Tensor) else v
-        check.values("v", v, self.q, self.shape[-1], self.shape[:-2])
-        return v
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.q.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.q.device
+
+    def _cast(self, v: Tensor) -> Tensor:
+        return v.to(self.q.dtype) if self._autocast and isinstance(v, Tensor) else v
+
+    def _apply(self, v: Tensor) -> Tensor:
+        return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
 
     @_apart_from_autocast
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:
@@ -136,11 +144,6 @@ class Attention:
 
         out = self._apart(lambda v: weights.by_rows(some, v, dim=-2), v, self.mask)
         return self._whole_batch(out, v)
-
-    @property
-    def T(self) -> Transposed:
-        """Pᵀ, as an operator."""
-        return Transposed(self)
 
     @_apart_from_autocast
     def logsumexp(self) -> Float[Tensor, "*batch n"]:
@@ -332,32 +335,6 @@ class Attention:
 
     def _full(self, statistic: Tensor, length: int) -> Tensor:
         return statistic.expand(*self.shape[:-2], self.shape[length])
-
-
-class Transposed:
-    """Aᵀ: what each key gives, gathered from the queries. `A.T @ w` is (Pᵀ w)_j = Σ_i P_ij w_i."""
-
-    def __init__(self, attention: Attention) -> None:
-        self._attention = attention
-        *batch, n, m = attention.shape
-        self.shape = (*batch, m, n)
-
-    def __matmul__(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
-        """Pᵀ w."""
-        w = w.to(self._attention.q.dtype) if self._attention._autocast and isinstance(w, Tensor) else w
-        check.values("w", w, self._attention.q, self.shape[-1], self.shape[:-2])
-        return self._attention._apply_transposed(w)
-
-    @property
-    def T(self) -> Attention:
-        return self._attention
-
-    def dense(self) -> Float[Tensor, "*batch m n"]:
-        """Pᵀ itself, m×n."""
-        return self._attention.dense().mT
-
-    def __repr__(self) -> str:
-        return f"{self._attention!r}.T"
 
 
 def _is_one(temperature: float | Tensor) -> bool:

@@ -17,11 +17,15 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def instance(name: str, value: object, kind: type) -> None:
-    """`value` is an object of the axis it is given for, not a name or a class."""
+    """Raise `InputError` unless `value` is an instance of `kind`; says so if a class or a tensor was passed."""
     if isinstance(value, kind):
         return
-    came = f"the class {value.__name__}; write {value.__name__}()" if isinstance(value, type) else repr(value)
-    raise InputError(f"{name} expects a {kind.__name__} object, got {came}")
+    if isinstance(value, type):
+        came = f"the class {value.__name__}; write {value.__name__}()"
+    else:
+        came = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    raise InputError(f"{name} expects {article} {kind.__name__} object, got {came}")
 
 
 def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
@@ -112,16 +116,16 @@ def symmetric(asked_by: object, q: Tensor, k: Tensor, similarity: Similarity, ma
         raise InputError(f"{asked_by} is of symmetric scores, and under the mask {mask!r} they are not")
 
 
-def values(name: str, v: Tensor, like: Tensor, length: int, batch: tuple[int, ...]) -> None:
-    """v (*batch, length, e) in the dtype and on the device of `like`; any e."""
+def values(name: str, v: Tensor, dtype: torch.dtype, device: torch.device, length: int, batch: tuple[int, ...]) -> None:
+    """v (*batch, length, e) in this dtype and on this device; any e."""
     if not isinstance(v, Tensor):
         raise DtypeError(f"{name} expects a torch tensor, got {type(v).__name__}")
     if v.ndim < 2 or v.shape[-2] != length:
         hint = "; for a vector use v[:, None]" if v.shape == (length,) else ""
         raise InputError(f"{name} expects (*batch, {length}, e), got {tuple(v.shape)}{hint}")
-    if v.dtype != like.dtype:
-        raise DtypeError(f"{name} must have the dtype of q and k, {like.dtype}, got {v.dtype}")
-    if v.device != like.device:
-        raise DeviceError(f"{name} must be on the device of q and k, {like.device}, got {v.device}")
+    if v.dtype != dtype:
+        raise DtypeError(f"{name} must have the dtype of the operator (of q and k), {dtype}, got {v.dtype}")
+    if v.device != device:
+        raise DeviceError(f"{name} must be on the device of the operator (of q and k), {device}, got {v.device}")
     if v.shape[:-2] != batch:
         broadcast({"attention": batch, name: v.shape[:-2]})

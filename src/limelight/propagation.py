@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight import check
-from limelight.attention import Attention, Transposed
+from limelight.attention import Attention
 from limelight.errors import ConvergenceError, InputError
 from limelight.kernels.rows import gradients_by_rows, learned_of, tensors_of
+from limelight.linear_operator import LinearOperator
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import is_finite
 from limelight.tracing import holds, in_transform, is_readable
@@ -30,7 +31,7 @@ _ROW_SUM = {torch.float64: 1e-9, torch.float32: 1e-4}  # by which rounding may l
 _HALF = 2e-2
 
 
-def steps(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor, "*batch n e"]:
+def steps(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor, "*batch n e"]:
     """Pⁿ h: what n layers of the same attention, with no residual, make of h.
 
     Raises `InputError` for an A that is not square and for n < 0.
@@ -51,7 +52,7 @@ def steps(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor
     return last
 
 
-def trajectory(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Iterator[Float[Tensor, "*batch n e"]]:
+def trajectory(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> Iterator[Float[Tensor, "*batch n e"]]:
     """h, P h, …, Pⁿ h, one at a time: n + 1 of them. Raises as `steps` does, when it is called.
 
     >>> import torch
@@ -77,7 +78,7 @@ def trajectory(A: Attention, h: Float[Tensor, "*#batch n e"], n: int) -> Iterato
 
 
 def heat(
-    A: Attention, h: Float[Tensor, "*#batch n e"], t: float, tolerance: float | None = None
+    A: LinearOperator, h: Float[Tensor, "*#batch n e"], t: float, tolerance: float | None = None
 ) -> Float[Tensor, "*batch n e"]:
     """exp(t (P − 1)) h = Σ_k e^{−t} t^k/k! · P^k h: the solution at time t of ∂H/∂t = (P − 1) H, H(0) = h.
 
@@ -116,7 +117,7 @@ def heat(
 
 
 def resolvent(
-    A: Attention, h: Float[Tensor, "*#batch n e"], s: float, tolerance: float | None = None, most: int = 100_000
+    A: LinearOperator, h: Float[Tensor, "*#batch n e"], s: float, tolerance: float | None = None, most: int = 100_000
 ) -> Float[Tensor, "*batch n e"]:
     """(1 − s)(1 − s P)⁻¹ h = (1 − s) Σ_k s^k P^k h: P^k h after a geometric number of steps, s/(1 − s) on average.
 
@@ -149,7 +150,7 @@ def resolvent(
         raise InputError(f"resolvent(most=…) expects a whole number ≥ 1, got {most!r}")
     close = _tolerance(tolerance, h, 16 / (1 - s))
     _require_rows_of_at_most_one(A)
-    if in_transform() or not is_readable(h):
+    if in_transform() or not is_readable(h) or not isinstance(A, Attention):
         return _enough_steps(A.__matmul__, h, s, close, most)
     with torch.no_grad():
         x = _fixed_point(A, (1 - s) * h, s, close, most, _largest)
@@ -171,7 +172,7 @@ def resolvent(
     return twice_differentiable(x, [*tensors_of(tree), *learned_of(tree)], gradients)
 
 
-def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> Float[Tensor, "*batch n e"]:
+def generator(A: LinearOperator, h: Float[Tensor, "*#batch n e"], epsilon: float) -> Float[Tensor, "*batch n e"]:
     """(P h − h)/(ε/2): the rate at which one layer changes h, in the time of the continuum.
 
     With `Euclidean(√ε)` on points of density p on a manifold and `Softmax(α)` it tends to
@@ -199,7 +200,7 @@ def generator(A: Attention, h: Float[Tensor, "*#batch n e"], epsilon: float) -> 
 
 
 def _fixed_point(
-    P: Attention | Transposed,
+    P: LinearOperator,
     b: Float[Tensor, "*batch n e"],
     s: float,
     close: float,
@@ -245,9 +246,9 @@ def _total(x: Tensor) -> Tensor:
     return x.abs().sum(-2)
 
 
-def _state(A: Attention, h: Tensor) -> Float[Tensor, "*batch n e"]:
+def _state(A: LinearOperator, h: Tensor) -> Float[Tensor, "*batch n e"]:
     """h with all batch dimensions, after A is found square and h to fit."""
-    check.instance("A", A, Attention)
+    check.instance("A", A, LinearOperator)
     *batch, n, m = A.shape
     if n != m:
         raise InputError(f"a process steps from a set of tokens to itself: expected n = m, got {n} queries, {m} keys")
@@ -257,13 +258,13 @@ def _state(A: Attention, h: Tensor) -> Float[Tensor, "*batch n e"]:
     return h.expand(*broadcast_shapes(tuple(batch), h.shape[:-2]), *h.shape[-2:])
 
 
-def _require_rows_of_at_most_one(A: Attention) -> None:
+def _require_rows_of_at_most_one(A: LinearOperator) -> None:
     with torch.no_grad():
-        sums = A @ A.q.new_ones(A.shape[-1], 1)
-    if not holds((sums <= 1 + _ROW_SUM.get(A.q.dtype, _HALF)).all()):
+        sums = A @ torch.ones(A.shape[-1], 1, dtype=A.dtype, device=A.device)
+    if not holds((sums <= 1 + _ROW_SUM.get(A.dtype, _HALF)).all()):
+        made_by = f"with {A.normalization}" if isinstance(A, Attention) else f"of {type(A).__name__}"
         raise InputError(
-            f"the error is bounded for rows that sum to at most one; with {A.normalization} a row sums to "
-            f"{sums.max().item():.3g}: "
+            f"the error is bounded for rows that sum to at most one; {made_by} a row sums to {sums.max().item():.3g}: "
             "use a normalization of rows (Softmax, Sinkhorn, Entmax, …)"
         )
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_computed_is_refused():
         (lambda: resolvent(A, h, 0.5, most=0), "whole number ≥ 1, got 0"),
         (lambda: resolvent(Attention(q.bfloat16(), k.bfloat16()), h.bfloat16(), 0.99), "too coarse"),
         (lambda: generator(A, h, 0.0), "positive number, the squared bandwidth, got 0.0"),
-        (lambda: steps(q, h, 1), "A expects a Attention object"),
+        (lambda: steps(q, h, 1), "A expects a LinearOperator object, got a tensor of shape"),
     ):
         with pytest.raises(InputError, match=says):
             call()

@@ -76,7 +76,11 @@ def spoilt(x, value):
         (lambda: Attention(Q, Q, normalization=Sinkhorn(2), mask=causal), InputError, "leak the future"),
         (lambda: Attention(Q, K) @ V[..., 0, :, :2].mT, InputError, r"v expects \(\*batch, 7, e\)"),
         (lambda: Attention(Q, K) @ V[0, 0, :, 0], InputError, r"v\[:, None\]"),
-        (lambda: Attention(Q, K) @ V.double(), DtypeError, "v must have the dtype of q and k, torch.float32"),
+        (
+            lambda: Attention(Q, K) @ V.double(),
+            DtypeError,
+            r"v must have the dtype of the operator \(of q and k\), torch.float32",
+        ),
         (lambda: Attention(Q, K) @ V.to("meta"), DeviceError, "v must be on the device"),
         (lambda: Attention(Q, K) @ 3, DtypeError, "got int"),
         (lambda: Attention(Q, K).T @ V, InputError, r"w expects \(\*batch, 5, e\)"),

@@ -1,50 +1,83 @@
-"""What is made of attention's matrix before it is applied: rescaled, symmetrized, centered. None of it is stored."""
+"""Operators made of an attention's matrix: rescaled, symmetrized, centered. None of them is stored."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.linear_operator import LinearOperator
 from limelight.similarity import Similarity, upcast
 
 
-@dataclass(frozen=True)
-class Rescaled:
-    """diag(left) P diag(right): what a softmax divided by put back, or P's symmetric conjugate."""
+class _Made(LinearOperator):
+    """An operator made of an attention: of its dtype, on its device."""
 
-    attention: Attention
-    left: Float[Tensor, " n"]
-    right: Float[Tensor, " m"] | None = None
+    def __init__(self, attention: Attention) -> None:
+        self.attention, self.shape = attention, attention.shape
 
-    def __matmul__(self, v: Float[Tensor, "m e"]) -> Float[Tensor, "n e"]:
-        v = v if self.right is None else self.right[:, None] * v
-        return self.left[:, None] * (self.attention @ v)
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.attention.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.attention.device
 
 
-@dataclass(frozen=True)
-class Symmetrized:
+class Rescaled(_Made):
+    """diag(left) P diag(right): weights before they were divided by their sums, or P's symmetric conjugate."""
+
+    def __init__(
+        self, attention: Attention, left: Float[Tensor, " n"], right: Float[Tensor, " m"] | None = None
+    ) -> None:
+        super().__init__(attention)
+        self.left, self.right = left, right
+
+    def _apply(self, v: Float[Tensor, "m e"]) -> Float[Tensor, "n e"]:
+        return self.left[:, None] * (self.attention @ (v if self.right is None else self.right[:, None] * v))
+
+    def _apply_transposed(self, w: Float[Tensor, "n e"]) -> Float[Tensor, "m e"]:
+        product = self.attention.T @ (self.left[:, None] * w)
+        return product if self.right is None else self.right[:, None] * product
+
+
+class Symmetrized(_Made):
     """weight · (P + Pᵀ)/2."""
 
-    attention: Attention
-    weight: float = 1.0
+    def __init__(self, attention: Attention, weight: float = 1.0) -> None:
+        super().__init__(attention)
+        self.weight = weight
 
-    def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+    def _apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         return 0.5 * self.weight * (self.attention @ v + self.attention.T @ v)
 
+    def _apply_transposed(self, w: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+        return self._apply(w)
 
-class Centered:
-    """J β J, J = I − 11ᵀ/n, of a similarity that is an inner product and two terms, β_ij = ⟨q_i, k_j⟩ + a_i + b_j.
 
-    The terms have no part in it: J β J = ⟨q_i − q̄, k_j − k̄⟩, in memory linear in n.
+class Centered(LinearOperator):
+    """J β J, J = I − 11ᵀ/n, of a similarity that is an inner product plus two biases, β_ij = ⟨q_i, k_j⟩ + a_i + b_j.
+
+    Centering removes the biases: J β J = ⟨q_i − q̄, k_j − k̄⟩, in memory linear in n.
     """
 
     def __init__(self, X: Float[Tensor, "n d"], similarity: Similarity) -> None:
-        factors = similarity.as_inner_product(X, X)
-        self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (factors.q, factors.k))
+        product = similarity.as_inner_product(X, X)
+        self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (product.q, product.k))
+        self.shape = (len(X), len(X))
 
-    def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
-        return self.q @ (self.k.mT @ v.to(torch.promote_types(v.dtype, self.k.dtype)))
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.q.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.q.device
+
+    def _apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+        return self.q @ (self.k.mT @ v)
+
+    def _apply_transposed(self, w: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+        return self.k @ (self.q.mT @ w)
