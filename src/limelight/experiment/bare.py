@@ -12,8 +12,9 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from limelight.experiment.scopes import Comprehension, Function, bound_names, declared_global, function_names, own_nodes
+from limelight.experiment.scopes import Bindings, Comprehension, Function, bindings, bound_names, imported_names
 from limelight.experiment.sources import (
     EVERYTHING,
     UNCOUNTED,
@@ -65,7 +66,7 @@ class Definitions:
     def tokens(self, definition: Definition) -> tuple[Token, ...]:
         """A definition as text, and the definitions that it names."""
         if definition not in self._tokens:
-            self._tokens[definition] = tuple(self._written(definition))
+            self._tokens[definition] = tuple(_joined(self._written(definition)))
         return self._tokens[definition]
 
     def class_of(self, target: Target | None) -> ast.ClassDef | None:
@@ -136,7 +137,7 @@ class Definitions:
 
     def _measuring(self, writer: Writer, module: str, name: str) -> None:
         """The members of a claim that measuring reaches, in the order of its class and its bases."""
-        chain = [one for one in (Definition(module, name), *self.ancestors(Definition(module, name)))]
+        chain = [Definition(module, name), *self.ancestors(Definition(module, name))]
         members: list[tuple[Definition, ast.stmt, set[str]]] = []
         for owner in chain:
             found = self.class_of(owner)
@@ -144,7 +145,7 @@ class Definitions:
                 members += [(owner, part, bound_names([part])) for part in found.body]
                 members += [(owner, ast.copy_location(ast.Expr(part), part), set()) for part in found.decorator_list]
         every = {name for _, _, names in members for name in names}
-        wanted = {"measure", "data"} | {name for name in every if name.startswith("__")}
+        wanted = {"measure"} | {name for name in every if name.startswith("__")}
         while True:
             taken = [member for member in members if not member[2] or member[2] & wanted]
             more = _members_used([part for _, part, names in taken if names], every) - wanted
@@ -269,6 +270,11 @@ class Writer:
                 self._comprehension(node)
             case ast.Constant():
                 self.out.append(repr(node.value))
+            case ast.Subscript(value=table, slice=name) if self._looks_outside(table, name):
+                self._outside(name)
+            case ast.Compare(left=name, comparators=[table]) if self._looks_outside(table, name):
+                self.out += [type(operator).__name__ for operator in node.ops]
+                self._outside(name)
             case ast.AST():
                 self._generic(node)
             case list():
@@ -278,6 +284,25 @@ class Writer:
                 self.out.append("]")
             case _:
                 self.out.append(repr(node))
+
+    def _looks_outside(self, table: ast.expr, name: ast.expr) -> bool:
+        """Is it `sys.modules`, asked for a module that is not read? Other modules of it might be any."""
+        module = self._text_of(name) if isinstance(table, ast.Attribute) and table.attr == "modules" else ""
+        is_outside = bool(module) and module.partition(".")[0] not in self.sources.packages
+        return is_outside and self.resolve(table) == External("sys.modules")
+
+    def _text_of(self, node: ast.expr) -> str:
+        """A text, or a constant that is one."""
+        target = self.resolve(node)
+        if isinstance(target, Definition) and target.module in self.sources:
+            match self.sources[target.module].bound.get(target.name, []):
+                case [ast.Assign(value=value)]:
+                    return _text(value)
+        return _text(node)
+
+    def _outside(self, name: ast.expr) -> None:
+        self.out.append("sys.modules")
+        self._node(name)
 
     def _generic(self, node: ast.AST) -> None:
         self.out.append(type(node).__name__)
@@ -315,7 +340,7 @@ class Writer:
                 self.out.append(name)
                 if name in _ANY_MODULE:
                     self.out.append(ALL_MODULES)
-                elif name.startswith(tuple(_THIS_MODULE)):
+                elif name in _THIS_MODULE or name.startswith("sys.modules."):
                     self.out.append(Definition(self.source.name, EVERYTHING))
 
     def _call(self, node: ast.Call) -> None:
@@ -335,14 +360,14 @@ class Writer:
 
     def _only_tells(self, called: Target | None, node: ast.Call) -> bool:
         """Is this the making of an error, whose arguments are its text?"""
-        if any(isinstance(part, _EFFECTS) for part in ast.walk(node)):
-            return False
         if _is_builtin_error(called):
-            return not node.keywords and all(isinstance(part, ast.JoinedStr) or _text(part) for part in node.args)
-        return self.definitions.only_tells(called)
+            plain = not node.keywords and all(isinstance(part, ast.JoinedStr) or _text(part) for part in node.args)
+        else:
+            plain = self.definitions.only_tells(called)
+        return plain and not any(isinstance(part, _EFFECTS) for part in ast.walk(node))
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for name in sorted(bound_names([node])):
+        for name in sorted(imported_names(node)):
             if self.scopes and name in self.scopes[-1].imports:
                 continue  # what it leads to stands where the name is used
             target = self.sources.imported(*imported_as(self.source, node, name))
@@ -366,8 +391,8 @@ class Writer:
             self._node([argument.annotation for argument in every if argument])
             self._node(node.returns)
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
-        imports = {} if isinstance(node, ast.Lambda) else self._imports(node)
-        self.scopes.append(_Scope(function_names(node), imports, declared_global(body)))
+        bound = bindings(node)
+        self.scopes.append(_Scope(bound.names, self._imports(bound), bound.globals))
         self.out.append("{")
         for part in body:
             self._node(part)
@@ -375,18 +400,15 @@ class Writer:
         self.scopes.pop()
         self.annotated = before
 
-    def _imports(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Target]:
+    def _imports(self, bound: Bindings) -> dict[str, Target]:
         """The names of a function that one import binds, and nothing else does."""
-        found: dict[str, list[Target | None]] = {}
-        for part in own_nodes(node.body):
-            if isinstance(part, ast.Import | ast.ImportFrom):
-                for name in bound_names([part]):
-                    found.setdefault(name, []).append(self.sources.imported(*imported_as(self.source, part, name)))
-            elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
-                found.setdefault(part.id, []).append(None)
-            elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                found.setdefault(part.name, []).append(None)
-        return {name: one for name, targets in found.items() if len(targets) == 1 and (one := targets[0]) is not None}
+        found: dict[str, list[Target]] = {}
+        for statement in bound.imports:
+            for name in imported_names(statement):
+                target = self.sources.imported(*imported_as(self.source, statement, name))
+                found.setdefault(name, []).append(target)
+        once = {name: targets[0] for name, targets in found.items() if len(targets) == 1}
+        return {name: target for name, target in once.items() if name not in bound.others | bound.globals}
 
     def _class(self, node: ast.ClassDef) -> None:
         before = self.annotated
@@ -458,6 +480,15 @@ class Writer:
             return False
         there = Writer(self.definitions, self.sources[target.module])
         return not there._reads_annotations(found.decorator_list, target)
+
+
+def _joined(tokens: Iterable[Token]) -> Iterator[Token]:
+    """Text that follows text in one piece."""
+    for is_text, run in groupby(tokens, lambda token: isinstance(token, str)):
+        if is_text:
+            yield "\n".join(map(str, run))
+        else:
+            yield from run
 
 
 def _plain(node: ast.expr) -> ast.expr:

@@ -23,6 +23,7 @@ class Effects:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions, self._sources = definitions, definitions.sources
+        self._called: dict[Definition, tuple[set[Definition], set[Definition]]] = {}
         self._found: dict[str, list[tuple[Definition, frozenset[Definition]]]] = {}
 
     def of(self, module: str) -> list[tuple[Definition, frozenset[Definition]]]:
@@ -41,7 +42,9 @@ class Effects:
             case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
                 return frozenset(self._by_decorators(writer, decorators))
             case ast.ClassDef():
-                return frozenset([*self._by_decorators(writer, statement.decorator_list), *self._by_bases(statement, writer)])
+                return frozenset(
+                    [*self._by_decorators(writer, statement.decorator_list), *self._by_bases(statement, writer)]
+                )
             case ast.Assign(targets=[ast.Name()]) | ast.AnnAssign(target=ast.Name()):
                 return frozenset(self._by_calls(writer, statement))
         mentioned, called = _split(writer, [statement])
@@ -70,7 +73,7 @@ class Effects:
                 yield from self._states({base})
 
     def _by_calls(self, writer: Writer, statement: ast.stmt) -> Iterator[Definition]:
-        """What the calls in the value of an assignment touch: tables they are methods of, and classes and tables they get."""
+        """What the calls in an assignment touch: the table whose method is called, or the tables that a function gets."""
         for node in ast.walk(statement):
             if not isinstance(node, ast.Call):
                 continue
@@ -94,10 +97,13 @@ class Effects:
             if one in seen or one.module not in self._sources:
                 continue
             seen.add(one)
-            mentioned, further = _split(Writer(self._definitions, self._sources[one.module]), self._run_by(one))
-            found |= set(filter(self._is_state, mentioned))
-            pending += further
-            pending += [base for base in self._definitions.ancestors(one) if isinstance(base, Definition)]
+            if one not in self._called:
+                writer = Writer(self._definitions, self._sources[one.module])
+                mentioned, further = _split(writer, self._run_by(one))
+                bases = {base for base in self._definitions.ancestors(one) if isinstance(base, Definition)}
+                self._called[one] = set(filter(self._is_state, mentioned)), further | bases
+            found |= self._called[one][0]
+            pending += self._called[one][1]
         return found
 
     def _run_by(self, called: Definition) -> list[ast.AST]:

@@ -21,7 +21,7 @@ from limelight.experiment.bare import measuring
 from limelight.experiment.claim import Claim
 from limelight.experiment.measure import Measurement
 from limelight.experiment.reach import Reach
-from limelight.experiment.sources import Definition, Sources
+from limelight.experiment.sources import EVERYTHING, Definition, Sources
 
 _PACKAGE = "limelight"
 _LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures")
@@ -57,7 +57,8 @@ def source_digest(claim: type[Claim]) -> str:
 
 def digest_in(reach: Reach, module: str, claim: str) -> str:
     """The same for the class of that name, in the sources that are given."""
-    return reach.digest([measuring(module, claim), *_CONDITIONS])
+    is_plain = claim in reach.sources[module].bound  # and not made within a function or another class
+    return reach.digest([measuring(module, claim) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS])
 
 
 def sources_reach(sources: Sources) -> Reach:

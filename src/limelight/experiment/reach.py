@@ -1,8 +1,8 @@
 """What does a measurement depend on? Every definition that its code reaches, as a graph whose nodes have no names.
 
-Definitions are numbered in the order in which they are first named, from the claim's measuring code on, and each is written
-with the numbers of those that it names. The same code gives the same text wherever it stands and whatever its functions,
-classes and modules are called.
+Definitions are numbered in the order in which they are first named, from the claim's measuring code on, and each is
+written with the numbers of those that it names. The same code gives the same text wherever it stands and whatever its
+functions, classes and modules are called.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from limelight.experiment.sources import Definition, Sources
 
 
 class Reach:
-    """What can be reached in some modules. `looked_at` are packages that only look at results when they are imported."""
+    """What can be reached in some modules. Importing those of the packages `looking` touches nothing elsewhere."""
 
-    def __init__(self, sources: Sources, looked_at: Collection[str] = ()) -> None:
-        self.sources, self.looked_at = sources, {*looked_at}
+    def __init__(self, sources: Sources, looking: Collection[str] = ()) -> None:
+        self.sources, self.looking = sources, {*looking}
         self._definitions = Definitions(sources)
         self._effects = Effects(self._definitions)
 
@@ -28,9 +28,11 @@ class Reach:
         numbers = self.reached(roots)
         text = hashlib.sha256()
         for definition in numbers:
-            for token in self._definitions.tokens(definition):
-                text.update(f"@{numbers[token]}\n".encode() if isinstance(token, Definition) else f"{token}\n".encode())
-            text.update(b"\n")
+            written = (
+                f"@{numbers[token]}" if isinstance(token, Definition) else token
+                for token in self._definitions.tokens(definition)
+            )
+            text.update("\n".join([*written, "\n"]).encode())
         return text.hexdigest()
 
     def reached(self, roots: Iterable[Definition]) -> dict[Definition, int]:
@@ -61,7 +63,9 @@ class Reach:
                 least = min((numbers[one] for one in touched if one in numbers), default=None)
                 if least is not None and definition not in numbers:
                     tokens = self._definitions.tokens(definition)
-                    text = "\n".join(str(numbers.get(token, "@")) if isinstance(token, Definition) else token for token in tokens)
+                    text = "\n".join(
+                        str(numbers.get(token, "@")) if isinstance(token, Definition) else token for token in tokens
+                    )
                     found.append((least, text, definition))
         return [definition for _, _, definition in sorted(found)]
 
@@ -78,4 +82,4 @@ class Reach:
 
     def _only_looks(self, module: str) -> bool:
         parts = module.split(".")
-        return any(".".join(parts[:end]) in self.looked_at for end in range(1, len(parts) + 1))
+        return any(".".join(parts[:end]) in self.looking for end in range(1, len(parts) + 1))

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_HOLD_STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+@dataclass
+class Bindings:
+    """What a body binds: all names, those declared `global`, and the imports that bind some of them."""
+
+    names: set[str]
+    globals: set[str] = field(default_factory=set)
+    imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)  # names that something else than an import binds
+
+
+def bindings(node: Function) -> Bindings:
+    """What a function binds: its parameters, and the names of its body.
+
+    >>> import ast
+    >>> from limelight.experiment.scopes import bindings
+    >>> function = ast.parse('def f(a, *b):\\n    global c\\n    c = d = [e for e in a]').body[0]
+    >>> sorted(bindings(function).names)
+    ['a', 'b', 'd']
+    """
+    arguments = node.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    found = _bindings([node.body] if isinstance(node, ast.Lambda) else node.body)
+    found.others |= {argument.arg for argument in every if argument is not None}
+    found.names = (found.names | found.others) - found.globals
+    return found
 
 
 def bound_names(body: Iterable[ast.AST]) -> set[str]:
@@ -18,64 +47,67 @@ def bound_names(body: Iterable[ast.AST]) -> set[str]:
     >>> sorted(bound_names(ast.parse('import a.b as c; d, e = [f for f in g]; x[0] = 1').body))
     ['c', 'd', 'e']
     """
-    found: set[str] = set()
-    for node in body:
-        found |= _bound(node)
-    return found
+    return _bindings(body).names
 
 
-def declared_global(body: Iterable[ast.AST]) -> set[str]:
-    """The names that statements declare `global`, not counting functions and classes within them."""
-    return {name for node in own_nodes(body) if isinstance(node, ast.Global) for name in node.names}
+def imported_names(statement: ast.Import | ast.ImportFrom) -> list[str]:
+    """The names that an import statement binds."""
+    return [alias.asname or alias.name.partition(".")[0] for alias in statement.names if alias.name != "*"]
 
 
-def function_names(node: Function) -> set[str]:
-    """The parameters of a function and the names that its body binds."""
-    arguments = node.args
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-    parameters = {argument.arg for argument in every if argument is not None}
-    if isinstance(node, ast.Lambda):
-        return parameters | bound_names([node.body])
-    return (parameters | bound_names(node.body)) - declared_global(node.body)
+def import_statements(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The import statements of a module, those of its functions too."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        for part in _HOLD_STATEMENTS:
+            pending += getattr(node, part, ())
 
 
-def own_nodes(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """These nodes and what is within them, but not within functions and classes."""
+def _bindings(body: Iterable[ast.AST]) -> Bindings:
+    found = Bindings(set())
+    others = found.others
     pending = list(body)
     while pending:
         node = pending.pop()
-        yield node
-        if not isinstance(node, _INNER):
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                others.add(node.id)
+        elif isinstance(node, _COMPREHENSIONS):
+            others |= _walruses(node)
+        elif isinstance(node, ast.Lambda):
+            pending += _defaults(node.args)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            others.add(node.name)
+            pending += [*node.decorator_list, *_defaults(node.args)]
+        elif isinstance(node, ast.ClassDef):
+            others.add(node.name)
+            pending += [*node.decorator_list, *node.bases, *node.keywords]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.imports.append(node)
+        elif isinstance(node, ast.Global):
+            found.globals.update(node.names)
+        else:
+            if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+                others.add(node.name)
+            elif isinstance(node, ast.MatchMapping) and node.rest:
+                others.add(node.rest)
             pending += ast.iter_child_nodes(node)
-
-
-def _bound(node: ast.AST) -> set[str]:
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name} | bound_names([*node.decorator_list, *_defaults(node)])
-        case ast.Lambda():
-            return set()
-        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            return {
-                walrus.target.id
-                for walrus in own_nodes(ast.iter_child_nodes(node))
-                if isinstance(walrus, ast.NamedExpr) and isinstance(walrus.target, ast.Name)
-            }
-        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-            return {name}
-        case ast.Import() | ast.ImportFrom():
-            return {alias.asname or alias.name.partition(".")[0] for alias in node.names if alias.name != "*"}
-    found = bound_names(ast.iter_child_nodes(node))
-    if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-        found.add(node.name)
-    if isinstance(node, ast.MatchMapping) and node.rest:
-        found.add(node.rest)
+    found.names = others.union(*map(imported_names, found.imports))
     return found
 
 
-def _defaults(node: ast.AST) -> list[ast.AST]:
-    """What a definition evaluates where it stands: defaults, and bases."""
-    if isinstance(node, ast.ClassDef):
-        return [*node.bases, *node.keywords]
-    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    return [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
+def _walruses(node: ast.AST) -> set[str]:
+    """The names that `:=` binds around a comprehension."""
+    return {
+        part.target.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.NamedExpr) and isinstance(part.target, ast.Name)
+    }
+
+
+def _defaults(arguments: ast.arguments) -> list[ast.expr]:
+    """What a function evaluates where it stands."""
+    return [*arguments.defaults, *(default for default in arguments.kw_defaults if default is not None)]

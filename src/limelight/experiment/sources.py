@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from limelight.experiment.scopes import bound_names
+from limelight.experiment.scopes import bound_names, import_statements
 
 _PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
 UNCOUNTED = {"__version__", "__all__", "__doc__"}
@@ -55,7 +56,7 @@ class Source:
 
     def _sort(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
-            if is_type_checking(statement):
+            if isinstance(statement, ast.If) and is_type_checking(statement):
                 self._sort(statement.orelse)
                 continue
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
@@ -80,10 +81,10 @@ class Source:
     def imports(self) -> list[tuple[str, str | None]]:
         """What it imports anywhere: a module, and the name that is taken from it, if one is."""
         found: list[tuple[str, str | None]] = []
-        for node in ast.walk(self.tree):
+        for node in import_statements(self.tree):
             if isinstance(node, ast.Import):
                 found += [(alias.name, None) for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 found += [(self.absolute(node), alias.name) for alias in node.names]
         return found
 
@@ -98,6 +99,8 @@ class Sources:
         self.packages, self.unread = frozenset(packages), frozenset(unread)
         self._read: dict[str, Source | None] = {}
         self._stubs: dict[str, Source | None] = {}
+        self._imported_by: dict[str, frozenset[str]] = {}
+        self._here: dict[tuple[str, str], Target | None] = {}
 
     def __getitem__(self, module: str) -> Source:
         source = self._source(module)
@@ -118,8 +121,13 @@ class Sources:
                     found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
             yield from (name for name in sorted(set(found)) if name in self)
 
-    def imported_by(self, module: str) -> Iterator[str]:
+    def imported_by(self, module: str) -> frozenset[str]:
         """The modules of these packages that run when a module, or a function of it, imports what it does."""
+        if module not in self._imported_by:
+            self._imported_by[module] = frozenset(self._run_by(module))
+        return self._imported_by[module]
+
+    def _run_by(self, module: str) -> Iterator[str]:
         for name, taken in self[module].imports:
             if name.partition(".")[0] not in self.packages:
                 continue
@@ -129,7 +137,7 @@ class Sources:
                 target = self.imported(name, taken)
                 found |= {target.module} if isinstance(target, Definition) else set()
                 found |= {target.name} if isinstance(target, Module) else set()
-            yield from sorted(one for one in found if one in self)
+            yield from (one for one in found if one in self)
 
     def imported(self, module: str, name: str | None) -> Target:
         """What an import statement gives: the module, or that name of it."""
@@ -142,10 +150,12 @@ class Sources:
 
     def here(self, module: str, name: str) -> Target | None:
         """What a name means in the code of a module; None if the module does not bind it."""
-        source = self[module]
-        if name in source.bound:
-            return self.find(module, name)
-        return next(filter(None, (self.find(star, name) for star in source.stars)), None)
+        if (module, name) not in self._here:
+            source = self[module]
+            places = [module] if name in source.bound else source.stars
+            found = (self.find(place, name) for place in places)
+            self._here[module, name] = next((target for target in found if target is not None), None)
+        return self._here[module, name]
 
     def stub(self, module: str) -> Source | None:
         """The stub beside a module that makes its names when they are asked for, as a package that exports lazily."""
@@ -213,6 +223,9 @@ class Sources:
 def _file(module: str) -> Path | None:
     """The file of a module. Its packages are found without running them, which would import torch."""
     package, *below = module.split(".")
+    if module == "__main__":  # a script has a file, a notebook has none
+        script = getattr(sys.modules[module], "__file__", None)
+        return Path(script) if script else None
     if not below:
         spec = importlib.util.find_spec(package)
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
@@ -225,7 +238,7 @@ def _file(module: str) -> Path | None:
 
 
 def _places(package: str) -> list[Path]:
-    spec = importlib.util.find_spec(package)
+    spec = None if package == "__main__" else importlib.util.find_spec(package)
     return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
 
 
@@ -239,10 +252,8 @@ def imported_as(source: Source, statement: ast.Import | ast.ImportFrom, name: st
     raise KeyError(name)
 
 
-def is_type_checking(statement: ast.AST) -> bool:
+def is_type_checking(statement: ast.If) -> bool:
     """True for `if TYPE_CHECKING:`, whose body never runs."""
-    if not isinstance(statement, ast.If):
-        return False
     test = statement.test
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
