@@ -321,14 +321,14 @@ class Writer:
             self._target(target)
 
     def _attribute(self, node: ast.Attribute) -> None:
+        if node.attr == "__subclasses__":
+            self.out.append(ALL_MODULES)
         target = self.resolve(node)
         if target is not None:
             self._target(target)
             return
         self._node(node.value)
         self.out.append(f".{node.attr}")
-        if node.attr == "__subclasses__":
-            self.out.append(ALL_MODULES)
 
     def _target(self, target: Target) -> None:
         match target:
@@ -432,7 +432,7 @@ class Writer:
         if node.value is None and not in_class:
             return
         self.out.append("Field" if in_class else "Assign")
-        self._node(node.target)
+        self._node([node.target])
         if self.annotated:
             self._node(node.annotation)
         elif in_class:

@@ -73,7 +73,7 @@ class Effects:
                 yield from self._states({base})
 
     def _by_calls(self, writer: Writer, statement: ast.stmt) -> Iterator[Definition]:
-        """What the calls in an assignment touch: the table whose method is called, or the tables that a function gets."""
+        """What the calls in an assignment touch: a table whose method is called, or tables that a function gets."""
         for node in ast.walk(statement):
             if not isinstance(node, ast.Call):
                 continue

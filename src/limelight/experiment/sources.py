@@ -64,7 +64,7 @@ class Source:
                 continue
             for part in one_by_one(statement):
                 names = bound_names([part])
-                for name in names:
+                for name in sorted(names):
                     self.bound.setdefault(name, []).append(part)
                 if _does_something(part, names):
                     self.doing.append(part)
@@ -211,13 +211,20 @@ class Sources:
 
     def parse(self, module: str, stub: bool = False) -> Parsed | None:
         """The syntax of a module, or None where there is none."""
+        found = self.text(module, stub)
+        if found is None:
+            return None
+        with _PARSING:
+            return ast.parse(found[0]), found[1]
+
+    def text(self, module: str, stub: bool = False) -> tuple[str, bool] | None:
+        """The text of a module, or of the stub beside it, and whether it is a package; None where there is none."""
         file = _file(module)
         if file is not None and stub:
             file = file.with_suffix(".pyi")
         if file is None or not file.is_file():
             return None
-        with _PARSING:
-            return ast.parse(file.read_text(encoding="utf-8")), file.stem == "__init__"
+        return file.read_text(encoding="utf-8"), file.stem == "__init__"
 
 
 def _file(module: str) -> Path | None:
