@@ -390,6 +390,7 @@ class Writer:
             every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
             self._node([argument.annotation for argument in every if argument])
             self._node(node.returns)
+        self.annotated = False  # nobody sees those in its body
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
         bound = bindings(node)
         self.scopes.append(_Scope(bound.names, self._imports(bound), bound.globals))
