@@ -12,7 +12,6 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from limelight.experiment.scopes import Bindings, Comprehension, Function, bindings, bound_names, imported_names
 from limelight.experiment.sources import (
@@ -485,11 +484,15 @@ class Writer:
 
 def _joined(tokens: Iterable[Token]) -> Iterator[Token]:
     """Text that follows text in one piece."""
-    for is_text, run in groupby(tokens, lambda token: isinstance(token, str)):
-        if is_text:
-            yield "\n".join(map(str, run))
+    run: list[str] = []
+    for token in tokens:
+        if isinstance(token, str):
+            run.append(token)
         else:
-            yield from run
+            yield "\n".join(run)
+            yield token
+            run = []
+    yield "\n".join(run)
 
 
 def _plain(node: ast.expr) -> ast.expr:

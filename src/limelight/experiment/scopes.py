@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_BINDERS = (
+    ast.Import, ast.ImportFrom, ast.Global, ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef,
+    ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping, ast.ListComp, ast.SetComp, ast.DictComp,
+    ast.GeneratorExp,
+)  # fmt: skip
 _HOLD_STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
@@ -75,27 +79,50 @@ def _bindings(body: Iterable[ast.AST]) -> Bindings:
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
                 others.add(node.id)
-        elif isinstance(node, _COMPREHENSIONS):
-            others |= _walruses(node)
-        elif isinstance(node, ast.Lambda):
-            pending += _defaults(node.args)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            others.add(node.name)
-            pending += [*node.decorator_list, *_defaults(node.args)]
-        elif isinstance(node, ast.ClassDef):
-            others.add(node.name)
-            pending += [*node.decorator_list, *node.bases, *node.keywords]
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found.imports.append(node)
-        elif isinstance(node, ast.Global):
-            found.globals.update(node.names)
+        elif isinstance(node, _BINDERS):
+            pending += _bind(node, found)
         else:
-            if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-                others.add(node.name)
-            elif isinstance(node, ast.MatchMapping) and node.rest:
-                others.add(node.rest)
-            pending += ast.iter_child_nodes(node)
+            pending += _parts(node)
     found.names = others.union(*map(imported_names, found.imports))
+    return found
+
+
+def _bind(node: ast.AST, found: Bindings) -> list[ast.AST]:
+    """Enter the names of a node that binds some by itself; gives the parts of it that are to be looked at."""
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            found.imports.append(node)
+        case ast.Global():
+            found.globals.update(node.names)
+        case ast.Lambda():
+            return [*_defaults(node.args)]
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            found.others.add(node.name)
+            return [*node.decorator_list, *_defaults(node.args)]
+        case ast.ClassDef():
+            found.others.add(node.name)
+            return [*node.decorator_list, *node.bases, *node.keywords]
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            found.others.add(name)
+            return _parts(node)
+        case ast.MatchMapping(rest=str(name)):
+            found.others.add(name)
+            return _parts(node)
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            found.others |= _walruses(node)
+        case _:
+            return _parts(node)
+    return []
+
+
+def _parts(node: ast.AST) -> list[ast.AST]:
+    """What a node consists of, as `ast.iter_child_nodes` has it, in half the time."""
+    found: list[ast.AST] = []
+    for value in vars(node).values():
+        if isinstance(value, ast.AST):
+            found.append(value)
+        elif isinstance(value, list):
+            found += [part for part in value if isinstance(part, ast.AST)]
     return found
 
 

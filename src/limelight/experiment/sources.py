@@ -97,6 +97,7 @@ class Sources:
 
     def __init__(self, packages: Iterable[str], unread: Iterable[str] = ()) -> None:
         self.packages, self.unread = frozenset(packages), frozenset(unread)
+        self._texts: dict[str, tuple[str, bool] | None] = {}
         self._read: dict[str, Source | None] = {}
         self._stubs: dict[str, Source | None] = {}
         self._imported_by: dict[str, frozenset[str]] = {}
@@ -109,7 +110,7 @@ class Sources:
         return source
 
     def __contains__(self, module: str) -> bool:
-        return self._source(module) is not None
+        return self._text(module) is not None
 
     def everywhere(self) -> Iterator[str]:
         """All modules of these packages, in the order of their names."""
@@ -172,11 +173,11 @@ class Sources:
         return self._find(module, name, frozenset())
 
     def _find(self, module: str, name: str, seen: frozenset[tuple[str, str]]) -> Target | None:
+        if module in self.unread or name in UNCOUNTED:
+            return External(name)
         source = self._source(module)
         if source is None or (module, name) in seen:
             return None
-        if module in self.unread or name in UNCOUNTED:
-            return External(name)
         seen |= {(module, name)}
         if name in source.bound:
             return self._bound(source, name, seen)
@@ -205,13 +206,18 @@ class Sources:
 
     def _source(self, module: str) -> Source | None:
         if module not in self._read:
-            parsed = self.parse(module) if module.partition(".")[0] in self.packages else None
+            parsed = self.parse(module) if module in self else None
             self._read[module] = None if parsed is None else Source(module, *parsed)
         return self._read[module]
 
+    def _text(self, module: str) -> tuple[str, bool] | None:
+        if module not in self._texts:
+            self._texts[module] = self.text(module) if module.partition(".")[0] in self.packages else None
+        return self._texts[module]
+
     def parse(self, module: str, stub: bool = False) -> Parsed | None:
         """The syntax of a module, or None where there is none."""
-        found = self.text(module, stub)
+        found = self.text(module, stub) if stub else self._text(module)
         if found is None:
             return None
         with _PARSING:
