@@ -43,6 +43,9 @@ LABORATORY = {
         class KeepsError(LabError):
             def __init__(self, step):
                 self.step = step
+
+        class CodedError(LabError):
+            code = 3
         ''',
     "lab/kernels/__init__.py": """
         from lab.kernels.base import Kernel
@@ -96,7 +99,7 @@ LABORATORY = {
         """,
     "lab/tools.py": '''
         import math as m
-        from lab.errors import InputError, KeepsError
+        from lab.errors import CodedError, InputError, KeepsError
 
         def halve(x):
             """Half of it."""
@@ -104,6 +107,8 @@ LABORATORY = {
                 raise InputError("a size below zero")
             if x > 1000:
                 raise KeepsError(7)
+            if x > 500:
+                raise CodedError("large")
             y: int = third(x)
             return m.floor(y)
 
@@ -197,7 +202,7 @@ def test_what_is_reached_is_found_through_exports_stubs_and_helpers():
         "lab.claims.Size:measuring", "lab.claims.STEPS", "lab.claims.helper", "lab.data.POINTS",
         "lab.kernels.base.Base", "lab.kernels.base.Kernel", "lab.kernels.base.MOST", "lab.kernels.other.Entered",
         "lab.tables.KINDS", "lab.tables.enter", "lab.tools.halve", "lab.tools.third", "lab.errors.InputError",
-        "lab.errors.KeepsError", "lab.errors.LabError",
+        "lab.errors.KeepsError", "lab.errors.CodedError", "lab.errors.LabError",
     }  # fmt: skip
 
 
@@ -243,6 +248,7 @@ def test_what_changes_no_measurement_keeps_the_name(path, old, new):
     [
         ("lab/errors.py", "(LabError, ValueError)", "(LabError)"),
         ("lab/errors.py", "self.step = step", "self.step = step + 1"),
+        ("lab/errors.py", "code = 3", "code = 4"),
         ("lab/kernels/base.py", "self.width", "self.width ** 2"),
         ("lab/kernels/base.py", "= 1, 9", "= 1, 8"),
         ("lab/kernels/base.py", "int = 3", "int = 4"),
@@ -418,6 +424,31 @@ def test_a_claim_that_extends_another_has_its_methods():
 
     assert named() != named(start=2)
     assert named() == named(apart=6)
+
+
+def test_a_name_that_only_a_stub_knows_takes_in_the_package():
+    files = {
+        "p/__init__.py": "def __getattr__(name): return 1\n",
+        "p/__init__.pyi": "def made() -> int: ...\n",
+        "p/c.py": "import p\nfrom outside import Claim\nclass C(Claim):\n    def measure(self): return p.made()\n",
+    }
+    assert Definition("p", EVERYTHING) in reached(files, "p.c", "C")
+    assert Definition("p", "__getattr__") in reached(files, "p.c", "C")
+
+
+def test_what_makes_the_class_of_a_claim_counts():
+    main = """
+from outside import Claim
+def made(kind):
+    return kind
+class Maker(type):
+    pass
+@made
+class C(Claim, metaclass=Maker):
+    def measure(self):
+        return 1
+"""
+    assert {one.name for one in reached({"c.py": main}, "c", "C")} >= {"C:measuring", "made", "Maker"}
 
 
 def test_members_count_where_the_claim_itself_is_passed_on():

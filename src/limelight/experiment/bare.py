@@ -96,15 +96,11 @@ class Definitions:
         return _is_builtin_error(target) or any(_is_builtin_error(base) for base in self.ancestors(target))
 
     def only_tells(self, target: Target | None) -> bool:
-        """True for an error of these packages that keeps nothing besides its text."""
+        """True for an error of these packages that has a text and nothing else."""
         if self.class_of(target) is None or not self.is_error(target):
             return False
         classes = filter(None, map(self.class_of, (target, *self.ancestors(target))))
-        return not any(
-            isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-            for found in classes
-            for node in ast.walk(found)
-        )
+        return all(_has_only_text(part) for found in classes for part in found.body)
 
     def _written(self, definition: Definition) -> list[Token]:
         if definition == ALL_MODULES:
@@ -142,7 +138,8 @@ class Definitions:
             found = self.class_of(owner)
             if found is not None and isinstance(owner, Definition):
                 members += [(owner, part, bound_names([part])) for part in found.body]
-                members += [(owner, ast.copy_location(ast.Expr(part), part), set()) for part in found.decorator_list]
+                outside = [*found.decorator_list, *(keyword.value for keyword in found.keywords)]
+                members += [(owner, ast.copy_location(ast.Expr(part), part), set()) for part in outside]
         every = {name for _, _, names in members for name in names}
         wanted = {"measure"} | {name for name in every if name.startswith("__")}
         while True:
@@ -504,6 +501,16 @@ def _plain(node: ast.expr) -> ast.expr:
 
 def _text(node: ast.AST) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _has_only_text(statement: ast.stmt) -> bool:
+    """Does this part of an error's class only make its text?"""
+    if isinstance(statement, ast.FunctionDef):
+        stores = (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) for node in ast.walk(statement))
+        return statement.name in ("__init__", "__str__") and not any(stores)
+    return isinstance(statement, ast.Pass) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
 
 
 def _is_builtin_error(target: Target | None) -> bool:

@@ -183,7 +183,8 @@ class Sources:
             return self._bound(source, name, seen)
         stub = self.stub(module)
         if stub is not None and name in stub.bound:
-            return self._bound(stub, name, seen)
+            found = self._bound(stub, name, seen)
+            return found if found != Definition(module, name) else Definition(module, EVERYTHING)
         if f"{module}.{name}" in self:
             return Module(f"{module}.{name}")
         for star in source.stars:
