@@ -162,7 +162,7 @@ class Texts(Sources):
     """Sources that stand in a dictionary, file by file."""
 
     def __init__(self, files):
-        super().__init__({path.partition("/")[0].removesuffix(".py") for path in files})
+        super().__init__({path.partition("/")[0].removesuffix(".py") for path in files} | {"outside"}, {"outside"})
         self.files = {path: textwrap.dedent(text) for path, text in files.items()}
 
     def text(self, module, stub=False):
@@ -401,6 +401,99 @@ def test_classes_that_tell_their_base_of_themselves_are_reached_with_it():
     names = {one.name for one in measured("return other.Base.known", other=other)}
     assert "Derived" in names
     assert "Apart" not in names
+
+
+# Code before `measure`, what `measure` returns, and a piece that changes: whether it changes the name.
+BEFORE = """
+    from outside import Claim
+    from stars import *
+    from typing import TYPE_CHECKING
+    if TYPE_CHECKING:
+        from stars import hidden as chosen
+    else:
+        from stars import other as chosen
+
+    STEP, WIDTH, COUNT = 1, 2, 0
+
+    def wrap(f):
+        return f
+
+    def f(x):
+        return x
+
+    def g(x):
+        return x
+
+    def with_default(x=WIDTH):
+        return x
+
+    @wrap
+    def wrapped(x):
+        return x
+
+    def counting():
+        global COUNT
+        COUNT = 1
+        return COUNT
+
+    class Holder:
+        STEP = 7
+        def method(self):
+            return STEP
+
+    def walrus(x):
+        return [last := WIDTH for _ in x], last
+
+    class C(Claim):
+        title = "a title"
+        def measure(self, x):
+            return RETURNED
+        def judge(self, results):
+            return 0.5
+    """
+STARS = "def starred(x): return x\ndef hidden(x): return 1\ndef other(x): return 2\n"
+
+
+def small(returned, old="", new=""):
+    files = {"c.py": BEFORE.replace("RETURNED", returned), "stars.py": STARS}
+    assert any(old in text for text in files.values())
+    return digest({path: text.replace(old, new) if old else text for path, text in files.items()}, "c", "C")
+
+
+@pytest.mark.parametrize(
+    ("returned", "old", "new", "is_changed"),
+    [
+        ("f(1) + g(1) + f(1)", "f(1) + g(1) + f(1)", "f(1) + g(1) + g(1)", True),
+        ("with_default()", "WIDTH, COUNT = 1, 2", "WIDTH, COUNT = 1, 3", True),
+        ("with_default()", "x=WIDTH", "x=STEP", True),
+        ("wrapped(1)", "return f\n", "return lambda x: f(f(x))\n", True),
+        ("f(1)", "return f\n", "return lambda x: f(f(x))\n", False),
+        ("counting()", "1, 2, 0", "1, 2, 9", True),
+        ("walrus(x)", "1, 2, 0", "1, 3, 0", True),
+        ("walrus(x)", "last := WIDTH", "last := STEP", True),
+        ("Holder().method()", "STEP, WIDTH, COUNT = 1,", "STEP, WIDTH, COUNT = 2,", True),
+        ("Holder().method()", "STEP = 7", "STEP = 8", True),
+        ("starred(x)", "def starred(x): return x", "def starred(x): return -x", True),
+        ("starred(x)", "return 1", "return 3", False),
+        ("chosen(x)", "return 2", "return 3", True),
+        ("chosen(x)", "def hidden(x): return 1", "def hidden(x): return 3", False),
+        ("C.title", "a title", "another", True),
+        ("C.title", "0.5", "0.6", False),
+        ("f(C)", "0.5", "0.6", False),
+        ("f(self)", "0.5", "0.6", False),
+        ("f(self)", "a title", "another", True),
+    ],
+)
+def test_scopes_defaults_decorators_and_stars(returned, old, new, is_changed):
+    assert (small(returned, old, new) != small(returned)) == is_changed
+
+
+def test_what_a_walrus_or_a_global_binds_is_followed_rightly():
+    main = BEFORE.replace("RETURNED", "counting(), walrus(x)")
+    found = {one.name for one in reached({"c.py": main, "stars.py": STARS}, "c", "C")}
+    assert found == {"C:measuring", "counting", "COUNT", "walrus", "WIDTH"}
+    main = main.replace("STEP, WIDTH, COUNT = 1, 2, 0", "STEP, WIDTH, COUNT, last = 1, 2, 0, 5")
+    assert "last" not in {one.name for one in reached({"c.py": main, "stars.py": STARS}, "c", "C")}
 
 
 def test_a_claim_that_extends_another_has_its_methods():
