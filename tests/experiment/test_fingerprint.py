@@ -489,7 +489,7 @@ def test_scopes_defaults_decorators_and_stars(returned, old, new, is_changed):
 
 
 def test_a_name_is_followed_through_a_star_of_another_module():
-    main = "from outside import Claim\nfrom p.all import starred\nclass C(Claim):\n    def measure(self): return starred(1)\n"
+    main = "from outside import Claim\nfrom p.all import starred\nclass C(Claim):\n    measure = starred\n"
     files = {"p/__init__.py": "", "p/c.py": main, "p/all.py": "from p.stars import *\n", "p/stars.py": STARS}
     assert set(reached(files, "p.c", "C")) == {measuring("p.c", "C"), Definition("p.stars", "starred")}
 

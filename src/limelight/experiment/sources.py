@@ -183,8 +183,8 @@ class Sources:
             return self._bound(source, name, seen)
         stub = self.stub(module)
         if stub is not None and name in stub.bound:
-            found = self._bound(stub, name, seen)
-            return found if found != Definition(module, name) else Definition(module, EVERYTHING)
+            exported = self._bound(stub, name, seen)
+            return exported if exported != Definition(module, name) else Definition(module, EVERYTHING)
         if f"{module}.{name}" in self:
             return Module(f"{module}.{name}")
         for star in source.stars:
