@@ -1,6 +1,6 @@
 """What do classical methods cost on the operator, beside scikit-learn? `python -m benchmarks.classical`
 
-Both run one after the other, round by round; times are ratios to the neighbour, peak memory is what a fresh
+Both run one after the other, round by round; times are ratios to the neighbor, peak memory is what a fresh
 process grows by, quality is the adjusted Rand index or the accuracy, or how far the answers lie apart.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from sklearn import cluster, datasets, manifold, metrics, semi_supervised
 
-from benchmarks.measure import Job, Ratio, neighbours, peak_bytes
+from benchmarks.measure import Job, Ratio, neighbors, peak_bytes
 from limelight import Attention, Euclidean
 from limelight.classical.labels import LabelSpreading
 from limelight.classical.modes import MeanShift
@@ -196,7 +196,7 @@ def main() -> None:
 def _row(method: Method, rounds: int) -> str:
     ours, theirs = method.ours(), method.theirs()
     quality = f"{method.quality(ours())} beside {method.quality(theirs())}"
-    times = [neighbours(theirs, [ours], "cpu")[0] for _ in range(rounds)]
+    times = [neighbors(theirs, [ours], "cpu")[0] for _ in range(rounds)]
     ratio = Ratio.of([their / our for our, their in times])
     mine, other = (peak_bytes(build, "cpu") / _MIB for build in (method.ours, method.theirs))
     fast = "✓" if ratio.median >= method.faster else "✗"

@@ -1,7 +1,7 @@
 """How fast, and how much memory, side by side? Every time is a ratio to a baseline that ran just before or after it.
 
 On a shared machine a single time means little. A round runs baseline, contender, contender, baseline, …
-so that each contender has a neighbour to be divided by; medians and quartiles are over rounds. Peak
+so that each contender has a neighbor to be divided by; medians and quartiles are over rounds. Peak
 memory is what a fresh process's resident set grows by, or on a GPU what its allocator hands out at most.
 """
 
@@ -47,8 +47,8 @@ def seconds(job: Job, device: str) -> float:
     return time.perf_counter() - started
 
 
-def neighbours(baseline: Job, contenders: Sequence[Job], device: str) -> list[tuple[float, float]]:
-    """(seconds of each contender, of its neighbouring baseline): the baseline runs first and after every second."""
+def neighbors(baseline: Job, contenders: Sequence[Job], device: str) -> list[tuple[float, float]]:
+    """(seconds of each contender, of its neighboring baseline): the baseline runs first and after every second."""
     found: list[tuple[float, float]] = []
     before = seconds(baseline, device)
     for i in range(0, len(contenders), 2):

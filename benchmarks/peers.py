@@ -55,9 +55,9 @@ def _entmax15(setting: Setting) -> Mechanism:
     return _weighing(setting, entmax15)
 
 
-def _weighing(setting: Setting, normalise: Callable[..., Tensor]) -> Mechanism:
+def _weighing(setting: Setting, normalize: Callable[..., Tensor]) -> Mechanism:
     scale = 1 / math.sqrt(setting.shape[3])
-    return lambda q, k, v: normalise(q @ k.mT * scale, dim=-1) @ v
+    return lambda q, k, v: normalize(q @ k.mT * scale, dim=-1) @ v
 
 
 def _pot(setting: Setting) -> Mechanism:

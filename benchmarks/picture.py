@@ -1,6 +1,6 @@
 """How does it look? Dots for times and memory over SDPA's, on one self-contained page, with the targets marked.
 
-Hue tells Limelight from its peers and shape tells what was timed, so that no difference rests on colour alone.
+Hue tells Limelight from its peers and shape tells what was timed, so that no difference rests on color alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
 from benchmarks.results import Results, Row
-from limelight.figures.theme import COLOURS, NEUTRAL, styled
+from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 _TIMED = {"forward": ("forward", "circle-open"), "training": ("forward + backward", "circle")}
 
@@ -26,18 +26,18 @@ def draw(results: Results, path: Path) -> None:
 def figure(results: Results) -> Figure:
     """Times on the left, memory on the right, one line for each row, smaller is better."""
     shown = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.66, 0.34], horizontal_spacing=0.03)
-    groups = ((results.limelight, COLOURS[0], "Limelight"), (results.peers, COLOURS[1], "peers"))
+    groups = ((results.limelight, COLORS[0], "Limelight"), (results.peers, COLORS[1], "peers"))
     names = [_label(row, results) for rows, *_ in groups for row in rows]
-    for rows, colour, group in groups:
+    for rows, color, group in groups:
         if not rows:
             continue
         for kind, (says, symbol) in _TIMED.items():
-            shown.add_trace(_times(rows, results, kind, f"{group}: {says}", symbol, colour), 1, 1)
+            shown.add_trace(_times(rows, results, kind, f"{group}: {says}", symbol, color), 1, 1)
         measured = [row for row in rows if row.memory is not None]
         shown.add_trace(
             Scatter(
                 x=[row.memory for row in measured], y=[_label(row, results) for row in measured], mode="markers",
-                marker={"symbol": "diamond", "size": 9, "color": colour}, name=f"{group}: memory",
+                marker={"symbol": "diamond", "size": 9, "color": color}, name=f"{group}: memory",
                 hovertemplate="%{y}: %{x:.2f} × SDPA's peak<extra></extra>",
             ), 1, 2,
         )  # fmt: skip
@@ -57,13 +57,13 @@ def figure(results: Results) -> Figure:
     return shown
 
 
-def _times(rows: Sequence[Row], results: Results, kind: str, name: str, symbol: str, colour: str) -> Scatter:
+def _times(rows: Sequence[Row], results: Results, kind: str, name: str, symbol: str, color: str) -> Scatter:
     found = [(row, getattr(row, kind)) for row in rows if getattr(row, kind) is not None]
     return Scatter(
         x=[ratio.median for _, ratio in found], y=[_label(row, results) for row, _ in found], mode="markers", name=name,
-        marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
+        marker={"symbol": symbol, "size": 10, "color": color, "line": {"width": 2, "color": color}},
         error_x={
-            "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4,
+            "type": "data", "symmetric": False, "color": color, "thickness": 1.5, "width": 4,
             "array": [ratio.high - ratio.median for _, ratio in found],
             "arrayminus": [ratio.median - ratio.low for _, ratio in found],
         },

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks import mechanisms, peers
 from benchmarks.contender import BASELINES, WARM_UP_LENGTH, Contender, Setting, forward, training
-from benchmarks.measure import Job, Ratio, at_most, neighbours, peak_bytes
+from benchmarks.measure import Job, Ratio, at_most, neighbors, peak_bytes
 from benchmarks.progress import Bar
 from benchmarks.results import Row
 
@@ -124,7 +124,7 @@ def _race(racing: Sequence[Lane], kind: str, baseline: Job, device: str, bar: Ba
 
         return job
 
-    for each, (own, other) in zip(racing, neighbours(baseline, [told(x) for x in racing], device), strict=True):
+    for each, (own, other) in zip(racing, neighbors(baseline, [told(x) for x in racing], device), strict=True):
         each.cost += own + other
         if getattr(each, kind):
             each.ratios[kind].append(own / other)

@@ -35,7 +35,7 @@ def report(browser: Browser, file: Path) -> None:
 
 
 def lab(browser: Browser) -> None:
-    """The lab's pages of slopes and of the operator, at twice the resolution and in 256 colours."""
+    """The lab's pages of slopes and of the operator, at twice the resolution and in 256 colors."""
     command = [sys.executable, "-m", "limelight", "lab", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -23,7 +23,7 @@ from plotly.offline import get_plotlyjs
 from limelight import Attention, Dot, Euclidean, Softmax, Sparsemax, causal, figures, window
 from limelight.claims.drift_diffusion import drift_fields
 from limelight.classical import KernelRegressor
-from limelight.experiment import catalogue, runner
+from limelight.experiment import catalog, runner
 from limelight.experiment.store import Store
 from limelight.propagation import heat
 
@@ -52,7 +52,7 @@ def mechanisms() -> dict[str, Figure]:
 
 
 def temperature() -> dict[str, Figure]:
-    """One query and six keys, from cold to hot: the weights, and what they minimise."""
+    """One query and six keys, from cold to hot: the weights, and what they minimize."""
     energy = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64)
     tau = np.linspace(0.05, 4, 80)
     q, k = torch.ones(1, 1, dtype=torch.float64), -energy[:, None]
@@ -61,10 +61,10 @@ def temperature() -> dict[str, Figure]:
     chaos = tau * np.array([float(A.entropy()) for A in operators])
     series = {"mean energy E": free + chaos, "τH": chaos, "free energy F = E − τH": free}
     return {
-        "temperature": figures.shares(
+        "temperature": figures.stacked_area(
             tau, np.stack([A.dense()[0].numpy() for A in operators]), "key", "temperature τ", "weight"
         ),
-        "energies": lines(series, tau, "temperature τ", "energy", grey=False),
+        "energies": lines(series, tau, "temperature τ", "energy", gray=False),
     }
 
 
@@ -77,7 +77,7 @@ def spreading_heat() -> dict[str, Figure]:
     h = torch.zeros(n, 1, dtype=torch.float64)
     h[n // 2] = 1
     series = {f"t = {t}": heat(A, h, float(t))[:, 0].numpy() for t in (2, 8, 32)}
-    return {"heat": lines(series, np.arange(n), "point", "heat", grey=False)}
+    return {"heat": lines(series, np.arange(n), "point", "heat", gray=False)}
 
 
 def drifts() -> dict[str, Figure]:
@@ -85,7 +85,7 @@ def drifts() -> dict[str, Figure]:
     softmax, _, doubly, _ = drift_fields()
     return {
         "drift-softmax": softmax.update_layout(title_text="Softmax, α = 0"),
-        "drift-doubly": doubly.update_layout(title_text="Doubly normalised, α = 1"),
+        "drift-doubly": doubly.update_layout(title_text="Doubly normalized, α = 1"),
     }
 
 
@@ -128,16 +128,16 @@ def regression() -> dict[str, Figure]:
 
 def search() -> dict[str, Figure]:
     """What became of the claim about similarity search: ten seeds, which are run where they are missing."""
-    claim, store = catalogue.claim("similarity_search"), Store(RESULTS)
+    claim, store = catalog.claim("similarity_search"), Store(RESULTS)
     runner.run(runner.missing(runner.cells([claim], runner.QUICK), store), store)
     (figure,) = figures.comparison(store.results(claim, runner.QUICK), ["new"])
     return {"search": figure}
 
 
-def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, grey: bool = True) -> Figure:
-    """One line for each name; the last may be grey, as what there is to compare with."""
+def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, gray: bool = True) -> Figure:
+    """One line for each name; the last may be gray, as what there is to compare with."""
     rows = {name: values[None] for name, values in series.items()}
-    return figures.curves(rows if grey else {**rows, "": np.empty((0, 0))}, at.tolist(), x, y)
+    return figures.curves(rows if gray else {**rows, "": np.empty((0, 0))}, at.tolist(), x, y)
 
 
 # What makes pictures, and how wide and high each is.

@@ -36,7 +36,7 @@ def _(mo):
     mo.md("""
     # An attention to play with
 
-    Twenty-four tokens on a ring; every sixth is further out. Choose a similarity, a normalisation and a mask, and see
+    Twenty-four tokens on a ring; every sixth is further out. Choose a similarity, a normalization and a mask, and see
     what the operator does. Needs `pip install -e '.[claims]' marimo` in a clone of Limelight.
     """)
     return
@@ -45,25 +45,25 @@ def _(mo):
 @app.cell
 def _(Dot, Entmax, Euclidean, Sinkhorn, Softmax, Sparsemax, StudentT):
     similarities = {"dot": Dot(), "Euclidean": Euclidean(), "Student's t": StudentT()}
-    normalisations = {
+    normalizations = {
         "softmax": Softmax(),
-        "doubly normalised": Softmax(alpha=1.0),
+        "doubly normalized": Softmax(alpha=1.0),
         "Sinkhorn": Sinkhorn(steps=50),
         "sparsemax": Sparsemax(),
         "entmax": Entmax(1.5),
     }
-    return normalisations, similarities
+    return normalizations, similarities
 
 
 @app.cell
-def _(mo, normalisations, similarities):
+def _(mo, normalizations, similarities):
     similarity = mo.ui.dropdown(list(similarities), value="dot", label="similarity")
-    normalisation = mo.ui.dropdown(list(normalisations), value="softmax", label="normalisation")
+    normalization = mo.ui.dropdown(list(normalizations), value="softmax", label="normalization")
     earlier = mo.ui.checkbox(label="causal")
     out = mo.ui.slider(1.0, 3.0, step=0.25, value=2.0, label="how far out")
     temperature = mo.ui.slider(0.05, 2.0, step=0.05, value=0.35, label="temperature")
-    mo.vstack([mo.hstack([similarity, normalisation, earlier], justify="start"), mo.hstack([out, temperature])])
-    return earlier, normalisation, out, similarity, temperature
+    mo.vstack([mo.hstack([similarity, normalization, earlier], justify="start"), mo.hstack([out, temperature])])
+    return earlier, normalization, out, similarity, temperature
 
 
 @app.cell
@@ -75,16 +75,16 @@ def _(math, out, torch):
 
 
 @app.cell
-def _(Attention, causal, earlier, mo, normalisation, normalisations, similarities, similarity, temperature, x):
-    mixes = normalisations[normalisation.value].mixes_queries
+def _(Attention, causal, earlier, mo, normalization, normalizations, similarities, similarity, temperature, x):
+    mixes = normalizations[normalization.value].uses_column_sums
     mo.stop(
-        earlier.value and mixes, mo.md("This normalisation divides by sums over all queries: it would leak the future.")
+        earlier.value and mixes, mo.md("This normalization divides by sums over all queries: it would leak the future.")
     )
     A = Attention(
         x,
         x,
         similarities[similarity.value],
-        normalisations[normalisation.value],
+        normalizations[normalization.value],
         causal if earlier.value else None,
         scale=1 / temperature.value,
     )

@@ -51,7 +51,6 @@ BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
         torch.add(*_pairs(q @ sim.query.weight.T, k @ sim.key.weight.T)).squeeze(-1), sim.slope
     ),
     "softcap": lambda sim, q, k: sim.cap * (torch.mul(*_pairs(q, k)).sum(-1) / q.shape[-1] ** 0.5 / sim.cap).tanh(),
-    "gate": lambda sim, q, k: q @ sim.keys.T + sim.terms,
     "alibi": lambda sim, q, k: -sim.slopes.double()[:, None, None] * _ahead(q, k).abs(),
     "relative": _relative,
     "convolution": lambda sim, q, k: -((_ahead(q, k) - sim.shifts.double()[:, None, None]) ** 2) / 2,
@@ -59,22 +58,22 @@ BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
 }
 
 
-def weights(s: Tensor, normalisation: str, seen: Tensor | None = None, alpha: float = 0.0, steps: int = 0) -> Tensor:
+def weights(s: Tensor, normalization: str, seen: Tensor | None = None, alpha: float = 0.0, steps: int = 0) -> Tensor:
     """P by exponentials and divisions; rows and columns that see nothing stay zero."""
     seen = torch.ones_like(s, dtype=torch.bool) if seen is None else seen.expand_as(s)
     kernel = torch.where(seen, (s - s.amax((-2, -1), keepdim=True)).exp(), 0.0)
-    if normalisation == "softmax":
+    if normalization == "softmax":
         kernel = _divide(kernel, kernel.sum(-2, keepdim=True) ** alpha)
         return _divide(kernel, kernel.sum(-1, keepdim=True))
-    if normalisation in ROWS:
+    if normalization in ROWS:
         rows = [
-            ROWS[normalisation](row[keep]) if keep.any() else row[keep]
+            ROWS[normalization](row[keep]) if keep.any() else row[keep]
             for row, keep in zip(s.reshape(-1, s.shape[-1]), seen.reshape(-1, s.shape[-1]), strict=True)
         ]
         return torch.zeros_like(s).masked_scatter(seen, torch.cat(rows))
-    if normalisation == "hybrid":
+    if normalization == "hybrid":
         return 0.3 * weights(s, "softmax", seen) + 0.7 * weights(s, "softmax", seen, alpha=1.0)
-    assert normalisation == "sinkhorn"
+    assert normalization == "sinkhorn"
     for _ in range(steps):
         kernel = _divide(kernel, kernel.sum(-2, keepdim=True))
         kernel = _divide(kernel, kernel.sum(-1, keepdim=True))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import limelight
 from limelight import cli
 from limelight.classical import LogDistance
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,7 +44,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
 
 
 def test_the_pages_of_the_axes_import_every_name_that_they_document():
-    for axis in ("mask", "normalisation", "similarity"):
+    for axis in ("mask", "normalization", "similarity"):
         page = TEXTS[f"docs/api/{axis}.md"]
         imported = {
             name.name for node in ast.walk(ast.parse(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]))
@@ -86,7 +86,8 @@ def names():
     return found | {
         "q": q, "k": k, "v": v, "query": q, "key": q, "A": A, "n": n, "nodes": n, "edges": edges, "offset": 2, "h": 2.0,
         "φ": torch.tanh, "phi": torch.tanh, "alpha": 0.5, "temperature": 2.0, "steps": 3, "tolerance": 1e-6,
-        "heads": 2, "LogDistance": LogDistance, "torch": torch, "position": A.position, "distance": A.distance,
+        "heads": 2, "LogDistance": LogDistance, "torch": torch,
+        "mean_position": A.mean_position, "mean_distance": A.mean_distance,
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip
 
@@ -107,8 +108,8 @@ def test_an_expression_runs(page, code, names):
         from limelight.huggingface import register
 
         names = names | {"register": register}
-    counted = {"k": 2} if "strongest(k)" in code else {}
-    value = eval(code, names | counted | {"strongest": names["A"].strongest})
+    counted = {"k": 2} if "topk(k)" in code else {}
+    value = eval(code, names | counted | {"topk": names["A"].topk})
     if isinstance(value, limelight.Attention):
         with torch.no_grad():
             assert torch.isfinite(value @ torch.ones(value.shape[1], 1)).all()
@@ -187,7 +188,7 @@ def limelight_line(arguments):
         return
     command = program.commands[arguments[0]]
     given = command.make_context(arguments[0], list(arguments[1:])).params
-    claims = catalogue.claims(given.get("names") or ([given["name"]] if given.get("name") else ()))
+    claims = catalog.claims(given.get("names") or ([given["name"]] if given.get("name") else ()))
     for arm in given.get("arm") or ():
         assert any(arm in claim.arms for claim in claims), arm
     if "backend" in given:

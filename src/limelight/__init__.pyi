@@ -1,6 +1,6 @@
 """The public names, and where they live."""
 
-from . import errors, mask, measures, nn, normalisation, propagation, similarity
+from . import errors, mask, measures, nn, normalization, propagation, similarity
 from .attend import attend
 from .attention import Attention
 from .errors import (
@@ -17,7 +17,7 @@ from .errors import (
     UnknownNameError,
 )
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
-from .normalisation import Entmax, Hybrid, Normalisation, Sigmoid, Sinkhorn, Softmax, Sparsemax, SymmetricSinkhorn, TopK
+from .normalization import Entmax, Hybrid, Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, SymmetricSinkhorn, TopK
 from .similarity import (
     GAT,
     Additive,
@@ -29,7 +29,6 @@ from .similarity import (
     Cosine,
     Dot,
     Euclidean,
-    Gate,
     Laplacian,
     Metric,
     RelativeBias,
@@ -60,7 +59,6 @@ __all__ = [
     "DtypeError",
     "Entmax",
     "Euclidean",
-    "Gate",
     "Graph",
     "Hybrid",
     "InputError",
@@ -70,7 +68,7 @@ __all__ = [
     "Mask",
     "Metric",
     "MissingExtraError",
-    "Normalisation",
+    "Normalization",
     "RelativeBias",
     "Scaled",
     "Sigmoid",
@@ -92,7 +90,7 @@ __all__ = [
     "mask",
     "measures",
     "nn",
-    "normalisation",
+    "normalization",
     "padding",
     "propagation",
     "similarity",

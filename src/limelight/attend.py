@@ -10,7 +10,7 @@ from limelight.errors import InputError
 from limelight.heads import batch_shape_of
 from limelight.kernels import Kernel
 from limelight.mask import Mask, as_mask, causal, split_additive
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Bias, Dot, Scaled, Similarity
 
 
@@ -25,7 +25,7 @@ def attend(
     enable_gqa: bool = False,
     *,
     similarity: Similarity = Dot(),
-    normalisation: Normalisation = Softmax(),
+    normalization: Normalization = Softmax(),
     mask: Mask | Tensor | None = None,
     kernel: Kernel = "auto",
 ) -> Float[Tensor, "*batch n e"]:
@@ -53,7 +53,7 @@ def attend(
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
-    seen, scores = None, similarity
+    allowed, scores = None, similarity
     for given in (attn_mask, mask, causal if is_causal else None):
         if isinstance(given, Tensor) and given.is_floating_point():
             given, added = split_additive(given)
@@ -61,18 +61,18 @@ def attend(
                 own = scores.default_scale(query.shape[-1]) if scale is None else scale
                 scores, scale = Scaled(scores, own) + Bias(added), None
         if given is not None:
-            seen = as_mask(given) if seen is None else seen & given
+            allowed = as_mask(given) if allowed is None else allowed & given
     if not enable_gqa:
-        return _apply(Attention(query, key, scores, normalisation, seen, scale, kernel=kernel), value, dropout_p)
+        return _apply(Attention(query, key, scores, normalization, allowed, scale, kernel=kernel), value, dropout_p)
     for name, x in (("key", key), ("value", value)):
         _require_groups(query, x, name)
     groups = key.shape[-3]
-    if value.shape[-3] != groups or _each_head_its_own(scores, normalisation, seen, scale, query.shape[-1]):
+    if value.shape[-3] != groups or _each_head_its_own(scores, normalization, allowed, scale, query.shape[-1]):
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], dim=-3) for x in (key, value))
-        return _apply(Attention(query, key, scores, normalisation, seen, scale, kernel=kernel), value, dropout_p)
+        return _apply(Attention(query, key, scores, normalization, allowed, scale, kernel=kernel), value, dropout_p)
     together = query.unflatten(-3, (groups, -1))
-    seen = None if seen is None else seen.for_groups()
-    A = Attention(together, key.unsqueeze(-3), scores, normalisation, seen, scale, kernel=kernel)
+    allowed = None if allowed is None else allowed.for_groups()
+    A = Attention(together, key.unsqueeze(-3), scores, normalization, allowed, scale, kernel=kernel)
     return _apply(A, value.unsqueeze(-3), dropout_p).flatten(-4, -3)
 
 
@@ -92,11 +92,11 @@ def _require_groups(query: Tensor, x: Tensor, name: str) -> None:
 
 
 def _each_head_its_own(
-    similarity: Similarity, normalisation: Normalisation, mask: Mask | None, scale: float | Tensor | None, d: int
+    similarity: Similarity, normalization: Normalization, mask: Mask | None, scale: float | Tensor | None, d: int
 ) -> bool:
     """Is anything said of single query heads, so that those of a group cannot stand side by side?"""
     scale = similarity.default_scale(d) if scale is None else scale
-    shapes = [similarity.batch_shape, normalisation.batch_shape]
-    shapes += [batch_shape_of(scale), batch_shape_of(normalisation.temperature)]
+    shapes = [similarity.batch_shape, normalization.batch_shape]
+    shapes += [batch_shape_of(scale), batch_shape_of(normalization.temperature)]
     heads_of_mask = () if mask is None else mask.batch_shape[-1:]
     return any(shapes) or heads_of_mask not in ((), (1,))

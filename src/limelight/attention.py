@@ -23,7 +23,7 @@ from limelight.heads import per_head, per_row
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
 from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Similarity
 from limelight.tracing import holds, is_autocast
@@ -53,18 +53,18 @@ class Attention:
     """P_ij = softmax_j(scale · β(q_i, k_j) + b_j): a row-stochastic n×m operator that is never stored.
 
     q (*batch, n, d) and k (*batch, m, d) share dtype and device; batch dimensions broadcast.
-    `similarity` is β, `normalisation` chooses b, `mask` says which query may see which key
+    `similarity` is β, `normalization` chooses b, `mask` says which query may see which key
     (True = may), and `scale`, a finite number or a tensor (heads,) of such, overrides the
     similarity's own; a negative one turns it round. A query whose keys are all masked has a row of zeros.
 
     The kernel is chosen automatically and can be read: "fused" where the similarity is an inner
-    product and two terms and the normalisation a row softmax, else "chunked"; both take memory linear
+    product and two terms and the normalization a row softmax, else "chunked"; both take memory linear
     in n and m. "reference" is dense. One asked for by name never falls back.
 
     Statistics are in at least float32, entropies in nats. Results of one object may share an
     autograd graph: call backward once on their sum, or with `retain_graph=True`.
 
-    Raises `InputError` (shapes, values, a causal mask with a normalisation that mixes queries),
+    Raises `InputError` (shapes, values, a causal mask with a normalization that mixes queries),
     `DtypeError`, `DeviceError`, `KernelError` and `UnknownNameError`.
 
     >>> import torch
@@ -82,35 +82,35 @@ class Attention:
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         similarity: Similarity = Dot(),
-        normalisation: Normalisation = Softmax(),
+        normalization: Normalization = Softmax(),
         mask: Mask | Bool[Tensor, "*#batch #n #m"] | None = None,
         scale: float | Float[Tensor, "*#batch 1 1"] | None = None,
         *,
         kernel: Kernel = "auto",
     ) -> None:
         check.instance("similarity", similarity, Similarity)
-        check.instance("normalisation", normalisation, Normalisation)
+        check.instance("normalization", normalization, Normalization)
         check.operands(q, k, similarity.same_width)
         self._autocast = is_autocast(q)
         if self._autocast:  # as torch's own attention does
             q, k = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (q, k))
-        self.similarity, self.normalisation = similarity, normalisation
+        self.similarity, self.normalization = similarity, normalization
         self.mask = None if mask is None else as_mask(mask)
         scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
         check.scale(scale, q)
         self.scale = per_head(scale)
-        if not _is_one(normalisation.temperature):
-            self.scale = self.scale / per_head(normalisation.temperature)
-        heads = {"the similarity": similarity.batch_shape, "the normalisation": normalisation.batch_shape}
+        if not _is_one(normalization.temperature):
+            self.scale = self.scale / per_head(normalization.temperature)
+        heads = {"the similarity": similarity.batch_shape, "the normalization": normalization.batch_shape}
         self.shape = check.shape(q, k, self.mask, self.scale, heads)
         self.q, self.k = check.finite(q, k, self.mask)
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask)
-        not_fused = None if normalisation.fused else f"{type(normalisation).__name__} is not a row softmax"
+        not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
-        _refuse_a_leak(self.normalisation, self.mask, self.shape, q.device)
-        if normalisation.needs_symmetry:
-            check.symmetric(normalisation, self.q, self.k, similarity, self.mask)
+        _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
+        if normalization.needs_symmetry:
+            check.symmetric(normalization, self.q, self.k, similarity, self.mask)
         self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
     @_apart_from_autocast
@@ -146,7 +146,7 @@ class Attention:
     def logsumexp(self) -> Float[Tensor, "*batch n"]:
         """L_i = log Σ_j exp(s_ij + b_j), so that P_ij = exp(s_ij + b_j − L_i); −∞ where every key is masked.
 
-        Raises `InputError` for a normalisation that is not one softmax of scores (`Entmax`, `TopK`,
+        Raises `InputError` for a normalization that is not one softmax of scores (`Entmax`, `TopK`,
         `Sigmoid`, `Hybrid`).
 
         >>> import torch
@@ -162,7 +162,7 @@ class Attention:
     def entropy(self) -> Float[Tensor, "*batch n"]:
         """H_i = −Σ_j p_ij log p_ij in nats: query i mixes about exp H_i keys. 0 where every key is masked.
 
-        p_i are the weights of query i divided by their sum, which is one for all normalisations but `Sigmoid`.
+        p_i are the weights of query i divided by their sum, which is one for all normalizations but `Sigmoid`.
 
         >>> import torch
         >>> from limelight import Attention
@@ -191,7 +191,7 @@ class Attention:
 
     @_apart_from_autocast
     def free_energy(self) -> Float[Tensor, "*batch n"]:
-        """F_i = −τ L_i, with energy E_ij = −τ (s_ij + b_j) and τ = T/scale, T the temperature of the normalisation.
+        """F_i = −τ L_i, with energy E_ij = −τ (s_ij + b_j) and τ = T/scale, T the temperature of the normalization.
 
         Without key biases E_ij = −β(q_i, k_j), whatever τ is. F_i is the minimum over the simplex of
         Σ_j p_j E_ij − τ H(p), attained at p = P_i; so F = mean energy − τ · entropy, row by row. For weights that are
@@ -212,7 +212,7 @@ class Attention:
         return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
 
     @_apart_from_autocast
-    def position(self) -> Float[Tensor, "*batch n"]:
+    def mean_position(self) -> Float[Tensor, "*batch n"]:
         """Σ_j p_ij j: the mean position of the keys that query i looks at. p_i are its weights divided by their sum.
 
         0 where every key is masked.
@@ -221,13 +221,13 @@ class Attention:
         >>> from limelight import Attention
         >>> x = torch.zeros(4, 2)
         >>> A = Attention(x, x, scale=1.0)
-        >>> A.position()  # the mean of 0, 1, 2, 3
+        >>> A.mean_position()  # the mean of 0, 1, 2, 3
         tensor([1.5000, 1.5000, 1.5000, 1.5000])
         """
-        return self._full(measures.position(self.weights()), -2)
+        return self._full(measures.mean_position(self.weights()), -2)
 
     @_apart_from_autocast
-    def distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
+    def mean_distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
         """Σ_j p_ij |i + offset − j|: how far query i looks, in the mean. p_i are its weights divided by their sum.
 
         Query i stands at position i + offset, key j at position j. 0 where every key is masked.
@@ -236,13 +236,13 @@ class Attention:
         >>> from limelight import Attention
         >>> x = torch.zeros(4, 2)
         >>> A = Attention(x, x, scale=1.0)
-        >>> A.distance()
+        >>> A.mean_distance()
         tensor([1.5000, 1.0000, 1.0000, 1.5000])
         """
-        return self._full(measures.distance(self.weights(), offset), -2)
+        return self._full(measures.mean_distance(self.weights(), offset), -2)
 
     @_apart_from_autocast
-    def strongest(self, k: int) -> measures.Strongest:
+    def topk(self, k: int) -> measures.TopKWeights:
         """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
 
         The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
@@ -250,12 +250,12 @@ class Attention:
         >>> import torch
         >>> from limelight import Attention, Dot
         >>> q, k = torch.ones(1, 1), torch.tensor([[0.0], [2.0], [1.0]])
-        >>> Attention(q, k, scale=1.0).strongest(2).keys
+        >>> Attention(q, k, scale=1.0).topk(2).keys
         tensor([[1, 2]])
         """
-        weights, keys = measures.strongest(self.weights(), k)
+        weights, keys = measures.topk(self.weights(), k)
         whole = (*self.shape[:-1], k)
-        return measures.Strongest(weights.expand(whole), keys.expand(whole))
+        return measures.TopKWeights(weights.expand(whole), keys.expand(whole))
 
     @_apart_from_autocast
     def irreversibility(self) -> Float[Tensor, "*batch"]:
@@ -287,16 +287,16 @@ class Attention:
                 [0.5000, 0.5000]])
         """
         scores = dense_scores(self.q, self.k, self.similarity, self.scale, self.mask)
-        weights = self.normalisation(scores).block(slice(0, self.shape[-2]))
+        weights = self.normalization(scores).block(slice(0, self.shape[-2]))
         return weights.expand(self.shape).to(self.q.dtype)
 
     def __repr__(self) -> str:
         mask = "" if self.mask is None else f", mask={self.mask!r}"
-        return f"Attention({self.shape}, {self.similarity}, {self.normalisation}{mask}, kernel={self.kernel!r})"
+        return f"Attention({self.shape}, {self.similarity}, {self.normalization}{mask}, kernel={self.kernel!r})"
 
     def weights(self) -> Weights:
         """P itself, as what applies it: its rows a few at a time, and what is summed over them."""
-        return self._keep("weights", lambda: self.normalisation(self._scores()))
+        return self._keep("weights", lambda: self.normalization(self._scores()))
 
     def _scores(self) -> Scores:
         kernel = "reference" if 0 in self.shape else self.kernel  # an empty matrix can as well be stored
@@ -319,7 +319,7 @@ class Attention:
 
     def _apart(self, apply: Callable[[Tensor], Tensor], values: Tensor, mask: Mask | None) -> Tensor:
         """apply(values), in which values that have no weight play no part; without a mask all have some."""
-        if mask is None and self.normalisation.fused:
+        if mask is None and self.normalization.fused:
             return apply(values)
         return apply_to_weighted(apply, values, mask)
 
@@ -365,10 +365,10 @@ def _is_one(temperature: float | Tensor) -> bool:
 
 
 def _refuse_a_leak(
-    normalisation: Normalisation, mask: Mask | None, shape: tuple[int, ...], device: torch.device
+    normalization: Normalization, mask: Mask | None, shape: tuple[int, ...], device: torch.device
 ) -> None:
-    if mask is not None and normalisation.mixes_queries and mask.is_causal(shape[-2], shape[-1], device):
+    if mask is not None and normalization.uses_column_sums and mask.is_causal(shape[-2], shape[-1], device):
         raise InputError(
-            f"{normalisation} with a causal mask would leak the future: it divides by sums over all queries, "
+            f"{normalization} with a causal mask would leak the future: it divides by sums over all queries, "
             "later ones included; use Softmax(), or a mask that is not causal"
         )

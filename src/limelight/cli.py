@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit codes out. What is shown is in `limelight.experiment.terminal`."""
+"""The command line: arguments in, exit codes out. What is shown is in `limelight.report.terminal`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from typer.core import TyperGroup
 
 from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
-from limelight.experiment import catalogue, report, runner, streams, terminal
+from limelight.experiment import catalog, runner
 from limelight.experiment.claim import Claim
-from limelight.experiment.legible import encodable, visible
 from limelight.experiment.processes import stopping_like_ctrl_c
-from limelight.experiment.report import Entry
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
+from limelight.report import page as report
+from limelight.report import streams, terminal
+from limelight.report.page import Entry
+from limelight.report.plain_text import encodable, visible
 
 FAULTS, BAD_INPUT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class Program(TyperGroup):
-    """The program on any terminal: see `limelight.experiment.streams`."""
+    """The program on any terminal: see `limelight.report.streams`."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         arguments = sys.argv[1:] if args is None else list(args)
         with streams.prepared(UNREACHABLE):
             for argument in arguments:
                 if CONTROL.search(argument):
-                    terminal.tell(f"an argument holds a control character: {visible(argument)!r}; type it without")
+                    terminal.log(f"an argument holds a control character: {visible(argument)!r}; type it without")
                     raise SystemExit(BAD_INPUT)
             return super().main(args, *rest, **options)
 
@@ -72,7 +74,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 RESULTS = Path("results")
 
 
-def told(command: Callable[..., None]) -> Callable[..., None]:
+def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
     """One sentence and an exit code for what goes wrong, instead of a traceback."""
 
     @functools.wraps(command)
@@ -88,12 +90,12 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @app.command("list")
-@told
+@reporting_errors
 def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
     store = Store(results)
-    entries = [(claim, _entry(claim, store)) for claim in catalogue.claims()]
-    terminal.tell_damaged(store.damaged)
+    entries = [(claim, _entry(claim, store)) for claim in catalog.claims()]
+    terminal.log_damaged(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
     else:
@@ -101,7 +103,7 @@ def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@told
+@reporting_errors
 def run(
     names: Names = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"{runner.QUICK} seeds: the default.")] = False,
@@ -120,18 +122,18 @@ def run(
     if sum((quick, full, seeds is not None)) > 1:
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
-    claims = catalogue.claims(names or ())
+    claims = catalog.claims(names or ())
     runner.check_workers(backend, workers, address)
     wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
     missing = runner.missing(wanted, store)
-    terminal.tell_damaged(store.damaged)
+    terminal.log_damaged(store.damaged)
     try:
         with stopping_like_ctrl_c(), terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
             runner.run(missing, store, backend, workers, address, done)
     except KeyboardInterrupt:
         left = len(runner.missing(wanted, store))
-        terminal.tell(
+        terminal.log(
             f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, the same command goes on from there"
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -148,7 +150,7 @@ def run(
 
 
 @app.command("report")
-@told
+@reporting_errors
 def write_report(
     names: Names = None,
     output: Annotated[
@@ -161,21 +163,21 @@ def write_report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
-    claims = catalogue.claims(names or ())
+    claims = catalog.claims(names or ())
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
-    terminal.tell_damaged(store.damaged)
+    terminal.log_damaged(store.damaged)
     entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of)) is not None]
     partial = [(claim, results_of) for claim, results_of in found if results_of.records and not results_of.seeds()]
     if not entries and not partial:
         raise InputError(
             f"no results in {results} to report on; run `limelight run` first, or name a folder with --results"
         )
-    told = [_incomplete(claim, results_of) for claim, results_of in partial]
+    reporting_errors = [_incomplete(claim, results_of) for claim, results_of in partial]
     if not entries:
-        raise InputError("no verdict to report on: " + "; ".join(told))
-    for sentence in told:
-        terminal.tell(f"left out of the report: {sentence}")
+        raise InputError("no verdict to report on: " + "; ".join(reporting_errors))
+    for sentence in reporting_errors:
+        terminal.log(f"left out of the report: {sentence}")
     path = output or results / "report.html"
     page = report.render(entries)
     write_atomically(path, page)
@@ -184,21 +186,21 @@ def write_report(
             {"report": str(path), "bytes": len(page.encode()), "claims": [entry.claim.name for entry in entries]}
         )
     else:
-        terminal.tell_report(path, len(page.encode()))
+        terminal.log_report(path, len(page.encode()))
 
 
 @app.command()
-@told
+@reporting_errors
 def show(
     name: Annotated[str, typer.Argument(metavar="CLAIM", help="A claim by name.")],
     results: Folder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
-    claim = catalogue.claim(name)
+    claim = catalog.claim(name)
     store = Store(results)
     entry = _entry(claim, store)
-    terminal.tell_damaged(store.damaged)
+    terminal.log_damaged(store.damaged)
     if as_json:
         _print_json(terminal.as_json(claim, entry))
     else:
@@ -206,7 +208,7 @@ def show(
 
 
 @app.command()
-@told
+@reporting_errors
 def lab(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes any that is free.")] = 8765,
@@ -231,7 +233,7 @@ def lab(
         browser,
         sessions,
         results,
-        lambda address: terminal.tell(f"the lab is at {address} · Ctrl-C stops it"),
+        lambda address: terminal.log(f"the lab is at {address} · Ctrl-C stops it"),
     )
 
 
@@ -272,5 +274,5 @@ def _print_json(value: object) -> None:
 
 
 def _quit(problem: LimelightError, code: int) -> None:
-    terminal.tell(str(problem))
+    terminal.log(str(problem))
     raise typer.Exit(code)

@@ -20,21 +20,21 @@ _MOST_STEPS = 1000
 _TOLERANCE = 1e-5  # of the stationary distribution, in total variation
 
 
-class Strongest(NamedTuple):
+class TopKWeights(NamedTuple):
     """The k largest weights of each query, largest first, and whose they are; −1 where fewer than k keys have any."""
 
     weights: Float[Tensor, "*batch n k"]
     keys: Int[Tensor, "*batch n k"]
 
 
-def position(weights: Weights) -> Float[Tensor, "*#batch n"]:
+def mean_position(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij j, rows divided by their sums; 0 where every key is masked."""
     j = torch.arange(weights.scores.shape[-1])
     sums = weights.apply_wide(torch.stack([j, torch.ones_like(j)], -1))
     return sums[..., 0] / sums[..., 1].masked_fill(sums[..., 1] == 0, 1)
 
 
-def distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
+def mean_distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
 
     def of(own: Weights, rows: slice) -> Tensor:
@@ -46,15 +46,15 @@ def distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
     return weights.by_rows(of)
 
 
-def strongest(weights: Weights, k: int) -> Strongest:
+def topk(weights: Weights, k: int) -> TopKWeights:
     """The k largest P_ij of each row i, and their j."""
     m = weights.scores.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
-        raise InputError(f"strongest(k) expects a whole number from 1 to the {m} keys, got {k!r}")
+        raise InputError(f"topk(k) expects a whole number from 1 to the {m} keys, got {k!r}")
     with torch.no_grad():
         keys = weights.by_rows(lambda own, rows: own.block(rows).topk(k, -1).indices, dim=-2)
     values = weights.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
-    return Strongest(values, keys.masked_fill(values == 0, -1))
+    return TopKWeights(values, keys.masked_fill(values == 0, -1))
 
 
 @torch.no_grad()
@@ -80,12 +80,12 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
 
 def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """π = Pᵀπ by powers of the lazy walk ½(1 + P), which has no periods."""
-    alive = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
-    require_readable(alive, "irreversibility()", "ask for it outside")
-    if bool(((alive - 1).abs() > 1e-3).logical_and(alive != 0).any()):
-        raise InputError("reversibility is of rows that sum to one; those of this normalisation do not")
-    flow = (alive > 0) / (alive > 0).sum(-1, keepdim=True).clamp(min=1)
-    flow = flow.to(alive.dtype)
+    row_sums = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
+    require_readable(row_sums, "irreversibility()", "ask for it outside")
+    if bool(((row_sums - 1).abs() > 1e-3).logical_and(row_sums != 0).any()):
+        raise InputError("reversibility is of rows that sum to one; those of this normalization do not")
+    flow = (row_sums > 0) / (row_sums > 0).sum(-1, keepdim=True).clamp(min=1)
+    flow = flow.to(row_sums.dtype)
     for _ in range(_MOST_STEPS):
         after = 0.5 * (flow + weights.apply_transposed(flow[..., None])[..., 0])
         moved, flow = (after - flow).abs().sum(-1), after

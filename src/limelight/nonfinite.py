@@ -1,6 +1,6 @@
 """What has no weight plays no part: NaN and infinity in rows that are masked or padded away stay where they are.
 
-0 · NaN is NaN, so a plain product carries an uninitialised padding token into every output.
+0 · NaN is NaN, so a plain product carries an uninitialized padding token into every output.
 """
 
 from __future__ import annotations

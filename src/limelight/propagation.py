@@ -108,10 +108,10 @@ def heat(
     tolerance = _tolerance(tolerance, h)
     _require_rows_of_at_most_one(A)
     weights = _poisson(t, tolerance)
-    wide = torch.promote_types(h.dtype, torch.float32)
-    total = torch.zeros_like(h, dtype=wide)
+    upcast = torch.promote_types(h.dtype, torch.float32)
+    total = torch.zeros_like(h, dtype=upcast)
     for weight, power in zip(weights, trajectory(A, h, len(weights) - 1), strict=True):
-        total = total + weight * power.to(wide)
+        total = total + weight * power.to(upcast)
     return total.to(h.dtype)
 
 
@@ -120,7 +120,7 @@ def resolvent(
 ) -> Float[Tensor, "*batch n e"]:
     """(1 − s)(1 − s P)⁻¹ h = (1 − s) Σ_k s^k P^k h: P^k h after a geometric number of steps, s/(1 − s) on average.
 
-    It is the fixed point of x = s P x + (1 − s) h (label spreading, personalised PageRank), found by
+    It is the fixed point of x = s P x + (1 − s) h (label spreading, personalized PageRank), found by
     iteration: each step shrinks the largest error by s or more, so about log(tolerance)/log(s) of them
     do. The last change bounds the error: the iteration ends where that is at most `tolerance` times the largest
     |h| of each column (16 rounding units over 1 − s unless told). The derivative, in h and in all that
@@ -262,9 +262,9 @@ def _require_rows_of_at_most_one(A: Attention) -> None:
         sums = A @ A.q.new_ones(A.shape[-1], 1)
     if not holds((sums <= 1 + _ROW_SUM.get(A.q.dtype, _HALF)).all()):
         raise InputError(
-            f"the error is bounded for rows that sum to at most one; with {A.normalisation} a row sums to "
+            f"the error is bounded for rows that sum to at most one; with {A.normalization} a row sums to "
             f"{sums.max().item():.3g}: "
-            "use a normalisation of rows (Softmax, Sinkhorn, Entmax, …)"
+            "use a normalization of rows (Softmax, Sinkhorn, Entmax, …)"
         )
 
 

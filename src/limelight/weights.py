@@ -1,4 +1,4 @@
-"""P as an operator: what a normalisation makes of scores, to be applied, transposed and measured.
+"""P as an operator: what a normalization makes of scores, to be applied, transposed and measured.
 
 `SoftmaxWeights` are a row softmax, and run on whatever kernel holds the scores. `RowWeights` are any
 other function of a row, a few rows at a time. `Mixture` is a convex combination of two operators.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.rows import by_rows, sum_over_rows, tensors_of
-from limelight.kernels.scores import Scores, Survey, softmax_of
+from limelight.kernels.scores import RowStatistics, Scores, softmax_of
 
 _Value = TypeVar("_Value")
 
@@ -75,23 +75,23 @@ class Weights(ABC):
         """The scores that its energy is of: E = −τ s."""
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        """−Σ_j p log p of the row, normalised to sum to one; zero for a row of zeros."""
-        return self.by_rows(lambda own, rows: _entropy(_normalised(own.block(rows))))
+        """−Σ_j p log p of the row, normalized to sum to one; zero for a row of zeros."""
+        return self.by_rows(lambda own, rows: _entropy(_normalized(own.block(rows))))
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
-        """Σ_j p_ij s_ij + H_i, which for a softmax is its log-normaliser; −∞ for a row of zeros."""
+        """Σ_j p_ij s_ij + H_i, which for a softmax is its log-normalizer; −∞ for a row of zeros."""
 
         def of(own: Weights, scores: Scores, rows: slice) -> Tensor:
             p, s = own.block(rows), scores.block(rows)
             empty = (p == 0).all(-1)
-            p = _normalised(p)
+            p = _normalized(p)
             return ((p * s.masked_fill(p == 0, 0)).sum(-1) + _entropy(p)).masked_fill(empty, -math.inf)
 
         return self.by_rows(of, self.scores)
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         raise InputError(
-            "these weights are no softmax of scores, so they have no log-normaliser; free_energy() is defined for all"
+            "these weights are no softmax of scores, so they have no log-normalizer; free_energy() is defined for all"
         )
 
     def by_rows(self, measure: Callable[..., Tensor], *values: Tensor | Scores, dim: int = -1) -> Tensor:
@@ -115,21 +115,21 @@ class SoftmaxWeights(Weights):
     """P = softmax_j(s)."""
 
     _scores: Scores
-    _is_centred: bool = False
+    _is_stabilized: bool = False
 
     def for_rows(self) -> SoftmaxWeights:
-        return SoftmaxWeights(self._centred, _is_centred=True)
+        return SoftmaxWeights(self._stabilized, _is_stabilized=True)
 
     @property
     def scores(self) -> Scores:
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if torch.compiler.is_compiling() or not self._scores.knows_its_normaliser or self._learns:
+        if torch.compiler.is_compiling() or not self._scores.lse_is_free or self._learns:
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
-            self.__dict__["_normaliser"] = lse
+            self.__dict__["_normalizer"] = lse
         return out
 
     @property
@@ -137,9 +137,9 @@ class SoftmaxWeights(Weights):
         return torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores))
 
     @_kept
-    def _survey(self) -> Survey | None:
+    def _row_statistics(self) -> RowStatistics | None:
         """All three statistics at once, where nobody wants their gradients."""
-        return None if self._learns else self._scores.survey(self.__dict__.get("_normaliser"))
+        return None if self._learns else self._scores.row_statistics(self.__dict__.get("_normalizer"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.
@@ -147,14 +147,14 @@ class SoftmaxWeights(Weights):
         return (log_mass.exp()[..., None] * mean).to(w.dtype)
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
-        return self._by_key.logsumexp().exp() if self._survey is None else self._survey.column_mass
+        return self._by_key.logsumexp().exp() if self._row_statistics is None else self._row_statistics.column_mass
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
-        s = self._centred.block(slice(0, 1))  # says dtype and device
-        return self._centred.softmax(v.to(s))
+        s = self._stabilized.block(slice(0, 1))  # says dtype and device
+        return self._stabilized.softmax(v.to(s))
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        return self._scores.entropy() if self._survey is None else self._survey.entropy
+        return self._scores.entropy() if self._row_statistics is None else self._row_statistics.entropy
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
         return self.logsumexp()
@@ -162,13 +162,13 @@ class SoftmaxWeights(Weights):
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         if self._learns or torch.compiler.is_compiling():
             return self._scores.logsumexp()
-        if "_normaliser" not in self.__dict__:
-            self.__dict__["_normaliser"] = self._scores.logsumexp()
-        normaliser: Tensor = self.__dict__["_normaliser"]
-        return normaliser
+        if "_normalizer" not in self.__dict__:
+            self.__dict__["_normalizer"] = self._scores.logsumexp()
+        normalizer: Tensor = self.__dict__["_normalizer"]
+        return normalizer
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        return softmax_of(self._centred.block(rows))
+        return softmax_of(self._stabilized.block(rows))
 
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._by_key.block(rows).exp()
@@ -179,8 +179,8 @@ class SoftmaxWeights(Weights):
         return self._scores.log_softmax().T
 
     @_kept
-    def _centred(self) -> Scores:
-        return self._scores if self._is_centred else self._scores.centred()
+    def _stabilized(self) -> Scores:
+        return self._scores if self._is_stabilized else self._scores.stabilized()
 
 
 class RowMap(Protocol):
@@ -267,7 +267,7 @@ def _mix(p: Tensor, v: Tensor) -> Tensor:
     return (p @ v.to(p.dtype)).to(v.dtype)
 
 
-def _normalised(p: Tensor) -> Tensor:
+def _normalized(p: Tensor) -> Tensor:
     total = p.sum(-1, keepdim=True)
     return p / total.masked_fill(total == 0, 1)
 

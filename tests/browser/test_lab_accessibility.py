@@ -2,7 +2,7 @@
 
 import pytest
 
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from tests.browser.conftest import Visitor
 
@@ -33,7 +33,7 @@ SLOW = {"operator", "bias", "verdicts?claim=slopes"}  # in kind as those that st
 @pytest.fixture(scope="module")
 def visitor(lab, browser):
     """A page whose policy lets axe in, which is no script of the lab's; and one claim has a verdict."""
-    claim = catalogue.claim(JUDGED)
+    claim = catalog.claim(JUDGED)
     for arm in claim.arms:
         run_cell(claim, arm, 0, lab.results)
     one = Visitor(browser, bypass_csp=True)

@@ -76,10 +76,10 @@ def test_it_plays_and_the_lines_that_are_copied_give_what_is_drawn(visit):
     assert copied == page.evaluate(CODE)
     exec(copied, names)
     assert page.evaluate(ROW, 3) == pytest.approx(names["weights"].tolist(), abs=1e-6)
-    colours = page.evaluate(
+    colors = page.evaluate(
         "document.getElementById('operator-plane').data.find((t) => t.meta === 'points').marker.color"
     )
-    assert colours == pytest.approx(names["h"][:, 0].tolist(), abs=1e-6)
+    assert colors == pytest.approx(names["h"][:, 0].tolist(), abs=1e-6)
     assert visitor.complaints == []
 
 

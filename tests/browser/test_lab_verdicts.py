@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 
 pytestmark = pytest.mark.browser
-FAST, SLOW = "minimiser_step", "token_clusters"
+FAST, SLOW = "minimizer_step", "token_clusters"
 
 
 def read(visitor):
@@ -27,7 +27,7 @@ def test_every_claim_has_a_row_and_nobody_else_is_asked(visit, lab, width, schem
     visitor = visit("verdicts", width=width, scheme=scheme)
     rows = read(visitor)
     assert [row.split("\n")[0].strip() for row in rows.locator("th").all_inner_texts()] == [
-        claim.title for claim in catalogue.claims()
+        claim.title for claim in catalog.claims()
     ]
     assert visitor.fits()
     assert visitor.page.get_by_role("link", name="Verdicts").get_attribute("aria-current") == "page"
@@ -53,7 +53,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
     visitor.page.get_by_role("button", name="Run", exact=True).click()
     visitor.until(lambda: "would give the same again" in visitor.page.inner_text("#verdict-note"), "a sentence")
     other.page.evaluate("dispatchEvent(new Event('focus'))")
-    row = other.page.locator(".claims tr", has_text=catalogue.claim(FAST).title)
+    row = other.page.locator(".claims tr", has_text=catalog.claim(FAST).title)
     other.until(lambda: "inconclusive" in row.inner_text() and "Done" in row.inner_text(), "the other tab's row")
     assert visitor.complaints == other.complaints == []
 
@@ -61,7 +61,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
 def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancelled(visit, lab):
     visitor = visit("verdicts")
     read(visitor)
-    row = visitor.page.locator(".claims tr", has_text=catalogue.claim(SLOW).title)
+    row = visitor.page.locator(".claims tr", has_text=catalog.claim(SLOW).title)
     row.get_by_role("button", name="Run 10 seeds").click()
     visitor.until(lambda: row.locator("progress").count() == 1, "the progress")
     visitor.page.goto(f"{lab.address}verdicts?claim={SLOW}")

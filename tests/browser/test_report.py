@@ -2,10 +2,10 @@
 
 import pytest
 
-from limelight.experiment import report
 from limelight.experiment.cell import run_cell
-from limelight.experiment.report import Entry
 from limelight.experiment.store import Store
+from limelight.report import page as report
+from limelight.report.page import Entry
 from tests.claims.brief import cut_short
 from tests.experiment.toy import Toy
 

@@ -4,7 +4,7 @@ Where a test asks whether a claim runs, measures and draws, this is as good as t
 """
 
 from limelight.claims import free_energy_phases, lipschitz, similarity_search, slopes, token_clusters
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 
 FEWER = {
     "slopes": (slopes, {"STEPS": 50}),
@@ -23,4 +23,4 @@ def cut_short(name, monkeypatch):
     module, settings = FEWER.get(name, (None, {}))
     for setting, value in settings.items():
         monkeypatch.setattr(module, setting, value)
-    return catalogue.claim(name)
+    return catalog.claim(name)

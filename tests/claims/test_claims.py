@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plotly.graph_objects import Figure
 
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
 from limelight.experiment.results import Record, Results
@@ -20,12 +20,12 @@ SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trai
 @pytest.mark.parametrize(
     ("name", "whole"),
     [
-        *(pytest.param(name, False, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalogue.names()),
+        *(pytest.param(name, False, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalog.names()),
         *(pytest.param(name, True, id=f"{name}-whole", marks=pytest.mark.slow) for name in FEWER),
     ],
 )
 def test_a_claim_runs_is_judged_and_drawn(name, whole, tmp_path, monkeypatch):
-    claim = catalogue.claim(name) if whole else cut_short(name, monkeypatch)
+    claim = catalog.claim(name) if whole else cut_short(name, monkeypatch)
     records = [run_cell(claim, arm, SEED, Store(tmp_path).folder) for arm in claim.arms]
     assert [(record.status, record.reason) for record in records] == [("done", "")] * len(claim.arms)
     results = Results(claim.arms, claim.measures, records)
@@ -41,9 +41,9 @@ def test_a_claim_runs_is_judged_and_drawn(name, whole, tmp_path, monkeypatch):
         assert all(figure.layout.height for figure in picture.figures)
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalog.names())
 def test_a_claim_is_whole(name):
-    claim = catalogue.claim(name)
+    claim = catalog.claim(name)
     assert isinstance(claim, Claim)
     assert claim.control in claim.arms
     assert list(claim.arms)[-1] == claim.control
@@ -68,15 +68,15 @@ def simulated(claim: Claim, good: float, bad: float, seeds: int = 10) -> Results
     return Results(claim.arms, claim.measures, records)
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalog.names())
 def test_arms_that_do_the_same_support_nothing(name):
     """If every arm measures alike the control does too, and no claim may come out as supported."""
-    claim = catalogue.claim(name)
+    claim = catalog.claim(name)
     assert claim.verdict(simulated(claim, 0.5, 0.5)).outcome != "supported"
 
 
 def test_an_arm_of_a_claim_is_known_by_its_name():
-    claim = catalogue.claim("slopes")
+    claim = catalog.claim("slopes")
     with pytest.raises(LookupError, match="unknown arm of slopes 'gates'; did you mean 'gate'"):
         claim.require_arm("gates")
 
@@ -86,8 +86,8 @@ def test_a_new_file_is_a_new_claim(tmp_path, monkeypatch):
 
     (tmp_path / "zebra.py").write_text("from tests.experiment.toy import Toy\nclass Zebra(Toy):\n    name = 'zebra'\n")
     monkeypatch.setattr(limelight.claims, "__path__", [*limelight.claims.__path__, str(tmp_path)])
-    assert catalogue.names()[-1] == "zebra"
-    assert catalogue.claim("zebra").name == "zebra"
+    assert catalog.names()[-1] == "zebra"
+    assert catalog.claim("zebra").name == "zebra"
     (tmp_path / "yak.py").write_text("")
     with pytest.raises(TypeError, match="should hold one Claim"):
-        catalogue.claim("yak")
+        catalog.claim("yak")

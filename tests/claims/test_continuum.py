@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limelight import Softmax, figures
-from limelight.claims import conformal_metric, drift_diffusion, minimiser_step, singer_rates
+from limelight.claims import conformal_metric, drift_diffusion, minimizer_step, singer_rates
 from limelight.experiment.results import Record, Results
 
 SEEDS = range(2000, 2010)  # none that is judged
@@ -27,7 +27,7 @@ def results(claim, seeds=SEEDS, arms=None):
 
 
 def outcomes(verdict):
-    return {part.says: part.outcome for part in verdict.parts}
+    return {part.description: part.outcome for part in verdict.parts}
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def drifts():
     return results(drift_diffusion.DriftDiffusion())
 
 
-def test_the_drift_of_every_normalisation_is_found(drifts):
+def test_the_drift_of_every_normalization_is_found(drifts):
     assert drift_diffusion.DriftDiffusion().verdict(drifts).outcome == "supported"
     found = {arm: drifts.mean(arm, "drift").estimate for arm in drifts.arms}
     assert found[drift_diffusion.ZERO] == pytest.approx(2, abs=0.02)
     assert found[drift_diffusion.SINKHORN] == pytest.approx(1, abs=0.02)
 
 
-def test_a_normalisation_with_another_drift_is_noticed(drifts, monkeypatch):
+def test_a_normalization_with_another_drift_is_noticed(drifts, monkeypatch):
     claim = drift_diffusion.DriftDiffusion()
     monkeypatch.setitem(drift_diffusion.ARMS, drift_diffusion.HALF, (Softmax(0.6), 0.5))
     broken = results(claim, arms=[drift_diffusion.HALF]).records
@@ -56,17 +56,17 @@ def test_a_normalisation_with_another_drift_is_noticed(drifts, monkeypatch):
 
 
 def test_the_third_derivative_is_needed():
-    claim = minimiser_step.MinimiserStep()
+    claim = minimizer_step.MinimizerStep()
     found = results(claim)
     assert claim.verdict(found).outcome == "supported"
-    assert found.mean(minimiser_step.PLAIN, "order").high < 0.15
+    assert found.mean(minimizer_step.PLAIN, "order").high < 0.15
 
 
 def test_an_expectation_along_another_curve_is_noticed(monkeypatch):
-    right = minimiser_step.of_a_set(2000)
-    given = minimiser_step.given
-    monkeypatch.setattr(minimiser_step, "given", lambda h, density, x: given(h, density, x + 0.05))
-    assert right[-1] < 0.02 < minimiser_step.of_a_set(2000)[-1]
+    right = minimizer_step.of_a_set(2000)
+    given = minimizer_step.given
+    monkeypatch.setattr(minimizer_step, "given", lambda h, density, x: given(h, density, x + 0.05))
+    assert right[-1] < 0.02 < minimizer_step.of_a_set(2000)[-1]
 
 
 @pytest.mark.parametrize("arm", [singer_rates.CIRCLE, singer_rates.SPHERE, singer_rates.UNEVEN])
@@ -96,13 +96,13 @@ def test_no_exponent_serves_in_dimension_two(exponent):
 
 def test_heat_on_a_sphere_has_a_frame_for_each_time():
     points = np.random.default_rng(0).normal(size=(5, 3))
-    figure = figures.spreading(points, np.arange(15.0).reshape(3, 5), ["0", "1", "2"], "heat", "steps")
+    figure = figures.animated_scatter(points, np.arange(15.0).reshape(3, 5), ["0", "1", "2"], "heat", "steps")
     assert [frame.name for frame in figure.frames] == ["0", "1", "2"]
     assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["0", "1", "2"]
     assert list(figure.frames[2].data[0].marker.color) == [10, 11, 12, 13, 14]
     assert (figure.data[0].marker.cmin, figure.data[0].marker.cmax) == (0, 14)
     with pytest.raises(ValueError, match="a value of each at 2 times"):
-        figures.spreading(points, np.zeros((3, 5)), ["0", "1"], "heat", "steps")
+        figures.animated_scatter(points, np.zeros((3, 5)), ["0", "1"], "heat", "steps")
 
 
 def test_heat_on_a_sphere_evens_out():

@@ -44,8 +44,8 @@ def test_weights_at_another_temperature_have_more(factor):
     assert gap > 1e-3
 
 
-def test_an_optimiser_on_the_simplex_finds_attentions_free_energy():
-    """SciPy minimises Σ p E − τH over softmax coordinates, told nothing of the answer."""
+def test_an_optimizer_on_the_simplex_finds_attentions_free_energy():
+    """SciPy minimizes Σ p E − τH over softmax coordinates, told nothing of the answer."""
     q, k, _ = drawn(12)
     tau, energies = 0.4, (-q[0] @ k.mT).numpy()
 

@@ -11,7 +11,7 @@ from scipy.special import lambertw
 
 from limelight import Attention, Dot, Euclidean, InputError
 from limelight.claims import lipschitz as claim
-from limelight.nn.jacobian import jacobian
+from limelight.interpret.jacobian import jacobian
 
 
 def normal(*shape, seed=1000):

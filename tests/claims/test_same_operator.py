@@ -63,7 +63,7 @@ def test_every_arm_is_compared_and_every_comparison_is_an_arm():
     assert set(COMPARISONS) == set(SameOperator.arms) == {*EQUAL, *DIFFERENT}
 
 
-def test_doubly_normalised_attention_is_a_diffusion_map_written_in_numpy():
+def test_doubly_normalized_attention_is_a_diffusion_map_written_in_numpy():
     ours, _ = COMPARISONS[claim.DIFFUSION](torch.Generator().manual_seed(1000))
     x = claim.cloud(torch.Generator().manual_seed(1000)).numpy()
     kernel = np.exp(-cdist(x, x, "sqeuclidean") / (2 * claim.BANDWIDTH**2))

@@ -15,9 +15,9 @@ from limelight.claims.token_clusters import TokenClusters, clusters, on_sphere, 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_tight_groups_far_apart_are_counted(sizes):
-    centres = 2 * torch.eye(5, dtype=torch.float64)
+    centers = 2 * torch.eye(5, dtype=torch.float64)
     noise = torch.randn(sum(sizes), 5, generator=torch.Generator().manual_seed(1000), dtype=torch.float64)
-    x = torch.repeat_interleave(centres[: len(sizes)], torch.tensor(sizes), 0) + 1e-4 * noise
+    x = torch.repeat_interleave(centers[: len(sizes)], torch.tensor(sizes), 0) + 1e-4 * noise
     assert float(clusters(x)) == pytest.approx(len(sizes), abs=1e-4)
 
 

@@ -16,12 +16,12 @@ from sklearn.svm import SVC
 from limelight import ConvergenceError, Dot, InputError
 from limelight.classical import affinities, table
 from limelight.classical.methods import METHODS
-from limelight.classical.operators import Centred
+from limelight.classical.operators import Centered
 
 REAL = {
     "cancer": scale(datasets.load_breast_cancer().data[:150]),
     "wine": scale(datasets.load_wine().data),
-    # Pixels are whole numbers, so that distances tie and neighbours are a matter of taste: noise decides.
+    # Pixels are whole numbers, so that distances tie and neighbors are a matter of taste: noise decides.
     "digits": datasets.load_digits().data[:150] / 16 + np.random.default_rng(0).normal(0, 1e-3, (150, 64)),
 }
 
@@ -43,10 +43,10 @@ def squares(X, Y):
     return ((X[:, None] - Y[None]) ** 2).sum(-1)
 
 
-def test_mds_is_the_doubly_centred_squares(X):
+def test_mds_is_the_doubly_centered_squares(X):
     B = dense(affinities.mds(tensor(X)), len(X))
     np.testing.assert_allclose(B, KernelCenterer().fit_transform(-0.5 * squares(X, X)), atol=1e-10)
-    np.testing.assert_allclose(dense(Centred(tensor(X + 1.0), Dot()), len(X)), B, atol=1e-9)
+    np.testing.assert_allclose(dense(Centered(tensor(X + 1.0), Dot()), len(X)), B, atol=1e-9)
 
 
 @pytest.mark.skipif(not hasattr(manifold, "ClassicalMDS"), reason="scikit-learn has ClassicalMDS from 1.8 on")
@@ -98,8 +98,8 @@ def test_a_support_vector_machine_decides_as_scikit_learns(X):
 
 
 def test_graph_convolution_is_the_published_matrix(X):
-    neighbour = squares(X, X).argsort(1)[:, 1:4]
-    i, j = np.repeat(np.arange(len(X)), 3), neighbour.reshape(-1)
+    neighbor = squares(X, X).argsort(1)[:, 1:4]
+    i, j = np.repeat(np.arange(len(X)), 3), neighbor.reshape(-1)
     edges = torch.from_numpy(np.stack([np.concatenate([i, j]), np.concatenate([j, i])]))
     A = np.eye(len(X))
     A[i, j] = A[j, i] = 1
@@ -111,7 +111,7 @@ def test_bad_input():
     X = tensor(REAL["wine"])
     for wrong in (0, 178, True, 2.0):
         with pytest.raises(InputError, match="whole number from 1 to 177"):
-            affinities.neighbours(X, wrong)
+            affinities.neighbors(X, wrong)
     for wrong in (1.0, 177.0, float("nan")):
         with pytest.raises(InputError, match="between 1 and 177"):
             affinities.sne(X, wrong)
@@ -128,8 +128,8 @@ def test_bad_input():
 def test_an_outlier_changes_no_neighbor_of_the_others(far):
     X = torch.from_numpy(np.random.default_rng(0).uniform(size=(500, 3)))
     plain, beside = (
-        affinities.neighbours(X, 5),
-        affinities.neighbours(torch.cat([X, torch.full((1, 3), far, dtype=torch.float64)]), 5),
+        affinities.neighbors(X, 5),
+        affinities.neighbors(torch.cat([X, torch.full((1, 3), far, dtype=torch.float64)]), 5),
     )
     assert torch.equal(plain[0], beside[0][:-1])
     assert torch.equal(plain[1], beside[1][:-1])

@@ -53,35 +53,35 @@ def test_a_step_of_soft_k_means_is_the_published_one(X):
 def test_fuzzy_c_means_is_bezdeks(X, m):
     with pytest.warns(ConvergenceWarning, match="allow more steps"):
         ours = FuzzyCMeans(5, m, init=five(X) + 0.1, max_iter=3, tol=0).fit(X)
-    centres = five(X) + 0.1
+    centers = five(X) + 0.1
     for _ in range(3):
-        u = squares(X, centres) ** (-1 / (m - 1))
+        u = squares(X, centers) ** (-1 / (m - 1))
         powers = (u / u.sum(1, keepdims=True)) ** m
-        centres = powers.T @ X / powers.sum(0)[:, None]
-    np.testing.assert_allclose(ours.cluster_centers_, centres, rtol=1e-9, atol=1e-11)
-    u = squares(X, centres) ** (-1 / (m - 1))
+        centers = powers.T @ X / powers.sum(0)[:, None]
+    np.testing.assert_allclose(ours.cluster_centers_, centers, rtol=1e-9, atol=1e-11)
+    u = squares(X, centers) ** (-1 / (m - 1))
     np.testing.assert_allclose(ours.predict_proba(X), u / u.sum(1, keepdims=True), atol=1e-10)
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(1.05, 500), st.integers(1, 3))
-def test_a_point_that_centres_lie_on_belongs_to_them_alone(seed, m, coincide):
+def test_a_point_that_centers_lie_on_belongs_to_them_alone(seed, m, coincide):
     points = torch.from_numpy(np.random.default_rng(seed).normal(size=(4, 2)))
-    centres = torch.cat([points[:1].expand(coincide, 2), points[2:]])
-    u = Attention(points, centres, LogDistance(m)).dense()
+    centers = torch.cat([points[:1].expand(coincide, 2), points[2:]])
+    u = Attention(points, centers, LogDistance(m)).dense()
     expected = torch.zeros(coincide + 2, dtype=torch.float64)
     expected[:coincide] = 1 / coincide
     torch.testing.assert_close(u[0], expected)
     torch.testing.assert_close(u.sum(1), torch.ones(4, dtype=torch.float64))
 
 
-def test_a_fuzzy_centre_to_which_no_point_belongs_stays():
-    centres = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
-    np.testing.assert_array_equal(FuzzyCMeans(3, init=centres).fit(np.eye(2).repeat(2, 0)).cluster_centers_, centres)
+def test_a_fuzzy_center_to_which_no_point_belongs_stays():
+    centers = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
+    np.testing.assert_array_equal(FuzzyCMeans(3, init=centers).fit(np.eye(2).repeat(2, 0)).cluster_centers_, centers)
 
 
 @pytest.mark.parametrize("estimator", [SoftKMeans(3), FuzzyCMeans(3)], ids=repr)
-def test_points_that_coincide_give_finite_centres_and_a_warning(estimator):
+def test_points_that_coincide_give_finite_centers_and_a_warning(estimator):
     with pytest.warns(ConvergenceWarning, match="different centers, fewer than n_clusters=3"):
         fitted = estimator.fit(np.repeat(np.eye(2), 3, 0))
     assert np.isfinite(fitted.cluster_centers_).all()
@@ -91,7 +91,7 @@ def test_points_that_coincide_give_finite_centres_and_a_warning(estimator):
     assert labels[0] != labels[3]
 
 
-def test_at_a_high_temperature_all_centres_are_one_and_a_warning_says_so():
+def test_at_a_high_temperature_all_centers_are_one_and_a_warning_says_so():
     with pytest.warns(ConvergenceWarning, match="memberships are so even"):
         SoftKMeans(3, 1e6, random_state=0, tol=0).fit(REAL["iris"])
 

@@ -87,7 +87,7 @@ def test_flow_stays_in_its_component_rests_and_is_stochastic(seed, n, m):
     ],
     ids=["cancer", "wine", "digits"],
 )
-def test_points_start_from_attention_on_their_neighbours(X):
+def test_points_start_from_attention_on_their_neighbors(X):
     fitted = MarkovClustering(1.6, n_neighbors=6, bandwidth=1.5).fit(X)
     squares = ((X[:, None] - X[None]) ** 2).sum(-1)
     near = squares <= np.sort(squares, 1)[:, 6:7]

@@ -12,7 +12,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
-from limelight.classical import others
+from limelight.classical import off_diagonal as others
 from limelight.classical.labels import LabelSpreading
 
 REAL = {
@@ -57,7 +57,7 @@ def test_spreading_for_every_alpha(alpha):
     np.testing.assert_allclose(ours.label_distributions_, theirs.label_distributions_, atol=1e-12)
 
 
-def test_pairs_that_hardly_see_anyone_else_are_labelled_right():
+def test_pairs_that_hardly_see_anyone_else_are_labeled_right():
     """A share of 1e-40 of the weight decides: the largest term of a row must not swallow it."""
     X = np.array([[0.0], [1.0], [11.0], [11.001], [20.0]])
     y = np.array([0, 0, -1, -1, 1])
@@ -92,7 +92,7 @@ def test_float32_answers_in_float32():
     )
 
 
-def test_points_that_no_label_reaches_stay_unlabelled_and_are_told():
+def test_points_that_no_label_reaches_stay_unlabeled_and_are_told():
     X = np.array([[0.0], [0.1], [1.0], [1.1], [100.0], [200.0]])
     with pytest.warns(UserWarning, match=r"no label reaches 2 of the points to be labeled.*smaller gamma than 20"):
         model = LabelSpreading().fit(X, [0, -1, 1, -1, -1, -1])

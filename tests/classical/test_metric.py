@@ -1,4 +1,4 @@
-"""A learned metric: beside neighbourhood components analysis with neighbours, and beside one that is not learned."""
+"""A learned metric: beside neighborhood components analysis with neighbors, and beside one that is not learned."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_passes_scikit_learns_checks(kind):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_classifies_as_well_as_neighbourhood_components_with_neighbours(name):
+def test_classifies_as_well_as_neighborhood_components_with_neighbors(name):
     X, y = REAL[name]
     halves = [(slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))]
     components = neighbors.NeighborhoodComponentsAnalysis(random_state=0)

@@ -39,9 +39,9 @@ def climbed(X, h, steps=3000):
     raise AssertionError("the oracle has not settled")
 
 
-def in_order(centres):
+def in_order(centers):
     """Clusters of as many points are equally dense, and rounding decides which comes first."""
-    return centres[np.lexsort(centres.T)]
+    return centers[np.lexsort(centers.T)]
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -68,7 +68,7 @@ def test_steps_are_the_published_equation(name, steps):
     for _ in range(steps):
         at = step(at, at, h)
     gaps = euclidean_distances(model.cluster_centers_, at)
-    np.testing.assert_allclose(gaps.min(1), 0, atol=1e-6 * h)  # a centre is one of the points
+    np.testing.assert_allclose(gaps.min(1), 0, atol=1e-6 * h)  # a center is one of the points
     assert (euclidean_distances(model.cluster_centers_) + h * np.eye(len(gaps)) >= h).all()
     assert (gaps.min(0) < h).all()
 
@@ -91,7 +91,7 @@ def test_the_default_bandwidth_finds_blobs():
 
 
 def test_a_point_belongs_to_the_mode_it_climbs_to_and_not_to_the_nearest():
-    """A long low tail runs towards the wrong centre: distance would cut it."""
+    """A long low tail runs towards the wrong center: distance would cut it."""
     tail = np.linspace(0, 6, 61)[:, None] * np.array([[1.0, 0.0]])
     X = np.vstack([np.repeat(tail[:1], 30, 0), tail, np.repeat([[7.5, 0.0]], 200, 0)])
     model = MeanShift(0.8, max_iter=2000).fit(X)

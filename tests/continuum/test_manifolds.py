@@ -115,16 +115,16 @@ def test_laplace_beltrami_of_polar_coordinates():
 
 
 @pytest.mark.parametrize(
-    ("normalisation", "alpha"),
+    ("normalization", "alpha"),
     [(Softmax(), 0.0), (Softmax(0.5), 0.5), (Softmax(1.0), 1.0), (SymmetricSinkhorn(1e-8), 0.5)],
     ids=["0", "½", "1", "Sinkhorn"],
 )
-def test_the_generator_tends_to_drift_and_diffusion(normalisation, alpha):
+def test_the_generator_tends_to_drift_and_diffusion(normalization, alpha):
     density, h = VonMises(torch.tensor([0.8]), torch.tensor([1.0])), Wave(torch.tensor([2.0]), 0.3)
     x = Torus(1).grid(300, density)
     limit, errors = drift_diffusion(h, x, density, alpha), []
     for epsilon in (0.02, 0.01, 0.005):
-        rate = generator(diffusion(Torus(1).embed(x), epsilon, normalisation), h.value(x)[:, None], epsilon)[:, 0]
+        rate = generator(diffusion(Torus(1).embed(x), epsilon, normalization), h.value(x)[:, None], epsilon)[:, 0]
         errors.append(float((rate - limit).abs().max()))
     assert errors[-1] < 0.1
     assert order((0.02, 0.01, 0.005), errors) == pytest.approx(1, abs=0.1)

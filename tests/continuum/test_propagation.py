@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from limelight import Attention, ConvergenceError, Dot, Euclidean, InputError, Sigmoid, Softmax, causal
 from limelight.propagation import generator, heat, resolvent, steps, trajectory
 
-NORMALISATIONS = [Softmax(), Softmax(1.0)]
+NORMALIZATIONS = [Softmax(), Softmax(1.0)]
 
 
 def tokens(n=30, d=3, dtype=torch.float64, seed=0):
@@ -31,10 +31,10 @@ def test_steps_are_powers():
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 5, 800.0])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=str)
-def test_heat_is_the_exponential(t, normalisation):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=str)
+def test_heat_is_the_exponential(t, normalization):
     q, k, h = tokens()
-    A = Attention(q, k, normalisation=normalisation)  # its spectrum is complex
+    A = Attention(q, k, normalization=normalization)  # its spectrum is complex
     expected = torch.linalg.matrix_exp(t * (A.dense() - torch.eye(30))) @ h
     close(heat(A, h, t), expected, 1e-11)
 
@@ -56,10 +56,10 @@ def test_heat_is_a_semigroup(first, second):
 
 
 @pytest.mark.parametrize("s", [0, 0.5, 0.99])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=str)
-def test_the_resolvent_solves(s, normalisation):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=str)
+def test_the_resolvent_solves(s, normalization):
     q, k, h = tokens()
-    A = Attention(q, k, normalisation=normalisation)
+    A = Attention(q, k, normalization=normalization)
     expected = torch.linalg.solve(torch.eye(30) - s * A.dense(), (1 - s) * h)
     close(resolvent(A, h, s), expected, 1e-11)
 

@@ -1,10 +1,10 @@
-"""Any pseudo-metric as a similarity, its minimisers, and what a step tends to."""
+"""Any pseudo-metric as a similarity, its minimizers, and what a step tends to."""
 
 import pytest
 import torch
 
 from limelight import Attention, ConvergenceError, Euclidean, InputError
-from limelight.continuum import Pseudometric, Torus, VonMises, Wave, first_order, minimiser, order
+from limelight.continuum import Pseudometric, Torus, VonMises, Wave, first_order, minimizer, order
 
 
 def half_square(x, y):
@@ -18,17 +18,17 @@ def test_a_pseudometric_is_a_similarity():
     assert A.kernel == "chunked"
 
 
-def test_a_minimiser_is_found_with_its_derivatives():
+def test_a_minimizer_is_found_with_its_derivatives():
     x = torch.linspace(-1, 1, 5, dtype=torch.float64)
 
     def f(x, y):  # least at y = x + 1, where f'' = e and f''' = e
         return ((y - x).exp() - (y - x) * torch.e)[..., 0]
 
-    at = minimiser(f, x, x)
+    at = minimizer(f, x, x)
     torch.testing.assert_close(at.y, x + 1)
     torch.testing.assert_close(at.c, torch.full_like(x, torch.e))
     torch.testing.assert_close(at.d, torch.full_like(x, torch.e))
-    flat = minimiser(half_square, x, x + 0.3)
+    flat = minimizer(half_square, x, x + 0.3)
     torch.testing.assert_close(flat.c, torch.ones_like(x))
     torch.testing.assert_close(flat.d, torch.zeros_like(x))
 
@@ -42,7 +42,7 @@ def test_a_step_needs_the_third_derivative(skew):
     def f(x, y):  # least at y = x + log 2, where c = d = 2
         return ((y - x).exp() - 2 * (y - x))[..., 0]
 
-    at, errors, sizes = minimiser(f, x, x), [], (0.032, 0.016, 0.008)
+    at, errors, sizes = minimizer(f, x, x), [], (0.032, 0.016, 0.008)
     limit = first_order(h, at, density, skew=skew)
     for epsilon in sizes:
         fetched = Attention(x[:, None], y, Pseudometric(f), scale=1 / epsilon) @ h.value(y)[:, None]
@@ -58,7 +58,7 @@ def test_a_step_needs_the_third_derivative(skew):
 def test_the_distance_gives_the_drift_of_softmax():
     density, h = VonMises(torch.tensor([0.7]), torch.tensor([0.2])), Wave(torch.tensor([1.0]), 0.5)
     x = torch.linspace(-0.7, 0.7, 8, dtype=torch.float64)
-    found = first_order(h, minimiser(half_square, x, x), density)
+    found = first_order(h, minimizer(half_square, x, x), density)
     y = x[:, None]
     torch.testing.assert_close(found, h.laplacian(y) + 2 * (density.gradient(y) * h.gradient(y))[:, 0])
 
@@ -66,7 +66,7 @@ def test_the_distance_gives_the_drift_of_softmax():
 def test_what_has_no_minimum_is_refused():
     x = torch.zeros(3, dtype=torch.float64)
     with pytest.raises(ConvergenceError, match="no minimum"):
-        minimiser(lambda x, y: -half_square(x, y), x, x + 0.1)  # a maximum
+        minimizer(lambda x, y: -half_square(x, y), x, x + 0.1)  # a maximum
     with pytest.raises(InputError, match="expects a function of two points, got str"):
         Pseudometric("euclidean")
     with pytest.raises(InputError, match=r"to a value for each pair, got shape \(\d, \d, 2\)"):

@@ -11,15 +11,16 @@ import torch
 import limelight
 import limelight.continuum
 import limelight.nn
-from limelight import mask, normalisation, propagation, similarity
+from limelight import mask, normalization, propagation, similarity
 from limelight.errors import LimelightError
-from limelight.experiment import catalogue, claim, measure, results, runner, statistics, verdict
+from limelight.experiment import catalog, claim, measure, results, runner, statistics, verdict
 
 # Written for those who write kernels or similarities, or shown by the example of what makes them.
 WITHOUT = {
-    "Parts", "Factors", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
-    "split_additive", "as_one_product", "centre", "checked_dense", "for_heads", "is_finite", "offset", "upcast_pair",
-    "wide", "Interval", "Record", "Picture", "Cell", "missing", "run", "as_record", "check_workers", "spread_ratio",
+    "Parts", "InnerProduct", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
+    "split_additive", "as_one_product", "center", "checked_dense", "squeeze_head", "is_finite", "shift_for_precision",
+    "upcast_pair", "upcast", "Interval", "Record", "Picture", "Cell", "missing", "run", "as_record", "check_workers",
+    "spread_ratio",
 }  # fmt: skip
 SOURCE = Path(limelight.__file__).parent
 MODULES = [
@@ -29,9 +30,9 @@ MODULES = [
 
 
 def public():
-    for package in (limelight, limelight.continuum, limelight.nn, mask, normalisation, similarity):
+    for package in (limelight, limelight.continuum, limelight.nn, mask, normalization, similarity):
         yield from ((name, getattr(package, name)) for name in package.__all__)
-    for module in (propagation, statistics, verdict, results, measure, catalogue, runner, claim):
+    for module in (propagation, statistics, verdict, results, measure, catalog, runner, claim):
         own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
         yield from ((name, value) for name, value in own.items() if getattr(value, "__module__", "") == module.__name__)
 

@@ -87,7 +87,7 @@ def test_shapes_are_printed_as_they_were_written(site):
 
 
 def test_examples_are_printed_as_code(site):
-    for name in ("operator", "mask", "similarity", "normalisation", "propagation", "continuum", "experiment"):
+    for name in ("operator", "mask", "similarity", "normalization", "propagation", "continuum", "experiment"):
         page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
         assert '<span class="gp">&gt;&gt;&gt; ' in page, name
         assert "<blockquote>" not in page, name  # what Markdown makes of a line that begins with >
@@ -141,7 +141,7 @@ def test_it_can_be_read_and_searched_without_a_network(chromium, site, served, s
     if width < 1000:
         page.locator("label.md-header__button[for=__search]").click()
     page.locator("[data-md-component=search-query]").press_sequentially("sparsemax")
-    page.locator('.md-search-result__link[href*="api/normalisation.html"]').first.wait_for(state="attached")
+    page.locator('.md-search-result__link[href*="api/normalization.html"]').first.wait_for(state="attached")
     context.close()
     assert complaints == []
     assert {address for address in asked if not address.startswith((root, "data:", "blob:"))} == set()

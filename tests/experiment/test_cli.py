@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from limelight import cli
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
 from tests.experiment.toy import GATE, Faulty, Toy
@@ -24,8 +24,8 @@ def call(tmp_path, monkeypatch):
     """Run the command line on the toy claims, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     toys = {"toy": Toy(), "faulty": Faulty()}
-    monkeypatch.setattr(catalogue, "names", lambda: list(toys))
-    monkeypatch.setattr(catalogue, "claim", lambda name: toys[name])
+    monkeypatch.setattr(catalog, "names", lambda: list(toys))
+    monkeypatch.setattr(catalog, "claim", lambda name: toys[name])
     runner = CliRunner()
 
     def run(*arguments):
@@ -175,9 +175,9 @@ def test_the_library_alone_needs_no_extra():
 TOYS = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from tests.experiment.toy import Toy
-catalogue.claim = lambda name: Toy()
+catalog.claim = lambda name: Toy()
 from limelight.__main__ import main
 main()
 """
@@ -217,8 +217,8 @@ for part, module in (
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
-    told = done.stdout.splitlines()
-    assert len(told) == 4
-    for line in told:
+    reporting_errors = done.stdout.splitlines()
+    assert len(reporting_errors) == 4
+    for line in reporting_errors:
         module = line.split()[0]
         assert f"needs {module}, which is not installed; in a clone of Limelight, run: pip install -e '.[cla" in line

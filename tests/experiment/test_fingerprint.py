@@ -12,7 +12,7 @@ import pytest
 
 import limelight
 import limelight.figures
-from limelight.experiment import catalogue, fingerprint, sources
+from limelight.experiment import catalog, fingerprint, sources
 from limelight.experiment.bare import ALL_MODULES, Definitions, measuring
 from limelight.experiment.fingerprint import digest_in, source_digest, sources_reach
 from limelight.experiment.reach import Reach
@@ -590,7 +590,7 @@ STUBS = {"limelight": AS_IT_IS.parse("limelight", stub=True)}
 
 @pytest.fixture(scope="module")
 def claims():
-    return catalogue.claims()
+    return catalog.claims()
 
 
 @pytest.fixture(scope="module")
@@ -613,6 +613,7 @@ def graphs(claims):
 
 
 def names_with(claims, changes):
+    assert all(module.removesuffix(".pyi") in AS_IT_IS for module in changes.keys() - {"*"})
     reach = sources_reach(Patched(changes))
     return {claim.name: digest_in(reach, type(claim).__module__, type(claim).__name__) for claim in claims}
 
@@ -699,7 +700,7 @@ KEPT = {
     },
     "an error": {"limelight.errors": added("class NewError(LimelightError): pass")},
     "a function beside": {"limelight.attention": added("def beside(): return 1")},
-    "how a table is printed": {"limelight.experiment.terminal": added("print(1)")},
+    "how a table is printed": {"limelight.report.terminal": added("print(1)")},
 }
 
 
@@ -758,19 +759,20 @@ def test_a_changed_definition_renames_the_results_of_the_claims_that_reach_it(cl
         ("limelight.experiment.conditions", "plain", "all"),
         ("limelight.claims.slopes", "NOISE", {"slopes"}),
         ("limelight.claims.slopes", "GOAL", {"slopes"}),
-        ("limelight.data.slopes", "slopes", {"slopes"}),
-        ("limelight.data.bands", "SLOPES", {"slopes"}),
+        ("limelight.data.slope_points", "slopes", {"slopes"}),
+        ("limelight.data.slope_bands", "SLOPES", {"slopes"}),
         ("limelight.claims.same_operator", "squares", {"same_operator"}),  # which gaussian calls
         ("limelight.claims.same_operator", "ROUNDING", set()),  # a threshold
         ("limelight.claims.same_operator", "differences", set()),  # a picture
     ],
 )
 def test_kernels_data_parameters_and_helpers_of_helpers(claims, names, module, name, renamed):
+    assert name in AS_IT_IS[module].bound
     found = names_with(claims, {module: with_another_start(name)})
     assert {one for one in names if found[one] != names[one]} == (set(names) if renamed == "all" else renamed)
 
 
-def test_the_figures_of_every_trial_reach_no_picture_and_no_judgment(graphs):
+def test_measuring_reaches_no_picture_and_no_judgment(graphs):
     for found in graphs.values():
         modules = {one.module for one in found}
         assert not any(module.startswith(("limelight.figures", "limelight.lab", "plotly")) for module in modules)
@@ -802,7 +804,7 @@ print("torch" in sys.modules)
         ).stdout.split()
         for seed in ("1", "2")
     ]  # fmt: skip
-    expected = source_digest(type(catalogue.claim("same_operator")))
+    expected = source_digest(type(catalog.claim("same_operator")))
     assert found == [[expected, "False"]] * 2
 
 

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from limelight import cli
 from limelight.errors import UnknownNameError
-from limelight.experiment import catalogue, terminal
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.report import terminal
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Toy
 
@@ -91,11 +92,11 @@ def place(tmp_path, monkeypatch, results):
     monkeypatch.chdir(tmp_path)
     Path("results").symlink_to(results)
     Path("file").write_text("")
-    monkeypatch.setattr(catalogue, "names", lambda: ["toy"])
-    monkeypatch.setattr(catalogue, "claim", catalogue_claim)
+    monkeypatch.setattr(catalog, "names", lambda: ["toy"])
+    monkeypatch.setattr(catalog, "claim", catalog_claim)
 
 
-def catalogue_claim(name):
+def catalog_claim(name):
     if name != "toy":
         raise UnknownNameError("claim", name, ["toy"])
     return Toy()
@@ -151,8 +152,8 @@ SHOWN = [("list",), ("list", "--json"), ("show", "x"), ("show", "x", "--json"), 
 @pytest.mark.parametrize("columns", ["40", "200"])
 def test_no_text_of_a_claim_is_markup_or_reaches_the_terminal(place, monkeypatch, capsys, charset, columns):
     strange = Strange()
-    monkeypatch.setattr(catalogue, "names", lambda: [strange.name])
-    monkeypatch.setattr(catalogue, "claim", lambda name: strange)
+    monkeypatch.setattr(catalog, "names", lambda: [strange.name])
+    monkeypatch.setattr(catalog, "claim", lambda name: strange)
     folder = Store("strange").folder
     records = [run_cell(strange, arm, seed, folder) for arm in strange.arms for seed in range(10)]
     runner = CliRunner(charset=charset)
@@ -179,7 +180,7 @@ def test_names_are_never_cut(place, monkeypatch, columns):
     for arguments in (("list",), ("show", "free_energy_phases")):
         done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": columns})
         assert done.exit_code == 0
-        wanted = catalogue.names() if arguments == ("list",) else catalogue.claim("free_energy_phases").arms
+        wanted = catalog.names() if arguments == ("list",) else catalog.claim("free_energy_phases").arms
         for name in wanted:
             assert name in done.stdout, done.stdout
         assert "…" not in done.stdout
@@ -208,7 +209,7 @@ def test_an_arm_may_be_typed_as_ascii_shows_it(place, monkeypatch):
             return super().measure("zero" if arm == "α = ½" else arm, seed)
 
     run_cell(Greek(), "α = ½", 0, Store("greek").folder)
-    monkeypatch.setattr(catalogue, "claim", lambda name: Greek())
+    monkeypatch.setattr(catalog, "claim", lambda name: Greek())
     arguments = ["run", "toy", "--arm", "alpha = 1/2", "--seeds", "1", "--results", "greek"]
     done = CliRunner(charset="ascii").invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output

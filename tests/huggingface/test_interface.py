@@ -52,7 +52,7 @@ def test_an_unknown_name_is_refused_by_transformers():
 
 
 @pytest.mark.parametrize("call", [lambda **given: register("limelight-bad", **given), lambda **given: lent(**given)])
-@pytest.mark.parametrize("given", [{"similarity": Dot}, {"similarity": "dot"}, {"normalisation": Softmax}], ids=str)
+@pytest.mark.parametrize("given", [{"similarity": Dot}, {"similarity": "dot"}, {"normalization": Softmax}], ids=str)
 def test_a_mechanism_is_made_of_objects(call, given):
     with pytest.raises(InputError, match=r"expects a .* object"):
         call(**given)
@@ -63,7 +63,7 @@ def lent(**given):
         pass
 
 
-# --- what cannot be honoured -------------------------------------------------------------------
+# --- what cannot be honored -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def lent(**given):
     [{"head_mask": torch.ones(4)}, {"cu_seq_lens_q": torch.tensor([0, 4, 9])}, {"seq_idx": 1}, {"not_yet_known": 3}],
     ids=lambda given: next(iter(given)),
 )
-def test_an_argument_that_cannot_be_honoured_is_refused(given):
+def test_an_argument_that_cannot_be_honored_is_refused(given):
     made = model("bert", "limelight-dot")
-    with pytest.raises(InputError, match=f"cannot honour {next(iter(given))}="):
+    with pytest.raises(InputError, match=f"cannot honor {next(iter(given))}="):
         made(**tokens(), **given)
     made(**tokens(), **dict.fromkeys(given))  # None asks for nothing
 

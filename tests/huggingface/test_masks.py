@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_eager(case):
         assert ours is eager is None
         return
     assert isinstance(ours, AdditiveMask)
-    assert (ours.seen is not None) == written_out
+    assert (ours.allowed is not None) == written_out
     assert (ours.shape, ours.dtype) == (eager.shape, eager.dtype)
     assert torch.equal(ours + 0, eager)
     assert torch.equal(ours[:, :, -1:, 1:], eager[:, :, -1:, 1:])
@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_eager(case):
 
 def test_a_mask_of_many_tokens_takes_no_memory():
     mask = additive_mask(batch_size=64, q_length=100_000, kv_length=100_000, **CAUSAL, **HERE)
-    assert mask.seen is None
+    assert mask.allowed is None
     assert repr(mask) == "AdditiveMask((64, 1, 100000, 100000), causal)"
 
 
@@ -124,11 +124,11 @@ def test_a_mask_taken_for_a_boolean_one_is_refused():
 def test_a_boolean_mask_of_the_models_own_hides_what_it_says():
     """Grounding DINO gives its text model one; sdpa hides by it, while eager adds ones and zeros to the scores."""
     made, ids = model("bert"), tokens()["input_ids"]
-    seen = (torch.arange(9) // 3 == torch.arange(9)[:, None] // 3).expand(2, 1, 9, 9)  # phrases of three tokens
+    allowed = (torch.arange(9) // 3 == torch.arange(9)[:, None] // 3).expand(2, 1, 9, 9)  # phrases of three tokens
     out = {}
     for attention in ("eager", "sdpa", "limelight-dot"):
         made.set_attn_implementation(attention)
-        out[attention] = made(input_ids=ids, attention_mask=seen).logits
+        out[attention] = made(input_ids=ids, attention_mask=allowed).logits
     torch.testing.assert_close(out["limelight-dot"], out["sdpa"], **EXACT)
     assert (out["eager"] - out["sdpa"]).abs().max() > 1e-2
 

@@ -150,16 +150,16 @@ def test_a_learned_similarity_is_trained_and_is_the_callers():
     assert bandwidth.grad.abs() > 0
 
 
-@pytest.mark.parametrize("normalisation", [Softmax(alpha=1), Sinkhorn(2)], ids=repr)
+@pytest.mark.parametrize("normalization", [Softmax(alpha=1), Sinkhorn(2)], ids=repr)
 @pytest.mark.parametrize("padded", ["left", "right"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_where_queries_are_mixed_padding_takes_no_part(normalisation, padded, attention):
+def test_where_queries_are_mixed_padding_takes_no_part(normalization, padded, attention):
     made, batch = model("bert", attention), tokens(padded)
     real = batch["attention_mask"][1].bool()
     positions = torch.arange(9).expand(2, 9)  # a token's own position, padded or not
     alone = {"input_ids": batch["input_ids"][1:, real], "position_ids": positions[1:, real]}
     plain = made(**alone).logits[0]
-    with transplant(made, normalisation=normalisation):
+    with transplant(made, normalization=normalization):
         expected = made(**alone).logits[0]
         together = made(**batch, position_ids=positions).logits[1, real]
     torch.testing.assert_close(together, expected, **EXACT)
@@ -168,17 +168,17 @@ def test_where_queries_are_mixed_padding_takes_no_part(normalisation, padded, at
 
 def test_queries_that_are_not_the_keys_are_all_real():
     layer = model("bert").bert.encoder.layer[0].attention.self
-    q, k, seen = torch.randn(1, 4, 3, 8), torch.randn(1, 4, 6, 8), torch.arange(6) < 4
-    register("limelight-mixed", normalisation=Sinkhorn(2))
-    out, _ = AttentionInterface()["limelight-mixed"](layer, q, k, k, seen.expand(1, 1, 3, 6))
-    expected = attend(q, k[..., :4, :], k[..., :4, :], normalisation=Sinkhorn(2))
+    q, k, allowed = torch.randn(1, 4, 3, 8), torch.randn(1, 4, 6, 8), torch.arange(6) < 4
+    register("limelight-mixed", normalization=Sinkhorn(2))
+    out, _ = AttentionInterface()["limelight-mixed"](layer, q, k, k, allowed.expand(1, 1, 3, 6))
+    expected = attend(q, k[..., :4, :], k[..., :4, :], normalization=Sinkhorn(2))
     torch.testing.assert_close(out.transpose(1, 2), expected)
 
 
 def test_a_decoder_that_looks_both_ways_may_mix_queries():
     made, batch = model("llama", is_causal=False), tokens("left")
     plain = logits(made, batch)
-    with transplant(made, normalisation=Sinkhorn()):
+    with transplant(made, normalization=Sinkhorn()):
         assert (logits(made, batch) - plain).abs().max() > 1e-3
 
 
@@ -186,7 +186,7 @@ def test_a_decoder_that_looks_both_ways_may_mix_queries():
 @pytest.mark.parametrize("name", DECODERS)
 def test_what_mixes_queries_is_refused_in_a_decoder(name, length):
     made = model(name)
-    with transplant(made, normalisation=Sinkhorn()), pytest.raises(InputError, match="future"):
+    with transplant(made, normalization=Sinkhorn()), pytest.raises(InputError, match="future"):
         made(input_ids=tokens()["input_ids"][:, :length])
 
 
@@ -194,14 +194,14 @@ def test_what_mixes_queries_is_refused_in_a_decoder(name, length):
 def test_what_mixes_queries_is_refused_in_cross_attention_and_taken_in_the_encoder(name):
     made, batch = model(name), tokens()
     plain = logits(made, batch)
-    with transplant(made, normalisation=Sinkhorn()) as layers:
+    with transplant(made, normalization=Sinkhorn()) as layers:
         names = list(layers)
         with pytest.raises(InputError, match="future"):
             logits(made, batch)
     cross = [i for i, layer in enumerate(names) if "EncDec" in layer or "encoder_attn" in layer]
-    with transplant(made, normalisation=Sinkhorn(), layers=cross), pytest.raises(InputError, match="future"):
+    with transplant(made, normalization=Sinkhorn(), layers=cross), pytest.raises(InputError, match="future"):
         logits(made, batch)
-    with transplant(made, normalisation=Sinkhorn(), layers=[0, 1]):
+    with transplant(made, normalization=Sinkhorn(), layers=[0, 1]):
         assert (logits(made, batch) - plain).abs().max() > 1e-3
 
 

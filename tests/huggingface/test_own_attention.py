@@ -76,15 +76,15 @@ def test_it_is_the_same_model(models, name, padded):
 @pytest.mark.parametrize("name", ["gpt-oss", "gemma2"])
 def test_the_weights_and_the_gradients_too(models, name):
     made, batch = models(name), tokens("left")
-    seen, found = {}, {}
+    allowed, found = {}, {}
     for attention in ("eager", "limelight-dot"):
         made.set_attn_implementation(attention)
         made.zero_grad()
         out = made(**batch, output_attentions=True)
         out.logits[batch["attention_mask"].bool()].square().mean().backward()
-        seen[attention] = [weights[0] for weights in out.attentions]  # the sequence without padding
+        allowed[attention] = [weights[0] for weights in out.attentions]  # the sequence without padding
         found[attention] = {key: p.grad for key, p in made.named_parameters() if p.grad is not None}
-    torch.testing.assert_close(seen["limelight-dot"], seen["eager"], **EXACT)
+    torch.testing.assert_close(allowed["limelight-dot"], allowed["eager"], **EXACT)
     torch.testing.assert_close(found["limelight-dot"], found["eager"], atol=1e-5, rtol=1e-4)
     assert any(key.endswith("sinks") for key in found["eager"]) == (name == "gpt-oss")
 
@@ -144,10 +144,10 @@ def test_bias_cap_and_sinks_are_of_the_scores(similarity, scale, scores, sinks, 
 def test_a_float_mask_is_taken_apart_into_what_it_hides_and_what_it_adds():
     least = torch.finfo(torch.float64).min
     numbers = torch.zeros(2, 1, 5, 6, dtype=torch.float64).masked_fill(~SEEN, least)
-    seen, added = read_mask(numbers, False, None)
+    allowed, added = read_mask(numbers, False, None)
     assert added is None  # so that the fused kernel can be taken
-    assert torch.equal(seen.seen, SEEN)
-    seen, added = read_mask(numbers + BIAS, False, BIAS)
+    assert torch.equal(allowed.allowed, SEEN)
+    allowed, added = read_mask(numbers + BIAS, False, BIAS)
     torch.testing.assert_close(added, (2 * BIAS).where(SEEN, BIAS))
     assert read_mask(0 * numbers[:1, :, 1:2], False, None) == (None, None)
     assert read_mask(None, True, BIAS) == (causal, BIAS)
@@ -192,10 +192,10 @@ def test_half_precision_takes_the_sinks_in_float32():
     torch.testing.assert_close(P.apply(half[2]).double(), right, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("normalisation", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
-def test_sinks_are_refused_by_what_is_no_row_softmax(normalisation):
+@pytest.mark.parametrize("normalization", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
+def test_sinks_are_refused_by_what_is_no_row_softmax(normalization):
     with pytest.raises(InputError, match=r"attention sink takes its share of a softmax over keys.*use Softmax\(\)"):
-        operator(Q, K, Dot(), normalisation, None, sinks=SINKS)
+        operator(Q, K, Dot(), normalization, None, sinks=SINKS)
 
 
 def test_sinks_of_another_shape_are_refused():
@@ -203,9 +203,9 @@ def test_sinks_of_another_shape_are_refused():
         operator(Q, K, Dot(), Softmax(), None, sinks=SINKS[:3])
 
 
-def test_a_model_with_sinks_says_which_normalisation_it_takes(models):
+def test_a_model_with_sinks_says_which_normalization_it_takes(models):
     made = models("gpt-oss")
-    with transplant(made, normalisation=Sparsemax()), pytest.raises(InputError, match="which Sparsemax"):
+    with transplant(made, normalization=Sparsemax()), pytest.raises(InputError, match="which Sparsemax"):
         made(**tokens())
 
 

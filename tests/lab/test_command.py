@@ -57,7 +57,7 @@ from limelight.lab.address import read
 from limelight.lab.sessions import Sessions
 build(Sessions(1), pathlib.Path("nowhere"))
 for page in PAGES:
-    if page.live:
+    if page.simulation:
         content(page, read(page.fields, {})[0], [])
 print(*{"torch", "scipy.stats", "sklearn", "pandas"} & sys.modules.keys())
 """
@@ -68,10 +68,10 @@ def test_what_workers_need_later_is_loaded_where_they_are_forked_from():
     program = """
 import importlib, signal, sys
 import limelight.lab.preload
-from limelight.lab.live import operator
+from limelight.lab.pages.operator import simulation as operator
 imported, drawn, really = [], [], importlib.import_module
 importlib.import_module = lambda name, *rest: imported.append(name) if name == "torch._dynamo" else really(name, *rest)
-operator.LIVE.figures = lambda self: drawn.append(self) or {}
+operator.SIMULATION.figures = lambda self: drawn.append(self) or {}
 print("torch._dynamo" in sys.modules)
 signal.raise_signal(signal.SIGALRM)
 print(imported == ["torch._dynamo"] and len(drawn) == 1)

@@ -12,28 +12,28 @@ import pytest
 import torch
 
 from limelight import figures
-from limelight.data.plane import ARRANGEMENTS, REACH, arrangement
+from limelight.data.plane_points import ARRANGEMENTS, COORDINATE_MAX, arrangement
 from limelight.errors import InputError, UnknownNameError
 from limelight.figures.plane import Attended, attended
 from limelight.lab.address import from_query, read, to_query
-from limelight.lab.live.operator import OperatorLive
-from limelight.lab.live.operator_process import MOVING
+from limelight.lab.pages.operator import settings
+from limelight.lab.pages.operator.process import MOVING
+from limelight.lab.pages.operator.settings import FIELDS, MASKS, MOST, NORMALIZATIONS, PROCESSES, SIMILARITIES
+from limelight.lab.pages.operator.simulation import OperatorSimulation
 from limelight.lab.places import decoded, encoded
-from limelight.lab.settings import operator as settings
-from limelight.lab.settings.operator import FIELDS, MASKS, MOST, NORMALISATIONS, PROCESSES, SIMILARITIES
 from limelight.propagation import resolvent, steps
 
 
 def live(**values):
     chosen, wrong = read(FIELDS, {"n": 9, "point": 4, **values})
     assert not wrong
-    return OperatorLive(chosen)
+    return OperatorSimulation(chosen)
 
 
 def run(page):
     """What the page's own lines compute."""
     names = {}
-    exec(page.words()["operator-code"], names)
+    exec(page.labels()["operator-code"], names)
     return names
 
 
@@ -51,16 +51,16 @@ def agrees(page):
 @pytest.mark.parametrize("every_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mask):
-    """Every similarity with every normalisation, each with all masks, or with one: then they take turns."""
+    """Every similarity with every normalization, each with all masks, or with one: then they take turns."""
     masks = cycle(MASKS)
     next(islice(masks, [*PROCESSES].index(process), None))
-    offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALISATIONS))
-    for similarity, normalisation, mask in ((*each, mask) for each, some in offered for mask in some):
+    offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALIZATIONS))
+    for similarity, normalization, mask in ((*each, mask) for each, some in offered for mask in some):
         alpha = 0.35 if mask != "causal" else 0.0
-        page = live(similarity=similarity, normalisation=normalisation, mask=mask, process=process, alpha=alpha,
+        page = live(similarity=similarity, normalization=normalization, mask=mask, process=process, alpha=alpha,
                     bandwidth=0.63, seed=3)  # fmt: skip
         # Rows of sigmoids may sum to more than one, and what grows is stopped: then the lines are of the steps before.
-        with suppress(InputError) if normalisation == "sigmoid" else nullcontext():
+        with suppress(InputError) if normalization == "sigmoid" else nullcontext():
             page.step()
             page.step()
             assert page._steps == 2
@@ -70,7 +70,7 @@ def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mas
 def test_the_lines_run_by_themselves():
     page = live(process="heat", mask="window", alpha=0.5)
     page.step()
-    code = page.words()["operator-code"] + "\nprint(h.sum().item())"
+    code = page.labels()["operator-code"] + "\nprint(h.sum().item())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert not ran.stderr
     assert float(ran.stdout) == pytest.approx(float(page._state.h.sum()), abs=1e-12)
@@ -96,48 +96,48 @@ def test_drifting_points_fall_together_and_then_it_stops():
     page = live(process="drift", bandwidth=1.5)
     while page.step():
         assert page._steps < 500
-    assert "it stands still" in page.words()["operator-step"]
+    assert "it stands still" in page.labels()["operator-step"]
     assert float((page._state.x - page._state.x[0]).abs().max()) < 1e-4
 
 
 def test_a_refused_combination_keeps_the_picture_and_says_why():
     page = live()
     page.step()
-    before, code = page._picture().matrix, page.words()["operator-code"]
+    before, code = page._picture().matrix, page.labels()["operator-code"]
     page.change({**page.values, "alpha": 0.5, "mask": "causal"})
-    note = page.words()["note"]
+    note = page.labels()["note"]
     assert "would leak the future" in note
     assert np.array_equal(page._picture().matrix, before)
-    assert page.words()["operator-code"] == code
+    assert page.labels()["operator-code"] == code
     page.change({**page.values, "mask": "none"})
-    assert "note" not in page.words()
+    assert "note" not in page.labels()
     assert page._steps == 0
     agrees(page)
 
 
 def test_a_link_to_a_refused_combination_opens():
     page = live(alpha=0.5, mask="causal")
-    assert "would leak the future" in page.words()["note"]
+    assert "would leak the future" in page.labels()["note"]
     agrees(page)
     page.step()
     agrees(page)
     page.change({**page.values, "alpha": 0.0})
-    assert "note" not in page.words()
+    assert "note" not in page.labels()
 
 
 def test_what_grows_without_bound_stops_with_a_sentence():
-    page = live(normalisation="sigmoid", similarity="dot", bandwidth=0.1, n=60)
+    page = live(normalization="sigmoid", similarity="dot", bandwidth=0.1, n=60)
     with pytest.raises(InputError, match="grows out of the picture"):
         for _ in range(100):
             page.step()
-    assert float(page._state.x.abs().max()) <= 2 * REACH
+    assert float(page._state.x.abs().max()) <= 2 * COORDINATE_MAX
     agrees(page)
 
 
 def test_a_point_moves_and_the_link_has_it():
     page = live()
     page.step()
-    page.act("move", [4, 1.2344, -2])
+    page.handle_action("move", [4, 1.2344, -2])
     assert page._points[3].tolist() == [1.234, -2.0]
     assert page._steps == 0
     agrees(page)
@@ -145,9 +145,9 @@ def test_a_point_moves_and_the_link_has_it():
     query = to_query(FIELDS, page.values)
     values, wrong = from_query(FIELDS, query)
     assert not wrong
-    again = OperatorLive(values)
+    again = OperatorSimulation(values)
     assert torch.equal(again._points, page._points)
-    assert again.words()["operator-code"] == page.words()["operator-code"]
+    assert again.labels()["operator-code"] == page.labels()["operator-code"]
 
 
 def test_points_that_drift_are_moved_from_where_they_are_others_from_where_they_were():
@@ -156,7 +156,7 @@ def test_points_that_drift_are_moved_from_where_they_are_others_from_where_they_
         start = page._points
         page.step()
         there = page._state.x
-        page.act("move", [4, 2.0, 2.0])
+        page.handle_action("move", [4, 2.0, 2.0])
         others = [i for i in range(9) if i != 3]
         if process == "drift":
             torch.testing.assert_close(page._points[others], there[others], rtol=0, atol=6e-4)
@@ -167,16 +167,16 @@ def test_points_that_drift_are_moved_from_where_they_are_others_from_where_they_
 def test_moves_are_forgotten_where_the_points_are_drawn_anew():
     for change in ({"seed": 5}, {"n": 12}, {"arrangement": "ring"}):
         page = live()
-        page.act("move", [4, 1.0, 1.0])
+        page.handle_action("move", [4, 1.0, 1.0])
         stale = page.values["moved"]
         assert stale
         page.change({**page.values, **change})
-        assert page.values["moved"] == page.words()["operator-moved"] == ""
+        assert page.values["moved"] == page.labels()["operator-moved"] == ""
         assert torch.equal(page._points, page._arranged())
         page.change({**page.values, "moved": stale})  # the page has not heard yet
         assert torch.equal(page._points, page._arranged())
-    page.act("move", [4, 1.0, 1.0])
-    page.act("arrange", None)
+    page.handle_action("move", [4, 1.0, 1.0])
+    page.handle_action("arrange", None)
     assert torch.equal(page._points, page._arranged())
 
 
@@ -189,14 +189,14 @@ def test_a_move_without_meaning_is_told_and_changes_nothing(given):
     page = live()
     before = page._points.clone()
     with pytest.raises(InputError, match=r"A move is|A point stays") as told:
-        page.act("move", given)
+        page.handle_action("move", given)
     assert len(str(told.value)) < 200
     assert torch.equal(page._points, before)
 
 
 def test_an_unknown_act_is_told():
     with pytest.raises(InputError, match="does not know"):
-        live().act("fly", None)
+        live().handle_action("fly", None)
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_a_text_that_is_no_moved_points_is_told(text):
 
 def test_places_there_and_back():
     places = {0: (0.001, -2.5), 7: (2.5, 1.234), 59: (-0.5, 0.0)}
-    assert decoded(encoded(places), MOST, REACH) == places
+    assert decoded(encoded(places), MOST, COORDINATE_MAX) == places
     everywhere = dict.fromkeys(range(MOST), (-2.5, 2.5))
-    assert decoded(encoded(everywhere), MOST, REACH) == everywhere
+    assert decoded(encoded(everywhere), MOST, COORDINATE_MAX) == everywhere
     assert len(encoded(everywhere)) <= 400
-    assert decoded("", MOST, REACH) == {}
+    assert decoded("", MOST, COORDINATE_MAX) == {}
 
 
 def test_moved_points_that_are_not_there_are_left_out():
@@ -225,8 +225,8 @@ def test_moved_points_that_are_not_there_are_left_out():
 
 
 def test_the_same_seed_the_same_points_and_another_others():
-    assert live(seed=4).words() == live(seed=4).words()
-    assert live(seed=4).words()["operator-code"] != live(seed=5).words()["operator-code"]
+    assert live(seed=4).labels() == live(seed=4).labels()
+    assert live(seed=4).labels()["operator-code"] != live(seed=5).labels()["operator-code"]
 
 
 def test_what_is_sent_and_kept_does_not_grow():
@@ -242,8 +242,8 @@ def test_what_is_sent_and_kept_does_not_grow():
 
 def test_updates_change_what_figures_drew():
     """A picture that is updated is the picture that would be drawn."""
-    for process, colour in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
-        page = live(process=process, colour=colour)
+    for process, color in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
+        page = live(process=process, color=color)
         drawn = dict(page.figures())
         page.step()
         updates, anew = page.updates(), page.figures()
@@ -278,7 +278,7 @@ def assert_same(ours, theirs):
 
 def test_the_words_are_the_numbers():
     page = live(n=12, point=12)
-    words = page.words()
+    words = page.labels()
     entropy = float(page.A.entropy()[-1])
     assert f"entropy {entropy:.2f} nats" in words["operator-said"]
     assert words["operator-said"].startswith("Point 12 at (")
@@ -287,7 +287,7 @@ def test_the_words_are_the_numbers():
 
 def test_a_choice_of_a_point_beyond_the_last_is_the_last():
     page = live(n=7, point=60)
-    assert page.words()["operator-said"].startswith("Point 7 ")
+    assert page.labels()["operator-said"].startswith("Point 7 ")
 
 
 def test_heat_begins_at_the_chosen_point():
@@ -308,7 +308,7 @@ def test_arrangements_are_in_reach_and_can_be_written_down(name, n):
     points = arrangement(name, n, seed=2)
     assert points.shape == (n, 2)
     assert points.dtype == torch.float64
-    assert float(points.abs().max()) <= REACH
+    assert float(points.abs().max()) <= COORDINATE_MAX
     assert points.tolist() == [[float(f"{x:.3f}"), float(f"{y:.3f}")] for x, y in points.tolist()]
     assert torch.equal(points, arrangement(name, n, seed=2))
 
@@ -342,7 +342,7 @@ def test_every_key_of_some_weight_has_a_line_and_heavier_ones_a_thicker():
 
 def test_figures_have_no_background_and_all_that_is_shown():
     trail = np.stack([shown().points, shown().points + 0.1])
-    plane = figures.plane(shown(trail=trail, labelled=(0, 5), apart=True), REACH)
+    plane = figures.plane(shown(trail=trail, labeled=(0, 5), apart=True), COORDINATE_MAX)
     assert isinstance(plane, go.Figure)
     assert plane.layout.paper_bgcolor == "rgba(0,0,0,0)"
     assert np.isnan(np.asarray(plane.data[0].x, float)).sum() == 6
@@ -356,19 +356,19 @@ def test_figures_have_no_background_and_all_that_is_shown():
 
 def test_what_the_tour_says_is_so():
     lonely = live(n=30, mask="others")
-    lonely.act("move", [1, 2.4, 2.4])
+    lonely.handle_action("move", [1, 2.4, 2.4])
     assert lonely._picture().mass[0] < 1e-3
     lonely.change({**lonely.values, "alpha": 1.0})
     assert lonely._picture().mass[0] > 1 / 30
     for similarity, most in (("dot", 5), ("euclidean", 0)):
         far = live(n=30, similarity=similarity)
-        far.act("move", [1, 2.4, 2.4])
+        far.handle_action("move", [1, 2.4, 2.4])
         assert (far._picture().mass[0] > 1 + most) == (most > 0)
     for bandwidth, clusters in ((0.5, 3), (1.0, 1)):
         blobs = live(n=30, arrangement="blobs", bandwidth=bandwidth)
         for _ in range(30):
             blobs.step()
-        assert f"about {clusters}.0 clusters" in blobs.words()["operator-step"]
+        assert f"about {clusters}.0 clusters" in blobs.labels()["operator-step"]
     for bandwidth, along in ((0.25, True), (1.0, False)):
         moons = live(n=30, process="labels", bandwidth=bandwidth)
         while moons.step():
@@ -385,4 +385,4 @@ def test_only_moving_points_leave_a_trail():
 
 
 def test_a_point_may_be_moved_as_far_as_arrangements_reach():
-    assert settings.REACH == REACH
+    assert settings.COORDINATE_MAX == COORDINATE_MAX

@@ -6,20 +6,20 @@ import torch
 
 from limelight.errors import DivergenceError, InputError
 from limelight.lab.address import read
-from limelight.lab.live.history import History
-from limelight.lab.live.slopes import SlopesLive
-from limelight.lab.settings import bias
-from limelight.lab.settings.slopes import FIELDS
+from limelight.lab.history import History
+from limelight.lab.pages.inductive_bias import settings as bias
+from limelight.lab.pages.slopes.settings import FIELDS
+from limelight.lab.pages.slopes.simulation import SlopesSimulation
 
 
 def live(**values):
     found, wrong = read(FIELDS, values)
     assert not wrong
-    return SlopesLive(found)
+    return SlopesSimulation(found)
 
 
 def error(playing, name="gate"):
-    return float(playing.words()[f"slopes-said-{name}"].split()[1])
+    return float(playing.labels()[f"slopes-said-{name}"].split()[1])
 
 
 def test_both_learn():
@@ -29,7 +29,7 @@ def test_both_learn():
         playing.step()
     assert error(playing) < 0.5 * before[0]
     assert error(playing, "relu") < 0.2 * before[1]
-    assert playing.words()["slopes-step"] == "step 300"
+    assert playing.labels()["slopes-step"] == "step 300"
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not():
@@ -79,19 +79,19 @@ def test_the_slopes_that_are_set_are_those_of_the_data():
 def test_own_data_replace_the_drawn_and_go_again():
     playing = live()
     rows = torch.rand(30, 3).tolist()
-    playing.act("data", rows)
+    playing.handle_action("data", rows)
     assert len(playing._data[0]) == 30
-    assert "slopes found" not in playing.words()["slopes-said-gate"]
+    assert "slopes found" not in playing.labels()["slopes-said-gate"]
     playing.change(playing.values | {"noise": 0.5})
     assert len(playing._data[0]) == 30
-    playing.act("data", [])
+    playing.handle_action("data", [])
     assert len(playing._data[0]) == 500
 
 
 @pytest.mark.parametrize(("name", "given"), [("data", [[1, 2]]), ("fly", None)])
 def test_what_has_no_meaning_is_refused(name, given):
     with pytest.raises(InputError):
-        live().act(name, given)
+        live().handle_action(name, given)
 
 
 def test_a_history_stays_short_and_keeps_its_whole_length():

@@ -8,18 +8,19 @@ import pytest
 from dash.development.base_component import Component
 
 from limelight.errors import InputError
-from limelight.experiment import catalogue
+from limelight.experiment import catalog
 from limelight.experiment.cell import run_cell
-from limelight.experiment.forest import bar, places
 from limelight.experiment.statistics import Interval
 from limelight.experiment.verdict import Part
-from limelight.lab.pages.verdicts import content, seeds_of
-from limelight.lab.pages.verdicts_claim import evidence, pictures, ruled
-from limelight.lab.pages.verdicts_found import Shelf, claim_of
-from limelight.lab.pages.verdicts_parts import bar as drawn_bar
-from limelight.lab.pages.verdicts_rows import cells, offer
-from limelight.lab.pages.verdicts_running import ended, key, left, now
+from limelight.lab.pages import PAGES
+from limelight.lab.pages.verdicts.claim_view import evidence, pictures, ruled
+from limelight.lab.pages.verdicts.page import content, seeds_of
+from limelight.lab.pages.verdicts.parts import bar as drawn_bar
+from limelight.lab.pages.verdicts.progress import ended, key, left, now
+from limelight.lab.pages.verdicts.results_cache import ResultsCache, claim_of
+from limelight.lab.pages.verdicts.rows import cells, offer
 from limelight.lab.runs import Progress, Runs
+from limelight.report.forest_plot import bar, bar_layout
 from tests.experiment.toy import Diverging, Faulty, Toy
 
 
@@ -43,7 +44,7 @@ def text(shown):
 
 
 def test_a_row_tells_the_verdict_and_its_chief_effect(results):
-    found = Shelf(results).found(Toy())
+    found = ResultsCache(results).found(Toy())
     told = [text(cell) for cell in cells(Toy(), found)]
     assert told[0] == "supported"
     assert told[1].startswith("1 of 1")
@@ -56,7 +57,8 @@ def test_no_style_changes_a_letter():
     """α with a capital is A, which is another symbol."""
     sheets = [
         *files("limelight.lab").joinpath("assets").iterdir(),
-        files("limelight.experiment").joinpath("report.css"),
+        *(asset for page in PAGES for asset in page.assets),
+        files("limelight.report").joinpath("report.css"),
     ]
     sheets = [sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.name.endswith(".css")]
     assert len(sheets) > 2
@@ -64,7 +66,7 @@ def test_no_style_changes_a_letter():
 
 
 def test_a_claim_in_full_tells_all_that_the_report_does(results):
-    found = Shelf(results).found(Diverging())
+    found = ResultsCache(results).found(Diverging())
     told = " ".join([text(ruled(found)), text(evidence(found))])
     for expected in ("refuted", "one is more than zero by a half", "at least 0.500", "5 of 30 runs failed",
                      "the loss became inf at step 3", "limelight run diverging --seeds 10",
@@ -73,17 +75,17 @@ def test_a_claim_in_full_tells_all_that_the_report_does(results):
 
 
 def test_pictures_have_places_of_their_height_and_are_json(results):
-    places, figures = pictures("toy", Shelf(results).drawn(Toy()))
+    bar_layout, figures = pictures("toy", ResultsCache(results).drawn(Toy()))
     assert list(figures) == ["verdict-picture-toy-0"]
     assert json.dumps(figures, allow_nan=False)
-    place = places[0].children[0].children[0]
+    place = bar_layout[0].children[0].children[0]
     assert place.style["height"] == f"{figures[place.id]['layout']['height']}px"
 
 
 def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch):
-    shelf, read = Shelf(tmp_path), []
-    original = Shelf._read
-    monkeypatch.setattr(Shelf, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
+    shelf, read = ResultsCache(tmp_path), []
+    original = ResultsCache._read
+    monkeypatch.setattr(ResultsCache, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
     assert shelf.found(Toy()).kept == 0
     assert shelf.stamp("toy") == ""
     run_cell(Toy(), "one", 0, tmp_path)
@@ -94,7 +96,7 @@ def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch)
 
 
 def test_only_a_few_claims_keep_their_pictures(results):
-    shelf = Shelf(results)
+    shelf = ResultsCache(results)
     for name in ("a", "b", "c", "d", "e"):
         claim = Toy()
         claim.name = name
@@ -103,7 +105,7 @@ def test_only_a_few_claims_keep_their_pictures(results):
 
 
 def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
-    shelf = Shelf(tmp_path / "none")
+    shelf = ResultsCache(tmp_path / "none")
     found = shelf.found(Toy())
     assert [text(cell) for cell in cells(Toy(), found)] == ["no result yet", "", "Not run yet.", "", "Run 10 seeds"]
     assert "no result yet" in text(ruled(found))
@@ -114,7 +116,7 @@ def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
 def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path):
     run_cell(Toy(), "one", 0, tmp_path)
     (tmp_path / "toy" / f"{0:064x}.json").write_text("{}")
-    found = Shelf(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).found(Toy())
     assert (found.verdict, found.kept, found.others) == (None, 1, 1)
     assert "1 run kept" in text(cells(Toy(), found))
 
@@ -123,23 +125,23 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
     for arm in Toy.arms:
         run_cell(Toy(), arm, 0, tmp_path)
     monkeypatch.setattr(Toy, "judge", lambda self, results: 1 / 0)
-    found = Shelf(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).found(Toy())
     assert "cannot be judged: ZeroDivisionError" in text(cells(Toy(), found))
-    monkeypatch.setattr(catalogue, "claim", lambda name: 1 / 0)
+    monkeypatch.setattr(catalog, "claim", lambda name: 1 / 0)
     assert "toy cannot be read: ZeroDivisionError" in claim_of("toy")
 
 
 def test_runs_that_raised_make_it_inconclusive_and_are_listed(tmp_path):
     for arm in Faulty.arms:
         run_cell(Faulty(), arm, 0, tmp_path)
-    assert "runs failed" in text(evidence(Shelf(tmp_path).found(Faulty())))
+    assert "runs failed" in text(evidence(ResultsCache(tmp_path).found(Faulty())))
 
 
 def test_the_table_has_every_claim_and_the_address_opens_one(results):
-    shelf, runs = Shelf(results), Runs(results)
+    shelf, runs = ResultsCache(results), Runs(results)
     told = text(content("", shelf, runs))
-    assert all(claim.title in told for claim in catalogue.claims())
-    slopes, lipschitz = catalogue.claim("slopes"), catalogue.claim("lipschitz")
+    assert all(claim.title in told for claim in catalog.claims())
+    slopes, lipschitz = catalog.claim("slopes"), catalog.claim("lipschitz")
     told = text(content("?claim=slopes", shelf, runs))
     assert slopes.question in told
     assert lipschitz.title not in told
@@ -149,9 +151,9 @@ def test_the_table_has_every_claim_and_the_address_opens_one(results):
     "query", ["?claim=sloped", "?claim=" + "x" * 9000, "?claim=%00%ff", "?claim=../slopes", "?claim=<b>"]
 )
 def test_a_name_that_no_claim_has_gets_a_sentence_and_the_table(results, query):
-    told = text(content(query, Shelf(results), Runs(results)))
+    told = text(content(query, ResultsCache(results), Runs(results)))
     assert "There is no claim called" in told
-    assert catalogue.claim("slopes").title in told
+    assert catalog.claim("slopes").title in told
     assert len(told) < 10_000
     assert ("Did you mean" in told) == ("slope" in query)
 
@@ -199,7 +201,7 @@ def test_the_time_left_is_no_finer_than_it_is_known(seconds, told):
 @pytest.mark.parametrize("expects", ["at least", "at most"])
 def test_a_bar_is_the_report_s(expects):
     part = Part("a", Interval(2.0, 1.0, math.inf, 10), expects, 1.5, "times")
-    at = places(part)
+    at = bar_layout(part)
     assert 0 <= at.low < at.threshold < at.estimate <= at.high <= 1
     assert at.expected == ((at.threshold, 1.0) if expects == "at least" else (0.0, at.threshold))
     assert f'cx="{180 * at.estimate:.1f}"' in bar(part)

@@ -16,13 +16,15 @@ from plotly.graph_objects import Figure, Scatter
 from limelight.errors import InputError
 from limelight.lab import sessions as module
 from limelight.lab.address import read
-from limelight.lab.live.base import Live
+from limelight.lab.pages.slopes.settings import FIELDS
 from limelight.lab.sessions import FullError, Sessions
-from limelight.lab.settings.slopes import FIELDS
+from limelight.lab.simulation import Simulation
 from limelight.lab.worker import Player
 
+SIMULATION = "limelight.lab.pages.slopes.simulation"
 
-class Counting(Live):
+
+class Counting(Simulation):
     def __init__(self, values):
         super().__init__(values)
         self.steps = 0
@@ -39,7 +41,7 @@ class Counting(Live):
     def updates(self):
         return {"place": [(0, {"y": [self.steps]})], "still": [(0, {"y": [7]})]}
 
-    def words(self):
+    def labels(self):
         return {"said": str(self.steps)}
 
     def change(self, values):
@@ -190,26 +192,26 @@ def values():
 
 
 def test_each_visitor_has_a_worker_and_there_is_room_for_so_many(sessions):
-    first, second = (sessions.of(key, "slopes", values()) for key in "ab")
-    assert sessions.of("a", "slopes", values()) is first
+    first, second = (sessions.of(key, SIMULATION, values()) for key in "ab")
+    assert sessions.of("a", SIMULATION, values()) is first
     first.send("step")
     assert json.loads(first.frame(0))["words"]["slopes-step"] == "step 1"
     assert json.loads(second.frame(-1))["words"]["slopes-step"] == "step 0"
     with pytest.raises(FullError):
-        sessions.of("c", "slopes", values())
+        sessions.of("c", SIMULATION, values())
     sessions.end("a")
     assert not first.alive
-    assert sessions.of("c", "slopes", values()).alive
+    assert sessions.of("c", SIMULATION, values()).alive
 
 
 def test_what_is_said_before_a_worker_has_started_is_heard(sessions):
-    sessions.of("a", "slopes", values())
+    sessions.of("a", SIMULATION, values())
     sessions.send("a", "step")
-    assert json.loads(sessions.of("a", "slopes", values()).frame(0))["words"]["slopes-step"] == "step 1"
+    assert json.loads(sessions.of("a", SIMULATION, values()).frame(0))["words"]["slopes-step"] == "step 1"
 
 
 def test_a_first_frame_has_all_pictures(sessions):
-    first = json.loads(asyncio.run(sessions.frame("a", "slopes", values(), -1)))
+    first = json.loads(asyncio.run(sessions.frame("a", SIMULATION, values(), -1)))
     assert len(sessions) == 1
     assert first["n"] == 0
     assert first["words"]["slopes-step"] == "step 0"
@@ -221,12 +223,12 @@ def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeyp
     monkeypatch.setattr(module, "_CONTEXT", multiprocessing.get_context("spawn"))
     monkeypatch.setitem(sys.modules, "multiprocessing.forkserver", None)
     module.warm()
-    assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
+    assert json.loads(sessions.of("a", SIMULATION, values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
 
 def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
     monkeypatch.setattr(module, "_QUIET", 0.0)
-    session = sessions.of("a", "slopes", values())
+    session = sessions.of("a", SIMULATION, values())
     assert session.is_quiet(session.heard + 1)
     with session._asking:
         assert not session.is_quiet(session.heard + 1)
@@ -235,7 +237,7 @@ def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
 
 
 def test_a_page_that_has_long_gone_loses_a_worker_that_is_busy(sessions, monkeypatch):
-    session = sessions.of("a", "slopes", values())
+    session = sessions.of("a", SIMULATION, values())
     with session._asking:
         assert not session.is_quiet(session.heard + 60)
         assert session.is_quiet(session.heard + 600)
@@ -243,12 +245,12 @@ def test_a_page_that_has_long_gone_loses_a_worker_that_is_busy(sessions, monkeyp
 
 def test_a_worker_that_is_slow_is_not_lost(sessions, monkeypatch):
     monkeypatch.setattr(module, "_BREATH", 0.001)  # it draws for longer than that
-    assert json.loads(sessions.of("a", "slopes", values()).frame(-1))["words"]["slopes-step"] == "step 0"
+    assert json.loads(sessions.of("a", SIMULATION, values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
 
 def test_a_worker_that_dies_while_it_is_busy_is_missed(sessions, monkeypatch):
     monkeypatch.setattr(module, "_BREATH", 0.01)
-    session = sessions.of("a", "slopes", values())
+    session = sessions.of("a", SIMULATION, values())
     session.start()
     threading.Timer(0.1, session._process.kill).start()
     with pytest.raises((EOFError, OSError)):
@@ -261,7 +263,7 @@ def test_time_in_which_the_server_was_held_up_is_no_silence(sessions, monkeypatc
     monkeypatch.setattr(module, "_QUIET", 0.5)
 
     async def visit():
-        await sessions.frame("a", "slopes", values(), -1)
+        await sessions.frame("a", SIMULATION, values(), -1)
         time.sleep(1.0)  # as on a busy machine: nobody is heard meanwhile
         for _ in range(5):
             await asyncio.sleep(0.01)
@@ -282,13 +284,13 @@ def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path, metho
 import multiprocessing
 from limelight.lab import sessions
 from limelight.lab.address import read
-from limelight.lab.settings.slopes import FIELDS
+from limelight.lab.pages.slopes.settings import FIELDS
 if __name__ == "__main__":
     sessions._FORKS = {method == "forkserver"}
     sessions._CONTEXT = multiprocessing.get_context({method!r})
     sessions.warm()
     found = sessions.Sessions(1)
-    print("step 0" in found.of("a", "slopes", read(FIELDS, {{}})[0]).frame(-1))
+    print("step 0" in found.of("a", {SIMULATION!r}, read(FIELDS, {{}})[0]).frame(-1))
     found.end_all()
 """)
     done = subprocess.run([sys.executable, script], cwd=here, capture_output=True, text=True, timeout=120, check=False)
@@ -296,26 +298,26 @@ if __name__ == "__main__":
 
 
 def test_a_worker_that_was_ended_before_it_started_never_does(sessions):
-    session = sessions.of("a", "slopes", values())
+    session = sessions.of("a", SIMULATION, values())
     sessions.end("a")
     session.start()
     assert session._process.pid is None
 
 
 def test_a_worker_that_died_is_replaced(sessions):
-    first = sessions.of("a", "slopes", values())
+    first = sessions.of("a", SIMULATION, values())
     first.start()
     first._process.kill()
     first._process.join()
-    assert sessions.of("a", "slopes", values()) is not first
+    assert sessions.of("a", SIMULATION, values()) is not first
 
 
 def test_a_page_that_asks_no_more_loses_its_worker(sessions, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.01)
 
     async def visit():
-        await sessions.frame("a", "slopes", values(), -1)
-        worker = sessions.of("a", "slopes", values())
+        await sessions.frame("a", SIMULATION, values(), -1)
+        worker = sessions.of("a", SIMULATION, values())
         monkeypatch.setattr(module, "_QUIET", 0.0)
         while len(sessions):
             await asyncio.sleep(0.01)

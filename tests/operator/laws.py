@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from limelight import Attention, Dot, Euclidean, Normalisation, Softmax, padding
+from limelight import Attention, Dot, Euclidean, Normalization, Softmax, padding
 from limelight.weights import SoftmaxWeights
 from tests.operator.mechanisms import WIDTH
 
@@ -134,7 +134,7 @@ def entropy_is_in_nats_between_zero_and_log_m(attention: Make) -> None:
 def free_energy_is_energy_less_temperature_times_entropy(attention: Make) -> None:
     q, k = operands()
     A = attention(q, k, scale=0.25)
-    log_weights = A.dense().log()  # = −E/τ − L, whatever the normalisation
+    log_weights = A.dense().log()  # = −E/τ − L, whatever the normalization
     energy = -4 * (log_weights + A.logsumexp()[..., None])
     close(A.free_energy(), (A.dense() * energy).sum(-1) - 4 * A.entropy())
 
@@ -174,7 +174,7 @@ def root_of_minus_two_beta_is_a_distance(attention: Make) -> None:
     assert (direct <= first + second + 1e-6).all()
 
 
-class Unnormalised(Attention):
+class Unnormalized(Attention):
     """Rows sum to 1.1."""
 
     def __matmul__(self, v):
@@ -211,10 +211,10 @@ class IgnoresMasks(Attention):
 
 
 class SeesPaddedQueries(Attention):
-    """Masks padded keys only, so that padded queries enter the keys' normalisers."""
+    """Masks padded keys only, so that padded queries enter the keys' normalizers."""
 
     def __init__(self, q, k, mask=None, **options):
-        super().__init__(q, k, mask=None if mask is None else padding(keys=mask.keys), normalisation=Softmax(1.0))
+        super().__init__(q, k, mask=None if mask is None else padding(keys=mask.keys), normalization=Softmax(1.0))
 
 
 class UniformOverNothing(Attention):
@@ -266,10 +266,10 @@ class SquaredDistance(Euclidean):
         return -0.5 * (2 * super().dense(q, k)) ** 2
 
 
-class SumsOverKeysOnly(Normalisation):
+class SumsOverKeysOnly(Normalization):
     """Sinkhorn without its column steps."""
 
-    mixes_queries = True
+    uses_column_sums = True
 
     def forward(self, scores):
         return SoftmaxWeights(scores)
@@ -280,7 +280,7 @@ def _broken(cls: type[Attention], **fixed) -> Make:
 
 
 FOR_ALL = {
-    rows_sum_to_one: _broken(Unnormalised),
+    rows_sum_to_one: _broken(Unnormalized),
     weights_are_not_negative: _broken(BelowZero),
     it_is_linear: _broken(Affine),
     keys_may_be_permuted: _broken(SeesPositions),
@@ -298,7 +298,7 @@ FOR_ALL = {
 }
 FOR_SOME = {
     no_key_is_explained_away: _broken(Attention),
-    columns_sum_to_n_over_m: _broken(Attention, normalisation=SumsOverKeysOnly()),
+    columns_sum_to_n_over_m: _broken(Attention, normalization=SumsOverKeysOnly()),
     a_common_translation_changes_nothing: _broken(Attention, similarity=Dot()),
     lengths_change_nothing: _broken(Attention, similarity=Dot()),
     root_of_minus_two_beta_is_a_distance: _broken(Attention, similarity=SquaredDistance(), kernel="reference"),

@@ -1,4 +1,4 @@
-"""Every similarity × normalisation, once, for every test that runs over them. Add a new one here."""
+"""Every similarity × normalization, once, for every test that runs over them. Add a new one here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from limelight import (
     Hybrid,
     Laplacian,
     Metric,
-    Normalisation,
+    Normalization,
     RelativeBias,
     Scaled,
     Sigmoid,
@@ -63,9 +63,9 @@ class SimilarityCase:
 
 
 @dataclass(frozen=True)
-class NormalisationCase:
+class NormalizationCase:
     kind: str
-    make: Callable[[], Normalisation]
+    make: Callable[[], Normalization]
     alpha: float = 0.0
     steps: int = 0
 
@@ -78,11 +78,11 @@ SIMILARITIES = {
     ),
     "metric": SimilarityCase("metric", lambda: Metric(Phi()), 2.0, distance=True),
 }
-NORMALISATIONS = {
-    "softmax": NormalisationCase("softmax", Softmax),
-    "alpha=0.4": NormalisationCase("softmax", lambda: Softmax(0.4), alpha=0.4),
-    "alpha=1": NormalisationCase("softmax", lambda: Softmax(1.0), alpha=1.0),
-    "sinkhorn": NormalisationCase("sinkhorn", lambda: Sinkhorn(3), steps=3),
+NORMALIZATIONS = {
+    "softmax": NormalizationCase("softmax", Softmax),
+    "alpha=0.4": NormalizationCase("softmax", lambda: Softmax(0.4), alpha=0.4),
+    "alpha=1": NormalizationCase("softmax", lambda: Softmax(1.0), alpha=1.0),
+    "sinkhorn": NormalizationCase("sinkhorn", lambda: Sinkhorn(3), steps=3),
 }
 
 
@@ -124,16 +124,16 @@ SUMS = {
         + ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0]))
     ),
 }
-MORE_NORMALISATIONS = {
-    "alpha per head": NormalisationCase("softmax", lambda: Softmax(torch.full((1, 1), 0.4).double()), alpha=0.4),
-    "hybrid": NormalisationCase("hybrid", lambda: Hybrid(1, share=0.3).double()),
-    "entmax": NormalisationCase("entmax", Entmax),
-    "entmax=1.2": NormalisationCase("entmax=1.2", lambda: Entmax(1.2)),
-    "sparsemax": NormalisationCase("sparsemax", Sparsemax),
-    "topk": NormalisationCase("topk", lambda: TopK(3)),
-    "sigmoid": NormalisationCase("sigmoid", lambda: Sigmoid(-2.0)),
+MORE_NORMALIZATIONS = {
+    "alpha per head": NormalizationCase("softmax", lambda: Softmax(torch.full((1, 1), 0.4).double()), alpha=0.4),
+    "hybrid": NormalizationCase("hybrid", lambda: Hybrid(1, share=0.3).double()),
+    "entmax": NormalizationCase("entmax", Entmax),
+    "entmax=1.2": NormalizationCase("entmax=1.2", lambda: Entmax(1.2)),
+    "sparsemax": NormalizationCase("sparsemax", Sparsemax),
+    "topk": NormalizationCase("topk", lambda: TopK(3)),
+    "sigmoid": NormalizationCase("sigmoid", lambda: Sigmoid(-2.0)),
 }
 
 # How to make each of them, whatever it is.
 EVERY_SIMILARITY = {name: case.make for name, case in (SIMILARITIES | MORE_SIMILARITIES | POSITIONAL).items()} | SUMS
-EVERY_NORMALISATION = {name: case.make for name, case in (NORMALISATIONS | MORE_NORMALISATIONS).items()}
+EVERY_NORMALIZATION = {name: case.make for name, case in (NORMALIZATIONS | MORE_NORMALIZATIONS).items()}

@@ -53,12 +53,12 @@ def test_grouped_heads():
 def test_every_restriction_given_applies():
     keys = torch.arange(7) < 4
     out = attend(Q, K, V, SEEN, is_causal=True, mask=padding(keys=keys))
-    seen = SEEN & keys & torch.ones(5, 7).tril().bool()
-    torch.testing.assert_close(out, torch.nan_to_num(F.scaled_dot_product_attention(Q, K, V, seen)))
+    allowed = SEEN & keys & torch.ones(5, 7).tril().bool()
+    torch.testing.assert_close(out, torch.nan_to_num(F.scaled_dot_product_attention(Q, K, V, allowed)))
 
 
 def test_it_is_the_operator_in_one_call():
-    out = attend(Q, K, V, similarity=Euclidean(2.0), normalisation=Softmax(0.5))
+    out = attend(Q, K, V, similarity=Euclidean(2.0), normalization=Softmax(0.5))
     torch.testing.assert_close(out, Attention(Q, K, Euclidean(2.0), Softmax(0.5)) @ V)
 
 

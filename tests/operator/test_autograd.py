@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, Euclidean, Metric, Sinkhorn, Softmax, causal, padding, window
-from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, Phi
+from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, Phi
 
 
 def doubles(*shapes):
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_by_finite_differences(similarity, normalisation):
+def test_by_finite_differences(similarity, normalization):
     def everything(q, k, v):
-        A = Attention(q, k, SIMILARITIES[similarity].make(), NORMALISATIONS[normalisation].make(), kernel="fused")
+        A = Attention(q, k, SIMILARITIES[similarity].make(), NORMALIZATIONS[normalization].make(), kernel="fused")
         return A @ v, A.T @ q, A.entropy(), A.column_mass(), A.logsumexp()
 
     assert torch.autograd.gradcheck(everything, doubles((2, 3, 6), (2, 5, 6), (2, 5, 2)), fast_mode=True)
@@ -67,7 +67,7 @@ def test_every_kernel_can_be_differentiated_twice(kernel):
 
 def test_statistics_taken_without_gradients_do_not_stand_in_for_those_with():
     q, k, _ = doubles((3, 4), (5, 4), (5, 2))
-    A = Attention(q, k, normalisation=Softmax(1.0))
+    A = Attention(q, k, normalization=Softmax(1.0))
     with torch.no_grad():
         assert not A.logsumexp().requires_grad
     with torch.inference_mode():
@@ -91,17 +91,17 @@ def test_phi_is_asked_once_where_queries_are_keys():
 
 
 @pytest.mark.parametrize("mask", [None, causal, padding(keys=torch.rand(3, 1, 9) > 0.3), window(2, 1)], ids=repr)
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0), Sinkhorn(2)], ids=repr)
-def test_a_few_matrices_at_a_time_give_the_same_gradients(normalisation, mask, monkeypatch):
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(1.0), Sinkhorn(2)], ids=repr)
+def test_a_few_matrices_at_a_time_give_the_same_gradients(normalization, mask, monkeypatch):
     """The padded copies that the fused kernel needs are made for a few heads at a time."""
-    if mask is causal and normalisation.mixes_queries:
+    if mask is causal and normalization.uses_column_sums:
         return
     monkeypatch.setattr("limelight.kernels.flash._COPIED", 1)
     found = []
     for kernel in ("fused", "reference"):
         q, k, v = (torch.randn(3, 4, 9, 5, generator=torch.Generator().manual_seed(i)).double() for i in range(3))
         inputs = [x.requires_grad_() for x in (q, k, v)]
-        A = Attention(q, k, Euclidean(1.5), normalisation, mask, kernel=kernel)
+        A = Attention(q, k, Euclidean(1.5), normalization, mask, kernel=kernel)
         out = (A @ v).square().sum() + A.entropy().sum() + A.column_mass().square().sum()
         found.append(torch.autograd.grad(out, inputs))
     torch.testing.assert_close(*found)

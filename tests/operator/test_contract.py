@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight import Attention, Cosine, Dot, Entmax, InputError, Similarity, Softmax, Sparsemax, StudentT, TopK
-from limelight.similarity import Factors
+from limelight.similarity import InnerProduct
 
 
 class Decay(Similarity):
@@ -70,9 +70,9 @@ class Recorded(Similarity):
 
 
 class RecordedFactor(Recorded):
-    def factor(self, q, k, real=None):
+    def as_inner_product(self, q, k, real=None):
         self.given |= {q.dtype, k.dtype}
-        return Factors(q, k, key_term=-(k.square().sum(-1) / 2))
+        return InnerProduct(q, k, key_bias=-(k.square().sum(-1) / 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
@@ -93,12 +93,12 @@ def test_it_computes_in_at_least_float32(similarity, kernel, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0), TopK(3), Sparsemax(), Entmax()], ids=repr)
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(1.0), TopK(3), Sparsemax(), Entmax()], ids=repr)
 @pytest.mark.parametrize("similarity", [Cosine(), Dot(), StudentT()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-def test_scores_are_compared_before_they_are_rounded(similarity, normalisation, dtype, kernel):
+def test_scores_are_compared_before_they_are_rounded(similarity, normalization, dtype, kernel):
     """Near keys must not change places: what is picked is what exact scores of the same q and k would pick."""
     q, k, v = (torch.randn(2, 64, 32).to(dtype) for _ in range(3))
-    truth = Attention(q.double(), k.double(), similarity, normalisation, scale=8.0, kernel="reference") @ v.double()
-    out = Attention(q, k, similarity, normalisation, scale=8.0, kernel=kernel) @ v
+    truth = Attention(q.double(), k.double(), similarity, normalization, scale=8.0, kernel="reference") @ v.double()
+    out = Attention(q, k, similarity, normalization, scale=8.0, kernel=kernel) @ v
     assert ((out - truth).abs().max() / truth.abs().max()) <= 4 * torch.finfo(dtype).eps

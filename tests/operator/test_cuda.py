@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, Euclidean, Graph, InputError, Softmax, StudentT, attend, causal, padding, window
-from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, WIDTH
+from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -34,10 +34,10 @@ def edges():
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
-def found(device, dtype, operands, similarity, normalisation, mask, kernel):
+def found(device, dtype, operands, similarity, normalization, mask, kernel):
     """The output, the measures and the gradients for q, k and v, in float64 on the CPU."""
     q, k, v = (x.to(device, dtype).requires_grad_() for x in operands)
-    A = Attention(q, k, similarity.to(device), normalisation.to(device), mask, kernel=kernel)
+    A = Attention(q, k, similarity.to(device), normalization.to(device), mask, kernel=kernel)
     out = A @ v
     gradients = torch.autograd.grad(
         out.float().square().sum() if dtype != torch.float64 else out.square().sum(), (q, k, v)
@@ -49,17 +49,17 @@ def found(device, dtype, operands, similarity, normalisation, mask, kernel):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_it_is_the_formula(similarity, normalisation, mask, dtype):
+def test_it_is_the_formula(similarity, normalization, mask, dtype):
     torch.manual_seed(0)
     operands = [torch.randn(2, HEADS, length, WIDTH).to(dtype).double() for length in (N, M, M)]
-    own = SIMILARITIES[similarity].make().to(torch.float64), NORMALISATIONS[normalisation].make()
+    own = SIMILARITIES[similarity].make().to(torch.float64), NORMALIZATIONS[normalization].make()
     try:
         right = found("cpu", torch.float64, operands, *own, MASKS[mask]("cpu"), "reference")
     except InputError as error:
         pytest.skip(str(error))
-    own = SIMILARITIES[similarity].make().to(dtype), NORMALISATIONS[normalisation].make()
+    own = SIMILARITIES[similarity].make().to(dtype), NORMALIZATIONS[normalization].make()
     plain = found("cuda", dtype, operands, *own, MASKS[mask]("cuda"), "reference")
     mine = found("cuda", dtype, operands, *own, MASKS[mask]("cuda"), "auto")
     for what, a, b, truth in zip(("out", "entropy", "mass", "dq", "dk", "dv"), mine, plain, right, strict=True):
@@ -87,15 +87,15 @@ def test_on_the_widths_and_lengths_of_models(similarity, mask, dtype, d):
 
 
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(2.0), StudentT()], ids=repr)
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0)], ids=repr)
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(1.0)], ids=repr)
 @pytest.mark.parametrize("kernel", ["auto", "chunked"])
-def test_second_derivatives(similarity, normalisation, kernel):
+def test_second_derivatives(similarity, normalization, kernel):
     torch.manual_seed(0)
     tensors = [torch.randn(2, 40, 6, device="cuda").requires_grad_() for _ in range(3)]
     results = []
     for dtype, used in ((torch.float32, kernel), (torch.float64, "reference")):
         q, k, v = x = [t.detach().to(dtype).requires_grad_() for t in tensors]
-        out = Attention(q, k, similarity, normalisation, kernel=used) @ v
+        out = Attention(q, k, similarity, normalization, kernel=used) @ v
         gradients = torch.autograd.grad(out.square().sum(), x, create_graph=True)
         results.append(torch.autograd.grad(sum(g.square().sum() for g in gradients), x))
     for mine, right in zip(*results, strict=True):

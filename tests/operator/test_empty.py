@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
-from tests.operator.mechanisms import EVERY_NORMALISATION, EVERY_SIMILARITY, WIDTH
+from tests.operator.mechanisms import EVERY_NORMALIZATION, EVERY_SIMILARITY, WIDTH
 
 SHAPES = {"no queries": (2, 0, 5), "no keys": (2, 5, 0), "neither": (2, 0, 0), "no batch": (0, 4, 5)}
-NORMALISATIONS = EVERY_NORMALISATION | {"sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)}
+NORMALIZATIONS = EVERY_NORMALIZATION | {"sinkhorn to a tolerance": lambda: Sinkhorn(tolerance=1e-2)}
 
 
 def check(A, q, k, v, w):
     *batch, n, m = A.shape
-    per_query = [A.entropy(), A.position(), A.distance(), A.free_energy()]
+    per_query = [A.entropy(), A.mean_position(), A.mean_distance(), A.free_energy()]
     assert all(x.shape == (*batch, n) for x in per_query)
     assert A.column_mass().shape == (*batch, m)
     assert A.dense().shape == A.shape
@@ -28,14 +28,14 @@ def check(A, q, k, v, w):
 
 
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_every_normalisation(normalisation, kernel):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_every_normalization(normalization, kernel):
     for (batch, n, m), similarity, mask in itertools.product(SHAPES.values(), ["dot", "student"], [None, "padding"]):
         if batch and n and m:
             continue
         q, k, v, w = (torch.randn(batch, 3, size, WIDTH).double().requires_grad_() for size in (n, m, m, n))
         given = None if mask is None else padding(keys=torch.ones(m, dtype=torch.bool))
-        A = Attention(q, k, EVERY_SIMILARITY[similarity](), NORMALISATIONS[normalisation](), given, kernel=kernel)
+        A = Attention(q, k, EVERY_SIMILARITY[similarity](), NORMALIZATIONS[normalization](), given, kernel=kernel)
         check(A, q, k, v, w)
 
 
@@ -50,7 +50,7 @@ def test_the_rest():
     q = torch.randn(0, 4)
     assert (Attention(q, q, Dot(), SymmetricSinkhorn()) @ q).shape == (0, 4)
     assert float(Attention(q, q).irreversibility()) == 0
-    assert Attention(q, torch.randn(3, 4)).strongest(2).keys.shape == (0, 2)
+    assert Attention(q, torch.randn(3, 4)).topk(2).keys.shape == (0, 2)
     with pytest.raises(InputError, match="from 1 to the 0 keys"):
-        Attention(torch.randn(3, 4), q).strongest(1)
+        Attention(torch.randn(3, 4), q).topk(1)
     assert (Attention(torch.randn(3, 4), q).logsumexp() == -torch.inf).all()

@@ -17,36 +17,36 @@ def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
 
 def dense(q, k, v, bias, tile):
     s = tile.scale * q @ k.mT + bias[..., None, :]
-    if tile.seen is not None:
-        s = s.masked_fill(~tile.seen, -math.inf)
+    if tile.allowed is not None:
+        s = s.masked_fill(~tile.allowed, -math.inf)
     if tile.causal:
         s = s.masked_fill(~torch.ones(s.shape[-2:]).tril().bool(), -math.inf)
     return s.softmax(-1) @ v, s.logsumexp(-1)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("seen", [None, torch.rand(2, 1, 1, 23) > 0.3])
-def test_forward_and_backward_with_the_gradient_of_lse(seen, causal):
-    if seen is not None:
-        seen[..., 0] = True
-    tile = Tile(seen, causal, 0.4)
+@pytest.mark.parametrize("allowed", [None, torch.rand(2, 1, 1, 23) > 0.3])
+def test_forward_and_backward_with_the_gradient_of_lse(allowed, causal):
+    if allowed is not None:
+        allowed[..., 0] = True
+    tile = Tile(allowed, causal, 0.4)
     q, k, v, bias, dout, dlse = operands(torch.float64)
     leaves = [x.clone().requires_grad_() for x in (q, k, v, bias)]
     out, lse = dense(*leaves, tile)
     expected = torch.autograd.grad((out, lse), leaves, (dout, dlse.double()))
 
-    mine, normaliser = flash.forward(q, k, v, bias, tile)
+    mine, normalizer = flash.forward(q, k, v, bias, tile)
     torch.testing.assert_close(mine, out)
-    torch.testing.assert_close(normaliser, lse)
-    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normaliser, tile, bias_gradient=True)
+    torch.testing.assert_close(normalizer, lse)
+    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normalizer, tile, bias_gradient=True)
     for got, right in zip((gradients.q, gradients.k, gradients.v, gradients.bias), expected, strict=True):
         torch.testing.assert_close(got, right)
 
 
 def test_a_row_that_sees_nothing_has_no_gradient():
-    seen = torch.ones(1, 1, 19, 23, dtype=torch.bool)
-    seen[..., 4, :] = False
-    tile = Tile(seen, False, 0.4)
+    allowed = torch.ones(1, 1, 19, 23, dtype=torch.bool)
+    allowed[..., 4, :] = False
+    tile = Tile(allowed, False, 0.4)
     q, k, v, bias, dout, dlse = operands(torch.float32)
     out, lse = flash.forward(q, k, v, bias, tile)
     assert (out[..., 4, :] == 0).all()
@@ -70,11 +70,11 @@ def test_a_bias_in_columns_keeps_float32s_accuracy(dtype, size):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("seen", [False, True])
-def test_the_cuda_calls_are_well_formed(dtype, seen):
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_cuda_calls_are_well_formed(dtype, allowed):
     """Shapes and dtypes through torch's own description of its CUDA kernels; no GPU computes anything here."""
     q, k, v, bias, dout, dlse = operands(dtype, device="meta")
-    tile = Tile(torch.ones(2, 1, 19, 23, dtype=torch.bool, device="meta") if seen else None, not seen, 0.4)
+    tile = Tile(torch.ones(2, 1, 19, 23, dtype=torch.bool, device="meta") if allowed else None, not allowed, 0.4)
     out, lse = flash._cuda_forward(q, k, v, bias, tile)
     assert out.shape == dout.shape
     assert lse.shape == dlse.shape

@@ -1,21 +1,21 @@
-"""Every law over every similarity × normalisation × kernel, and against the mechanism that breaks it."""
+"""Every law over every similarity × normalization × kernel, and against the mechanism that breaks it."""
 
 import pytest
 import torch
 
 from limelight import Attention, Cosine, Dot, Euclidean, Sinkhorn, Softmax
 from tests.operator import laws
-from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES
+from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES
 
 KERNELS = ["reference", "fused"]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("law", laws.FOR_ALL, ids=lambda law: law.__name__)
-def test_law_of_every_mechanism(law, similarity, normalisation, kernel):
-    sim, norm = SIMILARITIES[similarity].make(), NORMALISATIONS[normalisation].make()
+def test_law_of_every_mechanism(law, similarity, normalization, kernel):
+    sim, norm = SIMILARITIES[similarity].make(), NORMALIZATIONS[normalization].make()
     law(lambda q, k, mask=None, **options: Attention(q, k, sim, norm, mask, kernel=kernel, **options))
 
 
@@ -25,15 +25,15 @@ def test_law_rejects_a_broken_mechanism(law):
         law((laws.FOR_ALL | laws.FOR_SOME)[law])
 
 
-def by(similarity=None, normalisation=None, kernel="fused"):
+def by(similarity=None, normalization=None, kernel="fused"):
     sim = SIMILARITIES["dot"].make() if similarity is None else similarity
-    norm = Softmax() if normalisation is None else normalisation
+    norm = Softmax() if normalization is None else normalization
     return lambda q, k, mask=None, **options: Attention(q, k, sim, norm, mask, kernel=kernel, **options)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_doubly_normalised_attention_does_not_explain_away(similarity, kernel):
+def test_doubly_normalized_attention_does_not_explain_away(similarity, kernel):
     laws.no_key_is_explained_away(by(SIMILARITIES[similarity].make(), Softmax(1.0), kernel))
 
 
@@ -44,9 +44,9 @@ def test_sinkhorn_tends_to_equal_columns(similarity, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_invariances(normalisation, kernel):
-    norm = NORMALISATIONS[normalisation].make()
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_invariances(normalization, kernel):
+    norm = NORMALIZATIONS[normalization].make()
     for case in SIMILARITIES.values():
         if case.translation_invariant:
             laws.a_common_translation_changes_nothing(by(case.make(), norm, kernel))
@@ -61,7 +61,7 @@ def test_distances(similarity):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_one_sinkhorn_step_is_double_normalisation(similarity, kernel):
+def test_one_sinkhorn_step_is_double_normalization(similarity, kernel):
     (q, k), v, sim = laws.operands(), laws.values(), SIMILARITIES[similarity].make()
     once, double = (Attention(q, k, sim, norm, kernel=kernel) for norm in (Sinkhorn(1), Softmax(1.0)))
     torch.testing.assert_close(once @ v, double @ v)

@@ -28,10 +28,10 @@ from limelight import (
     padding,
     window,
 )
-from limelight.kernels import rectangles, survey
+from limelight.kernels import online_softmax, row_statistics
 
 N = 9
-NORMALISATIONS = [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(3), Sigmoid(), Hybrid().double()]
+NORMALIZATIONS = [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(3), Sigmoid(), Hybrid().double()]
 
 
 def operands(*batch, n=N, m=N, d=4):
@@ -40,14 +40,14 @@ def operands(*batch, n=N, m=N, d=4):
 
 def attentions(n=N, m=N):
     q, k = operands(2, 3, n=n, m=m)
-    for normalisation in NORMALISATIONS:
+    for normalization in NORMALIZATIONS:
         for similarity in (Dot(), StudentT(2.0)):
-            yield Attention(q, k, similarity, normalisation, padding(keys=torch.arange(m) % 4 > 0))
+            yield Attention(q, k, similarity, normalization, padding(keys=torch.arange(m) % 4 > 0))
 
 
 @pytest.fixture(params=[1 << 20, 30])
 def _entries(request, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", request.param)
+    monkeypatch.setattr(online_softmax, "ENTRIES", request.param)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", request.param)
 
 
@@ -57,10 +57,10 @@ def test_position_distance_and_the_strongest_keys():
     for A in attentions(7):
         P = A.dense()
         mean = P / P.sum(-1, keepdim=True)
-        torch.testing.assert_close(A.position(), mean @ j.double())
-        torch.testing.assert_close(A.distance(), (mean * (i - j).abs()).sum(-1))
-        torch.testing.assert_close(A.distance(offset=2), (mean * (i + 2 - j).abs()).sum(-1))
-        weights, keys = A.strongest(4)
+        torch.testing.assert_close(A.mean_position(), mean @ j.double())
+        torch.testing.assert_close(A.mean_distance(), (mean * (i - j).abs()).sum(-1))
+        torch.testing.assert_close(A.mean_distance(offset=2), (mean * (i + 2 - j).abs()).sum(-1))
+        weights, keys = A.topk(4)
         right = P.topk(4)
         torch.testing.assert_close(weights, right.values)
         assert torch.equal(keys, right.indices.masked_fill(right.values == 0, -1))
@@ -71,25 +71,25 @@ def test_what_is_asked_without_gradients_does_not_stand_in_for_what_has_them():
     A = Attention(q, k)
     A.irreversibility()
     assert (A.T @ q.detach()).requires_grad
-    assert A.strongest(2).weights.requires_grad
+    assert A.topk(2).weights.requires_grad
 
 
 def test_a_query_that_sees_nothing_looks_nowhere():
     q, k = operands(2)
     A = Attention(q, k, mask=(torch.arange(N) != 3)[:, None])
-    assert (A.position()[:, 3] == 0).all()
-    assert (A.distance()[:, 3] == 0).all()
-    assert (A.strongest(2).keys[:, 3] == -1).all()
+    assert (A.mean_position()[:, 3] == 0).all()
+    assert (A.mean_distance()[:, 3] == 0).all()
+    assert (A.topk(2).keys[:, 3] == -1).all()
 
 
 @pytest.mark.usefixtures("_entries")
 def test_measures_have_gradients():
     q, k = (x.requires_grad_() for x in operands(2))
-    for normalisation in (Softmax(), Entmax()):
+    for normalization in (Softmax(), Entmax()):
 
-        def of(q, k, normalisation=normalisation):
-            A = Attention(q, k, Dot(), normalisation)
-            return A.position(), A.distance(), A.strongest(2).weights
+        def of(q, k, normalization=normalization):
+            A = Attention(q, k, Dot(), normalization)
+            return A.mean_position(), A.mean_distance(), A.topk(2).weights
 
         assert torch.autograd.gradcheck(of, (q, k), fast_mode=True, atol=1e-5)
 
@@ -97,10 +97,10 @@ def test_measures_have_gradients():
 @pytest.mark.usefixtures("_entries")
 def test_irreversibility():
     for A in attentions():
-        if isinstance(A.normalisation, Entmax | TopK):
+        if isinstance(A.normalization, Entmax | TopK):
             continue  # few edges: the walk may fall apart
-        A = Attention(A.q, A.k, A.similarity, A.normalisation)
-        if isinstance(A.normalisation, Sigmoid):
+        A = Attention(A.q, A.k, A.similarity, A.normalization)
+        if isinstance(A.normalization, Sigmoid):
             with pytest.raises(InputError, match="rows that sum to one"):
                 A.irreversibility()
             continue
@@ -118,21 +118,21 @@ def test_irreversibility():
         Attention(x, x[:, :5]).irreversibility()
     assert Attention(x, x, mask=window(2, 2)).irreversibility().shape == (2,)
     with pytest.raises(InputError, match="from 1 to the 9 keys, got 10"):
-        Attention(x, x).strongest(10)
+        Attention(x, x).topk(10)
 
 
 @pytest.mark.usefixtures("_entries")
 @pytest.mark.parametrize("mask", [None, causal, window(2, 1), padding(keys=torch.arange(N) % 4 > 0)], ids=repr)
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(0.5), Sinkhorn(2)], ids=repr)
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(0.5), Sinkhorn(2)], ids=repr)
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5)], ids=repr)
-def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalisation, mask, monkeypatch):
-    if mask in (causal,) and normalisation.mixes_queries:
+def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalization, mask, monkeypatch):
+    if mask in (causal,) and normalization.uses_column_sums:
         return
     walked = []
-    monkeypatch.setattr("limelight.kernels.fused._SURVEY_FROM", 1)
-    monkeypatch.setattr(survey, "_WIDTH", 4)
-    monkeypatch.setattr(survey, "_ENTRIES", 60)
-    walk = survey.entropy_and_mass
+    monkeypatch.setattr("limelight.kernels.fused._STATISTICS_FROM", 1)
+    monkeypatch.setattr(row_statistics, "_WIDTH", 4)
+    monkeypatch.setattr(row_statistics, "_ENTRIES", 60)
+    walk = row_statistics.entropy_and_mass
     monkeypatch.setattr("limelight.kernels.fused.entropy_and_mass", lambda *given: walked.append(1) or walk(*given))
     for applied, (q, k) in (
         (False, operands(2, 3, n=7)),
@@ -140,9 +140,9 @@ def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normalisa
         (True, (50 + x for x in operands(1, n=8))),
     ):
         mine, right = (
-            Attention(q, k, similarity, normalisation, mask, kernel=kernel) for kernel in ("fused", "reference")
+            Attention(q, k, similarity, normalization, mask, kernel=kernel) for kernel in ("fused", "reference")
         )
-        if applied:  # which leaves the log-normaliser
+        if applied:  # which leaves the log-normalizer
             mine @ k
         for statistic in ("entropy", "column_mass", "logsumexp", "free_energy"):
             torch.testing.assert_close(getattr(mine, statistic)(), getattr(right, statistic)())
@@ -158,9 +158,9 @@ EDGES = torch.randint(0, N, (2, 30), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.usefixtures("_entries")
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(0.5), Sinkhorn(2), TopK(2)], ids=repr)
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(0.5), Sinkhorn(2), TopK(2)], ids=repr)
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5), StudentT(2.0), Additive(4, hidden=3).double()], ids=repr)
-def test_a_graph_is_the_matrix_of_its_edges(similarity, normalisation):
+def test_a_graph_is_the_matrix_of_its_edges(similarity, normalization):
     v, w = torch.randn(2, 3, N, 5).double(), torch.randn(3, N, 2).double()
     keys = torch.arange(N) != 4
     every = []
@@ -172,9 +172,9 @@ def test_a_graph_is_the_matrix_of_its_edges(similarity, normalisation):
             mask = torch.zeros(N, N, dtype=torch.bool)
             mask[EDGES[0], EDGES[1]] = True
             mask = mask & keys
-        A = Attention(q, k, similarity, normalisation, mask, kernel=kernel)
+        A = Attention(q, k, similarity, normalization, mask, kernel=kernel)
         assert A.kernel == ("sparse" if kernel == "auto" else kernel)
-        outputs = [A @ v, A.T @ w, A.entropy(), A.column_mass(), A.strongest(2).weights]
+        outputs = [A @ v, A.T @ w, A.entropy(), A.column_mass(), A.topk(2).weights]
         loss = sum((x * torch.linspace(-1, 1, x.numel()).double().view(x.shape)).sum() for x in outputs)
         learned = [p for p in similarity.parameters() if p.requires_grad]
         every.append([*outputs, *torch.autograd.grad(loss, (q, k, *learned))])

@@ -60,16 +60,16 @@ WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 
     ("options", "n", "most"),
     [
         ("dict()", 4096, 50),
-        pytest.param("dict(normalisation=Softmax(1.0))", *WHOLE, marks=pytest.mark.slow),
-        ("dict(normalisation=Sinkhorn(2), mask=padding(keys=torch.arange(len(q)) % 3 > 0))", 4096, 50),
+        pytest.param("dict(normalization=Softmax(1.0))", *WHOLE, marks=pytest.mark.slow),
+        ("dict(normalization=Sinkhorn(2), mask=padding(keys=torch.arange(len(q)) % 3 > 0))", 4096, 50),
         pytest.param("dict(mask=window(100, 100))", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(mask=causal)", *WHOLE, marks=pytest.mark.slow),
         ("dict(similarity=StudentT(), mask=window(100, 100))", 5120, 90),
         pytest.param("dict(similarity=StudentT())", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(similarity=Dot() + ALiBi())", *WHOLE, marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=Hybrid())", *WHOLE, marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=Entmax())", *WHOLE, marks=pytest.mark.slow),
-        pytest.param("dict(normalisation=TopK(9))", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalization=Hybrid())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalization=Entmax())", *WHOLE, marks=pytest.mark.slow),
+        pytest.param("dict(normalization=TopK(9))", *WHOLE, marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_linear(parent, options, n, most):

@@ -1,4 +1,4 @@
-"""Every similarity and normalisation beyond the first: against the oracle, by finite differences, and by the laws."""
+"""Every similarity and normalization beyond the first: against the oracle, by finite differences, and by the laws."""
 
 import math
 
@@ -10,7 +10,6 @@ from limelight import (
     Bias,
     Dot,
     Euclidean,
-    Gate,
     Graph,
     Similarity,
     Sinkhorn,
@@ -22,13 +21,13 @@ from limelight import (
     padding,
     window,
 )
-from limelight.kernels import rectangles
+from limelight.kernels import online_softmax
 from tests import oracle
 from tests.operator import laws
 from tests.operator.mechanisms import (
-    MORE_NORMALISATIONS,
+    MORE_NORMALIZATIONS,
     MORE_SIMILARITIES,
-    NORMALISATIONS,
+    NORMALIZATIONS,
     POSITIONAL,
     SIMILARITIES,
     SUMS,
@@ -53,9 +52,9 @@ def compare(A, P, v, w, s, tau=1.0):
     torch.testing.assert_close(A.column_mass(), P.sum(-2))
     mean = P / P.sum(-1, keepdim=True).clamp(min=1e-300)
     energy = -tau * (mean * s.masked_fill(P == 0, 0)).sum(-1)
-    alive = (P > 0).any(-1)
-    torch.testing.assert_close(A.free_energy()[alive], (energy - tau * oracle.entropy(P))[alive])
-    assert (A.free_energy()[~alive] == math.inf).all()
+    nonempty = (P > 0).any(-1)
+    torch.testing.assert_close(A.free_energy()[nonempty], (energy - tau * oracle.entropy(P))[nonempty])
+    assert (A.free_energy()[~nonempty] == math.inf).all()
 
 
 @pytest.mark.parametrize("entries", SMALL)
@@ -63,23 +62,23 @@ def compare(A, P, v, w, s, tau=1.0):
 @pytest.mark.parametrize("mask", ["none", "causal", "window", "keys and queries", "scattered"])
 @pytest.mark.parametrize("similarity", ALL)
 def test_every_similarity_is_its_equation(similarity, mask, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    case, (given, seen) = ALL[similarity], MASKS[mask]
+    case, (given, allowed) = ALL[similarity], MASKS[mask]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, mask=given, kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
-    compare(A, oracle.weights(s, "softmax", seen), v, w, s, 1 / case.scale)
+    compare(A, oracle.weights(s, "softmax", allowed), v, w, s, 1 / case.scale)
 
 
 @pytest.mark.parametrize("entries", SMALL)
 @pytest.mark.parametrize("kernel", ["reference", "auto", "chunked"])
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", [*ALL, "dot"])
-def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+def test_every_pair(similarity, normalization, kernel, entries, monkeypatch):
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    case, norm = (ALL | SIMILARITIES)[similarity], NORMALISATIONS[normalisation]
+    case, norm = (ALL | SIMILARITIES)[similarity], NORMALIZATIONS[normalization]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), padding(keys=KEYS), kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
@@ -93,16 +92,16 @@ def test_every_pair(similarity, normalisation, kernel, entries, monkeypatch):
 @pytest.mark.parametrize("kernel", ["reference", "auto"])
 @pytest.mark.parametrize("mask", ["none", "keys and queries", "scattered"])
 @pytest.mark.parametrize("similarity", ["dot", "student"])
-@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
-def test_every_normalisation_is_its_equation(normalisation, similarity, mask, kernel, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+@pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
+def test_every_normalization_is_its_equation(normalization, similarity, mask, kernel, entries, monkeypatch):
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    norm, (given, seen) = MORE_NORMALISATIONS[normalisation], MASKS[mask]
+    norm, (given, allowed) = MORE_NORMALIZATIONS[normalization], MASKS[mask]
     case = (ALL | SIMILARITIES)[similarity]
     (q, k, v, w), sim = operands(), case.make()
     A = Attention(q, k, sim, norm.make(), given, kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
-    P = oracle.weights(s, norm.kind, None if seen is None else seen.expand(2, 3, N, M), norm.alpha)
+    P = oracle.weights(s, norm.kind, None if allowed is None else allowed.expand(2, 3, N, M), norm.alpha)
     if norm.alpha:  # its energy is of the biased scores, which test_oracle compares
         torch.testing.assert_close(A @ v, P @ v)
         return
@@ -137,14 +136,11 @@ def test_alibi_runs_fused_under_a_causal_mask_and_with_a_cache():
     torch.testing.assert_close(A @ v, s.masked_fill(ahead > 0, -math.inf).softmax(-1) @ v)
 
 
-def test_what_is_bound_to_its_shape():
+def test_a_bias_is_bound_to_its_shape():
     q, k, v, w = operands()
-    gate, table = Gate(M, WIDTH).double(), torch.randn(3, N, M).double()
-    for sim, kind in ((gate, "gate"), (Bias(table), "bias")):
-        s = oracle.BETA[kind](sim, q, k).expand(2, 3, N, M)
-        compare(Attention(q, k, sim), oracle.weights(s, "softmax"), v, w, s)
-    with pytest.raises(errors.InputError, match="expects queries of width 6 and 9 keys, got width 6 and 8 keys"):
-        _ = Attention(q, k[..., :8, :], gate) @ v[..., :8, :]
+    table = torch.randn(3, N, M).double()
+    s = oracle.BETA["bias"](Bias(table), q, k).expand(2, 3, N, M)
+    compare(Attention(q, k, Bias(table)), oracle.weights(s, "softmax"), v, w, s)
     with pytest.raises(errors.InputError, match=r"a bias for 7 queries and 8 keys has shape"):
         _ = Attention(q, k[..., :8, :], Bias(table)) @ v[..., :8, :]
 
@@ -152,14 +148,14 @@ def test_what_is_bound_to_its_shape():
 @pytest.mark.parametrize("entries", SMALL)
 @pytest.mark.parametrize("similarity", [*ALL, *SUMS])
 def test_gradients_of_similarities(similarity, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
     sim = SUMS[similarity]() if similarity in SUMS else ALL[similarity].make()
     learned = list(sim.parameters())
-    seen = padding(keys=torch.arange(5) < 4)
+    allowed = padding(keys=torch.arange(5) < 4)
 
     def everything(q, k, v, *_):
-        A = Attention(q, k, sim, mask=seen, kernel="chunked")
+        A = Attention(q, k, sim, mask=allowed, kernel="chunked")
         return A @ v, A.T @ q, A.entropy(), A.logsumexp()
 
     inputs = [torch.randn(3, 3, 6), torch.randn(3, 5, 6), torch.randn(3, 5, 2)]
@@ -168,11 +164,11 @@ def test_gradients_of_similarities(similarity, entries, monkeypatch):
 
 
 @pytest.mark.parametrize("entries", SMALL)
-@pytest.mark.parametrize("normalisation", MORE_NORMALISATIONS)
-def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
-    monkeypatch.setattr(rectangles, "ENTRIES", entries)
+@pytest.mark.parametrize("normalization", MORE_NORMALIZATIONS)
+def test_gradients_of_normalizations(normalization, entries, monkeypatch):
+    monkeypatch.setattr(online_softmax, "ENTRIES", entries)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", entries)
-    norm = MORE_NORMALISATIONS[normalisation].make()
+    norm = MORE_NORMALIZATIONS[normalization].make()
 
     def everything(q, k, v, *_):
         A = Attention(q, k, Dot(), norm)
@@ -183,11 +179,11 @@ def test_gradients_of_normalisations(normalisation, entries, monkeypatch):
     assert torch.autograd.gradcheck(everything, (*inputs, *norm.parameters()), fast_mode=True, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalisation", ["entmax", "entmax=1.2", "sparsemax", "topk", "sigmoid"])
-def test_row_normalisations_can_be_differentiated_twice(normalisation):
+@pytest.mark.parametrize("normalization", ["entmax", "entmax=1.2", "sparsemax", "topk", "sigmoid"])
+def test_row_normalizations_can_be_differentiated_twice(normalization):
     inputs = [torch.randn(3, 6), torch.randn(5, 6), torch.randn(5, 2)]
     inputs = [x.double().requires_grad_() for x in inputs]
-    norm = MORE_NORMALISATIONS[normalisation].make()
+    norm = MORE_NORMALIZATIONS[normalization].make()
     assert torch.autograd.gradgradcheck(lambda q, k, v: Attention(q, k, Dot(), norm) @ v, inputs, atol=1e-5)
 
 
@@ -239,11 +235,11 @@ OF_LOGSUMEXP = {
 }
 
 
-@pytest.mark.parametrize("normalisation", NOT_OF)
+@pytest.mark.parametrize("normalization", NOT_OF)
 @pytest.mark.parametrize("law", [law for law in laws.FOR_ALL if law not in OF_LOGSUMEXP], ids=lambda law: law.__name__)
-def test_law_of_every_normalisation(law, normalisation):
-    norm = MORE_NORMALISATIONS[normalisation].make()
-    if law not in NOT_OF[normalisation]:
+def test_law_of_every_normalization(law, normalization):
+    norm = MORE_NORMALIZATIONS[normalization].make()
+    if law not in NOT_OF[normalization]:
         law(lambda q, k, mask=None, **options: Attention(q, k, Dot(), norm, mask, **options))
 
 
@@ -286,8 +282,8 @@ def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
     """A symmetric kernel has one doubly stochastic scaling, which is symmetric."""
     x, v = operands()[0].requires_grad_(), torch.randn(2, 3, N, 2).double()
     P, right = (
-        Attention(x, x, similarity, normalisation, mask, kernel="auto")
-        for normalisation in (SymmetricSinkhorn(1e-11), Sinkhorn(tolerance=1e-11))
+        Attention(x, x, similarity, normalization, mask, kernel="auto")
+        for normalization in (SymmetricSinkhorn(1e-11), Sinkhorn(tolerance=1e-11))
     )
     torch.testing.assert_close(P.dense(), P.dense().mT)
     torch.testing.assert_close(P.dense().sum(-2), torch.ones(2, 3, N).double())

@@ -89,7 +89,7 @@ def test_where_it_has_weight_it_is_seen_and_nowhere_else(kernel):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_uninitialised_padding_in_any_dtype(dtype):
+def test_uninitialized_padding_in_any_dtype(dtype):
     q, k, v = operands(dtype)
     expected = attend(q, k, v, mask=padding(keys=REAL))
     got = attend(q, spoil(k, LAST), spoil(v, LAST), mask=padding(keys=REAL))
@@ -104,7 +104,7 @@ def test_padded_tokens_may_hold_anything(mechanism):
     mask, found = padding(keys=REAL, queries=REAL), []
     for tokens in ((q, k, v), tuple(spoil(x, LAST) for x in (q, k, v))):
         A = Attention(*tokens[:2], *MECHANISMS[mechanism], mask=mask)
-        parts = (A @ tokens[2], A.entropy(), A.column_mass(), A.position())
+        parts = (A @ tokens[2], A.entropy(), A.column_mass(), A.mean_position())
         found.append((*parts, *torch.autograd.grad(sum(x.square().sum() for x in parts), tokens)))
     torch.testing.assert_close(*found)
 

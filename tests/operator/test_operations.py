@@ -69,7 +69,7 @@ def test_a_torch_in_which_it_moved_means_the_chunked_kernel_and_one_warning(monk
     assert [A.kernel for A in found] == ["chunked", "chunked"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Attention(q, k, normalisation=Softmax(1.0)).kernel == "chunked"
+        assert Attention(q, k, normalization=Softmax(1.0)).kernel == "chunked"
     monkeypatch.undo()
     for A, right in zip(found, expected, strict=True):
         torch.testing.assert_close(A @ v, right)

@@ -5,7 +5,7 @@ import torch
 
 from limelight import Attention, Boolean, causal, padding, window
 from tests import oracle
-from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, WIDTH, Phi
+from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH, Phi
 
 N, M = 7, 9
 KEYS = torch.tensor([[[True] * 6 + [False] * 3], [[True] * 9]])
@@ -32,16 +32,16 @@ HIDES_THE_FUTURE = {"causal", "causal tensor", "causal & keys"}
 
 def cases():
     for mask in MASKS:
-        for normalisation in NORMALISATIONS:
-            if mask not in HIDES_THE_FUTURE or normalisation == "softmax":
+        for normalization in NORMALIZATIONS:
+            if mask not in HIDES_THE_FUTURE or normalization == "softmax":
                 for similarity in SIMILARITIES:
-                    yield similarity, normalisation, mask
+                    yield similarity, normalization, mask
 
 
 @pytest.mark.parametrize("kernel", ["reference", "fused"])
-@pytest.mark.parametrize(("similarity", "normalisation", "mask"), list(cases()))
-def test_every_method_is_its_equation(similarity, normalisation, mask, kernel):
-    sim, norm, (given, seen) = SIMILARITIES[similarity], NORMALISATIONS[normalisation], MASKS[mask]
+@pytest.mark.parametrize(("similarity", "normalization", "mask"), list(cases()))
+def test_every_method_is_its_equation(similarity, normalization, mask, kernel):
+    sim, norm, (given, seen) = SIMILARITIES[similarity], NORMALIZATIONS[normalization], MASKS[mask]
     q, k = torch.randn(2, 3, N, WIDTH, dtype=torch.float64), torch.randn(2, 1, M, WIDTH, dtype=torch.float64)
     v, w = torch.randn(2, 3, M, 5, dtype=torch.float64), torch.randn(3, N, 2, dtype=torch.float64)
     A = Attention(q, k, sim.make(), norm.make(), given, kernel=kernel)

@@ -3,7 +3,7 @@
 The budget is not chosen but derived. The same sum written densely in the same precision (`naive`)
 errs by so much against float64; the fused kernel may err by four times that. And it may round each
 score: a fused backward recomputes p = exp(s − lse), so a rounding of s or lse, at most ε·max|s|, is a
-relative error of p. That is for the s that the kernel sees, centred where the mechanism allows.
+relative error of p. That is for the s that the kernel sees, centered where the mechanism allows.
 Sixteen of these are allowed: four outputs at once, of two passes each, forward and backward.
 """
 
@@ -15,14 +15,14 @@ import torch
 from limelight import Attention, Boolean, causal, padding, window
 from limelight.kernels import tiles
 from limelight.similarity import offset
-from tests.operator.mechanisms import NORMALISATIONS, SIMILARITIES, WIDTH, Phi
+from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH, Phi
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 OUTPUTS = ("A @ v", "A.T @ w", "entropy", "column mass", "dq", "dk", "dv")
 SHAPES = [(1, 1), (1, 8), (9, 1), (37, 53), (64, 64)]
 
 
-def naive(q, k, v, w, similarity, normalisation, seen):
+def naive(q, k, v, w, similarity, normalization, seen):
     """Every output, dense and in the dtype of q throughout."""
     if similarity.kind == "metric":
         phi = Phi(q.dtype)
@@ -30,24 +30,24 @@ def naive(q, k, v, w, similarity, normalisation, seen):
     if similarity.kind == "cosine":
         q, k = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
     if similarity.kind in ("metric", "euclidean"):
-        centre = k.detach().double().mean(-2, keepdim=True)  # the same sum: an inner product and two terms
-        q, k = (q - centre).to(q.dtype), (k - centre).to(k.dtype)
+        center = k.detach().double().mean(-2, keepdim=True)  # the same sum: an inner product and two terms
+        q, k = (q - center).to(q.dtype), (k - center).to(k.dtype)
         s = similarity.scale * (q @ k.mT - q.square().sum(-1)[..., :, None] / 2 - k.square().sum(-1)[..., None, :] / 2)
     else:
         s = similarity.scale * (q @ k.mT)
     s = s if seen is None else s.masked_fill(~seen, -math.inf)
-    for _ in range(max(normalisation.steps - 1, 0)):
+    for _ in range(max(normalization.steps - 1, 0)):
         s = s - s.logsumexp(-2, keepdim=True)
         s = s - s.logsumexp(-1, keepdim=True)
-    if normalisation.alpha or normalisation.steps:
-        s = s - (normalisation.alpha or 1) * s.logsumexp(-2, keepdim=True)
+    if normalization.alpha or normalization.steps:
+        s = s - (normalization.alpha or 1) * s.logsumexp(-2, keepdim=True)
     P = s.softmax(-1)
     entropy = -(P * P.clamp(min=torch.finfo(P.dtype).tiny).log()).sum(-1)
     return P @ v, P.mT @ w, entropy, P.sum(-2)
 
 
-def by_operator(q, k, v, w, similarity, normalisation, mask, kernel):
-    A = Attention(q, k, similarity.make().to(q.dtype), normalisation.make(), mask, kernel=kernel)
+def by_operator(q, k, v, w, similarity, normalization, mask, kernel):
+    A = Attention(q, k, similarity.make().to(q.dtype), normalization.make(), mask, kernel=kernel)
     return A @ v, A.T @ w, A.entropy(), A.column_mass()
 
 
@@ -59,14 +59,14 @@ def with_gradients(run, q, k, v, w, dtype):
     return [x.detach().double() for x in (*outputs, *torch.autograd.grad(loss, (q, k, v)))]
 
 
-def seen_size(similarity, normalisation, q, k):
+def seen_size(similarity, normalization, q, k):
     """The largest score that the kernel computes with."""
     if similarity.kind == "metric":
         q, k = (x.detach() for x in (Phi()(q), Phi()(k)))
     if similarity.kind == "cosine":
         return 2 * similarity.scale
     s = q @ k.mT
-    if similarity.kind == "dot" and normalisation.alpha == normalisation.steps == 0:
+    if similarity.kind == "dot" and normalization.alpha == normalization.steps == 0:
         return similarity.scale * float(s.abs().max())  # plain attention is left as plain as SDPA's
     q, k = q - k.mean(-2, keepdim=True), k - k.mean(-2, keepdim=True)
     spread = (s - s.mean((-2, -1), keepdim=True)).abs().max() if similarity.kind == "dot" else 0.0
@@ -77,8 +77,8 @@ def _directions(out):
     return torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
 
 
-def check(similarity, normalisation, dtype, n, m, mask=None, offset=0.0, spread=1.0):
-    sim, norm = SIMILARITIES[similarity], NORMALISATIONS[normalisation]
+def check(similarity, normalization, dtype, n, m, mask=None, offset=0.0, spread=1.0):
+    sim, norm = SIMILARITIES[similarity], NORMALIZATIONS[normalization]
     q, k = (offset + spread * torch.randn(2, 3, length, WIDTH) for length in (n, m))
     v, w = torch.randn(2, 3, m, 5), torch.randn(2, 3, n, 5)
     inputs = [x.to(dtype).double() for x in (q, k, v, w)]  # rounding the inputs is nobody's error
@@ -97,19 +97,19 @@ def check(similarity, normalisation, dtype, n, m, mask=None, offset=0.0, spread=
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_every_mechanism_in_every_precision(similarity, normalisation, dtype):
+def test_every_mechanism_in_every_precision(similarity, normalization, dtype):
     for n, m in SHAPES:
-        check(similarity, normalisation, dtype, n, m)
+        check(similarity, normalization, dtype, n, m)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_far_from_the_origin(similarity, normalisation, dtype):
+def test_far_from_the_origin(similarity, normalization, dtype):
     """Keys and queries offset by 100: what is translation invariant must stay as accurate as it was."""
-    check(similarity, normalisation, dtype, 21, 34, offset=100.0)
+    check(similarity, normalization, dtype, 21, 34, offset=100.0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -140,12 +140,12 @@ def test_sharp_and_blunt(similarity, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_long_sequences(similarity, normalisation, dtype):
+def test_long_sequences(similarity, normalization, dtype):
     """Beyond one block of the kernel on either side."""
     for n, m in [(257, 1025), (1, 4097), (1023, 65)]:
-        check(similarity, normalisation, dtype, n, m)
+        check(similarity, normalization, dtype, n, m)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -38,12 +38,12 @@ CASES = {
     "documents": {"mask": documents(torch.tensor([[0] * 4 + [1] * 3, [0] * 2 + [2] * 5])[:, None])},
     "not, or": {"mask": ~(window(0, 1) | Boolean(SEEN))},
     "a mask for each head": {"attn_mask": torch.rand(2, 6, 7, 7) > 0.3},
-    "euclidean": {"similarity": Euclidean(2.0), "normalisation": Softmax(1.0)},
+    "euclidean": {"similarity": Euclidean(2.0), "normalization": Softmax(1.0)},
     "student": {"similarity": StudentT(2.0)},
     "a slope for each head": {"similarity": Dot() + ALiBi(heads=6)},
-    "a share for each head": {"normalisation": Hybrid(6).double()},
+    "a share for each head": {"normalization": Hybrid(6).double()},
     "a scale for each head": {"scale": torch.rand(6, 1, 1).double() + 0.5},
-    "entmax": {"normalisation": Entmax()},
+    "entmax": {"normalization": Entmax()},
 }
 
 
@@ -115,7 +115,7 @@ def test_dropout_takes_whole_weights_and_keeps_the_mean():
 
 
 def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):
-    monkeypatch.setattr("limelight.kernels.rectangles.ENTRIES", 100)
+    monkeypatch.setattr("limelight.kernels.online_softmax.ENTRIES", 100)
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", 100)
     q, k, v = (torch.randn(12, 4).double().requires_grad_() for _ in range(3))
     out = attend(q, k, v, dropout_p=0.5)
@@ -127,7 +127,7 @@ def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):
     "options",
     [
         {}, {"is_causal": True}, {"similarity": Euclidean(2.0)}, {"similarity": Metric(torch.nn.Linear(8, 4))},
-        {"similarity": StudentT()}, {"normalisation": Softmax(1.0)}, {"normalisation": TopK(5)}, {"dropout_p": 0.0},
+        {"similarity": StudentT()}, {"normalization": Softmax(1.0)}, {"normalization": TopK(5)}, {"dropout_p": 0.0},
     ],
     ids=repr,
 )  # fmt: skip
@@ -137,7 +137,7 @@ def test_autocast(options):
         out = attend(q, k, v, **options)
         out.float().sum().backward()
         A = Attention(q, k, options.get("similarity", Dot()))
-        assert A.entropy().dtype == A.position().dtype == torch.float32
+        assert A.entropy().dtype == A.mean_position().dtype == torch.float32
         assert (A.T @ q).dtype == torch.bfloat16
     assert out.dtype == torch.bfloat16
     assert q.grad.dtype == torch.float32
@@ -149,8 +149,8 @@ import torch
 from limelight import *
 
 for options in (
-    {}, {"is_causal": True, "similarity": Euclidean(2.0)}, {"normalisation": Softmax(1.0)},
-    {"normalisation": Sinkhorn(2)}, {"similarity": StudentT()}, {"normalisation": Entmax()}, {"mask": window(3, 0)},
+    {}, {"is_causal": True, "similarity": Euclidean(2.0)}, {"normalization": Softmax(1.0)},
+    {"normalization": Sinkhorn(2)}, {"similarity": StudentT()}, {"normalization": Entmax()}, {"mask": window(3, 0)},
 ):
     torch._dynamo.reset()
     q, k, v = (torch.randn(2, 3, 17, 8, requires_grad=True) for _ in range(3))
@@ -173,7 +173,7 @@ def test_it_compiles_as_one_graph():
     assert len(done.stdout.splitlines()) == 7
 
 
-@pytest.mark.parametrize("options", [{}, {"similarity": StudentT()}, {"normalisation": Entmax()}], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"similarity": StudentT()}, {"normalization": Entmax()}], ids=repr)
 def test_within_a_checkpoint(options):
     gradients = []
     q, k, v = (torch.randn(2, 9, 8).double().requires_grad_() for _ in range(3))

@@ -20,7 +20,7 @@ from limelight import (
     window,
 )
 from limelight.propagation import heat, resolvent, steps
-from tests.operator.mechanisms import EVERY_NORMALISATION, EVERY_SIMILARITY, WIDTH
+from tests.operator.mechanisms import EVERY_NORMALIZATION, EVERY_SIMILARITY, WIDTH
 
 N = 7
 EDGES = torch.stack([torch.arange(N).repeat(2), torch.cat([torch.arange(N), (torch.arange(N) + 3) % N])])
@@ -38,19 +38,19 @@ MEASURES = {
     "entropy": lambda A, v: A.entropy(),
     "column mass": lambda A, v: A.column_mass(),
     "free energy": lambda A, v: A.free_energy().masked_fill(A.free_energy().isinf(), 0),
-    "position": lambda A, v: A.position(),
-    "distance": lambda A, v: A.distance(),
-    "strongest": lambda A, v: A.strongest(3).weights,
+    "position": lambda A, v: A.mean_position(),
+    "distance": lambda A, v: A.mean_distance(),
+    "strongest": lambda A, v: A.topk(3).weights,
 }
 
 
-def derivatives(similarity, normalisation, mask, kernel, measure):
+def derivatives(similarity, normalization, mask, kernel, measure):
     """The first derivatives, and the second by a penalty and by a product with a vector, in all that learns."""
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(3, N, WIDTH, generator=generator).double().requires_grad_() for _ in range(3))
-    beta, normalise = EVERY_SIMILARITY[similarity]().double(), EVERY_NORMALISATION[normalisation]().double()
-    A = Attention(q, k, beta, normalise, MASKS[mask], kernel=kernel)
-    sources = [q, k, v, *(p for p in (*beta.parameters(), *normalise.parameters()) if p.requires_grad)]
+    beta, normalize = EVERY_SIMILARITY[similarity]().double(), EVERY_NORMALIZATION[normalization]().double()
+    A = Attention(q, k, beta, normalize, MASKS[mask], kernel=kernel)
+    sources = [q, k, v, *(p for p in (*beta.parameters(), *normalize.parameters()) if p.requires_grad)]
     value = MEASURES[measure](A, v).square().sum()
     if not value.requires_grad:
         return []
@@ -64,19 +64,19 @@ def derivatives(similarity, normalisation, mask, kernel, measure):
     return [torch.zeros(1).double() if g is None else g.detach() for g in found]
 
 
-def check(similarity, normalisation, mask, measure, kernel="auto"):
+def check(similarity, normalization, mask, measure, kernel="auto"):
     try:
-        expected = derivatives(similarity, normalisation, mask, "reference", measure)
+        expected = derivatives(similarity, normalization, mask, "reference", measure)
     except InputError:
-        return False  # a normalisation that mixes queries under a causal mask
+        return False  # a normalization that mixes queries under a causal mask
     try:
-        got = derivatives(similarity, normalisation, mask, kernel, measure)
+        got = derivatives(similarity, normalization, mask, kernel, measure)
     except InputError:
         assert mask == "graph"  # nodes of a graph have no positions
         return False
     for mine, right in zip(got, expected, strict=True):
-        scale = max(float(right.norm()), 1e-6)
-        assert float((mine - right).norm()) <= 1e-8 * scale, (similarity, normalisation, mask, measure)
+        scale = max(float(right.norm()), 1e-5)
+        assert float((mine - right).norm()) <= 1e-8 * scale, (similarity, normalization, mask, measure)
     return bool(expected)
 
 
@@ -84,43 +84,44 @@ def check(similarity, normalisation, mask, measure, kernel="auto"):
 def _blocks(monkeypatch):
     """Small blocks make short sequences go through the loops that long ones need."""
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", 9 * N)  # three rows of three heads
-    monkeypatch.setattr("limelight.kernels.rectangles.ENTRIES", 36)
+    monkeypatch.setattr("limelight.kernels.online_softmax.ENTRIES", 36)
 
 
 PAIRS = [
     *itertools.product(["dot", "euclidean", "student"], ["softmax", "alpha=0.4", "entmax"]),
-    *(("dot", normalisation) for normalisation in ("sinkhorn", "hybrid", "topk", "sigmoid")),
+    *(("dot", normalization) for normalization in ("sinkhorn", "hybrid", "topk", "sigmoid")),
     *((similarity, "softmax") for similarity in ("metric", "laplacian", "additive", "dot + alibi")),
     ("student + 0.5 relative", "alpha per head"),
+    ("additive", "hybrid"),  # what it learns stands in both halves of the mixture
 ]
 
 
 @pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize(("similarity", "normalisation"), PAIRS)
-def test_second_derivatives_are_the_references(similarity, normalisation):
+@pytest.mark.parametrize(("similarity", "normalization"), PAIRS)
+def test_second_derivatives_are_the_references(similarity, normalization):
     turn = itertools.cycle(MASKS)
-    assert sum(check(similarity, normalisation, next(turn), measure) for measure in MEASURES) >= 4
+    assert sum(check(similarity, normalization, next(turn), measure) for measure in MEASURES) >= 4
 
 
-@pytest.mark.parametrize(("similarity", "normalisation"), PAIRS[::3])
-def test_where_all_fits_in_one_block(similarity, normalisation):
+@pytest.mark.parametrize(("similarity", "normalization"), PAIRS[::3])
+def test_where_all_fits_in_one_block(similarity, normalization):
     turn = itertools.cycle(reversed(MASKS))
-    assert sum(check(similarity, normalisation, next(turn), measure) for measure in MEASURES) >= 4
+    assert sum(check(similarity, normalization, next(turn), measure) for measure in MEASURES) >= 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_second_derivative_is_the_references(similarity):
-    for normalisation, mask, measure in itertools.product(EVERY_NORMALISATION, MASKS, MEASURES):
-        check(similarity, normalisation, mask, measure)
+    for normalization, mask, measure in itertools.product(EVERY_NORMALIZATION, MASKS, MEASURES):
+        check(similarity, normalization, mask, measure)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_second_derivative_in_blocks(similarity):
-    for normalisation, mask, measure in itertools.product(EVERY_NORMALISATION, MASKS, MEASURES):
-        check(similarity, normalisation, mask, measure)
+    for normalization, mask, measure in itertools.product(EVERY_NORMALIZATION, MASKS, MEASURES):
+        check(similarity, normalization, mask, measure)
 
 
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5)], ids=str)
@@ -159,8 +160,8 @@ def test_queries_that_are_the_keys_and_a_parameter_behind_both():
 
 
 def test_an_ordinary_backward_pass_takes_no_second_way(monkeypatch):
-    for name in ("FactoredScores", "ChunkedScores"):
-        module = "fused" if name == "FactoredScores" else "chunked"
+    for name in ("InnerProductScores", "ChunkedScores"):
+        module = "fused" if name == "InnerProductScores" else "chunked"
 
         def never(*_):
             raise AssertionError("the slow gradients were asked for")

@@ -31,19 +31,19 @@ def test_a_high_cap_changes_nothing_and_no_score_passes_a_low_one():
     assert (log_weights.amax(-1) - log_weights.amin(-1)).max() <= 4.0 + 1e-12
 
 
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(alpha=1.0)], ids=repr)
-def test_gradients_and_a_parameter_for_the_scale(normalisation):
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(alpha=1.0)], ids=repr)
+def test_gradients_and_a_parameter_for_the_scale(normalization):
     inputs = [x.clone().requires_grad_() for x in (Q, K, V)]
-    assert gradcheck(lambda q, k, v: Attention(q, k, SoftCap(Dot(), 0.6), normalisation) @ v, inputs)
+    assert gradcheck(lambda q, k, v: Attention(q, k, SoftCap(Dot(), 0.6), normalization) @ v, inputs)
     assert gradgradcheck(
-        lambda q, k, v: Attention(q, k, SoftCap(Dot(), 0.6), normalisation, kernel="reference") @ v, inputs
+        lambda q, k, v: Attention(q, k, SoftCap(Dot(), 0.6), normalization, kernel="reference") @ v, inputs
     )
     learned = torch.nn.Parameter(torch.tensor([[0.7]], dtype=torch.float64))
     similarity = SoftCap(Dot(), 0.6, learned)
-    (Attention(Q, K, similarity, normalisation) @ V).square().sum().backward()
+    (Attention(Q, K, similarity, normalization) @ V).square().sum().backward()
     exact = learned.grad.clone()
     learned.grad = None
-    (Attention(Q, K, similarity, normalisation, kernel="reference") @ V).square().sum().backward()
+    (Attention(Q, K, similarity, normalization, kernel="reference") @ V).square().sum().backward()
     torch.testing.assert_close(exact, learned.grad)
 
 

@@ -44,10 +44,10 @@ CASES = {
 
 
 def energy(case):
-    similarity, normalisation, mask = case
+    similarity, normalization, mask = case
 
     def of(q, k, v):
-        A = Attention(q, k, similarity, normalisation, mask)
+        A = Attention(q, k, similarity, normalization, mask)
         return (A @ v).square().sum() + A.entropy().sum() + A.column_mass().square().sum()
 
     return of
@@ -59,8 +59,8 @@ def operands(*batch):
 
 @pytest.fixture(params=CASES)
 def f(request):
-    similarity, normalisation, mask = CASES[request.param]
-    return energy((similarity.double(), normalisation.double(), mask))
+    similarity, normalization, mask = CASES[request.param]
+    return energy((similarity.double(), normalization.double(), mask))
 
 
 def test_vmap_and_per_sample_gradients(f):
@@ -120,7 +120,7 @@ def test_what_cannot_be_done_there_says_what_to_do():
         with pytest.raises(KernelError, match="use kernel='auto' there"):
             vmap(lambda x: Attention(x, x, kernel=kernel) @ x)(q)  # noqa: B023
     with pytest.raises(InputError, match=r"use Sinkhorn\(steps\) there"):
-        vmap(lambda x: Attention(x, x, normalisation=Sinkhorn(tolerance=1e-3)) @ x)(q)
+        vmap(lambda x: Attention(x, x, normalization=Sinkhorn(tolerance=1e-3)) @ x)(q)
     with pytest.raises(InputError, match=r"use Sinkhorn\(steps\) there"):
         vmap(lambda x: Attention(x, x, Euclidean(), SymmetricSinkhorn()) @ x)(q)
     with pytest.raises(InputError, match=r"irreversibility.*outside"):
@@ -139,15 +139,15 @@ def test_the_resolvent():
 
 
 @pytest.mark.parametrize("device", ["meta", "fake"])
-@pytest.mark.parametrize("normalisation", [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(2)], ids=str)
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(1.0), Sinkhorn(2), Entmax(), TopK(2)], ids=str)
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(2.0), StudentT()], ids=str)
-def test_tensors_without_data_have_shapes(similarity, normalisation, device):
+def test_tensors_without_data_have_shapes(similarity, normalization, device):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     def shapes(q):
-        A = Attention(q, 1 * q, similarity, normalisation, causal if isinstance(normalisation, TopK) else None)
+        A = Attention(q, 1 * q, similarity, normalization, causal if isinstance(normalization, TopK) else None)
         out = A @ q
-        (out.sum() + A.entropy().sum() + A.position().sum()).backward()
+        (out.sum() + A.entropy().sum() + A.mean_position().sum()).backward()
         assert out.shape == q.shape == q.grad.shape
         assert A.column_mass().shape == q.shape[:-1]
 
@@ -195,9 +195,9 @@ def qkv(n):
 n = torch.export.Dim("n", min=2, max=5000)
 everywhere = ({2: n},) * 3
 cases = [(Call(**options), qkv(9), everywhere, qkv(23)) for options in (
-    dict(is_causal=True), dict(similarity=Euclidean(2.0)), dict(normalisation=Softmax(1.0)),
+    dict(is_causal=True), dict(similarity=Euclidean(2.0)), dict(normalization=Softmax(1.0)),
     dict(similarity=Dot() + ALiBi(4), is_causal=True), dict(similarity=StudentT() + RelativeBias(3, 4)),
-    dict(normalisation=TopK(2)), dict(mask=window(3, 2)),
+    dict(normalization=TopK(2)), dict(mask=window(3, 2)),
 )]
 cases += [(Call(), (*qkv(9), m(9)), (*everywhere[:3], ({0: n, 1: n},)), (*qkv(23), m(23)))
           for m in (biased, lambda n: biased(n) > -1)]

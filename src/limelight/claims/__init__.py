@@ -1,1 +1,1 @@
-"""The claims. Each module holds one, and reads as a page: question, competitors, measurement, judgement."""
+"""The claims. Each module holds one, and reads as a page: question, competitors, measurement, judgment."""

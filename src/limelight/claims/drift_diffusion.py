@@ -21,7 +21,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.normalisation import Normalisation, Softmax, SymmetricSinkhorn
+from limelight.normalization import Normalization, Softmax, SymmetricSinkhorn
 from limelight.propagation import generator
 
 POINTS = 600
@@ -29,8 +29,8 @@ EPSILONS = 0.02 * 0.5 ** np.arange(5)
 SLACK, CLOSE = 0.15, 0.05  # by which an order may miss theory, and a coefficient at the smallest ε
 ZERO, HALF, ONE, SINKHORN, WRONG = "α = 0", "α = ½", "α = 1", "Sinkhorn", "α = 1, held to the drift of α = 0"
 
-# The normalisation, and the α whose drift it is held to. Without more steps Sinkhorn's error would be its own.
-ARMS: dict[str, tuple[Normalisation, float]] = {
+# The normalization, and the α whose drift it is held to. Without more steps Sinkhorn's error would be its own.
+ARMS: dict[str, tuple[Normalization, float]] = {
     ZERO: (Softmax(), 0.0),
     HALF: (Softmax(0.5), 0.5),
     ONE: (Softmax(1.0), 1.0),
@@ -46,16 +46,16 @@ class DriftDiffusion(Claim):
     title = "A step of attention diffuses, and drifts up the density by 2(1 − α); Sinkhorn drifts as α = ½"
     question = (
         "Where points are denser on one side, softmax attention does not only smooth: it also pulls towards the dense "
-        "side. Is the pull 2(1 − α)⟨∇log p, ∇h⟩, so that doubly-normalised attention has none? What does Sinkhorn do? "
+        "side. Is the pull 2(1 − α)⟨∇log p, ∇h⟩, so that doubly-normalized attention has none? What does Sinkhorn do? "
         "And does the step approach its limit as fast as ε?"
     )
     source = "Theorems 2 and 3 of 2412.18288 (Ruan & Zhang); Coifman & Lafon, Diffusion maps (2006)"
     arms = {
         ZERO: "softmax",
         HALF: "the column sums' square root divided out",
-        ONE: "doubly-normalised attention: the density divided out",
+        ONE: "doubly-normalized attention: the density divided out",
         SINKHORN: "columns and rows scaled until both sum to one, held to the drift of α = ½",
-        WRONG: "doubly-normalised attention, said to drift as softmax does: the control",
+        WRONG: "doubly-normalized attention, said to drift as softmax does: the control",
     }
     control = WRONG
     measures = {
@@ -69,7 +69,7 @@ class DriftDiffusion(Claim):
     }
 
     def measure(self, arm: str, seed: int) -> Measurement:
-        normalisation, alpha = ARMS[arm]
+        normalization, alpha = ARMS[arm]
         density, waves, start = drawn(seed)
         circle = Torus(1)
         x = circle.grid(POINTS, density, start)
@@ -79,7 +79,7 @@ class DriftDiffusion(Claim):
         pull = torch.stack([(density.gradient(x) * wave.gradient(x)).sum(-1) for wave in waves], -1)
         errors, found = [], []
         for epsilon in EPSILONS.tolist():
-            rate = generator(diffusion(circle.embed(x), epsilon, normalisation), h, epsilon)
+            rate = generator(diffusion(circle.embed(x), epsilon, normalization), h, epsilon)
             errors.append(float((rate - limit).square().mean().sqrt()))
             terms = torch.stack([laplacian.flatten(), pull.flatten()], -1)
             found.append(torch.linalg.lstsq(terms, rate.flatten()[:, None]).solution[:, 0].numpy())
@@ -123,7 +123,7 @@ class DriftDiffusion(Claim):
         return Verdict.of(
             [*drifts, factor, *spreads, *orders],
             control=Part(
-                f"doubly-normalised attention drifts by 2 times ⟨∇log p, ∇h⟩, to {CLOSE}",
+                f"doubly-normalized attention drifts by 2 times ⟨∇log p, ∇h⟩, to {CLOSE}",
                 results.mean(WRONG, "drift off"), "at most", CLOSE,
             ),
         )  # fmt: skip

@@ -19,14 +19,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.data.priorities import TOKENS, priorities
+from limelight.data.argmax_retrieval import TOKENS, argmax_retrieval
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.mlp import mlp
-from limelight.nn.pick import Pick
-from limelight.nn.train import descend
+from limelight.models.attention_pooling import AttentionPooling
+from limelight.models.mlp import mlp
+from limelight.models.training import descend
 
 BATCH, STEPS, LR, TEST = 128, 800, 0.01, 2000
 EVERY = 10  # steps between two points of a curve
@@ -34,11 +34,11 @@ ATTENTION, ONE_HEAD, LAYER = "attention", "attention, one head", "fully connecte
 NETWORK, UNIFORM = "relu network", "uniform attention"
 
 ARMS: dict[str, Callable[[], nn.Module]] = {
-    ATTENTION: lambda: Pick(inputs=2, width=8, heads=2),
-    ONE_HEAD: lambda: Pick(inputs=2, width=8, heads=1),
+    ATTENTION: lambda: AttentionPooling(inputs=2, width=8, heads=2),
+    ONE_HEAD: lambda: AttentionPooling(inputs=2, width=8, heads=1),
     LAYER: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 1), nn.Flatten(0)),
     NETWORK: lambda: nn.Sequential(nn.Flatten(), mlp(2 * TOKENS, 128, 128, 1), nn.Flatten(0)),
-    UNIFORM: lambda: Pick(inputs=2, width=8, heads=2, looks=False),
+    UNIFORM: lambda: AttentionPooling(inputs=2, width=8, heads=2, content_based=False),
 }
 
 
@@ -78,11 +78,11 @@ class DynamicWeights(Claim):
 
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
-        test, target, which = priorities(TEST, generator)
+        test, target, which = argmax_retrieval(TEST, generator)
         model = ARMS[arm]()
 
         def loss() -> Tensor:
-            tokens, wanted, _ = priorities(BATCH, generator)
+            tokens, wanted, _ = argmax_retrieval(BATCH, generator)
             return (model(tokens) - wanted).square().mean()
 
         losses = list(descend(model, loss, STEPS, LR))
@@ -166,7 +166,7 @@ def influence_of(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float
 
     For a linear layer that derivative is its weight, the same for every sample.
     """
-    if isinstance(model, Pick):
+    if isinstance(model, AttentionPooling):
         with torch.no_grad():
             return model.attention(tokens).dense()[:, :, 0].mean(1)
     values = tokens.clone().requires_grad_()

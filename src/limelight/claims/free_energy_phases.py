@@ -39,7 +39,7 @@ class FreeEnergyPhases(Claim):
 
     name = "free_energy_phases"
     title = (
-        "A softmax minimises free energy, and with many keys it freezes at the temperature of the random energy model"
+        "A softmax minimizes free energy, and with many keys it freezes at the temperature of the random energy model"
     )
     question = (
         "Is attention's free energy −τ log Σ exp(−E/τ), is it energy − temperature × entropy, and is no other distribution "
@@ -150,7 +150,10 @@ class FreeEnergyPhases(Claim):
             Picture(
                 f"The weights of the {STRONGEST} strongest of 64 keys and of 32768, by temperature, in the mean over queries; "
                 "what is left blank is shared by all other keys.",
-                *(figures.shares(t, weights, f"{arm}, no.", "τ / τ_c", "weight") for arm, weights in strongest.items()),
+                *(
+                    figures.stacked_area(t, weights, f"{arm}, no.", "τ / τ_c", "weight")
+                    for arm, weights in strongest.items()
+                ),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval. The prediction is 1, for the width √3.",
@@ -195,19 +198,19 @@ def others(energies: Float[Tensor, "n m"], generator: torch.Generator) -> list[F
 def phases(q: Float[Tensor, "n d"], k: Float[Tensor, "m d"], temperatures: np.ndarray) -> dict[str, np.ndarray]:
     """Means over queries at each temperature: entropy, Σp², free energy, and the largest weights.
 
-    Σ_j p_j² = exp(L(2s) − 2 L(s)), L(s) the log-normaliser: at half the temperature it is an octave away.
+    Σ_j p_j² = exp(L(2s) − 2 L(s)), L(s) the log-normalizer: at half the temperature it is an octave away.
     """
     at = [Attention(q, k, Dot(), scale=1 / float(tau)) for tau in temperatures]
     colder = [Attention(q, k, Dot(), scale=2 / float(tau)) for tau in temperatures[:PER_OCTAVE]]
-    normalisers = [attention.logsumexp() for attention in (*colder, *at)]
-    square = [(twice - 2 * once).exp() for twice, once in zip(normalisers, normalisers[PER_OCTAVE:], strict=False)]
+    normalizers = [attention.logsumexp() for attention in (*colder, *at)]
+    square = [(twice - 2 * once).exp() for twice, once in zip(normalizers, normalizers[PER_OCTAVE:], strict=False)]
     found = {
         "entropy": [attention.entropy() for attention in at],
         "participation": square,
         "free energy": [attention.free_energy() for attention in at],
     }
     means = {name: np.array([float(values.mean()) for values in rows]) for name, rows in found.items()}
-    strongest = [attention.strongest(STRONGEST).weights.mean(0).numpy() for attention in at]
+    strongest = [attention.topk(STRONGEST).weights.mean(0).numpy() for attention in at]
     return means | {"strongest": np.stack(strongest)}
 
 

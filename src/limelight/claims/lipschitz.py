@@ -22,7 +22,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.jacobian import jacobian
+from limelight.interpret.jacobian import jacobian
 from limelight.similarity import Dot, Euclidean, Similarity
 
 WIDTH = 6

@@ -5,7 +5,7 @@ P ∝ exp −|φ(h_i) − φ(h_j)|² for a learned φ, and report that it trains
 varies less than L2 attention (φ linear), and that than dot-product attention. They print figures only.
 
 As in their algorithm there is no residual and no value matrix: with a residual, points that all take
-the same mean classify the digits as well, so the test would not tell. Inputs are standardised, the
+the same mean classify the digits as well, so the test would not tell. Inputs are standardized, the
 square maps start orthogonal, and dot products are not divided, so that every arm starts with weights that are
 neither flat nor sharp. Smaller than theirs: 2 blocks, 150 steps, part of the digits.
 """
@@ -27,8 +27,15 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.propagation import DotBlock, MetricBlock, PropagationNetwork, TanhResidual, UniformBlock, linear_map
-from limelight.nn.train import descend
+from limelight.models.propagation_network import (
+    DotBlock,
+    MetricBlock,
+    PropagationNetwork,
+    TanhResidual,
+    UniformBlock,
+    linear_map,
+)
+from limelight.models.training import descend
 
 BLOCKS, STEPS, WEIGHT_DECAY = 2, 150, 1e-4
 EVERY = 3  # steps between two points of a curve

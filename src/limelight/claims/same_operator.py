@@ -20,7 +20,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.normalisation import Sinkhorn, Softmax, TopK
+from limelight.normalization import Sinkhorn, Softmax, TopK
 from limelight.similarity import Bilinear, Dot, Euclidean, Similarity
 
 POINTS, WIDTH, BANDWIDTH = 128, 3, 0.8
@@ -65,7 +65,7 @@ class SameOperator(Claim):
         "(2110.11773); Nadaraya 1964; Carreira-Perpiñán 2006; Fix & Hodges 1951; Lloyd 1982; Zhu & Ghahramani 2002"
     )
     arms = {
-        DIFFUSION: "doubly-normalised attention with a Gaussian, and diffusion maps at α = 1",
+        DIFFUSION: "doubly-normalized attention with a Gaussian, and diffusion maps at α = 1",
         ASYMMETRIC: "the same with the similarity qᵀWk, which is not symmetric",
         SINKHORN: "Sinkhorn of the dot product and of −½ distance²: key and query norms cancel",
         ONE_SOFTMAX: "the same with one softmax: only query norms cancel",
@@ -81,7 +81,7 @@ class SameOperator(Claim):
         PROPAGATION_ALPHA: "the same with α = 1",
         NEAREST: "on the sphere f = −xᵀQᵀKy is least at y = KᵀQx/|KᵀQx|: the strongest key of each query",
         NEAREST_PRINTED: "the same at −KᵀQx/|KᵀQx|, as 2412.18288 prints it in its example 3",
-        SPHERE: "−⟨x, y⟩ = −1 + ½|x − y|² on the unit sphere: weights and log-normaliser",
+        SPHERE: "−⟨x, y⟩ = −1 + ½|x − y|² on the unit sphere: weights and log-normalizer",
         PRINTED: "−⟨x, y⟩ = −2 + |x − y|², as 2412.18288 prints it: the control",
     }
     control = PRINTED
@@ -104,7 +104,7 @@ class SameOperator(Claim):
                 equal(
                     DIFFUSION,
                     ROUNDING,
-                    "doubly-normalised attention with a symmetric kernel is diffusion maps at α = 1",
+                    "doubly-normalized attention with a symmetric kernel is diffusion maps at α = 1",
                 ),
                 different(ASYMMETRIC, "with an asymmetric similarity it is not"),
                 equal(SINKHORN, CONVERGED, "Sinkhorn of the dot product is Sinkhorn of the Euclidean similarity"),
@@ -160,7 +160,7 @@ def matrix(attention: Attention) -> Float[Tensor, "n m"]:
 
 
 def diffusion(x: Float[Tensor, "n d"], similarity: Similarity, scores: Float[Tensor, "n n"]) -> Both:
-    """Doubly-normalised attention, and K(x, y)/(q(x) q(y)) divided by its row sums, q(x) = Σ_y K(x, y)."""
+    """Doubly-normalized attention, and K(x, y)/(q(x) q(y)) divided by its row sums, q(x) = Σ_y K(x, y)."""
     kernel = scores.exp()
     density = kernel.sum(1)
     corrected = kernel / (density[:, None] * density[None, :])
@@ -178,12 +178,12 @@ def asymmetric_diffusion(generator: torch.Generator) -> Both:
     return diffusion(x, similarity, x @ similarity.weight @ x.mT / WIDTH**0.5)
 
 
-def dot_and_euclidean(normalisation: Sinkhorn | Softmax) -> Callable[[torch.Generator], Both]:
-    """Both similarities with one scale, and one normalisation."""
+def dot_and_euclidean(normalization: Sinkhorn | Softmax) -> Callable[[torch.Generator], Both]:
+    """Both similarities with one scale, and one normalization."""
 
     def compare(generator: torch.Generator) -> Both:
         q, k = cloud(generator), cloud(generator)
-        dot, euclidean = (Attention(q, k, beta, normalisation, scale=0.5) for beta in (Dot(), Euclidean()))
+        dot, euclidean = (Attention(q, k, beta, normalization, scale=0.5) for beta in (Dot(), Euclidean()))
         return matrix(dot), matrix(euclidean)
 
     return compare
@@ -262,7 +262,7 @@ def propagation(alpha: float) -> Callable[[torch.Generator], Both]:
 
 
 def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator], Both]:
-    """Weights and log-normaliser of the score ⟨x, y⟩, and of the score constant − factor·|x − y|²."""
+    """Weights and log-normalizer of the score ⟨x, y⟩, and of the score constant − factor·|x − y|²."""
 
     def compare(generator: torch.Generator) -> Both:
         x, y = unit(cloud(generator)), unit(cloud(generator))
@@ -281,7 +281,7 @@ def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
         similarity = Bilinear(WIDTH).double().requires_grad_(False)
         similarity.weight.copy_(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))  # QᵀK
         predicted = sign * unit(x @ similarity.weight)
-        strongest = Attention(x, torch.cat([others, predicted]), similarity).strongest(1).keys[:, 0]
+        strongest = Attention(x, torch.cat([others, predicted]), similarity).topk(1).keys[:, 0]
         return strongest.double(), torch.arange(POINTS, 2 * POINTS).double()
 
     return compare

@@ -2,7 +2,7 @@
 
 daulet's "Neural Net Intuition" (nn-intuition on GitHub) calls attention a similarity search by the
 cosine between query and key, and a fully connected network one that can find any relation but might
-memorise. Here a query must fetch the value of its key from a table: with keys from the training
+memorize. Here a query must fetch the value of its key from a table: with keys from the training
 pool, and with keys drawn anew. And attention as it is used takes the dot product, not the cosine,
 so key lengths matter: how much?
 """
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.data.lookup import BITS, ENTRIES, WIDTH, Tables, key_pool, tables
+from limelight.data.key_value_tables import BITS, ENTRIES, WIDTH, Tables, key_pool, tables
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.lookup import Lookup
-from limelight.nn.mlp import mlp
-from limelight.nn.train import descend
+from limelight.models.key_value_retrieval import KeyValueRetrieval
+from limelight.models.mlp import mlp
+from limelight.models.training import descend
 from limelight.similarity import Cosine, Dot
 
 POOL, BATCH, STEPS, TEST = 64, 128, 400, 2000
@@ -57,11 +57,11 @@ class Uniform(nn.Module):
 
 # How to build, the learning rate, and how much key lengths vary, in training and in the test.
 ARMS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
-    DOT: (lambda: Lookup(WIDTH, Dot()), 0.03, 0.0),
-    COSINE: (lambda: Lookup(WIDTH, Cosine()), 0.03, 0.0),
+    DOT: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.03, 0.0),
+    COSINE: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.03, 0.0),
     NETWORK: (FullyConnected, 0.003, 0.0),
-    DOT_VARIED: (lambda: Lookup(WIDTH, Dot()), 0.03, STRETCH),
-    COSINE_VARIED: (lambda: Lookup(WIDTH, Cosine()), 0.03, STRETCH),
+    DOT_VARIED: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.03, STRETCH),
+    COSINE_VARIED: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.03, STRETCH),
     UNIFORM: (Uniform, 0.03, 0.0),
 }
 
@@ -109,7 +109,7 @@ class SimilaritySearch(Claim):
         losses = list(descend(model, loss, STEPS, lr))
         arrays = {"loss": np.array(losses)[::EVERY]}
         with torch.no_grad():
-            if isinstance(model, Lookup):
+            if isinstance(model, KeyValueRetrieval):
                 arrays["weights"] = model.attention(new.query[:12], new.keys[:12]).dense()[:, 0].numpy()
             return Measurement({"seen": fetched(model, seen), "new": fetched(model, new)}, arrays)
 

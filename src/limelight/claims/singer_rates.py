@@ -243,4 +243,4 @@ def heat_on_a_sphere(seed: int) -> Figure:
     bump = (8 * (x[:, 2:] - 1)).exp()
     path = trajectory(diffusion(x, epsilon), bump, frames)
     steps = torch.cat(list(path), -1).T
-    return figures.spreading(x.numpy(), steps.numpy(), [str(k) for k in range(frames + 1)], "heat", "steps")
+    return figures.animated_scatter(x.numpy(), steps.numpy(), [str(k) for k in range(frames + 1)], "heat", "steps")

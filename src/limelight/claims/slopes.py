@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.data.bands import CENTRES, REACH, SLOPES
-from limelight.data.slopes import slopes
+from limelight.data.slope_bands import CENTERS, SLOPES, X_MAX
+from limelight.data.slope_points import slopes
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.gate import Gate
-from limelight.nn.mlp import mlp
-from limelight.nn.train import descend
+from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
+from limelight.models.mlp import mlp
+from limelight.models.training import descend
 
 POINTS, NOISE, STEPS = 500, 0.02, 2000
 GOAL = 0.1  # of the variance of z: the error whose first step is counted
@@ -32,10 +32,10 @@ GATE, SMALL, LARGE, LINE = "gate", "relu, equal", "relu, ten times", "one line"
 
 # Learning rates: for each arm the better of 0.03, 0.05 and 0.1 on seeds 1000 to 1005, which are not judged.
 ARMS: dict[str, tuple[Callable[[], nn.Module], float]] = {
-    GATE: (lambda: Gate(inputs=2, experts=5), 0.05),
+    GATE: (lambda: MixtureOfLinearExperts(inputs=2, experts=5), 0.05),
     SMALL: (lambda: mlp(2, 7, 1), 0.03),
     LARGE: (lambda: mlp(2, 16, 16, 1), 0.03),
-    LINE: (lambda: Gate(inputs=2, experts=1), 0.05),
+    LINE: (lambda: MixtureOfLinearExperts(inputs=2, experts=1), 0.05),
 }
 
 
@@ -69,7 +69,7 @@ class Slopes(Claim):
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
         train = slopes(POINTS, generator, noise=NOISE)
-        inside, outside = slopes(2000, generator), slopes(2000, generator, x=(REACH, 2 * REACH))
+        inside, outside = slopes(2000, generator), slopes(2000, generator, x=(X_MAX, 2 * X_MAX))
         build, lr = ARMS[arm]
         model = nn.Sequential(build(), nn.Flatten(0))
         variance = float(train[1].var())
@@ -131,11 +131,13 @@ class Slopes(Claim):
             ),
             Picture(
                 f"The gate of seed {seed} over y, at x = 0: which expert answers where.",
-                figures.shares(grid()[1], results.array(GATE, "gate", seed), "expert", "y", "weight of each expert"),
+                figures.stacked_area(
+                    grid()[1], results.array(GATE, "gate", seed), "expert", "y", "weight of each expert"
+                ),
             ),
             Picture(
                 "The slopes that each arm found at the middle of the five bands of y, a dot for each seed.",
-                figures.strips(recovered, SLOPES, CENTRES, "middle of the band of y", "slope Δz/Δx"),
+                figures.strip_plot(recovered, SLOPES, CENTERS, "middle of the band of y", "slope Δz/Δx"),
             ),
             Picture(
                 "Training error by step: the median over seeds, and the middle half of them.",
@@ -156,12 +158,12 @@ def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:
 
 def slopes_of(model: nn.Module) -> np.ndarray:
     """Δz/Δx across the range of the data, at the middle of each band of y."""
-    y = torch.tensor(CENTRES)
-    right, left = (model(torch.stack([torch.full_like(y, x), y], 1)) for x in (REACH, -REACH))
-    return ((right - left) / (2 * REACH)).numpy()
+    y = torch.tensor(CENTERS)
+    right, left = (model(torch.stack([torch.full_like(y, x), y], 1)) for x in (X_MAX, -X_MAX))
+    return ((right - left) / (2 * X_MAX)).numpy()
 
 
-def grid(reach: float = 2 * REACH) -> tuple[np.ndarray, np.ndarray]:
+def grid(reach: float = 2 * X_MAX) -> tuple[np.ndarray, np.ndarray]:
     """The x and the y of a surface to draw: by default twice the range of the data in x."""
     return np.linspace(-reach, reach, GRID), np.linspace(-2.5, 2.5, GRID)
 
@@ -179,7 +181,7 @@ def grid_points(x: np.ndarray, y: np.ndarray) -> Tensor:
 
 def gate_of(model: nn.Module) -> dict[str, np.ndarray]:
     """The weights of a gate's experts over y at x = 0, (y, expert)."""
-    if not isinstance(model, Gate):
+    if not isinstance(model, MixtureOfLinearExperts):
         return {}
     y = torch.tensor(grid()[1], dtype=torch.float32)
     return {"gate": model.attention(torch.stack([torch.zeros_like(y), y], 1)).dense().numpy()}

@@ -1,6 +1,6 @@
 """Token clusters: on a sphere, attention draws all tokens together, at once where it is flat and in stages where it is sharp.
 
-Geshkovski, Letrouit, Polyanskiy & Rigollet (2312.10794) read a transformer with normalised tokens as particles on a
+Geshkovski, Letrouit, Polyanskiy & Rigollet (2312.10794) read a transformer with normalized tokens as particles on a
 sphere, dx_i/dt = the part of Σ_j P_ij x_j tangent to the sphere at x_i, P = softmax(β ⟨x_i, x_j⟩). They prove
 that all end in one point, for wide ranges of β and dimension; with large β they are seen to gather in several
 clusters first, which last very long.

@@ -1,10 +1,10 @@
 """Translation prior: what a network assumes of its data, it need not learn from them.
 
 A comment in an online discussion (thisiszilff) argues that a convolution needs fewer images because
-it knows that neighbours belong together and that places do not matter; that self-attention plays a
+it knows that neighbors belong together and that places do not matter; that self-attention plays a
 similar role; and, in a reply, that assuming a symmetry helps even when it is wrong. Here digits
 stand anywhere in a larger frame; and then the same digits with their pixels shuffled, one shuffle
-for all, where neighbours mean nothing.
+for all, where neighbors mean nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import Interval, interval
 from limelight.experiment.verdict import Part, Verdict
-from limelight.nn.train import descend
-from limelight.nn.vision import Convolutional, PatchAttention, fully_connected
+from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
+from limelight.models.training import descend
 
 SIZES = (50, 250, 1200)  # training images
 TEST, BATCH = 500, 64
@@ -38,7 +38,7 @@ CONVOLUTION = (lambda: Convolutional(classes=10, channels=16), 150, 0.01)
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
     FULL: FULLY_CONNECTED,
     CONV: CONVOLUTION,
-    ATTENTION: (lambda: PatchAttention(FRAME, patch=4, classes=10, blocks=1), 600, 0.005),
+    ATTENTION: (lambda: SmallViT(FRAME, patch=4, classes=10, blocks=1), 600, 0.005),
     SHUFFLED: CONVOLUTION,
     NO_LABELS: CONVOLUTION,
 }
@@ -51,8 +51,8 @@ class TranslationPrior(Claim):
     title = "A prior saves training images where it is right, and costs accuracy where it is wrong"
     question = (
         "Digits stand anywhere in a frame. How many training images does each network need: one that connects "
-        "everything to everything, one that looks at neighbourhoods wherever they are, one that relates patches to each "
-        "other? And when all images are shuffled in one way, so that neighbours mean nothing, does the prior still help?"
+        "everything to everything, one that looks at neighborhoods wherever they are, one that relates patches to each "
+        "other? And when all images are shuffled in one way, so that neighbors mean nothing, does the prior still help?"
     )
     source = (
         "thisiszilff, a comment in an online discussion on why self-attention and convolutions need less data than "
@@ -106,7 +106,7 @@ class TranslationPrior(Claim):
                     images_saved(results, ATTENTION), "at least", 2.0, "times fewer images",
                 ),
                 Part(
-                    "where neighbours mean nothing the convolution's prior costs at least five points of accuracy",
+                    "where neighbors mean nothing the convolution's prior costs at least five points of accuracy",
                     results.difference(FULL, SHUFFLED, most), "at least", 0.05, "share",
                 ),
             ],

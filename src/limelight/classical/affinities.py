@@ -1,4 +1,4 @@
-"""Affinities of methods whose optimiser is not our subject: each is initialised, strengthened and normalised here.
+"""Affinities of methods whose optimizer is not our subject: each is initialized, strengthened and normalized here.
 
 MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines, graph convolution. What a method does with its affinity
 (eigenvectors, gradient descent, a quadratic programme) is scikit-learn's to do; `table` sets them side by side.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.classical.gaussian import gaussian
-from limelight.classical.operators import Centred, Rescaled, Symmetrised
+from limelight.classical.operators import Centered, Rescaled, Symmetrized
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Graph, window
 from limelight.similarity import Dot, Euclidean
@@ -27,12 +27,12 @@ from limelight.similarity import Dot, Euclidean
 _STEPS, _TOLERANCE = 100, 1e-5  # of the bisections, as in scikit-learn and umap-learn
 
 
-def mds(X: Float[Tensor, "n d"]) -> Centred:
+def mds(X: Float[Tensor, "n d"]) -> Centered:
     """B = −½ J D² J, J = I − 11ᵀ/n, D²_ij = |x_i − x_j|²: what classical MDS takes eigenvectors of (Torgerson 1952).
 
-    Centring takes the norms out of −½|x_i − x_j|²: B is the inner products of centred points.
+    Centering takes the norms out of −½|x_i − x_j|²: B is the inner products of centered points.
     """
-    return Centred(X, Euclidean())
+    return Centered(X, Euclidean())
 
 
 def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "n n"]:
@@ -40,17 +40,17 @@ def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "
 
     Isomap is classical MDS of these. They are n×n by nature. ∞ where no path leads.
     """
-    keys, apart = neighbours(X, n_neighbors)
+    keys, apart = neighbors(X, n_neighbors)
     return shortest_path(_sparse(apart, keys), directed=False)
 
 
 def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr_array:
-    """W minimises Σ_i |x_i − Σ_j W_ij x_j|² over neighbours j, Σ_j W_ij = 1 (Roweis & Saul 2000); sparse (n, n).
+    """W minimizes Σ_i |x_i − Σ_j W_ij x_j|² over neighbors j, Σ_j W_ij = 1 (Roweis & Saul 2000); sparse (n, n).
 
     For each point G w = 1, G_jk = ⟨x_j − x_i, x_k − x_i⟩ + reg · tr G · δ_jk, and w is divided by its sum. Weights may
     be negative: an affine combination, where attention is convex.
     """
-    keys, _ = neighbours(X, n_neighbors)
+    keys, _ = neighbors(X, n_neighbors)
     edges = X[keys] - X[:, None]
     gram = edges @ edges.mT
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -84,26 +84,26 @@ def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     return at(_bisect(excess, X.new_full((n,), 2.0), f"a perplexity of {perplexity:g}"))
 
 
-def tsne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Symmetrised:
+def tsne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Symmetrized:
     """p_ij = (p_{j|i} + p_{i|j})/2n: the joint probabilities of t-SNE (van der Maaten & Hinton 2008)."""
-    return Symmetrised(sne(X, perplexity), 1 / len(X))
+    return Symmetrized(sne(X, perplexity), 1 / len(X))
 
 
 def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
-    """w_ij + w_ji − w_ij w_ji, w_ij = exp −max(0, d_ij − ρ_i)/σ_i over neighbours j (McInnes et al., 1802.03426).
+    """w_ij + w_ji − w_ij w_ji, w_ij = exp −max(0, d_ij − ρ_i)/σ_i over neighbors j (McInnes et al., 1802.03426).
 
-    Sparse (n, n). ρ_i is the distance of the nearest neighbour, σ_i such that Σ_j w_ij = log₂ k. k counts the point
+    Sparse (n, n). ρ_i is the distance of the nearest neighbor, σ_i such that Σ_j w_ij = log₂ k. k counts the point
     itself, as in umap-learn: k − 1 others are looked at.
     """
     if not 2 < n_neighbors <= len(X):
         raise InputError(f"n_neighbors, the point among them, is from 3 to the {len(X)} points, got {n_neighbors!r}")
-    keys, apart = neighbours(X, n_neighbors - 1)
+    keys, apart = neighbors(X, n_neighbors - 1)
     beyond = (apart - apart[:, :1]).clamp(min=0)
 
     def excess(inverse: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return (-beyond * inverse[:, None]).exp().sum(1) - math.log2(n_neighbors)
 
-    w = (-beyond * _bisect(excess, X.new_ones(len(X)), f"log₂ {n_neighbors} neighbours")[:, None]).exp()
+    w = (-beyond * _bisect(excess, X.new_ones(len(X)), f"log₂ {n_neighbors} neighbors")[:, None]).exp()
     W = _sparse(w, keys)
     return (W + W.T - W * W.T).tocsr()
 
@@ -120,7 +120,7 @@ def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) ->
 def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
     """D̃^{-1/2} (A + I) D̃^{-1/2}: a graph convolution's propagation (Kipf & Welling 2017), edges in both directions.
 
-    Attention under which all neighbours are alike is D̃⁻¹(A + I), and its log-normaliser is log D̃.
+    Attention under which all neighbors are alike is D̃⁻¹(A + I), and its log-normalizer is log D̃.
     """
     itself = torch.arange(nodes)
     nothing = torch.zeros(nodes, 1, dtype=torch.float64)
@@ -134,7 +134,7 @@ def conjugate(A: Attention) -> Rescaled:
     return Rescaled(A, half.exp(), (-half).exp())
 
 
-def neighbours(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
     """The k others nearest to each point, nearest first, and their distances, by scikit-learn's tree.
 
     The tree computes each distance from the differences of coordinates, so an outlier far off changes none of them.

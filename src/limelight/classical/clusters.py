@@ -14,17 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.classical.centres import Centres
+from limelight.classical.centers import Centers
 from limelight.classical.gaussian import distances, gaussian
 from limelight.classical.parameters import require_positive
 from limelight.errors import InputError
-from limelight.normalisation import Softmax
-from limelight.similarity import Similarity, wide
+from limelight.normalization import Softmax
+from limelight.similarity import Similarity, upcast
 
 _ON_THE_SPOT = 1000.0  # the score of a point that a center lies on: above −log of every positive float64
 
 
-class SoftKMeans(Centres):
+class SoftKMeans(Centers):
     """u_ik ∝_k exp −|x_i − c_k|²/2h², c_k = Σ_i u_ik x_i / Σ_i u_ik: soft k-means (MacKay 2003, ch. 20).
 
     A step is doubly-normalized attention of the centers over the points: normalize over centers, then over points,
@@ -64,23 +64,23 @@ class SoftKMeans(Centres):
     def _h(self) -> float:
         return self.bandwidth_ / self._unit
 
-    def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
-        return gaussian(X, centres, self._h)
+    def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
+        return gaussian(X, centers, self._h)
 
     def _step(
-        self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+        self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
-        sums = gaussian(centres, X, self._h, Softmax(alpha=1.0)) @ (
+        sums = gaussian(centers, X, self._h, Softmax(alpha=1.0)) @ (
             w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1)
         )
         mass = sums[:, -1:]  # zero where all the points that a center has are of weight zero
-        return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centres)
+        return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centers)
 
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return -2 * self._h**2 * self._memberships(X, self._centres).logsumexp()
+        return -2 * self._h**2 * self._memberships(X, self._centers).logsumexp()
 
 
-class FuzzyCMeans(Centres):
+class FuzzyCMeans(Centers):
     """u_ik ∝_k |x_i − c_k|^{−2/(m−1)}, c_k = Σ_i u_ikᵐ x_i / Σ_i u_ikᵐ: fuzzy c-means (Bezdek 1981).
 
     The memberships are a softmax of −log|x − c|² at temperature m − 1: the similarity `LogDistance`. A point that
@@ -106,22 +106,22 @@ class FuzzyCMeans(Centres):
     def _prepare(self, within: float) -> None:
         LogDistance(self.m)
 
-    def _memberships(self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Attention:
-        return Attention(X, centres, LogDistance(self.m))
+    def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
+        return Attention(X, centers, LogDistance(self.m))
 
     def _step(
-        self, X: Float[Tensor, "n d"], centres: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+        self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
         # uᵐ = exp m(s − L) is a softmax at m times the scale, times what that softmax divided by.
-        powers = Attention(X, centres, LogDistance(self.m), scale=self.m / (self.m - 1))
-        share = (powers.logsumexp() - self.m * self._memberships(X, centres).logsumexp()).exp()
+        powers = Attention(X, centers, LogDistance(self.m), scale=self.m / (self.m - 1))
+        share = (powers.logsumexp() - self.m * self._memberships(X, centers).logsumexp()).exp()
         sums = powers.T @ ((w * share)[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1))
         mass = sums[:, -1:]  # zero where every point lies on another center
-        return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centres)
+        return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centers)
 
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        u = self._memberships(X, self._centres).dense()
-        return (u**self.m * distances(X, self._centres).square()).sum(1)
+        u = self._memberships(X, self._centers).dense()
+        return (u**self.m * distances(X, self._centers).square()).sum(1)
 
 
 class LogDistance(Similarity):
@@ -140,7 +140,7 @@ class LogDistance(Similarity):
         return 1 / (self.m - 1)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        apart = distances(wide(q), wide(k))
+        apart = distances(upcast(q), upcast(k))
         return torch.where(apart == 0, _ON_THE_SPOT * max(1.0, self.m - 1), -2 * apart.log())
 
     def extra_repr(self) -> str:

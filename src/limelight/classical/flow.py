@@ -16,7 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from limelight.classical.affinities import neighbours
+from limelight.classical.affinities import neighbors
 from limelight.classical.gaussian import gaussian
 from limelight.classical.graphs import require_weights
 from limelight.classical.parameters import require_positive, require_tolerance, require_whole
@@ -34,7 +34,7 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     affinity="precomputed", X is the graph, weights (n, n) ≥ 0, dense or sparse, each loop its row's largest weight.
 
     A power of each entry of P² is no product with P, so here the matrix is stored: sparse, without entries below
-    `prune`. bandwidth None is the median distance of neighbours. It ends where no entry moves by more than `tol`.
+    `prune`. bandwidth None is the median distance of neighbors. It ends where no entry moves by more than `tol`.
 
     Sets `labels_`, `flow_` (sparse, the last P) and `n_iter_`. A point whose flow ends in two places makes one cluster
     of them. Warns where max_iter does not suffice; raises `InputError` for parameters and weights out of range.
@@ -89,7 +89,7 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"MarkovClustering(affinity=…) expects 'rbf' or 'precomputed', got {self.affinity!r}")
         X = points(self, X, reset=True, ensure_min_samples=2).double()
         require_whole(self, "n_neighbors", self.n_neighbors, 1, len(X) - 1)
-        keys, apart = neighbours(X, int(self.n_neighbors))
+        keys, apart = neighbors(X, int(self.n_neighbors))
         near = float(apart.median()) or 1.0 if self.bandwidth is None else self.bandwidth
         return _attention_on(keys, X, bandwidth_for(self, X, near))
 
@@ -111,8 +111,8 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def neighbour_graph(keys: Int[Tensor, "n k"]) -> Graph:
-    """Each point's neighbours, those whose neighbour it is, and itself."""
+def neighbor_graph(keys: Int[Tensor, "n k"]) -> Graph:
+    """Each point's neighbors, those whose neighbor it is, and itself."""
     n, k = keys.shape
     i = torch.arange(n)
     there = torch.stack([i.repeat_interleave(k), keys.reshape(-1)])
@@ -120,8 +120,8 @@ def neighbour_graph(keys: Int[Tensor, "n k"]) -> Graph:
 
 
 def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -> csr_array:
-    """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normaliser."""
-    n, graph = len(X), neighbour_graph(keys)
+    """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normalizer."""
+    n, graph = len(X), neighbor_graph(keys)
     rows, cols = graph.edges
     s = -((X[rows] - X[cols]) / h).square().sum(1) / 2
     weights = (s - gaussian(X, X, h, mask=graph).logsumexp()[rows]).exp()

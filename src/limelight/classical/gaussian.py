@@ -19,8 +19,8 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.classical.points import median_distance
 from limelight.mask import Mask
-from limelight.normalisation import Normalisation, Softmax
-from limelight.similarity import Euclidean, Similarity, wide
+from limelight.normalization import Normalization, Softmax
+from limelight.similarity import Euclidean, Similarity, upcast
 
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # of |q − x|²/h², up to which a product is taken for a distance
 
@@ -36,7 +36,7 @@ class Differences(Similarity):
         return self.bandwidth**-2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -0.5 * distances(wide(q), wide(k)).square()
+        return -0.5 * distances(upcast(q), upcast(k)).square()
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"
@@ -51,16 +51,16 @@ def gaussian(
     Q: Float[Tensor, "n d"],
     X: Float[Tensor, "m d"],
     h: float,
-    normalisation: Normalisation = Softmax(),
+    normalization: Normalization = Softmax(),
     mask: Mask | None = None,
 ) -> Attention:
     """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
-    if Q.dtype != X.dtype or not told_apart(Q, X, h, X.dtype):
+    if Q.dtype != X.dtype or not distances_resolvable(Q, X, h, X.dtype):
         Q, X = Q.double(), X.double()
-    exact = told_apart(Q, X, h, X.dtype)
+    exact = distances_resolvable(Q, X, h, X.dtype)
     unit = power_of_two(h)
     Q, X, h = Q / unit, X / unit, h / unit
-    return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalisation, mask)
+    return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalization, mask)
 
 
 def power_of_two(h: float) -> float:
@@ -68,7 +68,7 @@ def power_of_two(h: float) -> float:
     return 2.0 ** min(max(round(math.log2(h)), -1000), 1000)
 
 
-def told_apart(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
+def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X small beside h², in this dtype?"""
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 

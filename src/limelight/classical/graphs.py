@@ -1,4 +1,4 @@
-"""A graph that is given as weights, (n, n), with the interface of `limelight.classical.others.Others`."""
+"""A graph that is given as weights, (n, n), with the interface of `OffDiagonalAttention`."""
 
 from __future__ import annotations
 

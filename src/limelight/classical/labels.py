@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limelight.classical.gaussian import gaussian
 from limelight.classical.graphs import SPARSE
-from limelight.classical.others import Others
+from limelight.classical.off_diagonal import OffDiagonalAttention
 from limelight.classical.parameters import require_positive, require_tolerance, require_whole
 from limelight.classical.points import points, points_and_targets, undisturbed
 from limelight.errors import InputError
@@ -84,7 +84,7 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _normalized(gaussian(Q.double(), self._X, self._h) @ self._F).to(Q.dtype)
 
     def _settle(self, known: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        others = Others(self._X, self._h)
+        others = OffDiagonalAttention(self._X, self._h)
         log_d = others.log_degree
         reached = log_d > math.log(torch.finfo(log_d.dtype).tiny)  # else W is a row of zeros, and so is S
         root, inverse = ((sign * log_d / 2).exp().masked_fill(~reached, 0)[:, None] for sign in (1, -1))

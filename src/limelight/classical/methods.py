@@ -11,22 +11,22 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.classical import affinities
 from limelight.classical.clusters import LogDistance
-from limelight.classical.flow import neighbour_graph
+from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
 from limelight.mask import Graph, Mask, window
-from limelight.normalisation import Normalisation, Softmax, TopK
+from limelight.normalization import Normalization, Softmax, TopK
 from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity
 
 _Build = Callable[[Float[Tensor, "n d"]], Attention]
 _OTHERS = ~window(before=0, after=0)
 
 
-def _itself(similarity: Similarity, normalisation: Normalisation = Softmax(), mask: Mask | None = None) -> _Build:
-    return lambda X: Attention(X, X, similarity, normalisation, mask)
+def _itself(similarity: Similarity, normalization: Normalization = Softmax(), mask: Mask | None = None) -> _Build:
+    return lambda X: Attention(X, X, similarity, normalization, mask)
 
 
-def _centres(similarity: Similarity, normalisation: Normalisation = Softmax()) -> _Build:
-    return lambda X: Attention(X, X[:3], similarity, normalisation)
+def _centers(similarity: Similarity, normalization: Normalization = Softmax()) -> _Build:
+    return lambda X: Attention(X, X[:3], similarity, normalization)
 
 
 def _graph_attention(X: Float[Tensor, "n d"]) -> Attention:
@@ -56,7 +56,7 @@ METHODS = (
         "GAT",
         "Veličković et al. 2018",
         "−LeakyReLU(⟨a₁, Wx_i⟩ + ⟨a₂, Wx_j⟩), learned",
-        "neighbours in a graph",
+        "neighbors in a graph",
         "softmax of a row",
         "H ← P W H",
         _graph_attention,
@@ -80,7 +80,7 @@ METHODS = (
         _itself(Euclidean()),
     ),
     Method(
-        "k nearest neighbours",
+        "k nearest neighbors",
         "Fix & Hodges 1951",
         "|x − x_j|²",
         "the k nearest",
@@ -120,16 +120,16 @@ METHODS = (
         "Lloyd 1982",
         "|x_i − c_k|²",
         "the nearest: temperature → 0",
-        "u over centres, then over points",
+        "u over centers, then over points",
         "C ← mean of X under u",
-        _centres(Euclidean(), TopK(1)),
+        _centers(Euclidean(), TopK(1)),
     ),
     Method(
         "Soft k-means",
         "MacKay 2003",
         "|x_i − c_k|²",
         "bandwidth",
-        "over centres, then over points: α = 1",
+        "over centers, then over points: α = 1",
         "C ← P X",
         lambda X: Attention(X[:3], X, Euclidean(), Softmax(1.0)),
     ),
@@ -138,9 +138,9 @@ METHODS = (
         "Bezdek 1981",
         "log |x_i − c_k|²",
         "temperature m − 1, then uᵐ",
-        "softmax over centres",
+        "softmax over centers",
         "C ← mean of X under uᵐ",
-        _centres(LogDistance()),
+        _centers(LogDistance()),
     ),
     Method(
         "Markov clustering",
@@ -149,7 +149,7 @@ METHODS = (
         "the k nearest; in each step P ← P², then entries to the power r",
         "each row divided by its sum, in each step",
         "P ← inflated P² until it rests; clusters are what flows to one place",
-        lambda X: Attention(X, X, Euclidean(), mask=neighbour_graph(affinities.neighbours(X, 5)[0])),
+        lambda X: Attention(X, X, Euclidean(), mask=neighbor_graph(affinities.neighbors(X, 5)[0])),
     ),
     Method(
         "Diffusion maps",
@@ -174,14 +174,14 @@ METHODS = (
         "Torgerson 1952",
         "|x_i − x_j|²",
         "none",
-        "−½ J D² J: rows and columns centred, not divided",
+        "−½ J D² J: rows and columns centered, not divided",
         "eigenvectors, √λ ψ",
         _itself(Dot()),
     ),
     Method(
         "Isomap",
         "Tenenbaum et al. 2000",
-        "shortest path over nearest neighbours",
+        "shortest path over nearest neighbors",
         "the k nearest",
         "−½ J D² J",
         "eigenvectors, √λ ψ",
@@ -236,7 +236,7 @@ METHODS = (
         "GCN",
         "Kipf & Welling 2017",
         "0 on edges",
-        "neighbours in a graph, and itself",
+        "neighbors in a graph, and itself",
         "D̃^{-1/2} (A + I) D̃^{-1/2} = D^{1/2} P D^{-1/2}",
         "H ← σ(S H W)",
         _graph_convolution,

@@ -68,7 +68,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|φ(x) − φ(x_j)|²), with φ learned.
 
     φ makes the leave-one-out error Σ_i |P_i − e_{y_i}|² small, e_c the indicator of class c. That is the idea of
-    neighbourhood components analysis (Goldberger et al. 2004) with Brier's loss: metric-attention (2412.18288) on
+    neighborhood components analysis (Goldberger et al. 2004) with Brier's loss: metric-attention (2412.18288) on
     raw data. By default φ is linear and square, from features divided by the median distance; any module
     (*, d) → (*, r) may be given and is copied. L-BFGS takes `max_iter` steps at most.
 
@@ -86,7 +86,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
 class MetricKernelRegressor(TargetMeans, _MetricSmoother):
     """ŷ(x) = Σ_j softmax_j(−|φ(x) − φ(x_j)|²) y_j, with φ learned on the leave-one-out squared error.
 
-    Metric learning for kernel regression (Weinberger & Tesauro 2007). Targets are standardised while φ is learned.
+    Metric learning for kernel regression (Weinberger & Tesauro 2007). Targets are standardized while φ is learned.
     Parameters, attributes and errors are `MetricKernelClassifier`'s; y is (n,) or (n, targets).
     """
 

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from limelight.classical.gaussian import distances, gaussian, power_of_two, told_apart
+from limelight.classical.gaussian import distances, distances_resolvable, gaussian, power_of_two
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, pair_distances, points, undisturbed
 
@@ -51,9 +51,9 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """The clusters of points that have come to stand at `at`, under the density of `keys`."""
         places = torch.unique(at, dim=0)
         density = gaussian(places, keys, self._h).logsumexp()
-        self._centres = _apart(places, density, self._h)
-        self.cluster_centers_ = (self._centres.double() * self._unit + self._middle).to(at.dtype).numpy()
-        self.labels_ = _nearest(at, self._centres).numpy()
+        self._centers = _apart(places, density, self._h)
+        self.cluster_centers_ = (self._centers.double() * self._unit + self._middle).to(at.dtype).numpy()
+        self.labels_ = _nearest(at, self._centers).numpy()
 
     def _warn(self, moving: int) -> None:
         if moving:
@@ -96,13 +96,13 @@ class MeanShift(_Modes):
         check_is_fitted(self)
         at, _, moving = self._climb(self._measured(points(self, X, reset=False).to(self._X.dtype)))
         self._warn(moving)
-        return _nearest(at, self._centres).numpy()
+        return _nearest(at, self._centers).numpy()
 
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
         fine = self._h * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
-        first = [torch.float32] * (Q.dtype == torch.float64 and told_apart(at, self._X, fine, torch.float32))
+        first = [torch.float32] * (Q.dtype == torch.float64 and distances_resolvable(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
             keys, moving = self._X.to(dtype), leader.unique()
             while len(moving) and steps < self.max_iter - (dtype != Q.dtype):
@@ -174,14 +174,14 @@ def _together(
 def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> Float[Tensor, "clusters d"]:
     """The densest, then the densest at least h away from those before, and so on."""
     order = density.argsort(descending=True, stable=True)
-    left, centres = at[order], []
+    left, centers = at[order], []
     while len(left):
-        centres.append(left[0])
+        centers.append(left[0])
         left = left[1:][(left[1:].double() - left[0].double()).norm(dim=1) >= h]
-    return torch.stack(centres)
+    return torch.stack(centers)
 
 
-def _nearest(at: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
+def _nearest(at: Float[Tensor, "n d"], centers: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
     """The first of the nearest centers, by the differences of coordinates, some rows at a time."""
-    rows = max(1, 2**22 // len(centres))
-    return torch.cat([distances(some.double(), centres.double()).argmin(1) for some in at.split(rows)])
+    rows = max(1, 2**22 // len(centers))
+    return torch.cat([distances(some.double(), centers.double()).argmin(1) for some in at.split(rows)])

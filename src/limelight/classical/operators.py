@@ -1,4 +1,4 @@
-"""What is made of attention's matrix before it is applied: rescaled, symmetrised, centred. None of it is stored."""
+"""What is made of attention's matrix before it is applied: rescaled, symmetrized, centered. None of it is stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.similarity import Similarity, wide
+from limelight.similarity import Similarity, upcast
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Rescaled:
 
 
 @dataclass(frozen=True)
-class Symmetrised:
+class Symmetrized:
     """weight · (P + Pᵀ)/2."""
 
     attention: Attention
@@ -36,15 +36,15 @@ class Symmetrised:
         return 0.5 * self.weight * (self.attention @ v + self.attention.T @ v)
 
 
-class Centred:
+class Centered:
     """J β J, J = I − 11ᵀ/n, of a similarity that is an inner product and two terms, β_ij = ⟨q_i, k_j⟩ + a_i + b_j.
 
     The terms have no part in it: J β J = ⟨q_i − q̄, k_j − k̄⟩, in memory linear in n.
     """
 
     def __init__(self, X: Float[Tensor, "n d"], similarity: Similarity) -> None:
-        factors = similarity.factor(X, X)
-        self.q, self.k = (wide(x) - wide(x).mean(0) for x in (factors.q, factors.k))
+        factors = similarity.as_inner_product(X, X)
+        self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (factors.q, factors.k))
 
     def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         return self.q @ (self.k.mT @ v.to(torch.promote_types(v.dtype, self.k.dtype)))

@@ -23,11 +23,11 @@ from torch import Tensor
 from limelight.classical.eigen import largest, with_sign
 from limelight.classical.gaussian import gaussian
 from limelight.classical.graphs import SPARSE, Given
-from limelight.classical.others import Others
+from limelight.classical.off_diagonal import OffDiagonalAttention
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, median_distance, points, undisturbed
 from limelight.errors import InputError
-from limelight.normalisation import Softmax
+from limelight.normalization import Softmax
 
 _LEAST_LOG_DEGREE = -700.0  # below it e^d is no normal float64
 
@@ -105,7 +105,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
     affinity: str
     gamma: float | None
 
-    def _graph(self, X: Any) -> tuple[Others | Given, np.dtype[Any]]:
+    def _graph(self, X: Any) -> tuple[OffDiagonalAttention | Given, np.dtype[Any]]:
         """P without its diagonal and the dtype of X; `gamma_` is set where a Gaussian makes the graph."""
         name = type(self).__name__
         if self.affinity == "precomputed":
@@ -117,7 +117,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
         if self.gamma is not None:
             require_positive(self, "gamma", self.gamma)
         self.gamma_ = 1 / given.shape[1] if self.gamma is None else float(self.gamma)
-        others = Others(given, 1 / math.sqrt(2 * self.gamma_))
+        others = OffDiagonalAttention(given, 1 / math.sqrt(2 * self.gamma_))
         if float(others.log_degree.min()) < _LEAST_LOG_DEGREE:
             raise InputError(
                 f"{name}(gamma={self.gamma_:g}): point {int(others.log_degree.argmin())} is so far from all others "
@@ -134,7 +134,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
 
 
 class SpectralEmbedding(_OnGraph):
-    """Laplacian eigenmaps: u minimises Σ_ij W_ij (u_i − u_j)² / Σ_i D_i u_i², u ⟂ D 1 (Belkin & Niyogi 2003).
+    """Laplacian eigenmaps: u minimizes Σ_ij W_ij (u_i − u_j)² / Σ_i D_i u_i², u ⟂ D 1 (Belkin & Niyogi 2003).
 
     W_ij = exp −γ|x_i − x_j|², W_ii = 0, D_i = Σ_j W_ij, so u are eigenvectors of D⁻¹W: attention that does not look at
     itself. As scikit-learn's `SpectralEmbedding(affinity="rbf")`, to the sign, in memory linear in n. With
@@ -205,7 +205,7 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
         return self
 
 
-def _eigenmaps(graph: Others | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
+def _eigenmaps(graph: OffDiagonalAttention | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k leading eigenvalues of D⁻¹W after the first, and u = D^{-1/2} × unit ones of D^{-1/2} W D^{-1/2}."""
     degree = graph.log_degree
     values, vectors = _leading(graph.__matmul__, degree, k)

@@ -1,6 +1,6 @@
 """Which method is which attention? What a row says, and the page `docs/methods.md` that is made of all rows.
 
-The columns are those of Ruan & Zhang (2412.18288): a pseudo-metric is initialised, strengthened and normalised, and
+The columns are those of Ruan & Zhang (2412.18288): a pseudo-metric is initialized, strengthened and normalized, and
 what comes of it propagates something. The last column is read off the operator, as Python that runs.
 """
 
@@ -26,13 +26,13 @@ class Method:
     source: str
     pseudo_metric: str
     strengthening: str
-    normalisation: str
+    normalization: str
     propagation: str
     operator: Callable[[Float[Tensor, "n d"]], Attention]
 
     def row(self, X: Float[Tensor, "n d"]) -> str:
         """A line of the table, the operator as it stands for these points."""
-        cells = (self.name, self.source, self.pseudo_metric, self.strengthening, self.normalisation, self.propagation)
+        cells = (self.name, self.source, self.pseudo_metric, self.strengthening, self.normalization, self.propagation)
         return " | ".join(
             ("", *(cell.replace("|", "\\|") for cell in cells), f"`{written(self.operator(X))}`", "")
         ).strip()
@@ -40,10 +40,10 @@ class Method:
 
 _HEAD = """# Methods as attention
 
-A method initialises a pseudo-metric, strengthens it, normalises it, and propagates something with what comes of it
+A method initializes a pseudo-metric, strengthens it, normalizes it, and propagates something with what comes of it
 (Ruan & Zhang, 2412.18288). The last column is the operator that holds the matrix P without storing it; the tests
 compare each with scikit-learn, or with the published equation where it has none. Where the operator is not all of
-the normalisation (MDS, Isomap, LLE, t-SNE, UMAP, SVM, GCN), the rest is in `limelight.classical.affinities`.
+the normalization (MDS, Isomap, LLE, t-SNE, UMAP, SVM, GCN), the rest is in `limelight.classical.affinities`.
 
 In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points that are compared, or features made of
 them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
@@ -56,14 +56,14 @@ not attention.
 
 This page is written by `python docs/methods.py`, from `limelight.classical.methods`.
 
-| method | source | pseudo-metric (initialise) | strengthening | normalisation | propagation | operator |
+| method | source | pseudo-metric (initialize) | strengthening | normalization | propagation | operator |
 |---|---|---|---|---|---|---|
 """
 
 
 def written(A: Attention) -> str:
     """The operator as one would write it: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
-    parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalisation)]
+    parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalization)]
     if isinstance(A.similarity, Metric):
         parts[0] = "Metric(φ)"
     return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"

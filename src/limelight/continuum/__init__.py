@@ -4,14 +4,14 @@ from limelight.continuum.fields import Field, Harmonic, VonMises, Wave
 from limelight.continuum.limits import diffusion, drift_diffusion, laplace_beltrami
 from limelight.continuum.manifolds import Cloud, Manifold, Sphere, Torus
 from limelight.continuum.orders import order
-from limelight.continuum.pseudometrics import Minimiser, Pseudometric, first_order, minimiser
+from limelight.continuum.pseudometrics import Minimizer, Pseudometric, first_order, minimizer
 
 __all__ = [
     "Cloud",
     "Field",
     "Harmonic",
     "Manifold",
-    "Minimiser",
+    "Minimizer",
     "Pseudometric",
     "Sphere",
     "Torus",
@@ -21,6 +21,6 @@ __all__ = [
     "drift_diffusion",
     "first_order",
     "laplace_beltrami",
-    "minimiser",
+    "minimizer",
     "order",
 ]

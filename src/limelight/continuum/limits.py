@@ -15,14 +15,14 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.continuum.fields import Field
 from limelight.errors import InputError
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Euclidean
 
 
 def diffusion(
     x: Float[Tensor, "*#batch n e"],
     epsilon: float,
-    normalisation: Normalisation = Softmax(),
+    normalization: Normalization = Softmax(),
     keys: Float[Tensor, "*#batch m e"] | None = None,
 ) -> Attention:
     """Attention with scores −|x_i − y_j|²/2ε on embedded points; y = x unless other `keys` are given.
@@ -36,7 +36,7 @@ def diffusion(
     """
     if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
         raise InputError(f"epsilon expects a positive number, the squared bandwidth, got {epsilon!r}")
-    return Attention(x, x if keys is None else keys, Euclidean(math.sqrt(epsilon)), normalisation)
+    return Attention(x, x if keys is None else keys, Euclidean(math.sqrt(epsilon)), normalization)
 
 
 def drift_diffusion(

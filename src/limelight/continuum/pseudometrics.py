@@ -1,4 +1,4 @@
-"""Attention with any pseudo-metric f(x, y), and what it tends to where f has one minimiser y*(x).
+"""Attention with any pseudo-metric f(x, y), and what it tends to where f has one minimizer y*(x).
 
     P_ij ∝ exp(−f(x_i, y_j)/ε),   (P h(x) − h(y*))/(ε/2) → h''/c + (2 p'/(p c) − d/c²) h'   at y*, in one dimension,
 
@@ -52,13 +52,13 @@ class Pseudometric(Similarity):
 
 
 @dataclass(frozen=True)
-class Minimiser:
+class Minimizer:
     """Where f(x, ·) is least, and its second and third derivatives there, for each x.
 
     >>> import torch
-    >>> from limelight.continuum import minimiser
+    >>> from limelight.continuum import minimizer
     >>> x = torch.tensor([2.0], dtype=torch.float64)
-    >>> minimiser(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).y
+    >>> minimizer(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).y
     tensor([2.], dtype=torch.float64)
     """
 
@@ -67,15 +67,15 @@ class Minimiser:
     d: Float[Tensor, " n"]
 
 
-def minimiser(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Minimiser:
+def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Minimizer:
     """y*(x) of a smooth f on the line by Newton's method from `start`, and f_yy, f_yyy there by differentiation.
 
     f maps (n, 1) and (n, 1) to (n,). Raises `ConvergenceError` where no minimum is found.
 
     >>> import torch
-    >>> from limelight.continuum import minimiser
+    >>> from limelight.continuum import minimizer
     >>> x = torch.tensor([2.0], dtype=torch.float64)
-    >>> minimiser(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).c
+    >>> minimizer(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).c
     tensor([2.], dtype=torch.float64)
     """
     y = start.detach().clone()
@@ -91,19 +91,19 @@ def minimiser(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
             f"no minimum of f(x, ·) was found near the start in {_MOST_STEPS} steps of Newton's method; its slope is "
             f"{float(slope.abs().max()):.2g} and its curvature {float(c.min()):.2g} at the least"
         )
-    return Minimiser(y, c, d)
+    return Minimizer(y, c, d)
 
 
-def first_order(h: Field, at: Minimiser, log_density: Field, *, skew: bool = True) -> Float[Tensor, " n"]:
+def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = True) -> Float[Tensor, " n"]:
     """h''/c + (2 p'/(p c) − d/c²) h' at y*: the limit of (P h − h(y*))/(ε/2); without `skew` d counts as 0.
 
     Laplace's method with y = y* + √ε z: the weights are exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), so that
     E z² = 1/c and E z = √ε (p'/(p c) − (d/6)(3/c²)), and P h = h + √ε E z h' + ½ ε E z² h'' + O(ε²).
 
     >>> import torch
-    >>> from limelight.continuum import Wave, first_order, minimiser
+    >>> from limelight.continuum import Wave, first_order, minimizer
     >>> x = torch.zeros(1, dtype=torch.float64)
-    >>> at = minimiser(lambda x, y: (x - y).square().sum(-1), x, start=x + 0.1)
+    >>> at = minimizer(lambda x, y: (x - y).square().sum(-1), x, start=x + 0.1)
     >>> uniform = Wave(k=torch.tensor([0.0]).double())
     >>> first_order(Wave(k=torch.tensor([1.0]).double()), at, uniform)  # h''/c
     tensor([-0.5000], dtype=torch.float64)

@@ -16,7 +16,7 @@ _SIDE = 8
 
 @cache
 def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
-    """All 1797 images, grey values in [0, 1], and their digits."""
+    """All 1797 images, gray values in [0, 1], and their digits."""
     from sklearn.datasets import load_digits  # a second, which only those wait for who want digits
 
     found = load_digits()
@@ -50,6 +50,6 @@ def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Floa
 
 
 def permuted(images: Float[Tensor, "n h w"], generator: torch.Generator) -> Float[Tensor, "n h w"]:
-    """All images with their pixels in one new order, the same for all: neighbours no longer mean anything."""
+    """All images with their pixels in one new order, the same for all: neighbors no longer mean anything."""
     order = torch.randperm(images[0].numel(), generator=generator)
     return images.flatten(1)[:, order].view_as(images)

@@ -1,7 +1,7 @@
 """What is a claim? A statement, who competes over it, what is measured, and how that is judged.
 
 A claim is one file in `limelight/claims` that reads as a page: question, competitors, measurement,
-judgement. Its thresholds stand in `judge`, written before any result is seen.
+judgment. Its thresholds stand in `judge`, written before any result is seen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Picture:
 class Claim(ABC):
     """A statement put to the test.
 
-    >>> from limelight.experiment.catalogue import claim
+    >>> from limelight.experiment.catalog import claim
     >>> slopes = claim('slopes')
     >>> list(slopes.arms)
     ['gate', 'relu, equal', 'relu, ten times', 'one line']
@@ -73,7 +73,7 @@ class Claim(ABC):
         return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
 
     def expected(self) -> Verdict:
-        """The judgement on no results at all: its parts and its control hold the thresholds, and no effect."""
+        """The judgment on no results at all: its parts and its control hold the thresholds, and no effect."""
         return self.judge(Results(self.arms, self.measures, ()))
 
     def require_arm(self, arm: str) -> None:

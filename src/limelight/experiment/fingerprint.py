@@ -27,7 +27,7 @@ from limelight.experiment.reach import Reach
 from limelight.experiment.sources import EVERYTHING, Definition, Sources
 
 _PACKAGE = "limelight"
-_LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures")
+_LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures", "limelight.report")
 _HOLD_RESULTS = (Claim.__module__, Measurement.__module__)  # what is added to them later leaves old results as they are
 _CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__all__]
 _ONE_AT_A_TIME = threading.Lock()  # reading the same sources twice would only take longer

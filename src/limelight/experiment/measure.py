@@ -18,7 +18,7 @@ class Measure:
     'lower'
     """
 
-    says: str
+    description: str
     unit: str
     better: Literal["lower", "higher", "neither"]
     failed: float  # a run that diverged takes this value: it is a result, and never dropped

@@ -1,4 +1,4 @@
-"""The results of one claim, arm by arm and seed by seed, and the comparisons that a judgement is made of."""
+"""The results of one claim, arm by arm and seed by seed, and the comparisons that a judgment is made of."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list
     Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, `UnknownNameError` for an arm of none of the
     claims.
 
-    >>> from limelight.experiment.catalogue import claim
+    >>> from limelight.experiment.catalog import claim
     >>> from limelight.experiment.runner import cells
     >>> len(cells([claim('slopes')], seeds=10)), len(cells([claim('slopes')], seeds=10, arms=['gate']))
     (40, 10)

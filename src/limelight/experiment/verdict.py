@@ -30,7 +30,7 @@ class Part:
     'holds'
     """
 
-    says: str
+    description: str
     effect: Interval
     expects: Literal["at least", "at most"]
     threshold: float
@@ -80,12 +80,14 @@ def _decide(parts: Sequence[Part], control: Part) -> tuple[Outcome, str]:
         return "inconclusive", f"Too few seeds to judge: {seeds} of at least {LEAST_SEEDS}."
     if control.outcome != "fails":
         passed = "passed" if control.outcome == "holds" else "did not clearly fail"
-        return "inconclusive", f"The control {passed}, so the test cannot tell: {control.says}."
-    by = {kind: [part.says for part in parts if part.outcome == kind] for kind in ("holds", "fails", "undecided")}
+        return "inconclusive", f"The control {passed}, so the test cannot tell: {control.description}."
+    by = {
+        kind: [part.description for part in parts if part.outcome == kind] for kind in ("holds", "fails", "undecided")
+    }
     if len(parts) > _FEW:
         told = [
             f"Of {len(parts)} parts {len(by['holds'])} hold, {len(by['fails'])} do not, and {len(by['undecided'])} are "
-            f"undecided; the chief one, that {parts[0].says}, {_TOLD[parts[0].outcome]}."
+            f"undecided; the chief one, that {parts[0].description}, {_TOLD[parts[0].outcome]}."
         ]
     else:
         told = _listed(by)

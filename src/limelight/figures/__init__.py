@@ -1,6 +1,6 @@
 """Pictures: pure functions from numbers to Plotly figures, alike for reports, notebooks and the lab.
 
-No figure has a background or a text colour of its own, so that a page may be light or dark. Needs
+No figure has a background or a text color of its own, so that a page may be light or dark. Needs
 the extra `claims`.
 """
 
@@ -13,36 +13,36 @@ except ImportError as missing:
         f"limelight.figures needs {missing.name}, which is not installed; {how_to_install('claims')}"
     ) from missing
 
-from limelight.figures.answers import answers, looked
-from limelight.figures.dots import comparison, strips
+from limelight.figures.dots import comparison, strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.learning import accuracies
-from limelight.figures.lines import curves, shares
+from limelight.figures.lines import curves, stacked_area
 from limelight.figures.orders import orders
 from limelight.figures.plane import Attended, bars, chosen_row, plane
-from limelight.figures.points import spreading
+from limelight.figures.points import animated_scatter
+from limelight.figures.predictions import prediction_grid, saliency_overlay
 from limelight.figures.spheres import spheres
 from limelight.figures.surfaces import surface, surfaces
 
 __all__ = [
     "Attended",
     "accuracies",
-    "answers",
+    "animated_scatter",
     "bars",
     "chosen_row",
     "comparison",
     "curves",
     "drift",
     "images",
-    "looked",
     "matrices",
     "orders",
     "plane",
-    "shares",
+    "prediction_grid",
+    "saliency_overlay",
     "spheres",
-    "spreading",
-    "strips",
+    "stacked_area",
+    "strip_plot",
     "surface",
     "surfaces",
 ]

@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure, Scatter
 
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE, interval
-from limelight.figures.theme import NEUTRAL, colours, styled
+from limelight.figures.theme import NEUTRAL, colors, styled
 
 
 def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
@@ -21,7 +21,7 @@ def comparison(results: Results, measures: Sequence[str], log: bool = False) -> 
 
 
 def _comparison(results: Results, name: str, log: bool) -> Figure:
-    figure, colour, measure = Figure(), colours(results.arms), results.measures[name]
+    figure, color, measure = Figure(), colors(results.arms), results.measures[name]
     found_of = {arm: results.values(arm, name) for arm in results.arms}
     least, most = _range(np.concatenate(list(found_of.values())))
     for arm, values in found_of.items():
@@ -29,7 +29,7 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
         figure.add_trace(
             Scatter(
                 x=shown, y=[arm] * len(values), mode="markers", showlegend=False,
-                marker={"color": colour[arm], "size": 8, "opacity": 0.45},
+                marker={"color": color[arm], "size": 8, "opacity": 0.45},
                 customdata=np.stack([results.seeds(arm), values], -1) if len(values) else [],
                 hovertemplate="%{y}, seed %{customdata[0]}: %{customdata[1]:.4g}<extra></extra>",
             )
@@ -44,16 +44,16 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
             figure.add_trace(
                 Scatter(
                     x=[middle], y=[arm], mode="markers", showlegend=False,
-                    marker={"size": 11, "symbol": "line-ns", "line": {"width": 3, "color": colour[arm]}},
+                    marker={"size": 11, "symbol": "line-ns", "line": {"width": 3, "color": color[arm]}},
                     error_x={"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low],
-                             "color": colour[arm], "thickness": 2, "width": 5},
+                             "color": color[arm], "thickness": 2, "width": 5},
                     hovertemplate=f"%{{y}}: mean %{{x:.4g}}, {CONFIDENCE:.0%}: {low:.4g} to {high:.4g}<extra></extra>",
                 )
             )  # fmt: skip
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
     figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
-    return styled(figure, 150 + 32 * len(results.arms), measure.says + better)
+    return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -67,12 +67,12 @@ def _decades(least: float, most: float) -> dict[str, object]:
     return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}
 
 
-def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
+def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
     """What each arm found for a few true values, arm beside arm, a dot for each seed.
 
     series: arm → (seeds, values); truth: the true values; at: where along x each of them belongs.
     """
-    figure, colour = Figure(), colours(series)
+    figure, color = Figure(), colors(series)
     step = min(np.diff(sorted(at))) if len(at) > 1 else 1.0
     offsets = np.linspace(-0.3, 0.3, len(series)) * step
     for place, value in zip(at, truth, strict=True):
@@ -85,7 +85,7 @@ def strips(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequenc
         figure.add_trace(
             Scatter(
                 x=np.tile(np.asarray(at) + offset, len(found)), y=found.flatten(), mode="markers", name=arm,
-                marker={"color": colour[arm], "size": 7, "opacity": 0.5},
+                marker={"color": color[arm], "size": 7, "opacity": 0.5},
                 hovertemplate=f"{arm}: %{{y:.3f}}<extra></extra>",
             )
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from plotly.graph_objects import Figure, Heatmap, Scatter
 
-from limelight.figures.theme import COLOURS, SCALE, styled
+from limelight.figures.theme import COLORS, SCALE, styled
 
 _WING = 2.6  # radians between an arrow and either of its wings
 
@@ -35,7 +35,7 @@ def drift(
     across, up = _arrows(at, ends)
     figure.add_trace(
         Scatter(
-            x=across, y=up, mode="lines", line={"color": COLOURS[1], "width": 1.5}, showlegend=False, hoverinfo="skip"
+            x=across, y=up, mode="lines", line={"color": COLORS[1], "width": 1.5}, showlegend=False, hoverinfo="skip"
         )
     )
     figure.update_xaxes(title=names[0], showgrid=False, constrain="domain", range=[float(x.min()), float(x.max())])

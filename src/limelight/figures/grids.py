@@ -33,7 +33,7 @@ def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: flo
 
 
 def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
-    """A figure for each set of grey images (n, h, w): the images in a row."""
+    """A figure for each set of gray images (n, h, w): the images in a row."""
     return tuple(_row(name, np.asarray(batch)) for name, batch in series.items() if batch is not None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.figures.theme import COLOURS, NEUTRAL, styled
+from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 AHEAD = 10_000  # images, for which there is room from the beginning
 FEW = 12  # points of a curve, up to which each is marked
@@ -29,7 +29,7 @@ def accuracies(
     for i, (name, values) in enumerate(tested.items()):
         figure.add_trace(
             Scatter(
-                x=seen, y=values, name=name, mode=mode(seen), line={"color": COLOURS[i % len(COLOURS)], "width": 2.5},
+                x=seen, y=values, name=name, mode=mode(seen), line={"color": COLORS[i % len(COLORS)], "width": 2.5},
                 hovertemplate="%{y:.2f}", cliponaxis=False,
             )
         )  # fmt: skip
@@ -37,7 +37,7 @@ def accuracies(
         figure.add_trace(
             Scatter(
                 x=seen, y=values, name=f"{name}, training", mode="lines", showlegend=False, hovertemplate="%{y:.2f}",
-                line={"color": COLOURS[i % len(COLOURS)], "width": 1.5, "dash": "dot"},
+                line={"color": COLORS[i % len(COLORS)], "width": 1.5, "dash": "dot"},
             )
         )  # fmt: skip
     if chance is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.figures.theme import COLOURS, colours, styled, translucent
+from limelight.figures.theme import COLORS, colors, styled, translucent
 
 
 def curves(
@@ -22,7 +22,7 @@ def curves(
 
     series: arm → (seeds, points); at: the x of each point, or the steps between two.
     """
-    figure, colour = Figure(), colours(series)
+    figure, color = Figure(), colors(series)
     for arm, values in series.items():
         if values.size == 0:
             continue
@@ -35,7 +35,7 @@ def curves(
                 mode="lines",
                 line={"width": 0},
                 fill="toself",
-                fillcolor=translucent(colour[arm], 0.18),
+                fillcolor=translucent(color[arm], 0.18),
                 hoverinfo="skip",
                 showlegend=False,
                 legendgroup=arm,
@@ -43,7 +43,7 @@ def curves(
         )
         mode = "lines" if len(across) > 10 else "lines+markers"
         figure.add_trace(
-            Scatter(x=across, y=middle, name=arm, mode=mode, line={"color": colour[arm], "width": 2}, legendgroup=arm)
+            Scatter(x=across, y=middle, name=arm, mode=mode, line={"color": color[arm], "width": 2}, legendgroup=arm)
         )
     figure.update_xaxes(title=x, type="log" if log_x else "linear")
     if log_x:
@@ -52,15 +52,15 @@ def curves(
     return styled(figure, 380, hovermode="x unified")
 
 
-def shares(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
+def stacked_area(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
     """Weights that sum to one, stacked. weights: (points, parts)."""
     figure = Figure()
     for i, column in enumerate(() if weights is None else np.asarray(weights).T):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         figure.add_trace(
             Scatter(
-                x=at, y=column, name=f"{part} {i + 1}", stackgroup="one", line={"width": 0.5, "color": colour},
-                fillcolor=translucent(colour, 0.75),
+                x=at, y=column, name=f"{part} {i + 1}", stackgroup="one", line={"width": 0.5, "color": color},
+                fillcolor=translucent(color, 0.75),
             )
         )  # fmt: skip
     figure.update_xaxes(title=x)

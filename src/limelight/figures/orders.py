@@ -8,7 +8,7 @@ import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
 from limelight.experiment.statistics import CONFIDENCE, interval
-from limelight.figures.theme import NEUTRAL, colours, styled, translucent
+from limelight.figures.theme import NEUTRAL, colors, styled, translucent
 
 
 def orders(
@@ -24,7 +24,7 @@ def orders(
     series: arm → (seeds, points), positive; at: arm → the size at each point; predicted: arm → its order. The
     legend gives the fitted slope with its interval over seeds.
     """
-    figure, colour = Figure(), colours(series)
+    figure, color = Figure(), colors(series)
     shown = [arm for arm, errors in series.items() if errors.size]
     for arm in shown:
         errors = series[arm]
@@ -34,11 +34,11 @@ def orders(
         told = f"{slopes.estimate:.2f}"
         if np.isfinite([slopes.low, slopes.high]).all():
             told += f" ({slopes.low:.2f} to {slopes.high:.2f})"
-        _band(figure, arm, sizes, logs, colour[arm])
+        _band(figure, arm, sizes, logs, color[arm])
         figure.add_trace(
             Scatter(
                 x=np.exp(sizes), y=np.exp(logs.mean(0)), name=f"{arm}: slope {told}", mode="lines+markers",
-                line={"color": colour[arm], "width": 2}, legendgroup=arm,
+                line={"color": color[arm], "width": 2}, legendgroup=arm,
                 hovertemplate=f"{arm}: %{{y:.3g}} at %{{x:.3g}}; slope {told} at {CONFIDENCE:.0%}<extra></extra>",
             )
         )  # fmt: skip
@@ -58,12 +58,12 @@ def orders(
     return figure.update_layout(legend={"orientation": "v", "y": -0.2, "yanchor": "top"})
 
 
-def _band(figure: Figure, arm: str, sizes: np.ndarray, logs: np.ndarray, colour: str) -> None:
+def _band(figure: Figure, arm: str, sizes: np.ndarray, logs: np.ndarray, color: str) -> None:
     low, high = np.quantile(logs, [0, 1], axis=0)
     figure.add_trace(
         Scatter(
             x=np.exp(np.concatenate([sizes, sizes[::-1]])), y=np.exp(np.concatenate([high, low[::-1]])), mode="lines",
-            line={"width": 0}, fill="toself", fillcolor=translucent(colour, 0.15), hoverinfo="skip", showlegend=False,
+            line={"width": 0}, fill="toself", fillcolor=translucent(color, 0.15), hoverinfo="skip", showlegend=False,
             legendgroup=arm,
         )
     )  # fmt: skip

@@ -10,22 +10,22 @@ import numpy as np
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from limelight.figures.grids import matrices
-from limelight.figures.theme import COLOURS, NEUTRAL, SCALE, styled, translucent
+from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled, translucent
 
-CHOSEN = COLOURS[1]
+CHOSEN = COLORS[1]
 # Shares of the largest weight at which a line becomes thicker. Plotly draws a trace in one width.
 _LEVELS = (0.02, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8)
 _WIDTHS = (0.8, 1.2, 1.8, 2.6, 3.6, 4.8, 6.0)
 _OPACITIES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-_MIXED = [[0.0, COLOURS[1]], [0.5, "#bdbab4"], [1.0, COLOURS[0]]]
+_MIXED = [[0.0, COLORS[1]], [0.5, "#bdbab4"], [1.0, COLORS[0]]]
 
 
 @dataclass(frozen=True)
 class Attended:
     """What `plane` shows: points (n, 2) that attend to keys (n, 2), one of them chosen, with its weights (n,).
 
-    `values` (n,) colour the points, from `limits[0]` to `limits[1]`; `mixed` is for values between two labels.
-    `trail` (times, n, 2) is where the points have been. `labelled` are those with a label, `apart` says that the keys
+    `values` (n,) color the points, from `limits[0]` to `limits[1]`; `mixed` is for values between two labels.
+    `trail` (times, n, 2) is where the points have been. `labeled` are those with a label, `apart` says that the keys
     stand elsewhere than the points.
     """
 
@@ -38,7 +38,7 @@ class Attended:
     limits: tuple[float, float]
     mixed: bool = False
     trail: np.ndarray | None = None
-    labelled: Sequence[int] = ()
+    labeled: Sequence[int] = ()
     apart: bool = False
 
 
@@ -59,7 +59,7 @@ def attended(shown: Attended) -> list[dict[str, Any]]:
     points, chosen = shown.points, shown.chosen
     text = {"mode": "lines", "hoverinfo": "skip"}
     lines: list[dict[str, Any]] = [
-        {**_broken(shown.trail), **text, "line": {"color": translucent(COLOURS[5], 0.4), "width": 1}}
+        {**_broken(shown.trail), **text, "line": {"color": translucent(COLORS[5], 0.4), "width": 1}}
     ]
     for level, width, opacity in zip(_beams(shown), _WIDTHS, _OPACITIES, strict=True):
         lines.append({**_broken(level), **text, "line": {"color": translucent(CHOSEN, opacity), "width": width}})
@@ -78,13 +78,13 @@ def attended(shown: Attended) -> list[dict[str, Any]]:
 
 
 def _marker(shown: Attended) -> dict[str, Any]:
-    labelled = set(shown.labelled)
+    labeled = set(shown.labeled)
     n = len(shown.points)
     low, high = shown.limits
     return {
         "color": shown.values.tolist(), "cmin": low, "cmax": high, "colorscale": _MIXED if shown.mixed else SCALE,
-        "size": [17 if i in labelled else 13 for i in range(n)],
-        "symbol": ["square" if i in labelled else "circle" for i in range(n)],
+        "size": [17 if i in labeled else 13 for i in range(n)],
+        "symbol": ["square" if i in labeled else "circle" for i in range(n)],
         "line": {"width": 1.3, "color": NEUTRAL},
         "colorbar": colorbar(shown.value),
     }  # fmt: skip
@@ -133,7 +133,7 @@ def chosen_row(matrix: np.ndarray, chosen: int) -> Figure:
     figure.data[0].colorbar = colorbar("weight")
     figure.update_xaxes(fixedrange=True, range=[0.3, n + 0.7])
     figure.update_yaxes(fixedrange=True, range=[n + 0.7, 0.3], autorange=None)
-    # Else the titles run into the numbers below a wide colour bar.
+    # Else the titles run into the numbers below a wide color bar.
     figure.for_each_xaxis(_without_automargin)
     figure.for_each_yaxis(_without_automargin)
     return figure.update_layout(dragmode=False, margin={"l": 48, "r": 14, "t": 56, "b": 52})
@@ -150,7 +150,7 @@ def framed(chosen: int) -> list[float]:
 
 
 def bars(values: np.ndarray, chosen: int, x: str, y: str, reference: float, name: str) -> Figure:
-    """A bar for each point, the chosen one in its own colour, and a dashed line at a value to compare with."""
+    """A bar for each point, the chosen one in its own color, and a dashed line at a value to compare with."""
     n = len(values)
     figure = Figure(
         Bar(
@@ -170,5 +170,5 @@ def bars(values: np.ndarray, chosen: int, x: str, y: str, reference: float, name
 
 
 def bar_marker(n: int, chosen: int) -> dict[str, Any]:
-    """The colours of the bars."""
-    return {"color": [CHOSEN if i == chosen else COLOURS[0] for i in range(n)]}
+    """The colors of the bars."""
+    return {"color": [CHOSEN if i == chosen else COLORS[0] for i in range(n)]}

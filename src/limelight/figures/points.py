@@ -1,4 +1,4 @@
-"""Points in space coloured by a value that changes with time: to play, to stop, and to turn."""
+"""Points in space colored by a value that changes with time: to play, to stop, and to turn."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Frame, Scatter3d
 
-from limelight.figures.theme import COLOURS, NEUTRAL, SLIDER, styled
+from limelight.figures.theme import COLORS, NEUTRAL, SLIDER, styled
 
-_COLD_TO_HOT = [[0.0, COLOURS[0]], [0.5, COLOURS[3]], [1.0, COLOURS[1]]]  # seen on light and on dark alike
+_COLD_TO_HOT = [[0.0, COLORS[0]], [0.5, COLORS[3]], [1.0, COLORS[1]]]  # seen on light and on dark alike
 _CAMERA = {"eye": {"x": 1.2, "y": -1.3, "z": 0.8}}
 _HIDDEN = {"visible": False, "showbackground": False}
 
 
-def spreading(
+def animated_scatter(
     points: np.ndarray, values: np.ndarray, times: Sequence[str], value: str, unit: str, title: str = ""
 ) -> Figure:
     """Points (n, 3) with one value each at every time, (times, n): a frame for each, with a slider and a button.
 
-    All frames share one scale of colours, from the least to the largest value of all. The `unit` of the
+    All frames share one scale of colors, from the least to the largest value of all. The `unit` of the
     times stands beside the slider. A page has to hand Plotly the figure's frames too.
     """
     places, values = np.asarray(points).round(4), np.asarray(values)
@@ -36,7 +36,7 @@ def spreading(
         marker={"size": 4, "color": values[0].round(4), "colorscale": _COLD_TO_HOT, **limits,
                 "colorbar": {"title": {"text": value, "side": "right"}, "thickness": 10, "outlinewidth": 0}},
     )  # fmt: skip
-    # A frame changes colours alone, so that the points are written once and a turned view stays turned.
+    # A frame changes colors alone, so that the points are written once and a turned view stays turned.
     frames = [
         Frame(name=name, data=[Scatter3d(marker={"color": now.round(4)})], traces=[0])
         for name, now in zip(times, values, strict=True)
@@ -60,7 +60,7 @@ def _slider(times: Sequence[str], unit: str) -> dict[str, object]:
 def _buttons() -> dict[str, object]:
     play = {"label": "▶", "method": "animate", "args": [None, _run(350)]}
     stop = {"label": "❚❚", "method": "animate", "args": [[None], _run(0)]}
-    # Plotly paints a pressed button white on any page, so the signs on it are of a grey that is seen on both.
+    # Plotly paints a pressed button white on any page, so the signs on it are of a gray that is seen on both.
     return {
         "type": "buttons", "direction": "left", "x": 0.02, "y": 0.0, "xanchor": "left", "yanchor": "top",
         "buttons": [play, stop], "pad": {"t": 8}, "showactive": False, "font": {"color": NEUTRAL},

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter3d
 
-from limelight.figures.theme import SLIDER, colours, styled
+from limelight.figures.theme import SLIDER, colors, styled
 
 _WIRE = "#9a9a9a"  # opaque: WebGL draws a translucent line white on any paper
 _CAMERA = {"eye": {"x": 1.0, "y": -1.0, "z": 0.6}}
@@ -19,20 +19,20 @@ def spheres(series: Mapping[str, np.ndarray | None], times: Sequence[float]) -> 
     series: arm → (times, points, 3). The first view is the middle time. The slider shows one trace and hides the
     others: nothing is to be played.
     """
-    colour = colours(series)
+    color = colors(series)
     return tuple(
-        _sphere(name, np.asarray(points), times, colour[name]) for name, points in series.items() if points is not None
+        _sphere(name, np.asarray(points), times, color[name]) for name, points in series.items() if points is not None
     )
 
 
-def _sphere(name: str, points: np.ndarray, times: Sequence[float], colour: str) -> Figure:
+def _sphere(name: str, points: np.ndarray, times: Sequence[float], color: str) -> Figure:
     figure, first = Figure(_wires()), len(times) // 2
     for i, (time, at) in enumerate(zip(times, points, strict=True)):
         x, y, z = at.T
         figure.add_trace(
             Scatter3d(
                 x=x, y=y, z=z, mode="markers", showlegend=False, visible=i == first,
-                marker={"size": 5, "color": colour, "opacity": 0.75},
+                marker={"size": 5, "color": color, "opacity": 0.75},
                 hovertemplate=f"t = {time:g}: (%{{x:.2f}}, %{{y:.2f}}, %{{z:.2f}})<extra></extra>",
             )
         )  # fmt: skip

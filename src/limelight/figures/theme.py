@@ -1,4 +1,4 @@
-"""One look for all figures: colours that colour-blind readers can tell apart, and nothing that shouts."""
+"""One look for all figures: colors that color-blind readers can tell apart, and nothing that shouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plotly.graph_objects import Figure
 
 # Okabe & Ito (2008), less the black and the yellow, which vanish on one of the two backgrounds, and with
 # the blue made lighter for the dark one.
-COLOURS = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+COLORS = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 NEUTRAL = "#8a8a8a"  # for what is there to compare with: truth, controls, ranges
 SCALE = [[0.0, "rgba(31, 131, 196, 0.06)"], [1.0, "rgba(31, 131, 196, 1)"]]  # nothing is paper, on any paper
 DIVERGING = [[0.0, "#D55E00"], [0.5, "#e8e6e1"], [1.0, "#1F83C4"]]
@@ -22,15 +22,15 @@ _AXIS = {
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each arm, by its place; the last, which is the control, is neutral."""
+def colors(names: Iterable[str]) -> dict[str, str]:
+    """A color for each arm, by its place; the last, which is the control, is neutral."""
     listed = list(names)
-    return {name: NEUTRAL if name == listed[-1] else COLOURS[i % len(COLOURS)] for i, name in enumerate(listed)}
+    return {name: NEUTRAL if name == listed[-1] else COLORS[i % len(COLORS)] for i, name in enumerate(listed)}
 
 
-def translucent(colour: str, opacity: float) -> str:
-    """A hex colour with an opacity."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def translucent(color: str, opacity: float) -> str:
+    """A hex color with an opacity."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 

@@ -10,18 +10,18 @@ and here that function is Limelight's. `register` gives a mechanism a name that 
     register("euclidean", Euclidean(3.0))
     model.set_attn_implementation("euclidean")
 
-    with transplant(model, normalisation=Sinkhorn(), layers=[4, 5]):
+    with transplant(model, normalization=Sinkhorn(), layers=[4, 5]):
         model(**tokens)
 
 Two rules. `Dot` takes the scale that the model gives (T5's is 1, Gemma's its own); every other
 similarity keeps its default scale, since the model's belongs to a dot product. And what cannot be
-honoured (packed sequences by their lengths, masks on whole heads, any argument that is not known
+honored (packed sequences by their lengths, masks on whole heads, any argument that is not known
 here, attention that a layer computes without telling transformers' interface) raises `InputError`:
 nothing that could change the result is passed over.
 
-Parameters of a similarity or a normalisation belong to the caller: they are no part of
+Parameters of a similarity or a normalization belong to the caller: they are no part of
 `model.parameters()`, of its state_dict or of `model.to(…)`. Move them and hand them to the
-optimiser yourself.
+optimizer yourself.
 
 Needs the extra `huggingface`.
 """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.huggingface.layers import eager_function
 from limelight.huggingface.operator import operator, read_mask
-from limelight.normalisation import Softmax
+from limelight.normalization import Softmax
 from limelight.similarity import Dot
 
 _TOKENS = 4
@@ -82,9 +82,11 @@ def _compare(
                 f"{layer}'s own attention could not be compared with what it tells transformers' interface "
                 f"({type(error).__name__}: {error}); use 'eager' for this model"
             ) from error
-        seen, bias = read_mask(hidden, False, given.get("position_bias"))
+        allowed, bias = read_mask(hidden, False, given.get("position_bias"))
         sinks = given.get("s_aux", given.get("sinks"))
-        P = operator(q, k, Dot(), Softmax(), seen, bias=bias, scale=scaling, softcap=given.get("softcap"), sinks=sinks)
+        P = operator(
+            q, k, Dot(), Softmax(), allowed, bias=bias, scale=scaling, softcap=given.get("softcap"), sinks=sinks
+        )
         out = P.apply(v).transpose(1, 2)
     size = max(1.0, v.abs().max().item())
     if out.shape != right.shape or not (out - right).abs().max() <= _TOLERANCE[query.dtype] * size:

@@ -1,6 +1,6 @@
 """Which arguments of a model reach an attention layer, and what becomes of each.
 
-Models hand what they do not know on to their layers. An argument is *honoured* where `Mechanism` takes it by name,
+Models hand what they do not know on to their layers. An argument is *honored* where `Mechanism` takes it by name,
 *harmless* where it did its work before the layer or only says what to return, and all others are refused: what is
 not in these lists could change the result.
 """
@@ -20,7 +20,7 @@ _INPUTS = (  # of the whole model, whose **kwargs hand them on
     "input_ids inputs_embeds encoder_hidden_states pixel_values pixel_values_videos input_features image_sizes "
     "grid_thw image_grid_thw video_grid_thw"
 )
-_MASKED = "sliding_window is_causal"  # honoured by the mask
+_MASKED = "sliding_window is_causal"  # honored by the mask
 _OF_LOSSES = "num_items_in_batch deterministic"
 _HARMLESS = frozenset(" ".join((_RETURNED, _POSITIONS, _INPUTS, _MASKED, _OF_LOSSES)).split())
 _REFUSED = {
@@ -37,7 +37,7 @@ def refuse_unknown(rest: dict[str, Any]) -> None:
         if value is None or name in _HARMLESS:
             continue
         why = f" ({_REFUSED[name]})" if name in _REFUSED else ""
-        raise InputError(f"limelight's attention cannot honour {name}={_brief(value)}{why}; use 'eager' for this model")
+        raise InputError(f"limelight's attention cannot honor {name}={_brief(value)}{why}; use 'eager' for this model")
 
 
 def selected_keys(
@@ -58,8 +58,8 @@ def selected_keys(
             f"block_indices name blocks of keys, whose size {type(module).__name__} does not tell; use 'eager'"
         )
     blocks = _one_hot(block_indices, -(-m // size))
-    seen = blocks.repeat_interleave(size, dim=-1)[..., :m]
-    return seen.repeat_interleave(heads // seen.shape[1], dim=1)
+    allowed = blocks.repeat_interleave(size, dim=-1)[..., :m]
+    return allowed.repeat_interleave(heads // allowed.shape[1], dim=1)
 
 
 def _one_hot(indices: Tensor, size: int) -> Tensor:

@@ -24,27 +24,27 @@ from limelight.errors import InputError
 class AdditiveMask(Tensor):
     """A mask (batch, 1, n, m) of 0 where query i may see key j, and of the least number of its dtype elsewhere.
 
-    `seen` is the boolean mask that it stands for; None for j ≤ i (a single query sees all keys). A model that does
+    `allowed` is the boolean mask that it stands for; None for j ≤ i (a single query sees all keys). A model that does
     anything with it but hand it on, slices or adds it, say, does that with the numbers, and gets a plain tensor.
     """
 
-    seen: Tensor | None
+    allowed: Tensor | None
     _numbers: Tensor | None
 
     @staticmethod
     def __new__(
-        cls, shape: tuple[int, int, int, int], seen: Tensor | None, dtype: torch.dtype, device: Any
+        cls, shape: tuple[int, int, int, int], allowed: Tensor | None, dtype: torch.dtype, device: Any
     ) -> AdditiveMask:
         mask: AdditiveMask = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
-        mask.seen, mask._numbers = seen, None
+        mask.allowed, mask._numbers = allowed, None
         return mask
 
     def boolean(self) -> Tensor:
         """True where query i may see key j, written out."""
-        if self.seen is not None:
-            return self.seen
-        seen = torch.ones(self.shape[-2:], dtype=torch.bool, device=self.device)
-        return seen.tril() if self.shape[-2] > 1 else seen
+        if self.allowed is not None:
+            return self.allowed
+        allowed = torch.ones(self.shape[-2:], dtype=torch.bool, device=self.device)
+        return allowed.tril() if self.shape[-2] > 1 else allowed
 
     def numbers(self) -> Tensor:
         """The mask as a plain tensor; kept, since a model that looks once looks again in every layer."""
@@ -55,7 +55,7 @@ class AdditiveMask(Tensor):
 
     def __tensor_flatten__(self) -> tuple[list[str], torch.dtype]:
         """What a compiled graph, which holds plain tensors, keeps of the mask."""
-        self.seen = self.boolean()
+        self.allowed = self.boolean()
         return ["seen"], self.dtype
 
     @staticmethod
@@ -75,7 +75,7 @@ class AdditiveMask(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"AdditiveMask({tuple(self.shape)}, {'causal' if self.seen is None else 'boolean'})"
+        return f"AdditiveMask({tuple(self.shape)}, {'causal' if self.allowed is None else 'boolean'})"
 
 
 def additive_mask(batch_size: int, *, kv_length: int, **given: Any) -> Tensor | None:
@@ -86,9 +86,9 @@ def additive_mask(batch_size: int, *, kv_length: int, **given: Any) -> Tensor | 
     causal = given.get("allow_is_causal_skip", True)
     if torch.compiler.is_compiling():  # one graph for all masks
         given["allow_is_causal_skip"] = False
-    seen = sdpa_mask(batch_size=batch_size, kv_length=kv_length, **given)
-    if seen is None and not causal:
+    allowed = sdpa_mask(batch_size=batch_size, kv_length=kv_length, **given)
+    if allowed is None and not causal:
         return None
     places = given.get("cache_position")  # transformers 5.0 gives the queries' positions, later versions their number
     queries, device = (given["q_length"], given["device"]) if places is None else (len(places), places.device)
-    return AdditiveMask((batch_size, 1, queries, kv_length), seen, given.get("dtype", torch.float32), device)
+    return AdditiveMask((batch_size, 1, queries, kv_length), allowed, given.get("dtype", torch.float32), device)

@@ -15,7 +15,7 @@ from limelight.huggingface.agreement import require_agreement
 from limelight.huggingface.masks import AdditiveMask
 from limelight.huggingface.operator import mask_and, operator, read_mask
 from limelight.mask import Mask, padding
-from limelight.normalisation import Normalisation
+from limelight.normalization import Normalization
 from limelight.similarity import Dot, Positional, Similarity
 
 try:
@@ -28,13 +28,13 @@ NoMask = Literal["everything", "the layer's is_causal"]  # what a layer that is 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A similarity and a normalisation, called as transformers calls its attention functions.
+    """A similarity and a normalization, called as transformers calls its attention functions.
 
     Not a module, so that a layer which holds it does not come to own the similarity's parameters.
     """
 
     similarity: Similarity
-    normalisation: Normalisation
+    normalization: Normalization
     no_mask: NoMask = "everything"
 
     def __call__(
@@ -62,14 +62,14 @@ class Mechanism:
         require_agreement(module, query, key, value, how, scaling, told)
         mask, bias = read_mask(attention_mask, is_causal, position_bias)
         mask = mask_and(mask, arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2]))
-        if self.normalisation.mixes_queries:
-            _refuse_a_decoder(module, self.normalisation)
+        if self.normalization.uses_column_sums:
+            _refuse_a_decoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)
         P = operator(
             query,
             key,
             self.similarity,
-            self.normalisation,
+            self.normalization,
             mask,
             bias=bias,
             scale=scaling if isinstance(self.similarity, Dot) else None,
@@ -85,13 +85,13 @@ class Mechanism:
     ) -> tuple[Tensor | None, bool]:
         """(a mask that is given, whether the past alone is to be seen), both counted from the starts of n and m.
 
-        `is_causal=True` is honoured where there is no mask; where there is one, it says everything.
+        `is_causal=True` is honored where there is no mask; where there is one, it says everything.
         """
         n, m = query.shape[-2], key.shape[-2]
         if isinstance(attention_mask, AdditiveMask):
             if attention_mask.shape[-2:] != (n, m):  # of other tokens than these
                 return attention_mask.numbers(), False
-            return attention_mask.seen, attention_mask.seen is None and n > 1
+            return attention_mask.allowed, attention_mask.allowed is None and n > 1
         if attention_mask is not None:
             return attention_mask, False
         given = rest.get("is_causal")
@@ -110,14 +110,14 @@ def _refuse_positions_unknown(similarity: Similarity, query: Tensor, key: Tensor
         )
 
 
-def _refuse_a_decoder(module: nn.Module, normalisation: Normalisation) -> None:
+def _refuse_a_decoder(module: nn.Module, normalization: Normalization) -> None:
     """No mask tells that a decoder's cross-attention, or its one query at a time, must not mix."""
     config = getattr(module, "config", None)
     causal = getattr(module, "is_causal", False) and getattr(config, "is_causal", True)
     decoder = getattr(module, "is_decoder", getattr(config, "is_decoder", False))
     if causal or decoder or getattr(config, "add_cross_attention", False):
         raise InputError(
-            f"{normalisation!r} mixes queries and would let the future through {type(module).__name__} of a decoder; "
+            f"{normalization!r} mixes queries and would let the future through {type(module).__name__} of a decoder; "
             "use it in encoders, or Softmax() here"
         )
 
@@ -129,10 +129,10 @@ def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) ->
     """
     if attention_mask is None or attention_mask.shape[-2] != attention_mask.shape[-1]:
         return mask
-    seen = attention_mask
-    if seen.is_floating_point():
-        seen = seen > torch.finfo(seen.dtype).min
-    real = padding(queries=seen.any(-2))
+    allowed = attention_mask
+    if allowed.is_floating_point():
+        allowed = allowed > torch.finfo(allowed.dtype).min
+    real = padding(queries=allowed.any(-2))
     return real if mask is None else mask & real
 
 

@@ -12,7 +12,7 @@ from limelight.attention import Attention
 from limelight.errors import InputError
 from limelight.heads import per_row
 from limelight.mask import Boolean, Mask, as_mask, causal, split_additive
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Bias, Scaled, Similarity, SoftCap
 
 
@@ -50,7 +50,7 @@ class Operator:
         assert self.sinks is not None
         lse = self.attention.logsumexp()
         lse = lse.flatten(-3, -2) if self.grouped else lse
-        temperature = per_row(self.attention.normalisation.temperature)  # it divides every logit, the sink's too
+        temperature = per_row(self.attention.normalization.temperature)  # it divides every logit, the sink's too
         return (lse - self.sinks / temperature).sigmoid()
 
     def _together(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def operator(
     query: Float[Tensor, "B H n d"],
     key: Float[Tensor, "B Hkv m d"],
     similarity: Similarity,
-    normalisation: Normalisation,
+    normalization: Normalization,
     mask: Mask | None,
     *,
     bias: Float[Tensor, "#B #H #n #m"] | None = None,
@@ -76,16 +76,16 @@ def operator(
         own = similarity.default_scale(query.shape[-1]) if scale is None else scale
         similarity, scale = Scaled(similarity, own) + Bias(bias), None
     if sinks is not None:
-        _require_one_softmax(normalisation)
+        _require_one_softmax(normalization)
         sinks = _beside_rows(sinks, query)
     H, groups = query.shape[-3], key.shape[-3]
-    grouped = groups != H and not _each_head_its_own(similarity, normalisation, mask, scale, query.shape[-1])
+    grouped = groups != H and not _each_head_its_own(similarity, normalization, mask, scale, query.shape[-1])
     if grouped:
         query, key = query.unflatten(-3, (groups, -1)), key.unsqueeze(-3)
         mask = None if mask is None else mask.for_groups()
     elif groups != H:
         key = key.repeat_interleave(H // groups, dim=-3)
-    attention = Attention(query, key, similarity, normalisation, mask, scale)
+    attention = Attention(query, key, similarity, normalization, mask, scale)
     return Operator(attention, grouped, H // groups, sinks)
 
 
@@ -100,10 +100,10 @@ def read_mask(
         return causal if is_causal else None, position_bias
     if not isinstance(attention_mask, Tensor) or not attention_mask.is_floating_point():
         return as_mask(attention_mask), position_bias
-    seen, added = split_additive(attention_mask)
+    allowed, added = split_additive(attention_mask)
     if added is None:
-        return seen, position_bias
-    return seen, added if position_bias is None else added + position_bias
+        return allowed, position_bias
+    return allowed, added if position_bias is None else added + position_bias
 
 
 def _beside_rows(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
@@ -116,15 +116,15 @@ def _beside_rows(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
     raise InputError(f"attention sinks of shape ({H},) or {(B, H, n, 1)} fit these queries, got {tuple(sinks.shape)}")
 
 
-def _require_one_softmax(normalisation: Normalisation) -> None:
-    if not isinstance(normalisation, Softmax) or normalisation.mixes_queries:
+def _require_one_softmax(normalization: Normalization) -> None:
+    if not isinstance(normalization, Softmax) or normalization.uses_column_sums:
         raise InputError(
-            f"an attention sink takes its share of a softmax over keys, which {normalisation!r} is not; "
+            f"an attention sink takes its share of a softmax over keys, which {normalization!r} is not; "
             "use Softmax() in a model with sinks"
         )
 
 
-def mask_and(mask: Mask | None, seen: Bool[Tensor, "#B #H n m"] | None) -> Mask | None:
-    if seen is None:
+def mask_and(mask: Mask | None, allowed: Bool[Tensor, "#B #H n m"] | None) -> Mask | None:
+    if allowed is None:
         return mask
-    return Boolean(seen) if mask is None else mask & seen
+    return Boolean(allowed) if mask is None else mask & allowed

@@ -12,15 +12,15 @@ from limelight import check
 from limelight.errors import InputError
 from limelight.huggingface.masks import additive_mask
 from limelight.huggingface.mechanism import Mechanism
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Dot, Similarity
 
 OURS: set[str] = set()
 _READS_INTO_NAMES = ("flash", "flex_attention", "sdpa", "/", "|", ":")  # transformers acts on these
 
 
-def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisation = Softmax()) -> None:
-    """Attention(query, key, similarity, normalisation) @ value, under a name that transformers knows.
+def register(name: str, similarity: Similarity = Dot(), normalization: Normalization = Softmax()) -> None:
+    """Attention(query, key, similarity, normalization) @ value, under a name that transformers knows.
 
     Then `model.set_attn_implementation(name)` and `from_pretrained(…, attn_implementation=name)`
     use it in every layer that goes through transformers' AttentionInterface (`attention_layers`
@@ -38,8 +38,8 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
     boolean mask that a model makes itself hides what it says, as under sdpa; eager would add it.
 
     Raises `InputError` for a name that transformers knows already or would read a meaning into
-    ("flash…", "…/…"). At use: `InputError` for an argument that cannot be honoured, for a
-    normalisation that mixes queries in a layer that must not see the future, and for a similarity
+    ("flash…", "…/…"). At use: `InputError` for an argument that cannot be honored, for a
+    normalization that mixes queries in a layer that must not see the future, and for a similarity
     of positions where a cache hides at which position the queries stand.
 
     >>> from limelight import Euclidean
@@ -47,14 +47,14 @@ def register(name: str, similarity: Similarity = Dot(), normalisation: Normalisa
     >>> register('euclidean', Euclidean(4.0))  # then: model.set_attn_implementation('euclidean')
     """
     check.instance("similarity", similarity, Similarity)
-    check.instance("normalisation", normalisation, Normalisation)
+    check.instance("normalization", normalization, Normalization)
     if not isinstance(name, str) or not name:
         raise InputError(f"name expects a non-empty string, got {name!r}")
     if name not in OURS and name in {"eager", *ALL_ATTENTION_FUNCTIONS}:
         raise InputError(f"{name!r} is an attention that transformers knows already; choose another name")
     if read := [part for part in _READS_INTO_NAMES if part in name]:
         raise InputError(f"transformers reads a meaning into {read[0]!r} in {name!r}; choose another name")
-    add(name, Mechanism(similarity, normalisation))
+    add(name, Mechanism(similarity, normalization))
     OURS.add(name)
 
 

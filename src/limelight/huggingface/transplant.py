@@ -15,7 +15,7 @@ from limelight.errors import InputError
 from limelight.huggingface.layers import asks_the_interface
 from limelight.huggingface.mechanism import Mechanism, NoMask
 from limelight.huggingface.register import OURS, add
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Dot, Similarity
 
 _GRAFT = "limelight_transplant"  # what the layers that `transplant` changes are set to
@@ -25,7 +25,7 @@ _GRAFT = "limelight_transplant"  # what the layers that `transplant` changes are
 def transplant(
     model: nn.Module,
     similarity: Similarity = Dot(),
-    normalisation: Normalisation = Softmax(),
+    normalization: Normalization = Softmax(),
     layers: Iterable[int] | None = None,
 ) -> Iterator[tuple[str, ...]]:
     """Within the `with`, these layers of the model compute softmax_j(scale · β(q_i, k_j) + b_j); all others go on.
@@ -50,7 +50,7 @@ def transplant(
     (('transformer.h.0.attn',), torch.Size([1, 3, 10]))
     """
     check.instance("similarity", similarity, Similarity)
-    check.instance("normalisation", normalisation, Normalisation)
+    check.instance("normalization", normalization, Normalization)
     chosen = _choose(model, layers)
     with ExitStack() as undo:
         for name in chosen:
@@ -58,7 +58,7 @@ def transplant(
             undo.callback(_put_back, own, {key: own[key] for key in ("config", "_limelight") if key in own})
             outer = own.get("_limelight")
             config = own["config"] if outer is None else outer.config
-            own.update(config=_grafted(config), _limelight=_Graft(similarity, normalisation, config))
+            own.update(config=_grafted(config), _limelight=_Graft(similarity, normalization, config))
         yield tuple(chosen)
 
 
@@ -84,14 +84,14 @@ class _Graft:
     """What a layer computes meanwhile, and the configuration that names how the model makes its masks."""
 
     similarity: Similarity
-    normalisation: Normalisation
+    normalization: Normalization
     config: Any
 
     def __call__(self, module: nn.Module, *args: Any, **given: Any) -> Any:
         used = self.config._attn_implementation
         _require_known_masks(used)  # which may have been set to another within the `with`
         no_mask: NoMask = "the layer's is_causal" if used == "sdpa" else "everything"
-        return Mechanism(self.similarity, self.normalisation, no_mask)(module, *args, **given)
+        return Mechanism(self.similarity, self.normalization, no_mask)(module, *args, **given)
 
 
 def _graft(module: nn.Module, *args: Any, **given: Any) -> Any:

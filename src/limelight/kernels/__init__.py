@@ -1,7 +1,7 @@
 """How is the operator computed?
 
 `reference` is the specification, dense. `fused` runs on torch's fused kernels: similarities that are
-an inner product and two terms, normalisations that are a row softmax. `chunked` takes any, a few
+an inner product and two terms, normalizations that are a row softmax. `chunked` takes any, a few
 rows at a time, and computes them anew in the backward pass. `sparse` goes along the edges of a graph.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from limelight.errors import KernelError, UnknownNameError
 from limelight.kernels.chunked import chunked_scores
 from limelight.kernels.flash import unsupported
-from limelight.kernels.fused import factored_scores
+from limelight.kernels.fused import inner_product_scores
 from limelight.kernels.reference import DenseScores, dense_scores
 from limelight.kernels.scores import Scores
 from limelight.kernels.sparse import edge_scores
@@ -34,12 +34,12 @@ def choose(
     device: torch.device,
     dtype: torch.dtype,
     similarity: Similarity,
-    fused_normalisation: str | None,
+    fused_normalization: str | None,
     mask: Mask | None = None,
 ) -> Kernel:
     """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
 
-    `fused_normalisation` says why the normalisation cannot be fused, or is None if it can. Inside a transform of
+    `fused_normalization` says why the normalization cannot be fused, or is None if it can. Inside a transform of
     torch.func, in forward-mode differentiation and for meta tensors "auto" is the reference, which is made of torch's
     own operations alone.
     """
@@ -50,8 +50,8 @@ def choose(
             f"kernel={kernel!r} has no rules for torch.func and forward-mode differentiation; use kernel='auto' there, "
             "which computes the dense matrix"
         )
-    reason = fused_normalisation or unsupported(device, dtype)
-    if not similarity.factored:
+    reason = fused_normalization or unsupported(device, dtype)
+    if not similarity.is_inner_product:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
@@ -77,5 +77,5 @@ def compute(
         edges = edges_of(mask)
         assert edges is not None
         return edge_scores(q, k, similarity, scale, edges)
-    hold = factored_scores if kernel == "fused" else chunked_scores
+    hold = inner_product_scores if kernel == "fused" else chunked_scores
     return hold(q, k, similarity, scale, mask)

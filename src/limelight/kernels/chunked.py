@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.kernels import rectangles
+from limelight.kernels import online_softmax
 from limelight.kernels.rows import by_rows
-from limelight.kernels.scores import Scores, entropy_of, finite, with_terms
+from limelight.kernels.scores import Scores, entropy_of, with_terms, zero_neg_inf
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Parts, Similarity, upcast_pair, wide
+from limelight.similarity import Parts, Similarity, upcast, upcast_pair
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class ChunkedScores(Scores):
     rows: int
     cols: int
     swapped: bool = False
-    row_term: Float[Tensor, "*#batch n"] | None = None
-    col_term: Float[Tensor, "*#batch m"] | None = None
+    row_bias: Float[Tensor, "*#batch n"] | None = None
+    col_bias: Float[Tensor, "*#batch m"] | None = None
 
     @property
     def T(self) -> ChunkedScores:
         mask = None if self.mask is None else self.mask.T
         return replace(
             self, mask=mask, rows=self.cols, cols=self.rows, swapped=not self.swapped,
-            row_term=self.col_term, col_term=self.row_term,
+            row_bias=self.col_bias, col_bias=self.row_bias,
         )  # fmt: skip
 
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> ChunkedScores:
-        return replace(self, col_term=keys if self.col_term is None else self.col_term + keys)
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> ChunkedScores:
+        return replace(self, col_bias=bias if self.col_bias is None else self.col_bias + bias)
 
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> ChunkedScores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> ChunkedScores:
         shift = constant[..., None].expand(*constant.shape, self.rows)
-        return replace(self, row_term=shift if self.row_term is None else self.row_term + shift)
+        return replace(self, row_bias=shift if self.row_bias is None else self.row_bias + shift)
 
-    def split(self) -> tuple[ChunkedScores, Float[Tensor, "*#batch"]]:
-        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities centre for themselves
+    def remove_shift(self) -> tuple[ChunkedScores, Float[Tensor, "*#batch"]]:
+        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities center for themselves
 
     def log_softmax(self) -> ChunkedScores:
-        return replace(self, row_term=-finite(replace(self, row_term=None).logsumexp()))
+        return replace(self, row_bias=-zero_neg_inf(replace(self, row_bias=None).logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         return self.reduce(torch.zeros(self.cols, 0, dtype=self._dtype, device=self._device))[1]
@@ -66,13 +66,13 @@ class ChunkedScores(Scores):
         if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
             return self.reduce_by_rows(v)
         batch = broadcast_shapes(self.batch, v.shape[:-2])
-        walk = rectangles.Walk(
+        walk = online_softmax.Walk(
             self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
             self.similarity.coefficient * (1.0 if isinstance(self.scale, Tensor) else self.scale),
-            replace(self, row_term=None)._gradients_again,
+            replace(self, row_bias=None)._gradients_again,
         )  # fmt: skip
-        out, lse = walk.reduce(v, self.col_term, self.scale if isinstance(self.scale, Tensor) else None)
-        return out, lse if self.row_term is None else lse + self.row_term
+        out, lse = walk.reduce(v, self.col_bias, self.scale if isinstance(self.scale, Tensor) else None)
+        return out, lse if self.row_bias is None else lse + self.row_bias
 
     def _gradients_again(
         self,
@@ -86,7 +86,7 @@ class ChunkedScores(Scores):
         """The gradients of `reduce`, which can be differentiated: of v, the bias, the scale, the parts, parameters."""
         given = iter(tensors)
         parts = self.parts.map(*(3 * [lambda _: next(given)]))
-        own = replace(self, parts=parts, scale=self.scale if scale is None else scale, col_term=bias)
+        own = replace(self, parts=parts, scale=self.scale if scale is None else scale, col_bias=bias)
         found = iter(own.gradients_by_rows(v, dout, dlse))  # in the order of the fields, v, and what is learned
         dtensors = [next(found) if x.is_floating_point() else None for x in tensors]
         dscale = None if scale is None else next(found)
@@ -97,9 +97,9 @@ class ChunkedScores(Scores):
         return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.rows, self.entries_per_row)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        s = rectangles.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
+        s = online_softmax.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
         s = s * (self.scale * self.similarity.coefficient)
-        s = with_terms(s, rows, self.row_term, self.col_term, self.mask)
+        s = with_terms(s, rows, self.row_bias, self.col_bias, self.mask)
         return s.expand(*self.batch, *s.shape[-2:])
 
     @property
@@ -110,7 +110,7 @@ class ChunkedScores(Scores):
     def batch(self) -> tuple[int, ...]:
         """The batch dimensions of the scores."""
         shapes = [tensor.shape[:-2] for tensor in self.parts.tensors()]
-        shapes += [term.shape[:-1] for term in (self.row_term, self.col_term) if term is not None]
+        shapes += [term.shape[:-1] for term in (self.row_bias, self.col_bias) if term is not None]
         shapes += [self.scale.shape[:-2]] if isinstance(self.scale, Tensor) else []
         return broadcast_shapes((), *shapes, () if self.mask is None else self.mask.batch_shape)
 
@@ -141,5 +141,5 @@ def chunked_scores(
     if not isinstance(scale, Tensor) and scale == 0:
         scale = torch.zeros((), device=q.device)  # as a tensor, which multiplies β before anything is masked
     if isinstance(scale, Tensor):
-        scale = scale.to(wide(q).dtype).reshape(scale.shape or (1, 1))
+        scale = scale.to(upcast(q).dtype).reshape(scale.shape or (1, 1))
     return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])

@@ -1,4 +1,4 @@
-"""torch's fused attention, forward and backward, with the log-normaliser and its gradient.
+"""torch's fused attention, forward and backward, with the log-normalizer and its gradient.
 
     out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
 
@@ -52,13 +52,13 @@ Matrices = tuple[slice, slice]  # some of the batch's x·y
 class Tile:
     """One rectangle of scores: which pairs are seen, by an array that broadcasts, by causality, or both."""
 
-    seen: Bool[Tensor, "#x #y #n m"] | None
+    allowed: Bool[Tensor, "#x #y #n m"] | None
     causal: bool
     scale: float
 
     def of(self, at: Matrices) -> Tile:
         """The same rectangle of some matrices of the batch."""
-        return self if self.seen is None else replace(self, seen=pick(self.seen, at))
+        return self if self.allowed is None else replace(self, allowed=pick(self.allowed, at))
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def plain(
         e = v.shape[-1]
         q, k, v = (F.pad(x, (0, _cuda_width(x.shape[-1]) - x.shape[-1])) for x in (q, k, v))
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
-            out = F.scaled_dot_product_attention(q, k, v, tile.seen, is_causal=tile.causal, scale=tile.scale)
+            out = F.scaled_dot_product_attention(q, k, v, tile.allowed, is_causal=tile.causal, scale=tile.scale)
         return out[..., :e]
-    if tile.seen is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
+    if tile.allowed is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
     width = max(q.shape[-1], v.shape[-1])
-    mask = _additive(None, tile.seen, lse_dtype(q.dtype))
+    mask = _additive(None, tile.allowed, lse_dtype(q.dtype))
     out, _ = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale
     )
@@ -131,7 +131,7 @@ def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Til
     averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
     out, lse = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
-        attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
+        attn_mask=_additive(bias, tile.allowed, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     return _pad_away(out, v.shape[-1]), lse
 
@@ -149,8 +149,8 @@ def _cpu_backward(
             return _by_matrices(matrices, dout, q, k, v, bias, out, lse, tile, bias_gradient)
     dq, dk, dv = operations("cpu")[1](
         _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
-        _pad(v, width), _pad(out, width), _unseeing(lse), 0.0, tile.causal,
-        attn_mask=_additive(bias, tile.seen, lse_dtype(q.dtype)), scale=tile.scale,
+        _pad(v, width), _pad(out, width), _infinite_lse_of_empty_rows(lse), 0.0, tile.causal,
+        attn_mask=_additive(bias, tile.allowed, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     dbias = dk[..., d].to(lse.dtype) / tile.scale if bias_gradient else None
     return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
@@ -191,12 +191,12 @@ def pick(x: Tensor, at: Matrices) -> Tensor:
     return x[at[0] if len(x) > 1 else slice(None), at[1] if x.shape[1] > 1 else slice(None)]
 
 
-def _additive(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _additive(bias: Tensor | None, allowed: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Bias and mask as one float array. Its dtype matters: a wrong one is read as garbage."""
     bias = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient goes another way
-    if seen is None:
+    if allowed is None:
         return bias
-    return torch.where(seen, seen.new_zeros((), dtype=dtype) if bias is None else bias, float("-inf"))
+    return torch.where(allowed, allowed.new_zeros((), dtype=dtype) if bias is None else bias, float("-inf"))
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -204,7 +204,7 @@ def lse_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _unseeing(lse: Tensor) -> Tensor:
+def _infinite_lse_of_empty_rows(lse: Tensor) -> Tensor:
     """lse with +∞ for a row that sees nothing, so that p = exp(s − lse) is 0 there whatever s is."""
     return lse.masked_fill(lse == float("-inf"), float("inf"))
 
@@ -256,7 +256,7 @@ def _cuda_backward(
     d, e, n = q.shape[-1], v.shape[-1], q.shape[-2]
     wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
     width_v = _cuda_width(e)
-    lse = F.pad(_unseeing(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
+    lse = F.pad(_infinite_lse_of_empty_rows(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
     dq, dk, dv, _ = operations("cuda")[1](
         _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _heads_inside(out, width_v), lse,
@@ -304,9 +304,9 @@ def _column(dtype: torch.dtype) -> float:
 
 
 def _cuda_mask(q: Tensor, k: Tensor, tile: Tile) -> Tensor | None:
-    if tile.seen is None:
+    if tile.allowed is None:
         return None
     m = k.shape[-2]
-    additive = torch.where(tile.seen, tile.seen.new_zeros((), dtype=q.dtype), float("-inf"))
+    additive = torch.where(tile.allowed, tile.allowed.new_zeros((), dtype=q.dtype), float("-inf"))
     aligned = F.pad(additive, (0, -m % _CUDA_MULTIPLE))[..., :m]
     return aligned.expand(q.shape[0], q.shape[1], q.shape[2], m)

@@ -20,55 +20,55 @@ from torch import Tensor
 from limelight.heads import per_row
 from limelight.kernels import flash
 from limelight.kernels.flash import Matrices, Tile, pick
-from limelight.kernels.scores import Scores, Survey, finite, with_terms
-from limelight.kernels.survey import entropy_and_mass
+from limelight.kernels.row_statistics import entropy_and_mass
+from limelight.kernels.scores import RowStatistics, Scores, with_terms, zero_neg_inf
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Factors, Similarity, as_one_product, centre, offset, wide
+from limelight.similarity import InnerProduct, Similarity, as_one_product, center, shift_for_precision, upcast
 from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
 _FINE = 64  # up to here float32 tells 4e-6 apart
-_SURVEY_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
+_STATISTICS_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
 
 
 @dataclass(frozen=True)
-class FactoredScores(Scores):
+class InnerProductScores(Scores):
     """s_ij = scale·⟨q_i, k_j⟩ + a_i + b_j, kept as its factors; a term that is None is zero."""
 
     q: Float[Tensor, "*#batch n r"]
     k: Float[Tensor, "*#batch m r"]
-    query_term: Float[Tensor, "*#batch n"] | None
-    key_term: Float[Tensor, "*#batch m"] | None
+    query_bias: Float[Tensor, "*#batch n"] | None
+    key_bias: Float[Tensor, "*#batch m"] | None
     scale: float
     mask: Mask | None
-    is_frugal: bool = False
+    recompute: bool = False
 
     @property
-    def T(self) -> FactoredScores:
+    def T(self) -> InnerProductScores:
         mask = None if self.mask is None else self.mask.T
-        return FactoredScores(self.k, self.q, self.key_term, self.query_term, self.scale, mask, self.is_frugal)
+        return InnerProductScores(self.k, self.q, self.key_bias, self.query_bias, self.scale, mask, self.recompute)
 
-    def frugal(self) -> FactoredScores:
-        return replace(self, is_frugal=True)
+    def with_recompute(self) -> InnerProductScores:
+        return replace(self, recompute=True)
 
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> FactoredScores:
-        return replace(self, key_term=_plus(self.key_term, keys))
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> InnerProductScores:
+        return replace(self, key_bias=_plus(self.key_bias, bias))
 
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> FactoredScores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> InnerProductScores:
         return replace(
-            self, query_term=_plus(self.query_term, constant[..., None].expand(*constant.shape, self.q.shape[-2]))
+            self, query_bias=_plus(self.query_bias, constant[..., None].expand(*constant.shape, self.q.shape[-2]))
         )
 
-    def split(self) -> tuple[FactoredScores, Float[Tensor, "*#batch"]]:
-        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centres μ. Half precision keeps
+    def remove_shift(self) -> tuple[InnerProductScores, Float[Tensor, "*#batch"]]:
+        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centers μ. Half precision keeps
         # q and k as they are: its products are exact, its differences are not.
         real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
-        q, k, a, b = self.q, self.k, self.query_term, self.key_term
+        q, k, a, b = self.q, self.k, self.query_bias, self.key_bias
         common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))
         if q.dtype == common.dtype:
-            middle_q, middle_k = offset(q, real_q), offset(k, real_k)
+            middle_q, middle_k = shift_for_precision(q, real_q), shift_for_precision(k, real_k)
             q, k = (x if middle is None else x - middle for x, middle in ((q, middle_q), (k, middle_k)))
             if middle_k is not None:
                 a = _plus(a, self.scale * (q @ middle_k.mT)[..., 0])
@@ -77,65 +77,65 @@ class FactoredScores(Scores):
             if middle_q is not None and middle_k is not None:
                 common = self.scale * (middle_q @ middle_k.mT)[..., 0, 0]
         if a is not None:
-            mean = centre(a[..., None], real_q)[..., 0]
+            mean = center(a[..., None], real_q)[..., 0]
             a, common = a - mean, common + mean[..., 0]
         if b is not None:
-            mean = centre(b[..., None], real_k)[..., 0]
+            mean = center(b[..., None], real_k)[..., 0]
             b, common = b - mean, common + mean[..., 0]
-        return replace(self, q=q, k=k, query_term=a, key_term=b), common
+        return replace(self, q=q, k=k, query_bias=a, key_bias=b), common
 
-    def log_softmax(self) -> FactoredScores:
+    def log_softmax(self) -> InnerProductScores:
         alone = self._by_keys_alone()
-        return replace(alone, query_term=-finite(alone.logsumexp()))
+        return replace(alone, query_bias=-zero_neg_inf(alone.logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         q, k, bias, walk = self._to_walk_over()
         lse = _LogSumExp.apply(q, k, bias, walk)  # type: ignore[no-untyped-call]
-        return self._whole(walk.batch.split(lse))
+        return self._whole(walk.batch.unmerge(lse))
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         q, k, bias, walk = self._to_walk_over(v)
         out, lse = _Reduce.apply(q, k, walk.batch.merge(v), bias, walk)  # type: ignore[no-untyped-call]
-        return walk.batch.split(out), self._whole(walk.batch.split(lse))
+        return walk.batch.unmerge(out), self._whole(walk.batch.unmerge(lse))
 
     def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, _Walk]:
         """q, k and the bias with the (x, y) that they and the values share, and the walk over these."""
-        term = None if self.key_term is None else self.key_term[..., None]
+        term = None if self.key_bias is None else self.key_bias[..., None]
         batch = Batch.of(self.q, self.k, *values, term, mask=self.mask)
         bias = None if term is None else batch.merge(term)[..., 0]
-        return batch.merge(self.q), batch.merge(self.k), bias, _Walk(self.mask, self.scale, batch, self.is_frugal)
+        return batch.merge(self.q), batch.merge(self.k), bias, _Walk(self.mask, self.scale, batch, self.recompute)
 
     def _whole(self, lse: Tensor) -> Tensor:
-        return lse if self.query_term is None else lse + self.query_term
+        return lse if self.query_bias is None else lse + self.query_bias
 
     @property
-    def knows_its_normaliser(self) -> bool:
+    def lse_is_free(self) -> bool:
         # On the CPU torch's kernel computes it in any case, and drops it; for few entries nobody is waiting for it.
-        return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _SURVEY_FROM
+        return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _STATISTICS_FROM
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if self.key_term is None:
+        if self.key_bias is None:
             batch = Batch.of(self.q, self.k, v, mask=self.mask)
             tile = plain_tile(self.mask, self.scale, batch)
             if tile is not None and 0 not in (*batch.merged, self.q.shape[-2], v.shape[-2]):
-                return batch.split(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
+                return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
         return self.reduce(v)[0]
 
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, tile: Tile, batch: Batch) -> Tensor:
         """torch's own operation, whose derivative torch cannot differentiate."""
 
         def gradients(q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor | None, ...]:
-            walk = _Walk(self.mask, self.scale, batch, frugal=False)
+            walk = _Walk(self.mask, self.scale, batch, recompute=False)
             return walk.gradients_by_rows(q, k, v, None, dout, None)[:3]
 
         return twice_differentiable(flash.plain(q, k, v, tile), (q, k, v), gradients)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
-        alone = self.centred()
-        q, k, term = alone.q, alone.k, alone.key_term
+        alone = self.stabilized()
+        q, k, term = alone.q, alone.k, alone.key_bias
         out, lse = alone.reduce(_with_column(k, term))
         mean = self.scale * (q * out[..., : q.shape[-1]]).sum(-1)
         if term is not None:
@@ -143,42 +143,42 @@ class FactoredScores(Scores):
         return torch.where(lse == -math.inf, 0, lse - mean)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        s = self.scale * (wide(self.q[..., rows, :]) @ wide(self.k).mT)
-        return with_terms(s, rows, self.query_term, self.key_term, self.mask)
+        s = self.scale * (upcast(self.q[..., rows, :]) @ upcast(self.k).mT)
+        return with_terms(s, rows, self.query_bias, self.key_bias, self.mask)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        terms = [x.shape[:-1] for x in (self.query_term, self.key_term) if x is not None]
+        terms = [x.shape[:-1] for x in (self.query_bias, self.key_bias) if x is not None]
         mask = () if self.mask is None else self.mask.batch_shape
         batch = broadcast_shapes(self.q.shape[:-2], self.k.shape[:-2], *terms, mask)
         return (*batch, self.q.shape[-2], self.k.shape[-2])
 
-    def centred(self) -> FactoredScores:
-        return replace(self, q=wide(self.q), k=wide(self.k))._by_keys_alone()
+    def stabilized(self) -> InnerProductScores:
+        return replace(self, q=upcast(self.q), k=upcast(self.k))._by_keys_alone()
 
-    def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
+    def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
         *batch, n, m = self.shape
-        if self.q.device.type != "cpu" or not is_readable(self.q) or n * m < _SURVEY_FROM:
+        if self.q.device.type != "cpu" or not is_readable(self.q) or n * m < _STATISTICS_FROM:
             return None
-        rest, common = replace(self, q=wide(self.q), k=wide(self.k)).split()
-        alone = replace(rest, query_term=None)
-        shift = _plus(rest.query_term, common[..., None])
+        rest, common = replace(self, q=upcast(self.q), k=upcast(self.k)).remove_shift()
+        alone = replace(rest, query_bias=None)
+        shift = _plus(rest.query_bias, common[..., None])
         own = alone.logsumexp() if lse is None or _is_rough(lse, shift) else lse - shift
         # log p as one product: ⟨(q, −lse, 1), (k, 1, b)⟩.
-        log_p = as_one_product(Factors(alone.scale * alone.q, alone.k, -finite(own), alone.key_term))
+        log_p = as_one_product(InnerProduct(alone.scale * alone.q, alone.k, -zero_neg_inf(own), alone.key_bias))
         (x,), (y,) = log_p.queries, log_p.keys
         entropy, mass = entropy_and_mass(x, y, self.mask)
-        return Survey(entropy.reshape(*batch, n), mass.reshape(*batch, m))
+        return RowStatistics(entropy.reshape(*batch, n), mass.reshape(*batch, m))
 
-    def _by_keys_alone(self) -> FactoredScores:
+    def _by_keys_alone(self) -> InnerProductScores:
         """The same row softmax, from small numbers: without what a query gives to all its scores."""
-        rest, _ = self.split()
-        return replace(rest, query_term=None)
+        rest, _ = self.remove_shift()
+        return replace(rest, query_bias=None)
 
 
 def _is_rough(lse: Tensor, shift: Tensor) -> bool:
     """Have these numbers too few digits after the point to say what is left of their difference?"""
-    return any(bool(finite(x).abs().amax() > _FINE) for x in (lse, shift) if x.numel())
+    return any(bool(zero_neg_inf(x).abs().amax() > _FINE) for x in (lse, shift) if x.numel())
 
 
 def _plus(term: Tensor | None, more: Tensor) -> Tensor:
@@ -193,17 +193,17 @@ def _with_column(k: Tensor, term: Tensor | None) -> Tensor:
     return torch.cat([k.expand(*rows, k.shape[-1]), term[..., None].expand(*rows, 1)], -1)
 
 
-def factored_scores(
+def inner_product_scores(
     q: Float[Tensor, "*#batch n d"],
     k: Float[Tensor, "*#batch m d"],
     similarity: Similarity,
     scale: float | Tensor,
     mask: Mask | None,
-) -> FactoredScores:
+) -> InnerProductScores:
     """scale · β(q, k) by the similarity's factors."""
     real = real_keys(mask)
-    factors = similarity.rounded_factor(q, k, real)
-    a, b, left = factors.query_term, factors.key_term, factors.q
+    factors = similarity.rounded_inner_product(q, k, real)
+    a, b, left = factors.query_bias, factors.key_bias, factors.q
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
     if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
         outer = per_row(scale)
@@ -211,7 +211,7 @@ def factored_scores(
         a, b = (None if term is None else term * outer for term in (a, b))
     else:
         a, b = (None if term is None else term * scale for term in (a, b))
-    return FactoredScores(left, right, a, b, scale, mask)
+    return InnerProductScores(left, right, a, b, scale, mask)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class _Walk:
     mask: Mask | None
     scale: float
     batch: Batch
-    frugal: bool
+    recompute: bool
     at: Matrices = (slice(None), slice(None))
 
     @property
@@ -229,8 +229,8 @@ class _Walk:
         return replace(self, mask=None if self.mask is None else self.mask.T)
 
     def tiles(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Iterator[Visit]:
-        for rows, cols, tile, alive in tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None):
-            yield rows, cols, tile.of(self.at), None if alive is None else pick(alive, self.at)
+        for rows, cols, tile, nonempty in tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None):
+            yield rows, cols, tile.of(self.at), None if nonempty is None else pick(nonempty, self.at)
 
     def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
         """The same for a few matrices of the batch at a time, as many as keep copies of this width small."""
@@ -242,13 +242,13 @@ class _Walk:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
         out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
         lse = q.new_full(q.shape[:-1], -math.inf, dtype=flash.lse_dtype(q.dtype))
-        for rows, cols, tile, alive in self.tiles(q, k, bias):
+        for rows, cols, tile, nonempty in self.tiles(q, k, bias):
             piece, lse[:, :, rows] = flash.forward(
                 q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols], tile
             )
-            if alive is not None:
-                piece = piece.masked_fill(~alive[..., None], 0)
-                lse[:, :, rows].masked_fill_(~alive, -math.inf)
+            if nonempty is not None:
+                piece = piece.masked_fill(~nonempty[..., None], 0)
+                lse[:, :, rows].masked_fill_(~nonempty, -math.inf)
             out.add(rows, piece)
         return out.total(), lse
 
@@ -256,10 +256,12 @@ class _Walk:
         self, q: Tensor, k: Tensor, v: Tensor | None, bias: Tensor | None, dout: Tensor | None, dlse: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """The gradients of (out, lse) for q, k, v and the bias, from the entries: they can be differentiated again."""
-        split, merged = self.batch.split, self.batch.merged
-        scores = FactoredScores(split(q), split(k), None, None if bias is None else split(bias), self.scale, self.mask)
-        values = scores.q.new_zeros(k.shape[-2], 0) if v is None else split(v)
-        douts = (None if x is None else split(x) for x in (dout, dlse))
+        unmerge, merged = self.batch.unmerge, self.batch.merged
+        scores = InnerProductScores(
+            unmerge(q), unmerge(k), None, None if bias is None else unmerge(bias), self.scale, self.mask
+        )
+        values = scores.q.new_zeros(k.shape[-2], 0) if v is None else unmerge(v)
+        douts = (None if x is None else unmerge(x) for x in (dout, dlse))
         found = iter(scores.gradients_by_rows(values, *douts))
         dq, dk, dbias, dv = (next(found), next(found), None if bias is None else next(found), next(found))
 
@@ -274,14 +276,14 @@ class _LogSumExp(torch.autograd.Function):
 
         dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
 
-    The first comes with the normaliser, for the kernel averages something anyway (frugal scores compute it
+    The first comes with the normalizer, for the kernel averages something anyway (frugal scores compute it
     again). The others are an average over queries times the column mass: one more forward pass, which is
     less than half of a backward pass.
     """
 
     @staticmethod
     def forward(ctx, q, k, bias, walk):  # type: ignore[no-untyped-def]
-        keep = ctx.needs_input_grad[0] and not walk.frugal
+        keep = ctx.needs_input_grad[0] and not walk.recompute
         mean_k, lse = walk.reduce(q, k, k if keep else k[..., :0], bias)
         ctx.save_for_backward(q, k, bias, mean_k, lse)
         ctx.walk = walk
@@ -300,12 +302,12 @@ class _LogSumExp(torch.autograd.Function):
         for at, some in ctx.walk.some_at_a_time(q, k, q.shape[-1] + 1):
             own = None if bias is None else bias[at]
             if dq is not None:
-                mean = some.reduce(q[at], k[at], k[at], own)[0] if some.frugal else mean_k[at]
+                mean = some.reduce(q[at], k[at], k[at], own)[0] if some.recompute else mean_k[at]
                 _multiply_into(dq[at], mean, some.scale * g[at])
             if not (for_k or for_bias):
                 continue
             parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
-            mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -finite(lse[at]))
+            mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -zero_neg_inf(lse[at]))
             mass = _plus(own, log_mass).exp()[..., None]
             if dk is not None:
                 _multiply_into(dk[at], mean[..., : k.shape[-1]], some.scale * mass)
@@ -367,7 +369,7 @@ class _Pieces:
         if self.sum is None and at == slice(0, self.shape[2]):
             self.sum = piece
             return
-        total = wide(self.like.new_zeros(self.shape) if self.sum is None else self.sum)
+        total = upcast(self.like.new_zeros(self.shape) if self.sum is None else self.sum)
         total[:, :, at] += piece
         self.sum = total
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.kernels.scores import Scores, entropy_of, finite, logsumexp_of, softmax_of
+from limelight.kernels.scores import Scores, entropy_of, logsumexp_of, softmax_of, zero_neg_inf
 from limelight.mask import Mask
 from limelight.similarity import Similarity, checked_dense, upcast_pair
 
@@ -28,13 +28,13 @@ class DenseScores(Scores):
     def T(self) -> DenseScores:
         return DenseScores(self.scores.mT)
 
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> DenseScores:
-        return DenseScores(self.scores + keys[..., None, :])
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> DenseScores:
+        return DenseScores(self.scores + bias[..., None, :])
 
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> DenseScores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> DenseScores:
         return DenseScores(self.scores + constant[..., None, None])
 
-    def split(self) -> tuple[DenseScores, Float[Tensor, "*#batch"]]:
+    def remove_shift(self) -> tuple[DenseScores, Float[Tensor, "*#batch"]]:
         return self, self.scores.new_zeros(())  # plain: precision is float64's affair here
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
@@ -53,7 +53,7 @@ class DenseScores(Scores):
         return softmax_of(self.scores)
 
     def log_softmax(self) -> DenseScores:
-        return DenseScores(self.scores - finite(self.logsumexp())[..., None])
+        return DenseScores(self.scores - zero_neg_inf(self.logsumexp())[..., None])
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         return logsumexp_of(self.scores)
@@ -79,6 +79,6 @@ def dense_scores(
     scores = scale * checked_dense(similarity, *upcast_pair(q, k))
     if mask is not None:
         n, m = scores.shape[-2:]
-        seen = mask.block(slice(0, n), slice(0, m), scores.device)
-        scores = torch.where(seen, scores, float("-inf"))
+        allowed = mask.block(slice(0, n), slice(0, m), scores.device)
+        scores = torch.where(allowed, scores, float("-inf"))
     return DenseScores(scores)

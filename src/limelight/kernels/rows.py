@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from limelight.similarity import wide
+from limelight.similarity import upcast
 from limelight.tracing import in_transform
 
 ENTRIES = 700_000  # of some rows, of which autograd holds a dozen; fewer are slower for what sorts or searches a row
@@ -182,7 +182,7 @@ class _Gradient:
                 if pairs
                 else [None] * len(sources)
             )
-        return tuple(wide(torch.zeros_like(x) if g is None else g) for x, g in zip(sources, found, strict=True))
+        return tuple(upcast(torch.zeros_like(x) if g is None else g) for x, g in zip(sources, found, strict=True))
 
 
 class _Rows(torch.autograd.Function):
@@ -230,15 +230,27 @@ def with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 def learned_of(tree: Any) -> Iterator[Tensor]:
-    """What modules in the tree learn: their parameters, and buffers that require a gradient."""
+    """What modules in the tree learn: their parameters, and buffers that require a gradient.
+
+    Each once, also where its module stands in several places of the tree (the two halves of a `Mixture`): the gradient
+    of a tensor that is listed twice would be counted twice.
+    """
+    seen: set[int] = set()
+    for learned in _all_learned_of(tree):
+        if id(learned) not in seen:
+            seen.add(id(learned))
+            yield learned
+
+
+def _all_learned_of(tree: Any) -> Iterator[Tensor]:
     if isinstance(tree, nn.Module):
         yield from learned_by(tree)
     elif isinstance(tree, tuple):
         for branch in tree:
-            yield from learned_of(branch)
+            yield from _all_learned_of(branch)
     elif dataclasses.is_dataclass(tree):
         for field in dataclasses.fields(tree):
-            yield from learned_of(getattr(tree, field.name))
+            yield from _all_learned_of(getattr(tree, field.name))
 
 
 def learned_by(module: nn.Module) -> Iterator[Tensor]:

@@ -1,6 +1,6 @@
 """What a kernel offers: scores s_ij that can be biased, exchanged and reduced over keys.
 
-Everything else about attention (normalisations, the transpose, column mass, free energy) is written
+Everything else about attention (normalizations, the transpose, column mass, free energy) is written
 once on these and so holds for every kernel.
 """
 
@@ -18,7 +18,7 @@ from limelight.kernels.rows import gradients_by_rows, results_by_rows
 from limelight.mask import Mask
 
 
-class Survey(NamedTuple):
+class RowStatistics(NamedTuple):
     """Of one row softmax: its entropies and column masses."""
 
     entropy: Float[Tensor, "*#batch n"]
@@ -34,16 +34,16 @@ class Scores(ABC):
         """The same scores with queries and keys exchanged."""
 
     @abstractmethod
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> Scores:
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> Scores:
         """s_ij + b_j."""
 
     @abstractmethod
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> Scores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> Scores:
         """s_ij + δ, one number for each matrix."""
 
     @abstractmethod
-    def split(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
-        """(s − δ, δ) with δ about what all scores share, which every normalisation cancels.
+    def remove_shift(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
+        """(s − δ, δ) with δ about what all scores share, which every normalization cancels.
 
         Left in, a large δ would round away what distinguishes the scores.
         """
@@ -97,8 +97,8 @@ class Scores(ABC):
         return 1
 
     @property
-    def knows_its_normaliser(self) -> bool:
-        """Does `reduce` cost no more than `softmax`, and is its log-normaliser worth keeping?"""
+    def lse_is_free(self) -> bool:
+        """Does `reduce` cost no more than `softmax`, and is its log-normalizer worth keeping?"""
         return True
 
     @property
@@ -106,12 +106,12 @@ class Scores(ABC):
         """Is the matrix held already, so that all its rows may be taken at once?"""
         return False
 
-    def centred(self) -> Scores:
+    def stabilized(self) -> Scores:
         """Scores with the same row softmax, free of what all in a row share."""
         return self
 
-    def frugal(self) -> Scores:
-        """The same, keeping less for the backward pass and computing more again; for many log-normalisers."""
+    def with_recompute(self) -> Scores:
+        """The same, keeping less for the backward pass and computing more again; for many log-normalizers."""
         return self
 
     @property
@@ -119,7 +119,7 @@ class Scores(ABC):
     def shape(self) -> tuple[int, ...]:
         """(*batch, n, m)."""
 
-    def survey(self, lse: Float[Tensor, "*#batch n"] | None) -> Survey | None:
+    def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
         """What can be measured in one walk over the rectangles, without gradients; None where that is no gain.
 
         `lse` is `logsumexp()`, where it is known already.
@@ -138,9 +138,9 @@ def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tens
     return (softmax_of(s) @ v.to(s.dtype)).to(v.dtype), logsumexp_of(s)
 
 
-def finite(normaliser: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
-    """A log-normaliser with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
-    return normaliser.masked_fill(normaliser == float("-inf"), 0)
+def zero_neg_inf(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
+    """A log-normalizer with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
+    return normalizer.masked_fill(normalizer == float("-inf"), 0)
 
 
 def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
@@ -158,12 +158,12 @@ def logsumexp_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
 
 
-def with_terms(s: Tensor, rows: slice, row_term: Tensor | None, col_term: Tensor | None, mask: Mask | None) -> Tensor:
+def with_terms(s: Tensor, rows: slice, row_bias: Tensor | None, col_bias: Tensor | None, mask: Mask | None) -> Tensor:
     """s (*#batch, r, m) of these rows, plus a_i and b_j, and −∞ where masked."""
-    if row_term is not None:
-        s = s + row_term[..., rows, None]
-    if col_term is not None:
-        s = s + col_term[..., None, :]
+    if row_bias is not None:
+        s = s + row_bias[..., rows, None]
+    if col_bias is not None:
+        s = s + col_bias[..., None, :]
     if mask is not None:
         s = torch.where(mask.block(rows, slice(0, s.shape[-1]), s.device), s, -math.inf)
     return s

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.rows import by_rows, sum_over_rows
-from limelight.kernels.scores import Scores, finite
+from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Bias, Parts, Positional, Similarity, upcast_pair
 
@@ -32,23 +32,23 @@ class EdgeScores(Scores):
     def T(self) -> EdgeScores:
         return EdgeScores(self.scores, self.j, self.i, self.m, self.n)
 
-    def biased(self, *, keys: Float[Tensor, "*#batch m"]) -> EdgeScores:
-        return replace(self, scores=self.scores + keys[..., self.j])
+    def add_key_bias(self, bias: Float[Tensor, "*#batch m"]) -> EdgeScores:
+        return replace(self, scores=self.scores + bias[..., self.j])
 
-    def shifted(self, constant: Float[Tensor, "*#batch"]) -> EdgeScores:
+    def add_constant(self, constant: Float[Tensor, "*#batch"]) -> EdgeScores:
         return replace(self, scores=self.scores + constant[..., None])
 
-    def split(self) -> tuple[EdgeScores, Float[Tensor, "*#batch"]]:
+    def remove_shift(self) -> tuple[EdgeScores, Float[Tensor, "*#batch"]]:
         return self, self.scores.new_zeros(())
 
     def log_softmax(self) -> EdgeScores:
-        return replace(self, scores=self.scores - finite(self.logsumexp())[..., self.i])
+        return replace(self, scores=self.scores - zero_neg_inf(self.logsumexp())[..., self.i])
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         # By the largest score of each query, which carries no gradient: it cancels.
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
-        top = finite(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
+        top = zero_neg_inf(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
         total = self._sums((self.scores - top[..., self.i]).exp())
         empty = total == 0
         return (total.masked_fill(empty, 1).log() + top).masked_fill(empty, -math.inf)
@@ -57,7 +57,7 @@ class EdgeScores(Scores):
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         lse = self.logsumexp()
-        p = (self.scores - finite(lse)[..., self.i]).exp()
+        p = (self.scores - zero_neg_inf(lse)[..., self.i]).exp()
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
         def some(own: tuple[Tensor, Tensor], edges: slice) -> Tensor:
@@ -71,7 +71,7 @@ class EdgeScores(Scores):
         return out.to(v.dtype), lse
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        surprise = finite(self.logsumexp())[..., self.i] - self.scores
+        surprise = zero_neg_inf(self.logsumexp())[..., self.i] - self.scores
         return self._sums((-surprise).exp() * surprise)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
@@ -105,7 +105,7 @@ def edge_scores(
 
     def some(tree: tuple[Parts, Similarity], at: slice) -> Tensor:
         parts, similarity = tree
-        if similarity.factored:
+        if similarity.is_inner_product:
             (left,), (right,) = parts.queries, parts.keys
             return (left[..., i[at], :] * right[..., j[at], :]).sum(-1)
         own: Parts = parts.map(

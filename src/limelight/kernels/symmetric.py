@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.similarity import Factors, as_one_product
+from limelight.similarity import InnerProduct, as_one_product
 
 _SIDE = 320  # of a tile: 0.8 MB in float64, which stays in the cache of a core
 
@@ -22,7 +22,7 @@ _SIDE = 320  # of a tile: 0.8 MB in float64, which stays in the cache of a core
 class SymmetricWeights:
     """exp s without its diagonal, s = scale · β for the factors of a symmetric β ≤ 0 of points with themselves."""
 
-    def __init__(self, factors: Factors, scale: float) -> None:
+    def __init__(self, factors: InnerProduct, scale: float) -> None:
         product = as_one_product(factors)
         (x,), (y,) = product.queries, product.keys
         self.size = len(x)

@@ -43,13 +43,13 @@ class Batch:
             return tensor
         return tensor.expand(*self.shape, *tensor.shape[-2:]).reshape(*self.merged, *tensor.shape[-2:])
 
-    def merge_mask(self, seen: Tensor) -> Tensor:
+    def merge_mask(self, allowed: Tensor) -> Tensor:
         """The same, but (1, 1, r, c) for a mask that is one for the whole batch."""
-        if math.prod(seen.shape[:-2]) == 1:
-            return seen.reshape(1, 1, *seen.shape[-2:])
-        return self.merge(seen)
+        if math.prod(allowed.shape[:-2]) == 1:
+            return allowed.reshape(1, 1, *allowed.shape[-2:])
+        return self.merge(allowed)
 
-    def split(self, tensor: Tensor) -> Tensor:
+    def unmerge(self, tensor: Tensor) -> Tensor:
         """(x, y, …) → (*batch, …)."""
         return tensor if tensor.shape[:2] == self.shape else tensor.reshape(*self.shape, *tensor.shape[2:])
 
@@ -58,26 +58,26 @@ Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
 
 
 def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool) -> Iterator[Visit]:
-    """(rows, keys, tile, alive) over the matrix; `alive` marks the rows that see a key, None = all."""
+    """(rows, keys, tile, alive) over the matrix; `nonempty` marks the rows that see a key, None = all."""
     n, m = q.shape[-2], k.shape[-2]
     if 0 in (*batch.merged, n, m):
         return
     simple = _Simple.of(mask)
     if simple is not None:
         tile = simple.tile(scale, batch)
-        alive = None if tile.seen is None else _alive(tile.seen, simple.causal, n)
+        nonempty = None if tile.allowed is None else _nonempty_rows(tile.allowed, simple.causal, n)
         if simple.queries is not None:
             queries = batch.merge_mask(simple.queries[..., None])[..., 0]
-            alive = queries if alive is None else alive & queries
-        yield slice(0, n), slice(0, m), tile, alive
+            nonempty = queries if nonempty is None else nonempty & queries
+        yield slice(0, n), slice(0, m), tile, nonempty
         return
     assert mask is not None
     copies: int = math.prod(batch.shape if biased else mask.batch_shape)
     for rows in [slice(0, n)] if _is_one_graph(mask, m) else _some_rows(mask, n, m, copies):
         cols = slice(0, m) if torch.compiler.is_exporting() else mask.span(rows, m)
         if cols.stop > cols.start:
-            seen = batch.merge_mask(mask.block(rows, cols, q.device))
-            yield rows, cols, Tile(seen, False, scale), seen.any(-1)
+            allowed = batch.merge_mask(mask.block(rows, cols, q.device))
+            yield rows, cols, Tile(allowed, False, scale), allowed.any(-1)
 
 
 def _is_one_graph(mask: Mask, m: int) -> bool:
@@ -119,15 +119,15 @@ class _Simple:
 
     def tile(self, scale: float, batch: Batch) -> Tile:
         """The whole matrix; queries that are not real are left to the caller."""
-        seen = None if self.keys is None else batch.merge_mask(self.keys[..., None, :])
-        return Tile(seen, self.causal, scale)
+        allowed = None if self.keys is None else batch.merge_mask(self.keys[..., None, :])
+        return Tile(allowed, self.causal, scale)
 
 
 def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a & b
 
 
-def _alive(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> Bool[Tensor, "#x #y #n"]:
+def _nonempty_rows(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> Bool[Tensor, "#x #y #n"]:
     """Which queries see a real key; the causal one sees those up to its own position."""
     if not is_causal:
         return keys.any(-1)

@@ -7,22 +7,23 @@ A page that plays asks for a frame, is given one as soon as there is something n
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from limelight.lab import controls
 from limelight.lab.address import Values, from_query, shown
 from limelight.lab.calls import Calls, Checked, checked
-from limelight.lab.frames import serve_frames
 from limelight.lab.page import Page
 from limelight.lab.pages import PAGES
 from limelight.lab.sessions import Sessions
+from limelight.lab.websocket import serve_frames
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -33,21 +34,27 @@ _INDEX = """<!DOCTYPE html>
 {%favicon%}
 <style>__STYLE__</style>
 {%css%}
+__STYLES__
 <link rel="preload" as="script" href="/plotly.js?__PLOTLY__" id="plotly">
 </head>
 <body>
 {%app_entry%}
 <noscript><p class="wrap">The lab needs JavaScript: what is drawn here is computed as you watch.</p></noscript>
-<footer>{%config%}{%scripts%}{%renderer%}</footer>
+<footer>{%config%}{%scripts%}
+__SCRIPTS__
+{%renderer%}</footer>
 </body>
 </html>"""
 
 
 def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> Dash:
     """The application, its workers those of `sessions`, its verdicts those of the folder `results`."""
-    style = files("limelight.experiment").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_api_route("/plotly.js", _plotly, include_in_schema=False)
+    assets = [asset for page in pages for asset in page.assets]
+    for asset in assets:
+        server.add_api_route(f"/page/{asset.name}", _sender(asset), include_in_schema=False)
     app = Dash(
         "limelight.lab",
         title="Limelight",
@@ -57,7 +64,7 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
         websocket_batch_delay=0,
         websocket_inactivity_timeout=0,
         assets_folder=str(files("limelight.lab").joinpath("assets")),
-        index_string=_INDEX.replace("__STYLE__", style).replace("__PLOTLY__", get_plotlyjs_version()),
+        index_string=_index(style, assets),
         update_title="",
         suppress_callback_exceptions=True,
         add_log_handler=False,
@@ -81,6 +88,22 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
     app._setup_server()
     server.add_middleware(Checked, calls=Calls(app.callback_map))  # the last that is added is the first to hear
     return app
+
+
+def _sender(path: Path) -> Callable[[], FileResponse]:
+    def send() -> FileResponse:
+        return FileResponse(path)
+
+    return send
+
+
+def _index(style: str, assets: Sequence[Path]) -> str:
+    """The page that holds the application; a version in the address of an asset makes browsers load a changed one."""
+    address = {asset: f"/page/{asset.name}?{asset.stat().st_mtime_ns}" for asset in assets}
+    styles = [f'<link rel="stylesheet" href="{address[asset]}">' for asset in assets if asset.suffix == ".css"]
+    scripts = [f'<script src="{address[asset]}"></script>' for asset in assets if asset.suffix == ".js"]
+    index = _INDEX.replace("__STYLE__", style).replace("__PLOTLY__", get_plotlyjs_version())
+    return index.replace("__STYLES__", "\n".join(styles)).replace("__SCRIPTS__", "\n".join(scripts))
 
 
 def _plotly() -> Response:
@@ -141,7 +164,7 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
         open=True,
     )
     title = [html.H1(page.title), html.P(page.lead, className="lead")]
-    if page.live is None:
+    if page.simulation is None:
         return html.Div([*title, *page.body(values), tour], className="wrap")
     buttons = html.Div(
         [

@@ -14,7 +14,7 @@ from limelight.lab.sessions import Sessions
 
 
 @dataclass(frozen=True)
-class Stop:
+class TourStep:
     """One stop of the tour: what to try, and what it shows."""
 
     do: str
@@ -23,15 +23,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class Page:
-    """A page at /`name`. `live` names the module in `limelight.lab.live` that plays on it, if any does."""
+    """A page at /`name`, the `order`-th of the menu.
+
+    `simulation` is the name of the module whose `SIMULATION` a worker plays on it, if it has one; `assets` are its own
+    scripts and styles, which every page of the lab loads.
+    """
 
     name: str
     label: str
     title: str
     lead: str
-    tour: Sequence[Stop]
+    tour: Sequence[TourStep]
     body: Callable[[Values], Sequence[Component]]
-    live: str | None = None
+    order: int
+    simulation: str | None = None
+    assets: Sequence[Path] = ()
     fields: Sequence[Field] = ()
     groups: Sequence[tuple[str, Sequence[str]]] = ()  # headings over fields; () for one without
     extra: Callable[[], Sequence[Component]] = tuple  # more controls, under the fields

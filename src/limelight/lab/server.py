@@ -15,7 +15,7 @@ import uvicorn
 
 from limelight.errors import InputError
 from limelight.lab.app import build
-from limelight.lab.guard import MOST, Guard
+from limelight.lab.middleware import MOST, Guard
 from limelight.lab.sessions import Sessions
 
 LOOPBACK = "127.0.0.1"

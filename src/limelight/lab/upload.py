@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from limelight.data.bands import REACH
+from limelight.data.slope_bands import X_MAX
 from limelight.errors import InputError
 from limelight.lab.table import Table, read_table
 
@@ -73,6 +73,6 @@ def _scaled(table: Table) -> np.ndarray:
         if least == most:
             raise InputError(f"The {name} is {least:g} in every row; there is nothing to learn from it.")
     share = (rows - low) / (high - low)  # of the range: whatever the unit, its squares neither vanish nor overflow
-    inputs = (2 * share - 1)[:, :2] * [REACH, _WIDE]
+    inputs = (2 * share - 1)[:, :2] * [X_MAX, _WIDE]
     z = (share[:, 2] - share[:, 2].mean()) / share[:, 2].std()
     return np.column_stack([inputs, z])

@@ -18,7 +18,7 @@ from typing import Any
 from plotly.graph_objects import Figure
 
 from limelight.errors import LimelightError
-from limelight.lab.live.base import Change, Live
+from limelight.lab.simulation import Change, Simulation, load
 
 _PATIENCE = 2.0  # seconds until a frame is sent though nothing is new, so that the page knows of us
 _BURST = 0.02  # seconds of steps between two looks for messages
@@ -26,17 +26,16 @@ _LEISURE = 2.0  # seconds, in which a page is drawn for the first time
 
 
 def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
-    """Play `limelight.lab.live.<module>.LIVE` until the other side is gone. For a process of its own."""
+    """Play the `SIMULATION` of this module until the page is closed. It is the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is asked to stop, and then stops us
     import torch  # the server, which knows of us, does without
 
     torch.set_num_threads(1)
-    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimiser's first step needs it
+    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimizer's first step needs it
     later.daemon = True
     later.start()
-    live = importlib.import_module(f"limelight.lab.live.{module}").LIVE
     try:
-        Player(connection, live, values).run()
+        Player(connection, load(module), values).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     finally:
@@ -48,9 +47,9 @@ def _drawn(figures: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 class Player:
-    """A `Live` and what its visitor has asked of it."""
+    """A `Simulation` and what its visitor has asked of it."""
 
-    def __init__(self, connection: Connection, kind: type[Live], values: dict[str, Any]) -> None:
+    def __init__(self, connection: Connection, kind: type[Simulation], values: dict[str, Any]) -> None:
         self._connection, self._kind = connection, kind
         self._live = kind(values)
         self._playing, self._due = False, 0.0
@@ -121,8 +120,8 @@ class Player:
         elif what == "change":
             self._anew.update(self._live.change(message["values"]))
         elif what == "act":
-            self._note = self._live.act(message["name"], message["given"])
-            self._whole = self._live.acts_redraw or self._whole
+            self._note = self._live.handle_action(message["name"], message["given"])
+            self._whole = self._live.actions_redraw or self._whole
 
     def _answer(self) -> None:
         if self._asked is None:
@@ -135,7 +134,7 @@ class Player:
 
     def _frame(self, after: int) -> str:
         frame: dict[str, Any] = {"n": self._version, "playing": self._playing, "note": self._note}
-        frame["words"] = dict(self._live.words())
+        frame["words"] = dict(self._live.labels())
         updates = None if self._whole else {} if after == self._version else self._live.updates()
         if updates is None:
             self._sent.clear()

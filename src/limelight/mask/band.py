@@ -37,12 +37,12 @@ class Band(Mask):
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "r c"]:
         i = torch.arange(rows.start, rows.stop, device=device)[:, None]
         offset = torch.arange(cols.start, cols.stop, device=device)[None, :] - i
-        seen = torch.ones_like(offset, dtype=torch.bool)
+        allowed = torch.ones_like(offset, dtype=torch.bool)
         if self.before is not None:
-            seen &= offset >= -self.before
+            allowed &= offset >= -self.before
         if self.after is not None:
-            seen &= offset <= self.after
-        return seen
+            allowed &= offset <= self.after
+        return allowed
 
     @property
     def T(self) -> Band:
@@ -69,9 +69,9 @@ class Band(Mask):
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"]:
         ahead = j - i
-        seen = torch.ones_like(ahead, dtype=torch.bool)
-        seen = seen if self.before is None else seen & (ahead >= -self.before)
-        return seen if self.after is None else seen & (ahead <= self.after)
+        allowed = torch.ones_like(ahead, dtype=torch.bool)
+        allowed = allowed if self.before is None else allowed & (ahead >= -self.before)
+        return allowed if self.after is None else allowed & (ahead <= self.after)
 
     def hides_ahead_of(self, offset: int) -> bool:
         return self.after is not None and self.after <= offset

@@ -53,7 +53,7 @@ class Mask(ABC):
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         """Does this mask hide the future: is it lower triangular, or does each query see more than the last?
 
-        Column normalisation asks, since it would let the future through. The pattern is looked
+        Column normalization asks, since it would let the future through. The pattern is looked
         for in the entries, a few rows at a time, so a causal boolean tensor is known as one too.
         """
         past, future, shrinks, growths = False, False, False, 0
@@ -61,7 +61,7 @@ class Mask(ABC):
         for start in range(0, n, step):
             rows = slice(max(start - 1, 0), min(start + step, n))  # one row of overlap, to compare
             part = self.block(rows, slice(0, m), device)
-            require_readable(part, "a normalisation that mixes queries", "give it causal, window or padding as a mask")
+            require_readable(part, "a normalization that mixes queries", "give it causal, window or padding as a mask")
             past |= bool(part.tril(rows.start - 1).any())
             future |= bool(part.triu(rows.start + 1).any())
             gained = (part[..., 1:, :] & ~part[..., :-1, :]).any(-1)

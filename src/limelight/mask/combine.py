@@ -133,8 +133,8 @@ class Not(Mask):
         return self.mask.batch_shape
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
-        seen = self.mask.pairs(i, j)
-        return None if seen is None else ~seen
+        allowed = self.mask.pairs(i, j)
+        return None if allowed is None else ~allowed
 
     def for_groups(self) -> Not:
         return Not(self.mask.for_groups())

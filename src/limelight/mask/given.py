@@ -17,8 +17,8 @@ class Padding(Mask):
 
     keys (*batch, m) and queries (*batch, n) are boolean, True = real; None = all are real.
     The batch dimensions are those of the scores, heads included: for (B, H, n, d) queries give
-    (B, 1, m). With column normalisation (α > 0, Sinkhorn) pass `queries` too in self-attention:
-    padded queries would otherwise take part in the keys' normalisers.
+    (B, 1, m). With column normalization (α > 0, Sinkhorn) pass `queries` too in self-attention:
+    padded queries would otherwise take part in the keys' normalizers.
 
     >>> import torch
     >>> from limelight import Attention, padding
@@ -39,12 +39,12 @@ class Padding(Mask):
         self.keys, self.queries = keys, queries
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
-        seen = torch.ones(rows.stop - rows.start, cols.stop - cols.start, dtype=torch.bool, device=device)
+        allowed = torch.ones(rows.stop - rows.start, cols.stop - cols.start, dtype=torch.bool, device=device)
         if self.keys is not None:
-            seen = seen & self.keys[..., None, cols]
+            allowed = allowed & self.keys[..., None, cols]
         if self.queries is not None:
-            seen = seen & self.queries[..., rows, None]
-        return seen
+            allowed = allowed & self.queries[..., rows, None]
+        return allowed
 
     @property
     def T(self) -> Padding:
@@ -68,9 +68,9 @@ class Padding(Mask):
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
         if self.batch_shape:
             return None
-        seen = torch.ones_like(i, dtype=torch.bool)
-        seen = seen if self.queries is None else seen & self.queries[i]
-        return seen if self.keys is None else seen & self.keys[j]
+        allowed = torch.ones_like(i, dtype=torch.bool)
+        allowed = allowed if self.queries is None else allowed & self.queries[i]
+        return allowed if self.keys is None else allowed & self.keys[j]
 
     def for_groups(self) -> Padding:
         return Padding(*(x if x is None or x.ndim < 2 else x.unsqueeze(-2) for x in (self.keys, self.queries)))
@@ -95,41 +95,41 @@ class Boolean(Mask):
             [0., 0., 0., 1.]])
     """
 
-    def __init__(self, seen: Bool[Tensor, "*#batch #n #m"]) -> None:
-        require_bool(seen, "a boolean mask", least_dims=2)
-        self.seen = seen
+    def __init__(self, allowed: Bool[Tensor, "*#batch #n #m"]) -> None:
+        require_bool(allowed, "a boolean mask", least_dims=2)
+        self.allowed = allowed
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
-        n, m = self.seen.shape[-2:]
-        part = self.seen[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
+        n, m = self.allowed.shape[-2:]
+        part = self.allowed[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
         shape = (*part.shape[:-2], rows.stop - rows.start, cols.stop - cols.start)
         return part.expand(shape)
 
     @property
     def T(self) -> Boolean:
-        return Boolean(self.seen.mT)
+        return Boolean(self.allowed.mT)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.seen.shape[:-2])
+        return tuple(self.allowed.shape[:-2])
 
     def check(self, n: int, m: int, device: torch.device) -> None:
-        require_device(self.seen, device)
-        rows, cols = self.seen.shape[-2:]
+        require_device(self.allowed, device)
+        rows, cols = self.allowed.shape[-2:]
         if rows not in (1, n) or cols not in (1, m):
             raise InputError(
-                f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.seen.shape)}"
+                f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.allowed.shape)}"
             )
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
-        n, m = self.seen.shape[-2:]
-        return None if self.batch_shape else self.seen[i.clamp(max=n - 1), j.clamp(max=m - 1)]
+        n, m = self.allowed.shape[-2:]
+        return None if self.batch_shape else self.allowed[i.clamp(max=n - 1), j.clamp(max=m - 1)]
 
     def for_groups(self) -> Boolean:
-        return Boolean(self.seen if self.seen.ndim < 3 else self.seen.unsqueeze(-3))
+        return Boolean(self.allowed if self.allowed.ndim < 3 else self.allowed.unsqueeze(-3))
 
     def __repr__(self) -> str:
-        return f"Boolean{tuple(self.seen.shape)}"
+        return f"Boolean{tuple(self.allowed.shape)}"
 
 
 class Documents(Mask):

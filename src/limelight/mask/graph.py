@@ -52,9 +52,9 @@ class Graph(Mask):
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "r c"]:
         i, j = self._of(rows)
         inside = (j >= cols.start) & (j < cols.stop)
-        seen = torch.zeros(rows.stop - rows.start, cols.stop - cols.start, dtype=torch.bool, device=device)
-        seen[i[inside] - rows.start, j[inside] - cols.start] = True
-        return seen
+        allowed = torch.zeros(rows.stop - rows.start, cols.stop - cols.start, dtype=torch.bool, device=device)
+        allowed[i[inside] - rows.start, j[inside] - cols.start] = True
+        return allowed
 
     @property
     def T(self) -> Graph:
@@ -97,8 +97,8 @@ def edges_of(mask: Mask | None) -> Int[Tensor, "2 e"] | None:
     edges = graph.edges
     for part in parts:
         if part is not graph:
-            seen = part.pairs(*edges)
-            if seen is None:
+            allowed = part.pairs(*edges)
+            if allowed is None:
                 return None
-            edges = edges[:, seen]
+            edges = edges[:, allowed]
     return edges

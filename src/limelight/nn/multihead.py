@@ -1,4 +1,4 @@
-"""torch's multi-head attention layer, with the similarity and the normalisation left open."""
+"""torch's multi-head attention layer, with the similarity and the normalization left open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limelight.attention import Attention
 from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.mask import Boolean, Mask, causal, padding
 from limelight.nonfinite import apply_to_weighted
-from limelight.normalisation import Normalisation, Softmax
+from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Bias, Dot, Similarity, is_finite
 from limelight.tracing import holds, is_readable
 
@@ -24,10 +24,10 @@ class MultiheadAttention(nn.MultiheadAttention):
     arguments, the parameters' names and their start are torch's, so its `state_dict` loads; with
     `Dot()` and `Softmax()` so is the output, with one difference: a query whose keys are all
     blocked has weights of zero, and b_o for its output, where torch has NaN. `similarity` and
-    `normalisation` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
+    `normalization` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
     with the rest, while `device` and `dtype` are of the layer's own parameters.
 
-    A normalisation that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
+    A normalization that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
     `self_attention=True` where query and key are the same tokens, as in an encoder layer: then key_padding_mask is of
     the queries too. Elsewhere give `query_padding_mask` to each call.
 
@@ -61,11 +61,11 @@ class MultiheadAttention(nn.MultiheadAttention):
         dtype: torch.dtype | None = None,
         *,
         similarity: Similarity = Dot(),
-        normalisation: Normalisation = Softmax(),
+        normalization: Normalization = Softmax(),
         self_attention: bool = False,
     ) -> None:
         check.instance("similarity", similarity, Similarity)
-        check.instance("normalisation", normalisation, Normalisation)
+        check.instance("normalization", normalization, Normalization)
         for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim)):
             optional = name in ("kdim", "vdim") and size is None
             if not optional and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
@@ -77,7 +77,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
         )
-        self.similarity, self.normalisation, self.self_attention = similarity, normalisation, self_attention
+        self.similarity, self.normalization, self.self_attention = similarity, normalization, self_attention
 
     def _reset_parameters(self) -> None:
         self._qkv_same_embed_dim = self.in_proj_weight is not None
@@ -110,32 +110,32 @@ class MultiheadAttention(nn.MultiheadAttention):
         be a Limelight `Mask`, which is not stored and, as everywhere, says who may see. `is_causal`
         says that attn_mask is the causal mask, and that is checked (in a compiled graph it is believed, as
         torch does). query_padding_mask (batch, n) is boolean, True = a padded query: it gets weights of zero, and
-        takes no part in what a normalisation sums over queries.
+        takes no part in what a normalization sums over queries.
 
         Raises `InputError` (shapes; an `is_causal` that is not so; NaN or +∞ in a mask; a `Mask`
-        with appended keys; padded keys without a word about queries where the normalisation mixes
+        with appended keys; padded keys without a word about queries where the normalization mixes
         queries), `DtypeError`, `DeviceError`, and what `Attention` raises.
         """
         self._require_tokens(query, key, value)
         q, k, v = self._heads(query, key, value)
         real, key_bias = self._real_keys(key_padding_mask, query, k)
         real_queries = self._real_queries(query_padding_mask, key_padding_mask, query, q)
-        seen, bias = self._seen(attn_mask, is_causal, q, k)
+        allowed, bias = self._seen(attn_mask, is_causal, q, k)
         if real is not None or real_queries is not None:
             present = padding(keys=real, queries=real_queries)
-            seen = present if seen is None else seen & present
+            allowed = present if allowed is None else allowed & present
         similarity = self.similarity
         for table in (bias, key_bias):
             similarity = similarity if table is None else similarity + Bias(table)
 
         p, weights = self.dropout if self.training else 0.0, None
         if need_weights:
-            weights = Attention(q, k, similarity, self.normalisation, seen).dense()
+            weights = Attention(q, k, similarity, self.normalization, allowed).dense()
             weights = nn.functional.dropout(weights, p)
-            mixed = apply_to_weighted(weights.matmul, v, seen)
+            mixed = apply_to_weighted(weights.matmul, v, allowed)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = attend(q, k, v, None, p, similarity=similarity, normalisation=self.normalisation, mask=seen)
+            mixed = attend(q, k, v, None, p, similarity=similarity, normalization=self.normalization, mask=allowed)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if query.ndim == 2:
             return output[0], None if weights is None else weights[0]
@@ -192,8 +192,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         if not isinstance(attn_mask, Tensor):
             return attn_mask, None
         heads = attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, q.shape[:2])
-        seen, bias = _seen_and_bias("attn_mask", heads, more)
-        return None if seen is None else Boolean(seen), bias
+        allowed, bias = _seen_and_bias("attn_mask", heads, more)
+        return None if allowed is None else Boolean(allowed), bias
 
     def _real_keys(
         self, key_padding_mask: Tensor | None, query: Tensor, k: Tensor
@@ -217,11 +217,11 @@ class MultiheadAttention(nn.MultiheadAttention):
             if query_padding_mask.dtype != torch.bool:
                 raise DtypeError(f"query_padding_mask expects bool (True = padded), got {query_padding_mask.dtype}")
             return ~query_padding_mask.reshape(batch, 1, n)
-        if key_padding_mask is None or not self.normalisation.mixes_queries:
+        if key_padding_mask is None or not self.normalization.uses_column_sums:
             return None
         if not self.self_attention:
             raise InputError(
-                f"{self.normalisation} sums over queries, and key_padding_mask does not say which of them are padding: "
+                f"{self.normalization} sums over queries, and key_padding_mask does not say which of them are padding: "
                 "build the layer with self_attention=True if query and key are the same tokens, or give "
                 "query_padding_mask (all False if none is padding)"
             )
@@ -294,5 +294,5 @@ def _seen_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | Non
     bias = nn.functional.pad(mask.masked_fill(blocked, 0), (0, appended))
     if not is_finite(bias):
         raise InputError(f"{name} expects finite numbers and −∞ only; this one has NaN or +∞")
-    seen = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
-    return seen, bias if mask.requires_grad or holds(bias.any()) else None
+    allowed = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
+    return allowed, bias if mask.requires_grad or holds(bias.any()) else None

@@ -2,22 +2,22 @@
 
 from limelight.similarity.additive import GAT, Additive
 from limelight.similarity.base import (
-    Factors,
+    InnerProduct,
     Parts,
     Properties,
     Similarity,
     as_one_product,
-    centre,
+    center,
     checked_dense,
-    for_heads,
     is_finite,
-    offset,
+    shift_for_precision,
+    squeeze_head,
+    upcast,
     upcast_pair,
-    wide,
 )
 from limelight.similarity.combine import Scaled, Sum
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
-from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot, Gate
+from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
 from limelight.similarity.softcap import SoftCap
 
@@ -32,8 +32,7 @@ __all__ = [
     "Cosine",
     "Dot",
     "Euclidean",
-    "Factors",
-    "Gate",
+    "InnerProduct",
     "Laplacian",
     "Metric",
     "Parts",
@@ -46,11 +45,11 @@ __all__ = [
     "StudentT",
     "Sum",
     "as_one_product",
-    "centre",
+    "center",
     "checked_dense",
-    "for_heads",
     "is_finite",
-    "offset",
+    "shift_for_precision",
+    "squeeze_head",
+    "upcast",
     "upcast_pair",
-    "wide",
 ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from limelight.similarity.base import Parts, Similarity, wide
+from limelight.similarity.base import Parts, Similarity, upcast
 from limelight.similarity.inner import require_widths
 
 
@@ -43,7 +43,7 @@ class Additive(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         require_widths(self, q, k, self.query.in_features, self.key.in_features)
-        return Parts((wide(_linear(self.query, q)),), (wide(_linear(self.key, k)),))
+        return Parts((upcast(_linear(self.query, q)),), (upcast(_linear(self.key, k)),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return self._pairs(parts)
@@ -83,7 +83,7 @@ class GAT(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         require_widths(self, q, k, self.query.in_features, self.key.in_features)
-        return Parts((wide(_linear(self.query, q)),), (wide(_linear(self.key, k)),))
+        return Parts((upcast(_linear(self.query, q)),), (upcast(_linear(self.key, k)),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)

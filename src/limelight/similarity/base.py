@@ -1,19 +1,19 @@
-"""How alike are a query and a key? What every similarity is, and how kernels ask it.
+"""How alike are a query and a key? The base class of every similarity, and what kernels ask of it.
 
 A similarity is β(q, k); the score of a pair is scale · β. `dense` is the definition, entry by entry.
-Beside it a similarity may say how it is computed without an n×m array:
+A similarity may also say how to compute β without an n×m array:
 
-- `factor`, where β is an inner product plus a term of the query and a term of the key,
+- `as_inner_product`, where β is an inner product plus a bias of the query and a bias of the key,
 
       β(q, k) = ⟨q', k'⟩ + a(q) + b(k),
 
   so that it runs on the fused kernel of dot-product attention;
-- `parts` and `block`, where it is not: what is computed once for each query and each key, and one
-  rectangle of β from that. Without them `dense` is asked for one rectangle at a time, so that β of a pair must not
-  depend on anything but its query and its key.
+- `parts` and `block`, where it is not: `parts` is computed once for each query and each key, and `block` computes one
+  rectangle of β from the parts of its rows and columns. Without them `dense` is called on one rectangle at a time, so
+  β of a pair must depend on nothing but its query and its key.
 
-All of them get q and k in at least float32. Only the fused kernel computes in half precision, on what `rounded_factor`
-makes of `factor`.
+All of them get q and k in at least float32. Only the fused kernel computes in half precision: it rounds q' and k'
+(`rounded_inner_product`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Properties:
-    """What a similarity promises of β, whatever it learns; each is a law in the tests.
+    """Properties that β has for every value of its parameters; the tests check each of them.
 
     symmetric: β(x, y) = β(y, x). translation_invariant: β(x + t, y + t) = β(x, y). positive_definite:
     every matrix exp β(x_i, x_j) is. metric: √(−β) is a distance (where φ is not injective, a pseudo-metric).
@@ -55,22 +55,22 @@ class Properties:
     metric: bool = False
 
     def __and__(self, other: Properties) -> Properties:
-        """What holds of a sum of two."""
+        """The properties that a sum of the two similarities has."""
         return Properties(*(getattr(self, name) and getattr(other, name) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
-class Factors:
-    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j; a term that is None is zero.
+class InnerProduct:
+    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j with a = query_bias and b = key_bias; a bias that is None is zero.
 
-    The terms are at least float32, also where q and k are rounded: in bfloat16 they would lose what
-    distinguishes near keys.
+    The biases are at least float32, also where q and k are rounded to half precision: rounded like them, they would
+    no longer tell near keys apart.
     """
 
     q: Float[Tensor, "*#batch n r"]
     k: Float[Tensor, "*#batch m r"]
-    query_term: Float[Tensor, "*#batch n"] | None = None
-    key_term: Float[Tensor, "*#batch m"] | None = None
+    query_bias: Float[Tensor, "*#batch n"] | None = None
+    key_bias: Float[Tensor, "*#batch m"] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ class Similarity(nn.Module, ABC):
     """
 
     properties: Properties = Properties()
-    same_width: bool = True  # must queries and keys have the same width?
+    same_width: bool = True  # True if queries and keys must have the same width
     pair_size: int = 1  # numbers held for each pair while a block is computed
-    coefficient: float = 1.0  # what a block is to be multiplied by, which costs less when it is done with the scale
+    coefficient: float = 1.0  # β = coefficient · block: the kernel multiplies by it together with the scale
 
     def default_scale(self, d: int) -> float | Tensor:
         """What β is multiplied by when no `scale=` is given; d is the width of q."""
@@ -135,38 +135,39 @@ class Similarity(nn.Module, ABC):
         return ()
 
     @property
-    def factored(self) -> bool:
-        """Does `factor` say how β is an inner product and two terms?"""
-        return type(self).factor is not Similarity.factor
+    def is_inner_product(self) -> bool:
+        """True if `as_inner_product` is defined: β is an inner product plus a bias for each query and each key."""
+        return type(self).as_inner_product is not Similarity.as_inner_product
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        """β as an inner product and two terms, of q and k in at least float32.
+    ) -> InnerProduct:
+        """β as an inner product plus two biases, of q and k in at least float32.
 
-        `real` says which keys are tokens; what a key that is not holds must not move the others.
+        `real` is True for keys that are tokens and False for padding, whose entries must not influence the result for
+        the other keys.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not an inner product and two terms")
+        raise NotImplementedError(f"{type(self).__name__} is not an inner product plus two biases")
 
-    def rounded_factor(
+    def rounded_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        """`factor` with q' and k' in the dtype of q, as the fused kernel takes them; the terms are at least float32.
+    ) -> InnerProduct:
+        """`as_inner_product` with q' and k' in the dtype of q, as the fused kernel takes them; biases are not rounded.
 
-        In half precision this rounds q' and k'. A distance overrides it and takes its terms from the rounded q' and k',
-        because only then is the distance of near points small (`Euclidean`).
+        In half precision this rounds q' and k'. A distance overrides it and computes its biases from the rounded q' and
+        k', because only then is the distance of near points small (`Euclidean`).
         """
         upcast_q, upcast_k = upcast_pair(q, k)
-        factors = self.factor(upcast_q, upcast_k, real)
+        factors = self.as_inner_product(upcast_q, upcast_k, real)
         left = q if factors.q is upcast_q else factors.q.to(q.dtype)
         right = k if factors.k is upcast_k else factors.k.to(k.dtype)
-        return Factors(left, right, factors.query_term, factors.key_term)
+        return InnerProduct(left, right, factors.query_bias, factors.key_bias)
 
     def parts(
         self,
@@ -175,8 +176,8 @@ class Similarity(nn.Module, ABC):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         """What is computed once for each query and each key, from q and k in at least float32."""
-        if self.factored:
-            return as_one_product(self.factor(q, k, real))
+        if self.is_inner_product:
+            return as_one_product(self.as_inner_product(q, k, real))
         self._require_pairs(q, k)
         return Parts((q,), (k,))
 
@@ -186,12 +187,12 @@ class Similarity(nn.Module, ABC):
         i and j are runs of whole numbers. Gradients flow to `parts` and to the module's own
         parameters, to nothing else.
         """
-        if not self.factored:
+        if not self.is_inner_product:
             return self.dense(parts.queries[0], parts.keys[0])
         return parts.queries[0] @ parts.keys[0].mT
 
     def _require_pairs(self, q: Tensor, k: Tensor) -> None:
-        """Raise unless `dense` gives each pair alone the value that it has among others; tried on three tokens."""
+        """Raise `InputError` if `dense` of a pair depends on other tokens or positions; tried on three tokens."""
         if self._is_of_pairs or not (is_readable(q) and is_readable(k)) or 0 in (*q.shape, *k.shape):
             return
         with torch.no_grad():
@@ -241,8 +242,8 @@ def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor,
 
 def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """q and k in at least float32; one tensor if they are."""
-    upcast = wide(q)
-    return upcast, upcast if k is q else wide(k)
+    upcast_q = upcast(q)
+    return upcast_q, upcast_q if k is q else upcast(k)
 
 
 def is_finite(x: Tensor) -> bool:
@@ -258,21 +259,22 @@ def is_finite(x: Tensor) -> bool:
 _NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
 
 
-def centre(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
-    """The mean of the real keys, for what does not see a common translation; so it carries no gradient."""
-    k = wide(k.detach())
+def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
+    """The mean of the keys that are not padding, without a gradient: subtracting it changes no result."""
+    k = upcast(k.detach())
     if real is None:
         return k.mean(-2, keepdim=True)
     total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
     return total / real.sum(-1)[..., None, None].clamp(min=1)
 
 
-def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
-    """`centre`, or None where it is within half a deviation of zero: taking it off would save no digit.
+def shift_for_precision(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
+    """The mean of the keys, or None if subtracting it would not reduce rounding error.
 
-    That is not asked where an answer has to be waited for, or where keys that are not real may say anything.
+    That is so where the mean is smaller than half a standard deviation. On a GPU, where reading the answer would wait
+    for the device, and under padding the mean is always returned.
     """
-    middle = centre(k, real)
+    middle = center(k, real)
     if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
         return middle
     mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]
@@ -280,31 +282,31 @@ def offset(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
     return middle if bool((own > _NEAR * (mean_square - own)).any()) else None
 
 
-def for_heads(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
-    """(heads, …) as it stands beside scores; one head is no dimension of the batch."""
+def squeeze_head(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
+    """(heads, …) as it broadcasts against scores (*batch, heads, n, m): a single head's dimension is dropped."""
     return x[0] if len(x) == 1 else x
 
 
-def as_one_product(factors: Factors) -> Parts:
-    """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two columns of a product cost less than two passes over it."""
-    left, right = [wide(factors.q)], [wide(factors.k)]
-    if factors.query_term is not None:
-        left.append(factors.query_term[..., None])
+def as_one_product(factors: InnerProduct) -> Parts:
+    """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two more columns cost less than two more passes over the n×m scores."""
+    left, right = [upcast(factors.q)], [upcast(factors.k)]
+    if factors.query_bias is not None:
+        left.append(factors.query_bias[..., None])
         right.append(torch.ones_like(right[0][..., :1]))
-    if factors.key_term is not None:
+    if factors.key_bias is not None:
         left.append(torch.ones_like(left[0][..., :1]))
-        right.append(factors.key_term[..., None])
-    return Parts((beside(left),), (beside(right),))
+        right.append(factors.key_bias[..., None])
+    return Parts((concat_features(left),), (concat_features(right),))
 
 
-def beside(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
-    """Columns of all, with the batch dimensions of all."""
+def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
+    """The tensors, broadcast over their batch dimensions and concatenated along the last one."""
     if len(tensors) == 1:
         return tensors[0]
     rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
     return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
 
 
-def wide(x: Tensor) -> Tensor:
-    """x in the dtype in which biases and statistics are kept: float64 if it is, else float32."""
+def upcast(x: Tensor) -> Tensor:
+    """x in at least float32, the precision of biases and statistics."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import FINITE, batch_shape_of, hold, per_head, per_row
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.base import Factors, Parts, Properties, Similarity, as_one_product, beside, wide
+from limelight.similarity.base import (
+    InnerProduct,
+    Parts,
+    Properties,
+    Similarity,
+    as_one_product,
+    concat_features,
+    upcast,
+)
 from limelight.tracing import holds
 
 if TYPE_CHECKING:
@@ -52,24 +60,24 @@ class Scaled(Similarity):
         return self.similarity.batch_shape
 
     @property
-    def factored(self) -> bool:
-        return self.similarity.factored
+    def is_inner_product(self) -> bool:
+        return self.similarity.is_inner_product
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return self.similarity.factor(q, k, real)
+    ) -> InnerProduct:
+        return self.similarity.as_inner_product(q, k, real)
 
-    def rounded_factor(
+    def rounded_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return self.similarity.rounded_factor(q, k, real)
+    ) -> InnerProduct:
+        return self.similarity.rounded_inner_product(q, k, real)
 
     def parts(
         self,
@@ -127,24 +135,24 @@ class Sum(Similarity):
         return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *scales)
 
     @property
-    def factored(self) -> bool:
-        return all(term.factored for term in self.parts_of_sum())
+    def is_inner_product(self) -> bool:
+        return all(term.is_inner_product for term in self.parts_of_sum())
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return _add_factors([(term.factor(q, k, real), scale) for term, scale in self._scaled(q)])
+    ) -> InnerProduct:
+        return _add_factors([(term.as_inner_product(q, k, real), scale) for term, scale in self._scaled(q)])
 
-    def rounded_factor(
+    def rounded_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return _add_factors([(term.rounded_factor(q, k, real), scale) for term, scale in self._scaled(q)])
+    ) -> InnerProduct:
+        return _add_factors([(term.rounded_inner_product(q, k, real), scale) for term, scale in self._scaled(q)])
 
     def parts(
         self,
@@ -152,18 +160,20 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        products = [(term.factor(q, k, real), scale) for term, scale in self._scaled(q) if term.factored]
-        others = [(term, scale) for term, scale in self._scaled(q) if not term.factored]
+        products = [
+            (term.as_inner_product(q, k, real), scale) for term, scale in self._scaled(q) if term.is_inner_product
+        ]
+        others = [(term, scale) for term, scale in self._scaled(q) if not term.is_inner_product]
         whole = as_one_product(_add_factors(products)) if products else Parts()
         return Parts(
             whole.queries,
             whole.keys,
-            scales=tuple(_as_tensor(scale, term.coefficient, wide(q)) for term, scale in others),
+            scales=tuple(_as_tensor(scale, term.coefficient, upcast(q)) for term, scale in others),
             within=tuple(term.parts(q, k, real) for term, _ in others),
         )
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        others = [term for term in self.parts_of_sum() if not term.factored]
+        others = [term for term in self.parts_of_sum() if not term.is_inner_product]
         blocks = []
         for term, scale, own in zip(others, parts.scales, parts.within, strict=True):
             beta = term.block(own, i, j)
@@ -192,17 +202,20 @@ def _plus(whole: Tensor, block: Tensor) -> Tensor:
     return whole.add_(block) if fits else whole + block
 
 
-def _add_factors(terms: list[tuple[Factors, float | Tensor]]) -> Factors:
+def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProduct:
     """Σ scale · β of similarities that factor, as one inner product and two terms."""
     lefts, rights, a, b = [], [], [], []
     for factors, scale in terms:
         outer = per_row(scale)
         lefts.append((factors.q * scale).to(factors.q.dtype))
         rights.append(factors.k)
-        a += [] if factors.query_term is None else [factors.query_term * outer]
-        b += [] if factors.key_term is None else [factors.key_term * outer]
-    return Factors(
-        beside(lefts), beside(rights), reduce(torch.add, a) if a else None, reduce(torch.add, b) if b else None
+        a += [] if factors.query_bias is None else [factors.query_bias * outer]
+        b += [] if factors.key_bias is None else [factors.key_bias * outer]
+    return InnerProduct(
+        concat_features(lefts),
+        concat_features(rights),
+        reduce(torch.add, a) if a else None,
+        reduce(torch.add, b) if b else None,
     )
 
 

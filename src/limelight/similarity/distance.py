@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import POSITIVE, batch_shape_of, hold, per_head, require
 from limelight.similarity.base import (
-    Factors,
+    InnerProduct,
     Parts,
     Properties,
     Similarity,
-    beside,
-    centre,
+    center,
+    concat_features,
     is_finite,
-    offset,
+    shift_for_precision,
+    upcast,
     upcast_pair,
-    wide,
 )
 from limelight.tracing import in_transform
 from limelight.twice import twice_differentiable
@@ -57,23 +57,23 @@ class Euclidean(Similarity):
         return per_head(self.bandwidth) ** -2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -0.5 * (wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).square().sum(-1)
+        return -0.5 * (upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).square().sum(-1)
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
+    ) -> InnerProduct:
         return _factors(q, k, real, q.dtype)
 
-    def rounded_factor(
+    def rounded_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return self.factor(q, k, real)
+    ) -> InnerProduct:
+        return self.as_inner_product(q, k, real)
 
     def extra_repr(self) -> str:
         return f"bandwidth={self.bandwidth}"
@@ -112,20 +112,20 @@ class Metric(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self._distance.dense(*self._images(q, k))
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return self.rounded_factor(q, k, real)
+    ) -> InnerProduct:
+        return self.rounded_inner_product(q, k, real)
 
-    def rounded_factor(
+    def rounded_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
+    ) -> InnerProduct:
         return _factors(*self._images(*upcast_pair(q, k)), real, q.dtype)
 
     def _images(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ class Metric(Similarity):
             )
         if not is_finite(image):
             raise InputError(f"Metric's φ returned NaN or infinity for {name}")
-        return wide(image)
+        return upcast(image)
 
     def _as_phi_takes_it(self, x: Tensor) -> Tensor:
         """x, which is in at least float32, in the dtype of φ's parameters."""
@@ -179,7 +179,7 @@ class Laplacian(Similarity):
         return 1 / per_head(self.bandwidth)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -(wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).abs().sum(-1)
+        return -(upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).abs().sum(-1)
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         q, k = parts.queries[0], parts.keys[0]
@@ -221,7 +221,7 @@ class StudentT(Similarity):
         return (per_head(self.nu) + 1) / 2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        square = (wide(q)[..., :, None, :] - wide(k)[..., None, :, :]).square().sum(-1)
+        square = (upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).square().sum(-1)
         return -torch.log1p(square / per_head(self.nu))
 
     def parts(
@@ -231,11 +231,11 @@ class StudentT(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         # |q − k|²/ν as one inner product: ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
-        middle, nu = centre(k, real), per_head(self.nu)
-        q, k = wide(q) - middle, wide(k) - middle
+        middle, nu = center(k, real), per_head(self.nu)
+        q, k = upcast(q) - middle, upcast(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
         square_q, square_k = (x.square().sum(-1, keepdim=True) / nu for x in (q, k))
-        return Parts((beside([-2 / nu * q, square_q, one_q]),), (beside([k, one_k, square_k]),))
+        return Parts((concat_features([-2 / nu * q, square_q, one_q]),), (concat_features([k, one_k, square_k]),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return (parts.queries[0] @ parts.keys[0].mT).log1p()
@@ -250,18 +250,18 @@ def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tenso
     return ahead.sum(-2).sum_to_size(q.shape), -ahead.sum(-3).sum_to_size(k.shape)
 
 
-def _factors(q: Tensor, k: Tensor, real: Tensor | None, dtype: torch.dtype) -> Factors:
+def _factors(q: Tensor, k: Tensor, real: Tensor | None, dtype: torch.dtype) -> InnerProduct:
     """−½|q − k|² as an inner product and two terms, of q and k moved by the keys' mean and then rounded to `dtype`.
 
     Both norms are of the rounded points: the sum of the three parts is then the distance of points that are a rounding
     unit away, and small where they are near. With the norms of the points themselves it would err by a unit of |k|².
     """
-    middle = offset(k, real)
+    middle = shift_for_precision(k, real)
     if middle is not None:
-        q, k = wide(q) - middle, wide(k) - middle
+        q, k = upcast(q) - middle, upcast(k) - middle
     q, k = q.to(dtype), k.to(dtype)
-    return Factors(q, k, _minus_half_square(q), _minus_half_square(k))
+    return InnerProduct(q, k, _minus_half_square(q), _minus_half_square(k))
 
 
 def _minus_half_square(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n"]:
-    return -0.5 * wide(x).square().sum(-1)
+    return -0.5 * upcast(x).square().sum(-1)

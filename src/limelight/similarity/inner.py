@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.similarity.base import Factors, Properties, Similarity, wide
+from limelight.similarity.base import InnerProduct, Properties, Similarity, upcast
 
 
 class Dot(Similarity):
@@ -29,15 +29,15 @@ class Dot(Similarity):
         return 1 / math.sqrt(d)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return wide(q) @ wide(k).mT
+        return upcast(q) @ upcast(k).mT
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return Factors(q, k)
+    ) -> InnerProduct:
+        return InnerProduct(q, k)
 
 
 class Cosine(Similarity):
@@ -53,15 +53,15 @@ class Cosine(Similarity):
     properties = Properties(symmetric=True, positive_definite=True)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return _unit(wide(q)) @ _unit(wide(k)).mT
+        return _unit(upcast(q)) @ _unit(upcast(k)).mT
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        return Factors(_unit(q), _unit(k))
+    ) -> InnerProduct:
+        return InnerProduct(_unit(q), _unit(k))
 
 
 class Alignment(Similarity):
@@ -80,16 +80,16 @@ class Alignment(Similarity):
     properties = Properties(symmetric=True, positive_definite=True)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return 0.5 + 0.5 * _unit(wide(q)) @ _unit(wide(k)).mT
+        return 0.5 + 0.5 * _unit(upcast(q)) @ _unit(upcast(k)).mT
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        half = wide(q).new_full(q.shape[:-1], 0.5)
-        return Factors(0.5 * _unit(q), _unit(k), query_term=half)
+    ) -> InnerProduct:
+        half = upcast(q).new_full(q.shape[:-1], 0.5)
+        return InnerProduct(0.5 * _unit(q), _unit(k), query_bias=half)
 
 
 class Bilinear(Similarity):
@@ -116,66 +116,19 @@ class Bilinear(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         require_widths(self, q, k, *self.weight.shape)
-        return wide(q) @ self.weight.to(wide(q).dtype) @ wide(k).mT
+        return upcast(q) @ self.weight.to(upcast(q).dtype) @ upcast(k).mT
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m e"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
+    ) -> InnerProduct:
         require_widths(self, q, k, *self.weight.shape)
-        return Factors(q @ self.weight.to(q.dtype), k)
+        return InnerProduct(q @ self.weight.to(q.dtype), k)
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.weight.shape))
-
-
-class Gate(Similarity):
-    """β_ij = ⟨q_i, w_j⟩ + c_j with learned keys w (experts, d) and terms c: what a key holds plays no part, scale 1.
-
-    A softmax over affine functions of q, the gate of a mixture of experts; the claim `slopes` is
-    about it. k is only counted: it has as many rows as there are experts.
-
-    >>> import torch
-    >>> from limelight import Attention, Gate
-    >>> gate = Gate(experts=5, d=2)
-    >>> q = torch.randn(100, 2)
-    >>> Attention(q, torch.zeros(5, 2), gate).shape  # a choice among five experts for each point
-    (100, 5)
-    """
-
-    same_width = False
-
-    def __init__(self, experts: int, d: int) -> None:
-        super().__init__()
-        self.keys = nn.Parameter(torch.randn(experts, d) / math.sqrt(d))
-        self.terms = nn.Parameter(torch.zeros(experts))
-
-    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
-        self._require(q, k)
-        dtype = wide(q).dtype
-        return wide(q) @ self.keys.to(dtype).mT + self.terms.to(dtype)
-
-    def factor(
-        self,
-        q: Float[Tensor, "*#batch n d"],
-        k: Float[Tensor, "*#batch m e"],
-        real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        self._require(q, k)
-        return Factors(q, self.keys.to(q.dtype), key_term=self.terms.to(wide(q).dtype))
-
-    def _require(self, q: Tensor, k: Tensor) -> None:
-        experts, d = self.keys.shape
-        if q.shape[-1] != d or k.shape[-2] != experts:
-            raise InputError(
-                f"Gate({experts}, {d}) expects queries of width {d} and {experts} keys, "
-                f"got width {q.shape[-1]} and {k.shape[-2]} keys"
-            )
-
-    def extra_repr(self) -> str:
-        return ", ".join(map(str, self.keys.shape))
 
 
 def require_widths(similarity: Similarity, q: Tensor, k: Tensor, d: int, e: int) -> None:
@@ -187,6 +140,6 @@ def require_widths(similarity: Similarity, q: Tensor, k: Tensor, d: int, e: int)
 
 
 def _unit(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n d"]:
-    norm = torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True)
+    norm = torch.linalg.vector_norm(upcast(x), dim=-1, keepdim=True)
     inverse = torch.where(norm > 0, 1 / norm.masked_fill(norm == 0, 1), 0)
     return (x * inverse).to(x.dtype)

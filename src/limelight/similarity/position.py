@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from limelight.errors import DtypeError, InputError
 from limelight.heads import hold_tensor
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.base import Factors, Parts, Similarity, for_heads, is_finite, wide
+from limelight.similarity.base import InnerProduct, Parts, Similarity, is_finite, squeeze_head, upcast
 from limelight.tracing import holds, in_transform, is_readable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Positional(Similarity):
         k: Float[Tensor, "*#batch m e"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        return Parts(shared=tuple(tensor.to(q.device, wide(q).dtype) for tensor in self.learned()))
+        return Parts(shared=tuple(tensor.to(q.device, upcast(q).dtype) for tensor in self.learned()))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         r, c = i.shape[0], j.shape[0]  # len() would fix them in an exported graph
@@ -119,7 +119,7 @@ class ALiBi(Positional):
         self.offset = offset
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (for_heads(self.slopes[:, None, None]),)
+        return (squeeze_head(self.slopes[:, None, None]),)
 
     def of(self, ahead: Int[Tensor, "*r t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch _ t"]:
         return -learned[0] * ahead.abs()
@@ -146,21 +146,21 @@ class _Ramp(Similarity):
         self.slopes, self.offset = slopes, offset
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
-        factors = self.factor(q, k)
-        assert factors.query_term is not None
-        assert factors.key_term is not None
-        return factors.query_term[..., :, None] + factors.key_term[..., None, :]
+        factors = self.as_inner_product(q, k)
+        assert factors.query_bias is not None
+        assert factors.key_bias is not None
+        return factors.query_bias[..., :, None] + factors.key_bias[..., None, :]
 
-    def factor(
+    def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
         k: Float[Tensor, "*#batch m e"],
         real: Bool[Tensor, "*#batch m"] | None = None,
-    ) -> Factors:
-        slope = for_heads(self.slopes[:, None, None])[..., 0].to(q.device, wide(q).dtype)
+    ) -> InnerProduct:
+        slope = squeeze_head(self.slopes[:, None, None])[..., 0].to(q.device, upcast(q).dtype)
         i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
         nothing = q.new_zeros(1, 1)  # an inner product that adds nothing
-        return Factors(
+        return InnerProduct(
             nothing.expand(q.shape[-2], 1), nothing.expand(k.shape[-2], 1), -slope * (i + self.offset), slope * j
         )
 
@@ -185,7 +185,7 @@ class RelativeBias(Positional):
         self.reach, self.offset = reach, offset
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (for_heads(self.table[:, None, :]),)
+        return (squeeze_head(self.table[:, None, :]),)
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         at = ahead.clamp(-self.reach, self.reach) + self.reach
@@ -230,7 +230,7 @@ class Convolution(Positional):
         return self.sharpness
 
     def learned(self) -> tuple[Tensor, ...]:
-        return (for_heads(self.shifts[:, None, None]),)
+        return (squeeze_head(self.shifts[:, None, None]),)
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -0.5 * (ahead - learned[0]).square()
@@ -278,7 +278,7 @@ class Bias(Similarity):
             raise InputError(
                 f"a bias for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.table.shape)}"
             )
-        return Parts((wide(self.table).expand(*self.table.shape[:-2], n, m),))
+        return Parts((upcast(self.table).expand(*self.table.shape[:-2], n, m),))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         table = parts.queries[0]

@@ -218,15 +218,15 @@
   });
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const recolour = () => document.querySelectorAll(".plot[data-drawn]").forEach((place) => Plotly.relayout(place, { "font.color": ink() }));
-  dark.addEventListener("change", recolour);
+  const recolor = () => document.querySelectorAll(".plot[data-drawn]").forEach((place) => Plotly.relayout(place, { "font.color": ink() }));
+  dark.addEventListener("change", recolor);
   try { if (localStorage.theme) { root.dataset.theme = localStorage.theme; } } catch { /* a browser that keeps nothing */ }
   document.addEventListener("click", (event) => {
     if (!event.target.closest("#theme")) { return; }
     const now = root.dataset.theme || (dark.matches ? "dark" : "light");
     root.dataset.theme = now === "dark" ? "light" : "dark";
     try { localStorage.theme = root.dataset.theme; } catch { /* the same */ }
-    recolour();
+    recolor();
   });
 
   // A file that is too large is not even read, chosen or dropped.

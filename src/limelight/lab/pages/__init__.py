@@ -1,6 +1,17 @@
-"""The pages of the lab, in the order of the menu. A page is one module with a `PAGE`, and one line here."""
+"""The pages of the lab, in the order of the menu: each folder here whose module `page` has a `PAGE`.
+
+A page is one folder: `page.py` (title, words, layout), `settings.py` (what can be set, read without torch),
+`simulation.py` (what a worker plays), and its scripts and styles.
+"""
+
+import importlib
+import pkgutil
 
 from limelight.lab.page import Page
-from limelight.lab.pages import bias, operator, slopes, verdicts
 
-PAGES: tuple[Page, ...] = (slopes.PAGE, operator.PAGE, bias.PAGE, verdicts.PAGE)
+PAGES: tuple[Page, ...] = tuple(
+    sorted(
+        (importlib.import_module(f"{__name__}.{found.name}.page").PAGE for found in pkgutil.iter_modules(__path__)),
+        key=lambda page: page.order,
+    )
+)

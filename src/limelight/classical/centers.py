@@ -1,0 +1,169 @@
+"""What centers do that attend to points: start, step until they rest, tell whose a point is."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.cluster import kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from limelight.attention import Attention
+from limelight.classical.gaussian import distances, power_of_two
+from limelight.classical.parameters import require_tolerance, require_whole
+from limelight.classical.points import as_tensor, points, undisturbed
+from limelight.classical.targets import weights_of
+from limelight.errors import InputError
+
+
+class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """Where centers start, when they have come to rest, whose a point is.
+
+    Nothing depends on the unit or the offset of the data: points are moved to their mean, measured in a power of two of
+    the size of the largest, and computed with in float64. What is given out is in the units and the dtype of X.
+    """
+
+    n_clusters: int
+    init: Any
+    max_iter: int
+    tol: float
+    random_state: int | None
+
+    @undisturbed
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) counts a point so often."""
+        given = points(self, X, reset=True)
+        w = weights_of(self, sample_weight, given)
+        name = type(self).__name__
+        require_whole(self, "max_iter", self.max_iter, 1)
+        require_tolerance(self, "tol", self.tol)
+        self._origin = (w @ given.double()) / w.sum()
+        self._unit = power_of_two(float((given.double() - self._origin).abs().max()) or 1.0)
+        X = self._measured(given)
+        centers = self._start(X, w)
+        within = _within(X, centers, w)
+        self._prepare(within)
+        least = self.tol * within**2
+        self.n_iter_ = 0
+        while self.n_iter_ < self.max_iter:
+            self.n_iter_ += 1
+            before, centers = centers, self._step(X, centers, w)
+            shift = float((centers - before).square().sum())
+            if shift <= least or shift == 0:
+                break
+        else:
+            warnings.warn(
+                f"{name} moved its centers by {math.sqrt(shift) * self._unit:.3g} in the last of {self.max_iter} "
+                "steps; allow more steps (max_iter) or a larger tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.cluster_centers_ = (centers * self._unit + self._origin).to(given.dtype).numpy()
+        self._centers = centers
+        self.labels_ = self._labels(X)
+        found = len(np.unique(self.cluster_centers_, axis=0))
+        if found < self.n_clusters:
+            warnings.warn(
+                f"{name} found {found} different centers, fewer than n_clusters={self.n_clusters}: points coincide, "
+                "or memberships are so even that centers do",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    @undisturbed
+    def predict(self, X: Any) -> Int[np.ndarray, " m"]:
+        """The nearest center of each point, X (m, d); the first of those equally near."""
+        return self._labels(self._asked(X)[0])
+
+    @undisturbed
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "m clusters"]:
+        """How much of each point every center has: rows sum to one."""
+        asked, dtype = self._asked(X)
+        return self._memberships(asked, self._centers).dense().to(dtype).numpy()
+
+    @undisturbed
+    def transform(self, X: Any) -> Float[np.ndarray, "m clusters"]:
+        """The distance of each point from each center."""
+        asked, dtype = self._asked(X)
+        return (distances(asked, self._centers) * self._unit).to(dtype).numpy()
+
+    @undisturbed
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus what the steps make small, summed over these points; as h → 0 or m → 1 minus the inertia of k-means."""
+        asked, _ = self._asked(X)
+        w = weights_of(self, sample_weight, asked)
+        return -float(w @ self._cost(asked)) * self._unit**2
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def _asked(self, X: Any) -> tuple[Float[Tensor, "m d"], torch.dtype]:
+        check_is_fitted(self)
+        given = points(self, X, reset=False)
+        return self._measured(given), given.dtype
+
+    def _measured(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """In float64, from the mean of the fitted points, in units of their size."""
+        return (X.double() - self._origin) / self._unit
+
+    def _start(self, X: Float[Tensor, "n d"], w: Float[Tensor, " n"]) -> Float[Tensor, "clusters d"]:
+        require_whole(self, "n_clusters", self.n_clusters, 1)
+        name, shape = type(self).__name__, (self.n_clusters, X.shape[1])
+        if self.n_clusters > len(X):
+            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
+        if isinstance(self.init, str):
+            if self.init != "k-means++":
+                raise InputError(f"{name}(init=…) expects 'k-means++' or an array {shape}, got {self.init!r}")
+            random = check_random_state(self.random_state)
+            found = kmeans_plusplus(X.numpy(), self.n_clusters, sample_weight=w.numpy(), random_state=random)[0]
+            return as_tensor(found)
+        centers = np.array(self.init, dtype=np.float64)
+        if centers.shape != shape or not np.isfinite(centers).all():
+            raise InputError(f"{name}(init=…) expects {shape} finite numbers, got shape {centers.shape}")
+        return self._measured(as_tensor(centers))
+
+    def _labels(self, X: Float[Tensor, "n d"]) -> Int[np.ndarray, " n"]:
+        labels: Int[np.ndarray, " n"] = distances(X, self._centers).argmin(1).numpy()
+        return labels
+
+    @abstractmethod
+    def _prepare(self, within: float) -> None:
+        """Check what is the method's own; within is the root mean squared distance from the nearest first center."""
+
+    @abstractmethod
+    def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
+        """u (n, k): points attend to centers."""
+
+    @abstractmethod
+    def _step(
+        self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
+    ) -> Float[Tensor, "k d"]:
+        """Where the centers move."""
+
+    @abstractmethod
+    def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """What each point adds to that which the steps make small, in squared units."""
+
+
+def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
+    """The root mean squared distance, for each feature, from the nearest center.
+
+    Where the centers are the points it is zero: then a tenth of the least distance that is not, or 1 if all are.
+    """
+    apart = distances(X, centers)
+    mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
+    if mean > 0:
+        return mean**0.5
+    apart = apart[apart > 0]
+    return float(apart.min()) / 10 if len(apart) else 1.0

@@ -1,0 +1,300 @@
+"""The softmax of scores that are computed one rectangle at a time, forward and, anew, backward.
+
+    (v, b, scale, what β is made of) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij),  s = scale · β + b_j
+
+The softmax is differentiated by hand and β by autograd, rectangle by rectangle, so that no more than
+one rectangle of either exists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.kernels.rows import learned_by
+from limelight.mask import Mask
+from limelight.similarity import Parts, Similarity, upcast
+from limelight.tracing import is_differentiated_again
+
+ENTRIES = 1 << 20  # of a rectangle, in all its matrices: 4 MB as float32
+_TOGETHER = 16  # matrices
+_LOG2_E = 1 / math.log(2)  # 2^x takes a third of the time of e^x, which takes thirty times that where it underflows
+
+
+def beta(similarity: Similarity, parts: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
+    """β on a rectangle, (*#batch, r, c); where `swapped`, its rows are keys."""
+    return _beta_of(similarity, _cut(parts, swapped, rows, cols), swapped, rows, cols)
+
+
+def _cut(parts: Parts, swapped: bool, rows: slice, cols: slice) -> Parts:
+    i, j = (cols, rows) if swapped else (rows, cols)
+    return parts.map(lambda q: q[..., i, :], lambda k: k[..., j, :], lambda shared: shared)
+
+
+def _beta_of(similarity: Similarity, cut: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
+    device = next(cut.tensors()).device
+    along, across = (torch.arange(at.start, at.stop, device=device) for at in (rows, cols))
+    beta = similarity.block(cut, across, along).mT if swapped else similarity.block(cut, along, across)
+    shape = (*beta.shape[:-2], along.shape[0], across.shape[0])
+    return beta if beta.shape == shape else beta.expand(shape)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A rectangle: which matrices of the batch (the leading dimensions are fixed), which rows and columns."""
+
+    at: tuple[int, ...]
+    rows: slice
+    cols: slice
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Everything about the scores but what gradients flow to."""
+
+    similarity: Similarity
+    parts: Parts
+    swapped: bool
+    mask: Mask | None
+    rows: int
+    cols: int
+    batch: tuple[int, ...]
+    scale: float
+    again: Callable[..., list[Tensor | None]]
+    """(v, bias, scale tensor, tensors, dout, dlse) ↦ their gradients and those of what is learned, by other means.
+
+    For a backward pass that is differentiated itself.
+    """
+
+    def reduce(self, v: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(out, lse); a bias (*#batch, m) and a scale tensor (*#batch, 1, 1) multiply and add to β."""
+        tensors, parameters = tuple(self.parts.tensors()), tuple(learned_by(self.similarity))
+        if torch.is_grad_enabled():
+            self._require_nothing_else_learns(tensors, parameters)
+        return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
+
+    def visits(self) -> Iterator[Visit]:
+        """Rectangles of about `ENTRIES` in the matrices that are taken together; all columns before the next rows."""
+        if 0 in (self.rows, self.cols, *self.batch):
+            return
+        fixed = self._fixed()
+        together = math.prod(self.batch[fixed:]) * self.similarity.pair_size
+        side = _rounded(math.isqrt(max(self._entries // together, 1)))
+        for at in itertools.product(*map(range, self.batch[:fixed])):
+            start = 0
+            while start < self.rows:
+                rows = slice(start, min(start + self._height(start, side, together), self.rows))
+                span = slice(0, self.cols) if self.mask is None else self.mask.span(rows, self.cols)
+                for left in range(span.start, span.stop, side):
+                    yield Visit(at, rows, slice(left, min(left + side, span.stop)))
+                start = rows.stop
+
+    @property
+    def _entries(self) -> int:
+        on_cpu = next(self.parts.tensors()).device.type == "cpu"
+        return ENTRIES if on_cpu else 32 * ENTRIES  # elsewhere each call costs more than the cache saves
+
+    def _fixed(self) -> int:
+        """How many of the leading dimensions are walked over one index at a time.
+
+        The others are taken together: a few matrices for each thread, which then keeps to its own, or
+        as many as are small.
+        """
+        fixed, together = len(self.batch), 1
+        each = self.rows * self.cols * self.similarity.pair_size
+        few = max(_TOGETHER, 4 * torch.get_num_threads())
+        while fixed > 0:
+            together *= self.batch[fixed - 1]
+            if together > few and together * each > self._entries:
+                break
+            fixed -= 1
+        return fixed
+
+    def _height(self, start: int, side: int, together: int) -> int:
+        """As many rows as fill a rectangle, or, under a narrow mask, about as many as a row sees keys."""
+        height = max(1, self._entries // (together * min(side, self.cols)))
+        if self.mask is None:
+            return height
+        span = self.mask.span(slice(start, start + 1), self.cols)
+        return min(height, max(span.stop - span.start, 32))
+
+    def pick(self, tensor: Tensor, visit: Visit) -> Tensor:
+        """A view of what belongs to these matrices of the batch in (*#batch, x, y)."""
+        for index in visit.at[len(self.batch) - (tensor.ndim - 2) :]:
+            tensor = tensor[index if len(tensor) > 1 else 0]
+        return tensor
+
+    def cut(self, tensors: Sequence[Tensor], visit: Visit) -> Parts:
+        """The parts of a rectangle, as views of these tensors, which stand in the order of `parts.tensors()`."""
+        given = iter(tensors)
+        whole = self.parts.map(*(3 * [lambda _: self.pick(next(given), visit)]))
+        return _cut(whole, self.swapped, visit.rows, visit.cols)
+
+    def beta(self, cut: Parts, visit: Visit) -> Tensor:
+        return _beta_of(self.similarity, cut, self.swapped, visit.rows, visit.cols)
+
+    def scores(self, beta: Tensor, visit: Visit, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, float]:
+        """(s, factor) with factor · s the scores but for the mask; the factor is left for a later pass to apply."""
+        if scale is not None:
+            beta = beta * self.pick(scale, visit)
+        if bias is None:
+            return beta, self.scale
+        along = self.pick(bias[..., None, :], visit)[..., visit.cols]
+        return torch.add(along, beta, alpha=self.scale), 1.0
+
+    def hidden(self, visit: Visit, device: torch.device) -> Tensor | None:
+        if self.mask is None:
+            return None
+        return ~self.pick(self.mask.block(visit.rows, visit.cols, device), visit)
+
+    def _require_nothing_else_learns(self, tensors: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        """A tensor that `block` reaches past its parts would get no gradient, and nobody would know."""
+        visit = next(self.visits(), None)
+        if visit is None:
+            return
+        corner = Visit(
+            visit.at, slice(visit.rows.start, visit.rows.start + 1), slice(visit.cols.start, visit.cols.start + 1)
+        )
+        parts = self.cut([x.detach() for x in tensors], corner)
+        known, allowed = {id(x) for x in parameters}, set()
+        stack = [self.beta(parts, corner).grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in allowed:
+                continue
+            allowed.add(node)
+            if hasattr(node, "variable") and id(node.variable) not in known:
+                raise InputError(
+                    f"{type(self.similarity).__name__}.block uses a tensor of shape {tuple(node.variable.shape)} that "
+                    "learns but is neither among its parts nor a parameter of the module, so it would get no gradient; "
+                    "make it an nn.Parameter or pass it through `parts`"
+                )
+            stack.extend(following for following, _ in node.next_functions)
+
+
+class _Reduce(torch.autograd.Function):
+    """(v, b, scale, tensors of β, parameters) ↦ (out, lse), differentiable in all."""
+
+    @staticmethod
+    def forward(ctx, walk, v, bias, scale, *learned):  # type: ignore[no-untyped-def]
+        tensors = learned[: len(tuple(walk.parts.tensors()))]
+        dtype = tensors[0].dtype
+        out = v.new_zeros(*walk.batch, walk.rows, v.shape[-1], dtype=dtype)
+        lse = out.new_full((*walk.batch, walk.rows, 1), -math.inf)
+        total = torch.zeros_like(lse)
+        for visit in walk.visits():
+            s, factor = walk.scores(walk.beta(walk.cut(tensors, visit), visit), visit, bias, scale)
+            hidden = walk.hidden(visit, s.device)
+            s = s if hidden is None else s.masked_fill(hidden, -math.copysign(math.inf, factor))
+            sums = tuple(walk.pick(x, visit)[..., visit.rows, :] for x in (lse, total, out))
+            _continue_softmax(sums, s, factor, walk.pick(v, visit)[..., visit.cols, :])
+        out /= total.clamp(min=torch.finfo(dtype).tiny)
+        lse += total.log()
+        lse = lse[..., 0]
+        out = out.to(v.dtype)
+        ctx.save_for_backward(v, bias, scale, out, lse, *tensors)
+        ctx.walk = walk
+        ctx.set_materialize_grads(False)
+        return out, lse
+
+    @staticmethod
+    def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        if dout is None and dlse is None:
+            return (None,) * len(ctx.needs_input_grad)
+        if is_differentiated_again(dout, dlse):
+            v, bias, scale, _, _, *tensors = ctx.saved_tensors
+            return None, *ctx.walk.again(v, bias, scale, tensors, dout, dlse)
+        device = (dlse if dout is None else dout).device.type
+        with torch.autocast(device, enabled=False):
+            return _Reduce._backward(ctx, dout, dlse)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
+        walk, (v, bias, scale, out, lse, *tensors) = ctx.walk, ctx.saved_tensors
+        parameters = list(learned_by(walk.similarity))
+        wanted = ctx.needs_input_grad[1:]
+        sums = [
+            torch.zeros_like(x, dtype=upcast(x).dtype, memory_format=torch.contiguous_format) if want else None
+            for x, want in zip((v, bias, scale, *tensors, *parameters), wanted, strict=True)
+        ]
+        dv, dbias, dscale, *rest = sums
+        dtensors, dparameters = rest[: len(tensors)], rest[len(tensors) :]
+        inner = torch.zeros_like(lse) if dout is None else (upcast(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
+        inner = (inner if dlse is None else inner - dlse)[..., None]
+        minus_lse = -_LOG2_E * lse.masked_fill(lse == -math.inf, math.inf)[..., None]
+        for visit in walk.visits():
+            cut = walk.cut(tensors, visit)
+            own = [x.detach().requires_grad_(d is not None) for x, d in zip(cut.tensors(), dtensors, strict=True)]
+            given = iter(own)
+            with torch.enable_grad():
+                beta = walk.beta(cut.map(*(3 * [lambda _: next(given)])), visit)  # noqa: B023
+            s, factor = walk.scores(beta.detach(), visit, bias, scale)
+            p = torch.add(walk.pick(minus_lse, visit)[..., visit.rows, :], s, alpha=_LOG2_E * factor).exp2_()
+            hidden = walk.hidden(visit, s.device)
+            p = p if hidden is None else p.masked_fill_(hidden, 0)
+            ds = _through_softmax(walk, visit, p, v, dout, inner, dv)  # times the walk's scale
+            if dbias is not None:
+                _add(walk.pick(dbias[..., None, :], visit)[..., visit.cols], ds.sum(-2, keepdim=True) / walk.scale)
+            if dscale is not None:
+                _add(walk.pick(dscale, visit), ds * beta.detach())
+            if beta.requires_grad:
+                ds = ds if scale is None else ds * walk.pick(scale, visit)
+                sinks = [x if d is None else d for x, d in zip(tensors, dtensors, strict=True)]
+                _through_beta(beta, ds, [*own, *parameters], [*walk.cut(sinks, visit).tensors(), *dparameters])
+        inputs = (v, bias, scale, *tensors, *parameters)
+        return None, *(None if d is None else d.to(x.dtype) for d, x in zip(sums, inputs, strict=True))
+
+
+def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: float, v: Tensor) -> None:
+    """Σ_j e^(factor·s_ij − top_i) and Σ_j e^(…) v_j go on over these columns; top, the largest so far, may rise."""
+    top, total, out = sums
+    highest = (s.amax(-1, keepdim=True) if factor > 0 else s.amin(-1, keepdim=True)) * factor
+    highest = torch.maximum(top, highest).clamp_(min=torch.finfo(s.dtype).min / 2)
+    p = torch.add(-_LOG2_E * highest, s, alpha=_LOG2_E * factor).exp2_()
+    before = (_LOG2_E * (top - highest)).exp2_()
+    top.copy_(highest)
+    total.mul_(before).add_(p.sum(-1, keepdim=True))
+    if out.shape[-1]:
+        out.mul_(before).add_(p @ v.to(p.dtype))
+
+
+def _rounded(side: int) -> int:
+    """Products like multiples of 64."""
+    return side - side % 64 if side > 64 else side
+
+
+def _through_softmax(
+    walk: Walk, visit: Visit, p: Tensor, v: Tensor, dout: Tensor | None, inner: Tensor, dv: Tensor | None
+) -> Tensor:
+    """scale · dS = scale · P ∘ (dout vᵀ − D), and what comes to v."""
+    minus = walk.pick(inner, visit)[..., visit.rows, :] * walk.scale
+    if dout is None:
+        return p.mul_(-minus)
+    gradient = walk.pick(dout, visit)[..., visit.rows, :].to(p.dtype)
+    if dv is not None:
+        _add(walk.pick(dv, visit)[..., visit.cols, :], p.mT @ gradient)
+    gradient = gradient * walk.scale
+    values = walk.pick(v, visit)[..., visit.cols, :].to(p.dtype)
+    if gradient.ndim == 2 and values.ndim == 2:
+        return torch.addmm(minus, gradient, values.mT, beta=-1).mul_(p)
+    return (gradient @ values.mT).sub_(minus).mul_(p)
+
+
+def _through_beta(beta: Tensor, ds: Tensor, sources: Sequence[Tensor], sinks: Sequence[Tensor | None]) -> None:
+    """What comes to the parts of this rectangle, and to the similarity's parameters."""
+    wanted = [(x, sink) for x, sink in zip(sources, sinks, strict=True) if x.requires_grad and sink is not None]
+    gradients = torch.autograd.grad(beta, [x for x, _ in wanted], ds.sum_to_size(beta.shape), allow_unused=True)
+    for (_, sink), gradient in zip(wanted, gradients, strict=True):
+        if gradient is not None:
+            _add(sink, gradient)
+
+
+def _add(total: Tensor, piece: Tensor) -> None:
+    """total += piece, summed over what total broadcasts."""
+    total += piece if piece.shape == total.shape else piece.sum_to_size(total.shape)

@@ -1,0 +1,43 @@
+"""The digits as the page of biases sets them out: what is learned, and what is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limelight.data.digit_transforms import arrangements, mirrored
+from limelight.data.digits import split
+from limelight.lab.pages.inductive_bias.settings import IMAGES, TEST
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to train on with their labels; and unseen ones with their digits, as each test of `TESTS` shows them."""
+
+    images: Tensor
+    labels: Tensor
+    tests: dict[str, Tensor]
+    truth: Tensor
+
+    @torch.no_grad()
+    def accuracies(self, model: nn.Module) -> list[float]:
+        """The share of right answers on each test, then on the training images, of which the first `TEST` are asked."""
+        own, labels = self.images[:TEST], self.labels[:TEST]
+        asked = torch.cat([*self.tests.values(), own])
+        right = model(asked).argmax(-1) == torch.cat([*[self.truth] * len(self.tests), labels])
+        parts = right.float().split([*[len(self.truth)] * len(self.tests), len(own)])
+        return [float(part.mean()) for part in parts]
+
+
+def drawn(kind: str, size: int, seed: int) -> Images:
+    """`size` images of a kind to train on, and `TEST` unseen ones. A seed gives the same digits, whatever the kind."""
+    generator = torch.Generator().manual_seed(seed)
+    (images, labels), (unseen, truth) = split(IMAGES, TEST, generator)
+    ways = arrangements(torch.cat([images, unseen]), generator)
+    if kind == "random":
+        labels = labels[torch.randperm(IMAGES, generator=generator)]
+    own = ways["shifted" if kind == "random" else kind]
+    tests = {"like": own[IMAGES:], "shifted": ways["shifted"][IMAGES:], "mirrored": mirrored(ways["centered"][IMAGES:])}
+    return Images(own[:size], labels[:size], tests, truth)

@@ -1,0 +1,215 @@
+"""Three networks learn the same digits at the same time, and are asked about ones they have not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from plotly.graph_objects import Figure
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS
+from limelight.figures.learning import mode, reach
+from limelight.figures.predictions import marks
+from limelight.interpret.saliency import received_attention, saliency
+from limelight.lab.address import Values
+from limelight.lab.descents import descent, stepped
+from limelight.lab.history import History
+from limelight.lab.pages.inductive_bias.images import drawn
+from limelight.lab.pages.inductive_bias.settings import NETWORKS, SHOWN, TESTS
+from limelight.lab.simulation import Change, Figures, Simulation, Updates, numbers
+
+PLACES = {name: place for place, name in NETWORKS.items()}  # what the networks are called in ids
+PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in NETWORKS), "bias-received")
+_SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
+_PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
+_LOOK = 0.2  # seconds between two looks at the shown images
+_EARLY = 32  # steps, before which every power of two is tested: much happens then
+_ANEW = {"kind", "images", "seed"}
+
+
+class InductiveBiasSimulation(Simulation):
+    """The models of the claim on translation priors, on one sequence of mini-batches."""
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(values)
+        self._begin()
+
+    def _begin(self) -> None:
+        seed, size = int(self.values["seed"]), int(self.values["images"])
+        self._data = drawn(str(self.values["kind"]), size, seed)
+        torch.manual_seed(seed)
+        self._batches = torch.Generator().manual_seed(seed)
+        self._models = {name: MODELS[name][0]() for name in PLACES}
+        self._steps = self._seen = 0
+        self._history = History(1 + len(PLACES) * (len(TESTS) + 1))
+        self._measured = self._looked = 0  # times
+        self._set_out()
+        self._measure()
+        self._look()
+        self._drawn_at = self._measured, self._looked
+
+    def _set_out(self) -> None:
+        """New descents from where the models are."""
+        factor = float(self.values["rate"])
+        self._batch = torch.zeros(0, dtype=torch.long)
+        self._descents = {name: self._descent(model, factor * MODELS[name][2]) for name, model in self._models.items()}
+
+    def _descent(self, model: nn.Module, rate: float) -> Iterator[float]:
+        def loss() -> Tensor:
+            return F.cross_entropy(model(self._data.images[self._batch]), self._data.labels[self._batch])
+
+        return descent(model, loss, rate)
+
+    def step(self) -> bool:
+        size = int(self.values["batch"])
+        self._batch = torch.randint(len(self._data.images), (size,), generator=self._batches)
+        stepped(self._descents)
+        self._steps += 1
+        self._seen += size
+        if self._steps <= _EARLY and self._steps.bit_count() == 1:
+            self._measure()
+        else:
+            self._measure_if_due()
+        return True
+
+    def change(self, values: Values) -> Collection[str]:
+        changed = self.differing(values)
+        self.values = values
+        if changed & _ANEW:
+            self._begin()
+        elif "rate" in changed:
+            self._set_out()
+        if changed & {"tested", "look"}:
+            self._look()
+        if changed <= {"look"}:
+            return ["bias-answers"]
+        return PICTURES if changed - {"batch", "rate", "speed"} else ()
+
+    def _measure(self) -> None:
+        """The accuracy of all networks, on each kind of test image and on the training images."""
+        began = time.monotonic()
+        row = [float(self._seen)]
+        for model in self._models.values():
+            row += self._data.accuracies(model)
+        self._history.add(self._measured, row)
+        self._newest = row
+        self._measured += 1
+        now = time.monotonic()
+        self._measured_at, self._measure_after = self._steps, now + max(_PAUSE, 4 * (now - began))
+
+    def _measure_if_due(self) -> None:
+        if self._measured_at != self._steps and time.monotonic() >= self._measure_after:
+            self._measure()
+
+    def _accuracy(self, name: str, on: str, rows: np.ndarray) -> Any:
+        """From rows of measurements, those of one network on one kind of test, or on the "training" images."""
+        columns = [*TESTS, "training"]
+        return rows[1 + list(PLACES).index(name) * len(columns) + columns.index(on)]
+
+    def _curves(self) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Images seen; accuracies on what is tested; and on the training images, where they are to be shown."""
+        rows = self._history.values
+        tested = {name: self._accuracy(name, str(self.values["tested"]), rows) for name in PLACES}
+        training = {name: self._accuracy(name, "training", rows) for name in PLACES} if self.values["training"] else {}
+        return rows[0], tested, training
+
+    @property
+    def _shown(self) -> Tensor:
+        return self._data.tests[str(self.values["tested"])][:SHOWN]
+
+    @property
+    def _chosen(self) -> int:
+        return int(self.values["look"]) - 1
+
+    def _look(self) -> None:
+        """What the networks say of the images shown, and what of the chosen one they go by."""
+        with torch.no_grad():
+            self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
+        image = self._shown[self._chosen : self._chosen + 1]
+        self._maps = {f"bias-map-{PLACES[name]}": saliency(model, image)[0] for name, model in self._models.items()}
+        self._maps["bias-received"] = received_attention(self._models[ATTENTION], image)[0]  # type: ignore[arg-type]
+        self._looked += 1
+        self._looked_at, self._look_after = self._steps, time.monotonic() + _LOOK
+
+    def _look_if_due(self) -> None:
+        if self._looked_at != self._steps and time.monotonic() >= self._look_after:
+            self._look()
+
+    def figures(self) -> Mapping[str, Figure]:
+        self._drawn_at = self._measured, self._looked
+        seen, tested, training = self._curves()
+        truth = self._data.truth[:SHOWN].tolist()
+        said = {_SHORT[name]: found for name, found in self._said.items()}
+        image = self._shown[self._chosen].numpy()
+        log = bool(self.values["log"])
+        return Figures(
+            {
+                "bias-accuracy": lambda: figures.accuracies(seen, tested, training, chance=0.1, log_x=log),
+                "bias-answers": lambda: figures.prediction_grid(self._shown.numpy(), truth, said, self._chosen),
+                **{
+                    place: partial(
+                        figures.saliency_overlay,
+                        image,
+                        weights.numpy(),
+                        "share" if place == "bias-received" else "gradient",
+                    )
+                    for place, weights in self._maps.items()
+                },
+            }
+        )
+
+    def updates(self) -> Updates:
+        changed: dict[str, list[Change]] = {}
+        if self._drawn_at[0] != self._measured:
+            changed["bias-accuracy"] = self._new_curves()
+        if self._drawn_at[1] != self._looked:
+            changed |= self._new_answers()
+        self._drawn_at = self._measured, self._looked
+        return changed
+
+    def _new_curves(self) -> list[Change]:
+        seen, tested, training = self._curves()
+        x, drawn = numbers(seen), {"mode": mode(seen)}
+        solid = [{"x": x, "y": numbers(values), **drawn} for values in tested.values()]
+        dotted = [{"x": x, "y": numbers(values)} for values in training.values()]
+        return list(enumerate([*solid, *dotted, {"x": numbers(reach(seen))}]))
+
+    def _new_answers(self) -> dict[str, list[Change]]:
+        image = numbers(self._shown[self._chosen])
+        texts = marks(self._data.truth[:SHOWN].tolist(), self._said)
+        return {
+            "bias-answers": [(2 * row + 1, attributes) for row, attributes in enumerate(texts)],
+            **{
+                place: [(0, {"z": numbers(weights), "zmax": float(weights.max())}), (1, {"z": image})]
+                for place, weights in self._maps.items()
+            },
+        }
+
+    def labels(self) -> Mapping[str, str]:
+        self._measure_if_due()
+        self._look_if_due()
+        digit = int(self._data.truth[self._chosen])
+        said = {
+            "bias-step": f"step {self._steps} · {self._seen:,} images seen",
+            "bias-chosen": f"Test image {self._chosen + 1} of {SHOWN}, a {digit}.",
+        }
+        newest = np.array(self._newest)
+        for name, place in PLACES.items():
+            found = self._said[name][self._chosen]
+            said[f"bias-tested-{place}"] = f"{self._accuracy(name, str(self.values['tested']), newest):.2f}"
+            said[f"bias-training-{place}"] = f"{self._accuracy(name, 'training', newest):.2f}"
+            said[f"bias-size-{place}"] = f"{sum(p.numel() for p in self._models[name].parameters()):,}"
+            said[f"bias-said-{place}"] = f"says {found}, which is {'right ✓' if found == digit else 'wrong ✗'}"
+        shares = self._maps["bias-received"]
+        said["bias-said-received"] = f"shares {float(shares.min()):.2f} to {float(shares.max()):.2f}"
+        return said
+
+
+SIMULATION = InductiveBiasSimulation

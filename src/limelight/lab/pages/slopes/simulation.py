@@ -1,0 +1,193 @@
+"""Two networks learn one surface, side by side: a gate among linear experts, and a ReLU network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from plotly.graph_objects import Figure
+from torch import Tensor, nn
+
+from limelight import figures
+from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
+from limelight.data.slope_bands import CENTERS, X_MAX
+from limelight.data.slope_points import slopes
+from limelight.figures.surfaces import cut_off
+from limelight.interpret.linear_regions import count_linear_regions
+from limelight.lab.address import Values
+from limelight.lab.descents import descent, stepped
+from limelight.lab.history import History
+from limelight.lab.simulation import Figures, Simulation, Updates, numbers
+from limelight.lab.upload import require_rows
+from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
+from limelight.models.mlp import mlp
+
+GATE, RELU = "gate", "ReLU network"
+POINTS = 500
+_NEAR = 0.2  # of a slope, as in the claim
+_PAUSE = 0.5  # seconds between two counts of the pieces
+
+_SURFACES = ("slopes-gate", "slopes-relu")
+_OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
+
+
+class SlopesSimulation(Simulation):
+    """The arms of the claim on slopes, with every setting open."""
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(values)
+        self._own: tuple[Tensor, Tensor] | None = None
+        self._data = self._drawn()
+        self._begin()
+
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        if self._own is not None:
+            return self._own
+        generator = torch.Generator().manual_seed(int(self.values["seed"]))
+        return slopes(POINTS, generator, noise=float(self.values["noise"]), values=self._true)
+
+    @property
+    def _true(self) -> list[float]:
+        return [float(self.values[f"a{i + 1}"]) for i in range(len(CENTERS))]
+
+    def _begin(self) -> None:
+        torch.manual_seed(int(self.values["seed"]))
+        width = int(self.values["width"])
+        gate = MixtureOfLinearExperts(inputs=2, experts=int(self.values["experts"]))
+        relu = mlp(2, width, width, 1)
+        self._models = {name: nn.Sequential(model, nn.Flatten(0)) for name, model in ((GATE, gate), (RELU, relu))}
+        self._steps, self._history = 0, History(len(self._models))
+        self._pieces: dict[str, int] = {}
+        self._counted = 0.0
+        self._history.add(0, [self._error(model) for model in self._models.values()])
+        self._set_out()
+
+    def _set_out(self) -> None:
+        """New descents from where the models are: with another rate, or on other data."""
+        gate = self._models[GATE][0]
+        assert isinstance(gate, MixtureOfLinearExperts)
+        gate.temperature = float(self.values["temperature"])
+        self._descents = {name: self._descent(model) for name, model in self._models.items()}
+
+    def _descent(self, model: nn.Module) -> Iterator[float]:
+        points, z = self._data
+
+        def loss() -> Tensor:
+            return (model(points) - z).square().mean()
+
+        return descent(model, loss, float(self.values["rate"]))
+
+    def step(self) -> bool:
+        variance = float(self._data[1].var()) or 1.0
+        errors = [loss / variance for loss in stepped(self._descents)]
+        if self._steps:  # the first is there from the beginning
+            self._history.add(self._steps, errors)
+        self._steps += 1
+        return True
+
+    def change(self, values: Values) -> Collection[str]:
+        changed = self.differing(values)
+        self.values = values
+        if changed & _OF_THE_DATA:
+            self._data = self._drawn()
+        if changed & {"experts", "width", "seed"}:
+            self._begin()
+        else:
+            self._set_out()
+        self._counted = time.monotonic()  # the pieces can wait, the picture cannot
+        surfaces = _SURFACES if changed & (_OF_THE_DATA | {"outside"}) else ()
+        return {*surfaces, *(["slopes-weights"] if "experts" in changed else [])}
+
+    def handle_action(self, name: str, given: Any) -> str:
+        """`data`: one's own points as `upload.rows_of` gives them, or none for those that are drawn."""
+        if name != "data":
+            return super().handle_action(name, given)
+        self._own = None
+        if given:
+            rows = torch.from_numpy(require_rows(given))
+            self._own = rows[:, :2], rows[:, 2]
+        self._data = self._drawn()
+        self._begin()
+        return ""
+
+    @property
+    def _grid(self) -> tuple[np.ndarray, np.ndarray]:
+        return grid(2 * X_MAX if self.values["outside"] else X_MAX)
+
+    @torch.no_grad()
+    def _surfaces(self) -> dict[str, np.ndarray]:
+        return {name: surface_of(model, *self._grid) for name, model in self._models.items()}
+
+    @torch.no_grad()
+    def _weights(self) -> np.ndarray:
+        return gate_of(self._models[GATE][0])["gate"]
+
+    def figures(self) -> Mapping[str, Figure]:
+        return Figures(
+            {
+                **{
+                    place: partial(figures.surface, name, *self._grid, surface, self._data)
+                    for place, (name, surface) in zip(_SURFACES, self._surfaces().items(), strict=True)
+                },
+                "slopes-weights": lambda: figures.stacked_area(
+                    grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
+                ),
+                "slopes-loss": lambda: figures.curves(
+                    self._losses(), self._history.steps, "step", "error / variance of z", log=True
+                ),
+            }
+        )
+
+    def _losses(self) -> dict[str, np.ndarray]:
+        values = self._history.values
+        return {name: values[i : i + 1] for i, name in enumerate(self._models)}
+
+    def updates(self) -> Updates:
+        z = self._data[1].numpy()
+        surfaces = {
+            place: [(0, {"z": numbers(cut_off(surface, z))})]
+            for place, surface in zip(_SURFACES, self._surfaces().values(), strict=True)
+        }
+        weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
+        steps = numbers(self._history.steps)
+        losses = [
+            (2 * i + 1, {"x": steps, "y": numbers(values[0]), "mode": "lines"})
+            for i, values in enumerate(self._losses().values())
+        ]
+        return {**surfaces, "slopes-weights": weights, "slopes-loss": losses}
+
+    def labels(self) -> Mapping[str, str]:
+        self._count()
+        said = {"slopes-step": f"step {self._steps}"}
+        for name, place in ((GATE, "gate"), (RELU, "relu")):
+            model = self._models[name]
+            error, found = self._error(model), self._found(model)
+            pieces = self._pieces[name]
+            said[f"slopes-said-{place}"] = (
+                f"error {error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
+                + ("" if self._own is not None else f" · {found} of {len(CENTERS)} slopes found")
+            )
+        return said
+
+    @torch.no_grad()
+    def _error(self, model: nn.Module) -> float:
+        return relative_error(model, *self._data)
+
+    @torch.no_grad()
+    def _found(self, model: nn.Module) -> int:
+        return int((np.abs(slopes_of(model) - self._true) < _NEAR).sum())
+
+    def _count(self) -> None:
+        """The linear pieces of both, now and then: it costs more than a step."""
+        if self._pieces and time.monotonic() - self._counted < _PAUSE:
+            return
+        points = grid_points(*grid(X_MAX))
+        self._pieces = {name: count_linear_regions(model, points) for name, model in self._models.items()}
+        self._counted = time.monotonic()
+
+
+SIMULATION = SlopesSimulation

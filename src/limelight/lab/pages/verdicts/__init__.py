@@ -1,0 +1,1 @@
+"""The claims and what their results say; a claim can be run from here."""

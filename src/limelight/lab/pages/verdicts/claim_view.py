@@ -1,0 +1,148 @@
+"""One claim in full: its verdict and the evidence for it, its pictures, and a way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from limelight.experiment.claim import Claim
+from limelight.experiment.runner import FULL, QUICK
+from limelight.experiment.verdict import LEAST_SEEDS
+from limelight.lab.pages.verdicts.parts import parts, ruling
+from limelight.lab.pages.verdicts.progress import button, now
+from limelight.lab.pages.verdicts.results_cache import ClaimStatus, Drawn
+from limelight.lab.runs import SEEDS, Progress
+
+
+def opened(claim: Claim, stamp: str, run: Progress | None) -> Component:
+    """The claim, its results yet to be read."""
+    name = claim.name
+    return html.Article(
+        [
+            html.P(dcc.Link("← All claims", href="/verdicts")),
+            html.H2(claim.title, tabIndex="-1", id="verdict-title"),
+            html.Div(
+                [
+                    html.Div(
+                        [
+                            html.Div(
+                                html.P("Reading the results …", className="hint"),
+                                id={"verdict": "ruling", "claim": name},
+                            ),
+                            html.P(claim.question, className="question"),
+                            html.P(f"Source: {claim.source}", className="source"),
+                            html.H3("Who competes"),
+                            _arms(claim),
+                        ]
+                    ),
+                    _panel(name, run),
+                ],
+                className="case",
+            ),
+            html.Div(id={"verdict": "evidence", "claim": name}),
+            html.Div(id={"verdict": "pictures", "claim": name}),
+            dcc.Store(id={"verdict-stamp": "page", "claim": name}, data=stamp),
+            dcc.Store(id={"verdict": "figures", "claim": name}),
+        ],
+        className="claim",
+    )
+
+
+def _arms(claim: Claim) -> Component:
+    rows: list[Component] = []
+    for arm, says in claim.arms.items():
+        control = [" ", html.Span("control", className="mark control")] if arm == claim.control else []
+        rows += [html.Dt([arm, *control]), html.Dd(says)]
+    return html.Dl(rows, className="arms")
+
+
+def _panel(name: str, run: Progress | None) -> Component:
+    own = dcc.Input(
+        id={"verdict": "own", "claim": name}, type="number", min=SEEDS[0], max=SEEDS[1], step=1, value=QUICK + 10,
+    )  # fmt: skip
+    return html.Section(
+        [
+            html.H3("Run it", id="verdict-run-title"),
+            html.P(
+                f"Only what is missing is computed, in the background. {LEAST_SEEDS} seeds are the fewest that give a "
+                "verdict.",
+                className="hint",
+            ),
+            html.Div(
+                [button(name, QUICK, f"{QUICK} seeds (quick)"), button(name, FULL, f"{FULL} seeds")],
+                className="offers",
+            ),
+            html.Div([html.Label(["Seeds ", own]), button(name, "own", "Run")], className="offers"),
+            html.Div(now(name, run), id={"verdict": "now", "claim": name}, className="now"),
+        ],
+        className="panel running",
+        **{"aria-labelledby": "verdict-run-title"},
+    )
+
+
+def ruled(found: ClaimStatus) -> Component:
+    """The verdict, or why there is none."""
+    if found.wrong:
+        return html.P(found.wrong, className="wrong")
+    if found.verdict is not None:
+        return ruling(found.verdict)
+    told = "There is no result yet."
+    if found.kept:
+        told = f"There is no verdict yet: {found.kept} runs are kept, but no seed has one for every arm."
+    return html.P([html.Strong(told), " Run it, or open another claim."], className="ruling")
+
+
+def evidence(found: ClaimStatus) -> list[Component]:
+    """Every part with its numbers, what failed, and what repeats it."""
+    shown: list[Component] = []
+    if found.verdict is not None:
+        shown.append(parts(found.verdict, found.seeds))
+    if found.failures:
+        shown.append(
+            html.Details(
+                [
+                    html.Summary(f"{len(found.failures)} of {found.kept} runs failed"),
+                    html.Ul([html.Li(failure) for failure in found.failures]),
+                ]
+            )
+        )
+    if found.command:
+        spent = f" ({found.kept} runs, {found.seconds:.0f} core seconds)"
+        shown.append(html.P(["To repeat it: ", html.Code(found.command), spent], className="repeat"))
+    for count, told in (
+        (found.others, "are of other code or other versions, and do not count"),
+        (found.damaged, "were damaged: they are set aside, and their runs are missing"),
+    ):
+        if count:
+            shown.append(html.P(f"Of the files in the results folder {count} {told}.", className="hint"))
+    return shown
+
+
+def pictures(name: str, drawn: Drawn) -> tuple[list[Component], dict[str, Any]]:
+    """The places of a claim's pictures, and what is to be drawn in each, by its id."""
+    figures: dict[str, Any] = {}
+    shown: list[Component] = []
+    for caption, group in drawn:
+        places = []
+        for figure in group:
+            place = f"verdict-picture-{name}-{len(figures)}"
+            figures[place] = figure
+            places.append(_place(place, caption, int(figure["layout"]["height"])))
+        panels = html.Div(places, className="panels" if len(places) > 1 else "panels single")
+        shown.append(html.Figure([panels, html.Figcaption(caption)]))
+    return shown, figures
+
+
+def _place(place: str, caption: str, height: int) -> Component:
+    return html.Div(
+        id=place, key=place, className="plot", style={"height": f"{height}px"}, role="group", **{"aria-label": caption}
+    )
+
+
+def unknown(name: str, near: Sequence[str]) -> Component:
+    """What is said of a name that no claim has."""
+    hint = [" Did you mean ", dcc.Link(near[0], href=f"/verdicts?claim={near[0]}"), "?"] if near else []
+    return html.P([f"There is no claim called {name}.", *hint, " All that there are stand below."], className="wrong")

@@ -1,0 +1,92 @@
+"""A verdict as words, numbers and bars, in the look of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dash import html
+from dash.development.base_component import Component
+
+from limelight.experiment.statistics import CONFIDENCE
+from limelight.experiment.verdict import Part, Verdict
+from limelight.report.forest_plot import MARKS, alt_text, bar_layout, expectation, number, of_control
+
+
+def badge(outcome: str) -> Component:
+    """The verdict in one word."""
+    return html.Span(outcome, className=f"verdict {outcome}")
+
+
+def bar(part: Part, outcome: str | None = None) -> Component:
+    """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
+    at = bar_layout(part)
+    dot = [] if at.estimate is None else [html.Span(className="dot", style={"left": f"{at.estimate:.1%}"})]
+    return html.Div(
+        [
+            html.Span(className="range", style=_span(*at.expected)),
+            html.Span(className="threshold", style={"left": f"{at.threshold:.1%}"}),
+            html.Span(className="line", style=_span(at.low, at.high)),
+            *dot,
+        ],
+        className=f"effect-bar {outcome or part.outcome}",
+        role="img",
+        **{"aria-label": alt_text(part)},
+    )
+
+
+def _span(start: float, end: float) -> dict[str, str]:
+    return {"left": f"{start:.1%}", "width": f"{end - start:.1%}"}
+
+
+def figures(part: Part) -> list[Component | str]:
+    """The effect, its interval and its unit."""
+    interval = f"[{number(part.effect.low)}, {number(part.effect.high)}]"
+    return [f"{number(part.effect.estimate)} ", html.Span(interval, className="interval"), f" {part.unit}"]
+
+
+def effect(part: Part, said: bool = False) -> Component:
+    """A part on little room: what it says, its effect and its bar."""
+    words = [html.Div(part.description, className="says")] if said else []
+    return html.Div([*words, html.Div([bar(part), html.Span(figures(part))], className="effect")])
+
+
+def ruling(verdict: Verdict) -> Component:
+    """The verdict in one word and one sentence."""
+    return html.P([badge(verdict.outcome), " ", verdict.sentence], className="ruling")
+
+
+def parts(verdict: Verdict, seeds: int) -> Component:
+    """Every part, and the control."""
+    headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", html.Span("As a bar", className="hidden"))
+    caption = f"What was expected, and what came of {seeds} seed{'' if seeds == 1 else 's'}"
+    return html.Table(
+        [
+            html.Caption(caption),
+            html.Thead(html.Tr([html.Th(heading, scope="col") for heading in headings])),
+            html.Tbody([*(_line(part, _mark(part)) for part in verdict.parts), _control(verdict.control)]),
+        ],
+        className="parts",
+    )
+
+
+def _mark(part: Part) -> Sequence[Component | str]:
+    mark = html.Span(
+        [MARKS[part.outcome], html.Span(f" {part.outcome}: ", className="hidden")], className=f"mark {part.outcome}"
+    )
+    return [mark, " ", part.description]
+
+
+def _control(part: Part) -> Component:
+    return _line(part, [html.Span("control", className="mark control"), " ", of_control(part)], "control")
+
+
+def _line(part: Part, words: Sequence[Component | str], kind: str = "") -> Component:
+    return html.Tr(
+        [
+            html.Td(list(words)),
+            html.Td(figures(part), className="figure"),
+            html.Td(expectation(part), className="figure"),
+            html.Td(bar(part, kind or None)),
+        ],
+        className=kind,
+    )

@@ -1,1 +1,0 @@
-"""What may be set on each page that plays. The server reads these, and leaves torch to the workers."""

@@ -1,0 +1,100 @@
+"""Frames to a page that plays, and what its visitor does there, over a websocket of their own.
+
+In: {"after": n} asks for a frame newer than n, at first with {"values": {…}} for the worker to begin with;
+{"set": {…}} tells what the controls hold; {"press": name} of a button; {"act": name, "given": …} of anything else.
+Out: frames, and {"settings": {…}} for each "set". Dash's own callbacks would go round its whole store each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+from limelight.lab import controls
+from limelight.lab.address import read
+from limelight.lab.messages import Act, Ask, Press, Set, heard, is_from_here
+from limelight.lab.page import Page
+from limelight.lab.sessions import FullError, Sessions, key_of
+
+_FOREIGN, _NONSENSE = 4003, 4400
+
+
+def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
+    """Answer at /frames?page=…&key=… for the pages that play."""
+
+    @server.websocket("/frames")
+    async def frames(socket: WebSocket) -> None:
+        if not is_from_here(socket.headers):
+            await socket.close(_FOREIGN, "origin not allowed")
+            return
+        page = pages.get(socket.query_params.get("page", ""))
+        try:
+            key = key_of(socket.query_params["key"])
+        except (KeyError, ValueError):
+            page = None
+        if page is None or page.simulation is None:
+            await socket.close(_NONSENSE, "no such page")
+            return
+        await socket.accept()
+        await _Visitor(socket, sessions, page, key).listen()
+
+
+class _Visitor:
+    def __init__(self, socket: WebSocket, sessions: Sessions, page: Page, key: str) -> None:
+        self._socket, self._sessions, self._page, self._key = socket, sessions, page, key
+        self._values = read(page.fields, {})[0]
+        self._answer: asyncio.Task[None] | None = None
+
+    async def listen(self) -> None:
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    break
+                await self._hear(heard(message.get("text") or ""))
+        except WebSocketDisconnect:  # while it was answered
+            pass
+        except ValueError:
+            await self._socket.close(_NONSENSE, "no such message")
+        finally:
+            if self._answer is not None:
+                self._answer.cancel()
+
+    async def _hear(self, message: Ask | Set | Press | Act) -> None:
+        if isinstance(message, Act):
+            await self._tell("act", name=message.act, given=message.given)
+        elif isinstance(message, Press):
+            await self._tell(message.press)
+        elif isinstance(message, Set):
+            self._values, wrong = controls.held(self._page.fields, message.set, self._values)
+            await self._tell("change", values=self._values)
+            told = controls.settings(self._page.fields, self._values, wrong)
+            await self._socket.send_text(json.dumps({"settings": told}))
+        elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
+            if message.values is not None:
+                self._values = read(self._page.fields, message.values)[0]
+            self._answer = asyncio.create_task(self._send(message.after))
+
+    async def _tell(self, do: str, **more: Any) -> None:
+        await asyncio.to_thread(self._sessions.send, self._key, do, **more)
+
+    async def _send(self, after: int) -> None:
+        assert self._page.simulation is not None
+        try:
+            frame = await self._sessions.frame(self._key, self._page.simulation, self._values, after)
+        except FullError:
+            frame = _wait(3, f"{self._sessions.most} visitors play already, which is all that this lab takes at once. "
+                          "You are next when one leaves.")  # fmt: skip
+        except (OSError, EOFError):
+            frame = _wait(1, "The worker of this page was lost; it begins anew.")
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it may have gone meanwhile
+            await self._socket.send_text(frame)
+
+
+def _wait(seconds: float, note: str) -> str:
+    return json.dumps({"again": seconds, "note": note})

@@ -1,0 +1,204 @@
+"""Normalizations that are a row softmax after a bias for each key: softmax, the α family, Sinkhorn, the hybrid.
+
+Finding the bias takes log-sum-exps over queries and over keys, and no matrix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limelight.errors import ConvergenceError, InputError
+from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
+from limelight.kernels.scores import Scores, zero_neg_inf
+from limelight.normalization.base import Normalization, require_steps, require_tolerance
+from limelight.similarity import squeeze_head
+from limelight.tracing import require_readable
+from limelight.weights import Mixture, SoftmaxWeights, Weights
+
+
+class Softmax(Normalization):
+    """P_ij ∝_j exp(s_ij/T) / c_jᵅ with c_j = Σ_i exp(s_ij/T): the α family, at temperature T.
+
+    α = 0 is softmax. α = 1 is doubly-normalized attention, under which no key is explained away:
+    with n = m every key's total weight is at least 1/n (Ding et al., 2009.14308). For a symmetric
+    kernel the family is the α-normalization of diffusion maps (Coifman & Lafon 2006).
+
+    α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
+    an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
+
+    >>> import torch
+    >>> from limelight import Attention, Euclidean, Softmax
+    >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+    >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=0)).column_mass().round(decimals=2)
+    tensor([1.0300, 1.0800, 0.8900])
+    >>> Attention(x, x, Euclidean(5.0), Softmax(alpha=1)).column_mass().round(decimals=2)
+    tensor([0.9700, 0.9700, 1.0600])
+    """
+
+    def __init__(self, alpha: float | Tensor = 0.0, temperature: float | Tensor = 1.0) -> None:
+        super().__init__()
+        self.alpha: float | Tensor
+        hold(self, "alpha", alpha, SHARE)
+        hold(self, "temperature", temperature, POSITIVE)
+
+    @staticmethod
+    def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
+        """The family with an α of its own for each head, learned, `alpha` at first."""
+        return LearnedSoftmax(heads, alpha)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return batch_shape_of(self.alpha)
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return isinstance(self.alpha, Tensor) or self.alpha > 0
+
+    def forward(self, scores: Scores) -> Weights:
+        alpha = per_head(self.alpha)
+        if isinstance(alpha, Tensor):
+            require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
+        elif alpha == 0:
+            return SoftmaxWeights(scores)
+        rest, common = scores.remove_shift()
+        columns = zero_neg_inf(rest.T.logsumexp())
+        if isinstance(alpha, Tensor):
+            alpha = alpha.reshape(alpha.shape[:-1] or (1,))  # (*#batch, 1), beside (*#batch, m)
+            shift = ((1 - alpha) * common[..., None])[..., 0]
+        else:
+            shift = (1 - alpha) * common
+        return SoftmaxWeights(rest.add_key_bias(-alpha * columns).add_constant(shift))
+
+    def extra_repr(self) -> str:
+        parts = [f"alpha={_brief(self.alpha)}"]
+        if isinstance(self.temperature, Tensor) or self.temperature != 1:
+            parts.append(f"temperature={_brief(self.temperature)}")
+        return ", ".join(parts)
+
+
+class LearnedSoftmax(Softmax):
+    """The α family with α_h = σ(logit_h), a parameter for each head; batch dimensions (…, heads).
+
+    >>> import torch
+    >>> from limelight import Attention
+    >>> from limelight.normalization import LearnedSoftmax
+    >>> x = torch.randn(8, 10, 4)  # 8 heads
+    >>> Attention(x, x, normalization=LearnedSoftmax(heads=8)).shape
+    (8, 10, 10)
+    """
+
+    def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
+        Normalization.__init__(self)  # here α is a function of a parameter, which Softmax would set
+        hold(self, "temperature", temperature, POSITIVE)
+        if not 0 < alpha < 1:
+            raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
+        self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
+
+    @property
+    def alpha(self) -> Tensor:  # type: ignore[override]
+        return torch.sigmoid(squeeze_head(self.logit))
+
+
+class Hybrid(Normalization):
+    """P = λ_h softmax + (1 − λ_h) doubly-normalized, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
+
+    Batch dimensions (…, heads). Its free energy is of the scores themselves.
+
+    >>> import torch
+    >>> from limelight import Attention, Hybrid
+    >>> x = torch.randn(8, 10, 4)  # 8 heads
+    >>> Attention(x, x, normalization=Hybrid(heads=8)).shape
+    (8, 10, 10)
+    """
+
+    def __init__(self, heads: int = 1, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < share < 1:
+            raise InputError(f"the share of softmax starts strictly between 0 and 1, got {share!r}")
+        self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(squeeze_head(self.logit).shape[:-2])
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
+
+    def extra_repr(self) -> str:
+        return f"heads={len(self.logit)}"
+
+
+class Sinkhorn(Normalization):
+    """`steps` times: divide every column by its sum, then every row by its sum.
+
+    Rows always sum to one; column sums tend to n/m as steps grow (Sinkhorn 1967; Sander et al.,
+    2110.11773). Sinkhorn(1) is Softmax(alpha=1). With a `tolerance` it goes on, at most `steps` times
+    (1000 unless told), until no column sum differs from n/m by more than that share of it.
+
+    Raises `InputError` for fewer than one step or a tolerance ≤ 0, and `ConvergenceError` where the
+    tolerance is not reached: under some masks no matrix with these sums exists.
+
+    >>> import torch
+    >>> from limelight import Attention, Euclidean, Sinkhorn
+    >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+    >>> Attention(x, x, Euclidean(5.0), Sinkhorn(tolerance=1e-6)).column_mass().round(decimals=2)
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(self, steps: int | None = None, tolerance: float | None = None) -> None:
+        super().__init__()
+        if steps is not None:
+            require_steps(self, steps)
+        if tolerance is not None:
+            require_tolerance(self, tolerance)
+        self.steps = steps if steps is not None else 3 if tolerance is None else 1000
+        self.tolerance = tolerance
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        scores = scores.remove_shift()[0].with_recompute()
+        by_key = scores.T
+        columns, gap = by_key.logsumexp(), math.inf
+        for _ in range(self.steps - 1):
+            rows = scores.add_key_bias(-zero_neg_inf(columns)).logsumexp()
+            before, columns = columns, by_key.add_key_bias(-zero_neg_inf(rows)).logsumexp()
+            if self.tolerance is not None:
+                require_readable(columns, "Sinkhorn(tolerance=…)", "use Sinkhorn(steps) there")
+                # A column's sum, after the row step, is exp of what its normalizer has changed by.
+                gap = _gap(before, columns)
+                if gap <= self.tolerance:
+                    break
+        if self.tolerance is not None and not gap <= self.tolerance:
+            raise ConvergenceError(
+                f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
+                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
+            )
+        return SoftmaxWeights(
+            scores.add_key_bias(-zero_neg_inf(columns))
+        )  # the last row step is the operator's own softmax
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")
+
+
+def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"]) -> float:
+    mass = (zero_neg_inf(after) - zero_neg_inf(before)).detach().exp()
+    nonempty = (after > -math.inf).expand(mass.shape)
+    mean = (mass * nonempty).sum(-1, keepdim=True) / nonempty.sum(-1, keepdim=True).clamp(min=1)
+    return float((mass / mean - 1).abs().masked_fill(~nonempty, 0).max()) if mass.numel() else 0.0
+
+
+def _brief(value: float | Tensor) -> str:
+    """A number, or the shape of the numbers for heads."""
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else f"{value:g}"

@@ -1,0 +1,175 @@
+"""Normalizations that are some other function of a row: sparsemax, entmax, top-k, sigmoid. A few rows at a time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.kernels.scores import Scores
+from limelight.normalization.base import Normalization
+from limelight.tracing import is_readable
+from limelight.weights import RowWeights, Weights
+
+_MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
+_STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
+
+
+class _RowWise(Normalization):
+    """P_ij = w(s_ij, t_i): what `RowMap` asks for is a method of the class itself."""
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return False
+
+    @property
+    def fused(self) -> bool:
+        return False
+
+    def forward(self, scores: Scores) -> Weights:
+        return RowWeights(scores, self)  # type: ignore[arg-type]
+
+
+class Entmax(_RowWise):
+    """P_ij = [(α − 1) s_ij − t_i]₊^{1/(α−1)} with t_i such that rows sum to one (Peters et al. 2019).
+
+    1 < α ≤ 2: the nearer to 1 the nearer to softmax; α = 2 is sparsemax (Martins & Astudillo 2016).
+    Far keys get exactly no weight. t is found by Newton's method to the dtype's accuracy, and two of
+    its steps are differentiated, which is the exact first and second derivative.
+
+    >>> import torch
+    >>> from limelight import Attention, Entmax
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalization=Entmax(1.5)).dense().round(decimals=2)
+    tensor([[0.6700, 0.3300, 0.0000]])
+    """
+
+    def __init__(self, alpha: float = 1.5) -> None:
+        super().__init__()
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 1 < alpha <= 2:
+            raise InputError(f"Entmax(alpha=…) expects a number in (1, 2], got {alpha!r}; for alpha = 1 use Softmax()")
+        self.alpha = float(alpha)
+
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        with torch.no_grad():
+            x = (self.alpha - 1) * s
+            top = x.amax(-1, keepdim=True) if x.shape[-1] else x.new_full((*x.shape[:-1], 1), -math.inf)
+            t = torch.where(top == -math.inf, 0, top - 1)  # there the largest weight alone is one: t is no smaller
+            for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
+                after = self._newton(s, t)
+                near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
+                t = after
+                if is_readable(near) and bool(near.all()):
+                    break
+        if torch.is_grad_enabled() and s.requires_grad:
+            t = self._newton(s, self._newton(s, t))
+        return t
+
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 1"]) -> Float[Tensor, "*batch r c"]:
+        above = self._above(s, t)
+        return above if self.alpha == 2 else above.square() if self.alpha == 1.5 else above ** (1 / (self.alpha - 1))
+
+    def _above(self, s: Tensor, t: Tensor) -> Tensor:
+        return torch.relu((self.alpha - 1) * s - t)
+
+    def _newton(self, s: Tensor, t: Tensor) -> Tensor:
+        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1, which is convex: from below it comes no further than the root."""
+        power = 1 / (self.alpha - 1)
+        above = self._above(s, t)
+        if self.alpha == 1.5:
+            total, slope = above.square().sum(-1, keepdim=True), 2 * above.sum(-1, keepdim=True)
+        elif self.alpha == 2:
+            total, slope = above.sum(-1, keepdim=True), (above > 0).sum(-1, keepdim=True).to(s.dtype)
+        else:
+            root = above ** (power - 1)
+            total, slope = (root * above).sum(-1, keepdim=True), power * root.sum(-1, keepdim=True)
+        return t + (total - 1) / slope.masked_fill(slope == 0, math.inf)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}"
+
+
+class Sparsemax(Entmax):
+    """P_i = the nearest point of the simplex to s_i: argmin_p |p − s_i|² (Martins & Astudillo 2016).
+
+    >>> import torch
+    >>> from limelight import Attention, Sparsemax
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalization=Sparsemax()).dense().round(decimals=2)
+    tensor([[0.7500, 0.2500, 0.0000]])
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2.0)
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+class TopK(_RowWise):
+    """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
+
+    Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
+
+    >>> import torch
+    >>> from limelight import Attention, TopK
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalization=TopK(2)).dense().round(decimals=2)
+    tensor([[0.6200, 0.3800, 0.0000]])
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"TopK(k) expects a whole number ≥ 1, got {k!r}")
+        self.k = k
+
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:
+        least = s.detach().topk(min(self.k, s.shape[-1]), -1).values[..., -1:]
+        kept = s.masked_fill(s < least, -math.inf)
+        empty = (s == -math.inf).all(-1, keepdim=True)
+        lse = torch.logsumexp(kept.masked_fill(empty, 0), -1, keepdim=True)
+        return torch.cat([least, lse], -1)
+
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 2"]) -> Float[Tensor, "*batch r c"]:
+        least, lse = t[..., :1], t[..., 1:]
+        return torch.exp(s - lse).masked_fill((s < least) | (s == -math.inf), 0)
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}"
+
+
+class Sigmoid(_RowWise):
+    """P_ij = σ(s_ij + b), each pair for itself; b = −log m unless told (Ramapuram et al., 2409.04431).
+
+    Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.
+
+    >>> import torch
+    >>> from limelight import Attention, Sigmoid
+    >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
+    >>> q, k = torch.ones(1, 1), scores.T
+    >>> Attention(q, k, normalization=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
+    tensor([[0.8800, 0.8200, 0.2700]])
+    """
+
+    def __init__(self, bias: float | None = None) -> None:
+        super().__init__()
+        if bias is not None and not math.isfinite(bias):
+            raise InputError(f"Sigmoid(bias=…) expects a finite number, got {bias!r}")
+        self.bias = bias
+
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        bias = -math.log(max(s.shape[-1], 1)) if self.bias is None else self.bias
+        return s.new_full((*s.shape[:-1], 1), -bias)
+
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 1"]) -> Float[Tensor, "*batch r c"]:
+        return torch.sigmoid(s - t)
+
+    def extra_repr(self) -> str:
+        return "" if self.bias is None else f"bias={self.bias:g}"

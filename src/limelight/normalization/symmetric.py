@@ -1,0 +1,66 @@
+"""The symmetric form of Sinkhorn's normalization, for a symmetric kernel of one set of tokens."""
+
+from __future__ import annotations
+
+import math
+
+from limelight.errors import ConvergenceError
+from limelight.kernels.scores import Scores, zero_neg_inf
+from limelight.normalization.base import Normalization, require_steps, require_tolerance
+from limelight.tracing import require_readable
+from limelight.weights import SoftmaxWeights, Weights
+
+
+class SymmetricSinkhorn(Normalization):
+    """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: the diffusion whose stationary law is uniform.
+
+    One vector u scales rows and columns alike, by u ← ½ (u − log Σ_j exp(s_ij + u_j)), which needs a
+    symmetric s: one set of tokens, q = k, a similarity that declares itself symmetric, a symmetric mask
+    (Knight, Ruiz & Uçar 2014). `Sinkhorn` takes any scores, and with q ≠ k is a transport plan between
+    two sets. Rows sum to one; column sums and the symmetry hold to `tolerance`, reached in at most `steps`.
+
+    Raises `InputError` for fewer than one step, a tolerance ≤ 0 and scores that are not symmetric, and
+    `ConvergenceError` where the tolerance is not reached: under some masks no such matrix exists.
+
+    >>> import torch
+    >>> from limelight import Attention, Euclidean, SymmetricSinkhorn
+    >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+    >>> P = Attention(x, x, Euclidean(5.0), SymmetricSinkhorn(tolerance=1e-6)).dense()
+    >>> torch.allclose(P, P.T, atol=1e-5)
+    True
+    """
+
+    def __init__(self, tolerance: float = 1e-4, steps: int = 1000) -> None:
+        super().__init__()
+        require_steps(self, steps)
+        require_tolerance(self, tolerance)
+        self.tolerance, self.steps = tolerance, steps
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return True
+
+    @property
+    def needs_symmetry(self) -> bool:
+        return True
+
+    def forward(self, scores: Scores) -> Weights:
+        scores = scores.remove_shift()[0].with_recompute()
+        u, gap = -0.5 * zero_neg_inf(scores.logsumexp()), math.inf
+        for _ in range(self.steps):
+            row = u + scores.add_key_bias(u).logsumexp()  # the log of a row's sum, which is to be 0
+            row = zero_neg_inf(row)
+            require_readable(row, "SymmetricSinkhorn", "use Sinkhorn(steps) there")
+            gap = float(row.detach().expm1().abs().max()) if row.numel() else 0.0
+            if gap <= self.tolerance:
+                break
+            u = u - 0.5 * row
+        else:
+            raise ConvergenceError(
+                f"SymmetricSinkhorn came within {gap:.2g} of row sums of one in {self.steps} steps, not within "
+                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
+            )
+        return SoftmaxWeights(scores.add_key_bias(u))
+
+    def extra_repr(self) -> str:
+        return f"tolerance={self.tolerance:g}, steps={self.steps}"

@@ -1,0 +1,95 @@
+"""An effect, its interval and its threshold, as a few words and as a bar drawn in SVG."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from limelight.experiment.verdict import Part
+
+MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+_WIDTH, _HEIGHT, _MARGIN = 180, 26, 10
+_OF_CONTROL = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
+
+
+def expectation(part: Part) -> str:
+    """What was expected before any result was seen."""
+    return f"{part.expects} {number(part.threshold)}"
+
+
+def of_control(part: Part) -> str:
+    """What a control says, and whether it failed as it ought to."""
+    return f"{part.description}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, with the field's signs: 0.0123, 12.3, 1.23 × 10⁵ as 1.23e5, −∞."""
+    if math.isnan(value):
+        return "not defined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class BarLayout:
+    """Where on a bar everything stands, as shares of its width; `expected` is the side of the threshold to shade."""
+
+    low: float
+    high: float
+    estimate: float | None  # None where it is not defined
+    threshold: float
+    expected: tuple[float, float]
+
+
+def bar_layout(part: Part) -> BarLayout:
+    """The bar of a part, from what it holds that is finite; in logarithms where the unit is a ratio."""
+    effect, ratio = part.effect, part.unit.startswith("times")
+    known = [x for x in (effect.estimate, effect.low, effect.high, part.threshold) if math.isfinite(x)]
+    if ratio:
+        known = [math.log(x) for x in known if x > 0]
+    low, high = min(known), max(known)
+    reach = max(high - low, 1e-9)
+    low, high = low - 0.1 * reach, high + 0.1 * reach
+
+    def place(value: float) -> float:
+        if ratio:
+            value = math.log(value) if value > 0 else -math.inf
+        share = (min(max(value, low), high) - low) / (high - low)
+        return (_MARGIN + share * (_WIDTH - 2 * _MARGIN)) / _WIDTH
+
+    threshold = place(part.threshold)
+    return BarLayout(
+        place(effect.low),
+        place(effect.high),
+        None if math.isnan(effect.estimate) else place(effect.estimate),
+        threshold,
+        (threshold, 1.0) if part.expects == "at least" else (0.0, threshold),
+    )
+
+
+def alt_text(part: Part) -> str:
+    """The effect and its interval, for who cannot see the bar."""
+    effect = part.effect
+    return f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
+
+
+def bar(part: Part) -> Markup:
+    """The interval as a line with its estimate as a dot; the side of the threshold that was expected is shaded."""
+    at = bar_layout(part)
+    start, end = (_WIDTH * share for share in at.expected)
+    threshold, low, high = _WIDTH * at.threshold, _WIDTH * at.low, _WIDTH * at.high
+    dot = "" if at.estimate is None else f'<circle cx="{_WIDTH * at.estimate:.1f}" cy="13" r="4"/>'
+    return Markup(
+        f'<svg class="bar {part.outcome}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{alt_text(part)}">'
+        f'<rect class="expected" x="{start:.1f}" y="0" width="{end - start:.1f}" height="{_HEIGHT}"/>'
+        f'<line class="threshold" x1="{threshold:.1f}" x2="{threshold:.1f}" y1="0" y2="{_HEIGHT}"/>'
+        f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="13" y2="13"/>'
+        f"{dot}</svg>"
+    )

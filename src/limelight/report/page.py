@@ -1,0 +1,112 @@
+"""The report: one HTML file that needs nothing else, with every verdict and the evidence for it.
+
+No request leaves the page, and its content security policy sees to that: it admits two scripts, by
+their hashes. Text from claims and results is escaped. Plotly travels compressed, and pictures are
+drawn when they come into view.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+import limelight
+from limelight.experiment.claim import Claim
+from limelight.experiment.fingerprint import versions
+from limelight.experiment.results import Results
+from limelight.experiment.statistics import CONFIDENCE
+from limelight.experiment.verdict import Verdict
+from limelight.report.forest_plot import MARKS, bar, expectation, number, of_control
+from limelight.report.plain_text import visible
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim, what was found, and what follows."""
+
+    claim: Claim
+    results: Results
+    verdict: Verdict
+
+    @property
+    def seeds(self) -> int:
+        return len(self.results.seeds())
+
+    @property
+    def command(self) -> str:
+        """What repeats it."""
+        return f"limelight run {self.claim.name} --seeds {self.seeds}"
+
+    @property
+    def seconds(self) -> float:
+        return sum(record.seconds for record in self.results.records)
+
+
+def render(entries: Sequence[Entry]) -> str:
+    """The report on these claims, as one HTML document."""
+    figures: list[str] = []
+    pictures = {}
+    for entry in entries:
+        shown = []
+        for picture in entry.claim.figures(entry.results):
+            first = len(figures)
+            figures += [figure.to_json() for figure in picture.figures]
+            shown.append((picture.caption, [(i, _height(figures[i])) for i in range(first, len(figures))]))
+        pictures[entry.claim.name] = shown
+    script = files("limelight.report").joinpath("report.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            entries=entries,
+            pictures=pictures,
+            figures=Markup("[" + ",".join(figures).replace("<", "\\u003c") + "]"),
+            plotly=base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
+            script=Markup(script),
+            hashes=" ".join(f"'sha256-{_sha256(code)}'" for code in (get_plotlyjs(), script)),
+            style=Markup(files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")),
+            confidence=f"{CONFIDENCE:.0%}",
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            versions={"limelight": limelight.__version__, **versions(), "system": platform.system()},
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("limelight.report", "."),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        finalize=_legible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "bar": bar, "expectation": expectation, "of_control": of_control}
+    environment.globals["marks"] = MARKS
+    return environment
+
+
+def _legible(value: object) -> object:
+    """Text with its control characters as escapes; a page in UTF-8 cannot hold halves of surrogate pairs either."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _height(figure: str) -> int:
+    return int(json.loads(figure)["layout"]["height"])
+
+
+def _sha256(code: str) -> str:
+    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

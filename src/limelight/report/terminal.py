@@ -1,0 +1,275 @@
+"""What the command line shows: tables, progress with the time left, and the same as JSON."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from limelight.experiment.claim import Claim
+from limelight.experiment.results import Record
+from limelight.experiment.statistics import CONFIDENCE
+from limelight.experiment.verdict import Part
+from limelight.report.forest_plot import MARKS, expectation, number
+from limelight.report.page import Entry
+from limelight.report.plain_text import encodable, one_line, visible
+
+_STYLE = {"supported": "green", "refuted": "red", "mixed": "yellow", "inconclusive": "bright_black"}
+_HUE = {"holds": "green", "fails": "red", "undecided": "bright_black"}
+_LEAST_WRAPPED = 24  # columns that a wrapped sentence needs to be read with ease
+
+Told = tuple[Claim, Entry | None]
+Styled = str | tuple[str, str]  # a text, or a text and its style
+
+
+class _Page(Console):
+    """Standard output or error. Texts are never read as Rich's markup, and what a terminal would obey is escaped.
+
+    A page is made for each use: Rich reads the width and the kind of the terminal when a console is made.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def text(self, *parts: Styled) -> Text:
+        """The parts in their styles, as characters that are seen and that the encoding has."""
+        pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+        return Text.assemble(*((encodable(visible(words), self.encoding), style) for words, style in pairs))
+
+    def say(self, *parts: Styled) -> None:
+        """A paragraph, wrapped at the width of the terminal."""
+        self.print(self.text(*parts))
+
+    def whole_line(self, *parts: Styled) -> None:
+        """A line that can be copied whole: the terminal may wrap it, no newline is put into it."""
+        self.print(self.text(*parts), soft_wrap=True)
+
+    def rows(self, headings: Mapping[str, bool], rows: Sequence[Sequence[Text]]) -> None:
+        """A table whose columns wrap where `headings` says so; where it is too wide, each row as a block of lines.
+
+        Names are what a user copies, so their columns neither wrap nor are cut.
+        """
+        table = Table(box=None, pad_edge=False)
+        for heading, wraps in headings.items():
+            table.add_column(heading, no_wrap=not wraps)
+        for row in rows:
+            table.add_row(*row)
+        columns = zip(headings.items(), zip(*rows, strict=True), strict=True) if rows else ()
+        needed = 2 * (len(headings) - 1) + sum(
+            _LEAST_WRAPPED if wraps else max(len(heading), *(cell.cell_len for cell in cells))
+            for (heading, wraps), cells in columns
+        )
+        if needed <= self.width:
+            self.print(table)
+        else:
+            self._blocks(headings, rows)
+
+    def _blocks(self, headings: Mapping[str, bool], rows: Sequence[Sequence[Text]]) -> None:
+        (_, first_wraps), *others = headings.items()
+        for row in rows:
+            self.print(row[0], soft_wrap=not first_wraps)
+            for (heading, _), cell in zip(others, row[1:], strict=True):
+                if cell.plain:
+                    named = Text.assemble(f"{heading}: ", cell) if heading else cell
+                    self.print(Padding(named, (0, 0, 0, 2)))
+
+
+def log(sentence: str) -> None:
+    """A sentence beside the output. Where standard error cannot be written, the program goes on without."""
+    with suppress(OSError):
+        _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
+
+
+def log_damaged(damaged: Sequence[str]) -> None:
+    """What lies among the results and is none."""
+    for sentence in damaged:
+        log(sentence)
+
+
+def log_report(path: Path, size: int) -> None:
+    """Where the report is."""
+    _Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
+
+
+@contextmanager
+def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
+    """A bar with the time left on a terminal, a line at every tenth elsewhere."""
+    if known == total:
+        log(f"all {total} runs have results already")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    started, counted = time.monotonic(), 0
+    page = _Page(stderr=True)
+    with Progress(*columns, console=page, transient=True, disable=not page.is_terminal) as shown:
+        task = shown.add_task("runs", total=total, completed=known)
+
+        def done(record: Record) -> None:
+            nonlocal counted
+            counted += 1
+            running = encodable(one_line(f"{record.claim}: {record.arm}"), page.encoding)
+            shown.update(task, advance=1, description=running[:44].ljust(44))
+            if record.status != "done":
+                log(f"{record.claim}, {record.arm}, seed {record.seed}: {record.status}: {record.reason}")
+            to_do, tenth = total - known, max(1, (total - known) // 10)
+            if not page.is_terminal and (counted % tenth == 0 or counted == to_do):
+                left = (time.monotonic() - started) / counted * (to_do - counted)
+                log(f"{known + counted} of {total} runs, about {left:.0f} s left")
+
+        yield done
+
+
+def show_list(entries: Sequence[Told]) -> None:
+    """The claims in a table."""
+    page = _Page()
+    page.rows(
+        {"claim": False, "statement": True, "verdict": False},
+        [(page.text((c.name, "bold")), page.text(c.title), page.text(_verdict(entry))) for c, entry in entries],
+    )
+
+
+def show_verdicts(entries: Sequence[Told]) -> None:
+    """Each verdict in a sentence, and the table of verdicts last, where the eye ends."""
+    page = _Page()
+    for claim, entry in entries:
+        if entry is None:
+            continue
+        chief = entry.verdict.parts[0]
+        page.say((claim.title, "bold"), ": ", _verdict(entry))
+        page.say(entry.verdict.sentence)
+        page.say(
+            (f"Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {expectation(chief)}.\n", "dim")
+        )
+    page.rows(
+        {"claim": False, "verdict": False, "parts": False, "seeds": False},
+        [
+            [
+                page.text(claim.name),
+                page.text(_verdict(entry)),
+                page.text(*_marks(entry.verdict.parts) if entry else ()),
+                page.text(str(entry.seeds) if entry else ""),
+            ]
+            for claim, entry in entries
+        ],
+    )
+    page.say(("✓ holds  ✗ does not  ? undecided", "dim"))
+
+
+def show_claim(claim: Claim, entry: Entry | None) -> None:
+    """A claim in full: without a verdict, what is expected of results that are still to come."""
+    page = _Page()
+    page.say((f"{claim.title}\n", "bold"))
+    page.say(claim.question)
+    page.say(f"\nSource: {claim.source}")
+    page.whole_line(f"File:   {inspect.getsourcefile(type(claim))}\n")
+    page.rows(
+        {"arm": False, "": True},
+        [(page.text((arm, "bold")), page.text(says)) for arm, says in claim.arms.items()],
+    )
+    page.rows(
+        {"measure": False, "": True, "unit": True},
+        [
+            (page.text((name, "bold")), page.text(measure.description), page.text(measure.unit))
+            for name, measure in claim.measures.items()
+        ],
+    )
+    if entry is None:
+        _show_thresholds(page, claim)
+        return
+    parts, control = entry.verdict.parts, entry.verdict.control
+    rows = [
+        [page.text(_mark(p)), page.text(p.description), page.text(_effect(p)), page.text(expectation(p))] for p in parts
+    ]
+    ought = page.text((f"control, ought to fail: {control.description}", "dim"))
+    rows.append([page.text(), ought, page.text(_effect(control)), page.text(expectation(control))])
+    page.rows({"": False, "part": True, f"effect [{CONFIDENCE:.0%} interval]": True, "expected": False}, rows)
+    page.say("\n", _verdict(entry), f", {entry.seeds} seeds: {entry.verdict.sentence}")
+
+
+def _show_thresholds(page: _Page, claim: Claim) -> None:
+    expected = claim.expected()
+    control = expected.control
+    rows = [[page.text(part.description), page.text(f"{expectation(part)} {part.unit}")] for part in expected.parts]
+    ought = page.text((f"control, ought to fail: {control.description}", "dim"))
+    rows.append([ought, page.text(f"{expectation(control)} {control.unit}")])
+    page.rows({"part": True, "expected, as written before any result": True}, rows)
+    page.whole_line("\nNo verdict yet: run ", (f"limelight run {claim.name}", "bold"), ".")
+
+
+def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:
+    """A claim and its verdict as plain data; a number that is not finite is null."""
+    told: dict[str, Any] = {
+        "name": claim.name, "title": claim.title, "question": claim.question, "source": claim.source,
+        "arms": dict(claim.arms), "control": claim.control, "verdict": None,
+    }  # fmt: skip
+    if entry is None:
+        expected = claim.expected()
+        parts = [_part_json(part) for part in expected.parts]
+        return told | {"parts": parts, "control_part": _part_json(expected.control)}
+    return told | {
+        "verdict": entry.verdict.outcome,
+        "sentence": entry.verdict.sentence,
+        "seeds": entry.seeds,
+        "confidence": CONFIDENCE,
+        "parts": [_part_json(part) for part in entry.verdict.parts],
+        "control_part": _part_json(entry.verdict.control),
+        "failures": [
+            {"arm": record.arm, "seed": record.seed, "status": record.status, "reason": record.reason}
+            for record in entry.results.failures
+        ],
+        "command": entry.command,
+    }
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    numbers = {
+        "estimate": part.effect.estimate,
+        "low": part.effect.low,
+        "high": part.effect.high,
+        "threshold": part.threshold,
+    }
+    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {
+        "description": part.description,
+        "outcome": part.outcome,
+        "expects": part.expects,
+        "unit": part.unit,
+        "n": part.effect.n,
+        **finite,
+    }
+
+
+def _verdict(entry: Entry | None) -> tuple[str, str]:
+    if entry is None:
+        return "no verdict yet", "dim"
+    outcome = entry.verdict.outcome
+    return outcome, f"bold {_STYLE[outcome]}"
+
+
+def _mark(part: Part) -> tuple[str, str]:
+    return MARKS[part.outcome], _HUE[part.outcome]
+
+
+def _marks(parts: Sequence[Part]) -> list[Styled]:
+    spaced: list[Styled] = [" "] * (2 * len(parts) - 1)
+    spaced[::2] = map(_mark, parts)
+    return spaced
+
+
+def _effect(part: Part) -> str:
+    return f"{number(part.effect.estimate)} [{number(part.effect.low)}, {number(part.effect.high)}] {part.unit}"

@@ -1,0 +1,91 @@
+"""Data sets are what they say they are, and the same for the same seed."""
+
+import pytest
+import torch
+
+from limelight.data import digits, key_value_tables
+from limelight.data.argmax_retrieval import TOKENS, argmax_retrieval
+from limelight.data.moons import moons
+from limelight.data.slope_bands import CENTERS, SLOPES
+from limelight.data.slope_points import slopes
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_slopes_are_five_lines():
+    points, z = slopes(2000, seeded(), x=(2.0, 4.0))
+    assert (points[:, 0].abs() >= 2).all()
+    assert (points[:, 0].abs() < 4).all()
+    for center, slope in zip(CENTERS, SLOPES, strict=True):
+        band = (points[:, 1] - center).abs() <= 0.25
+        assert 300 < band.sum() < 500
+        torch.testing.assert_close(z[band], slope * points[band, 0])
+    noisy = slopes(2000, seeded(), x=(2.0, 4.0), noise=0.5)[1]
+    assert 0.4 < (noisy - z).std() < 0.6
+
+
+def test_the_token_with_the_highest_priority_gives_the_answer():
+    tokens, target, which = argmax_retrieval(500, seeded())
+    assert tokens.shape == (500, TOKENS, 2)
+    for i in range(500):
+        best = max(range(TOKENS), key=lambda j, i=i: tokens[i, j, 0])
+        assert which[i] == best
+        assert target[i] == tokens[i, best, 1]
+    assert (tokens[..., 1].abs() >= 0.5).all()
+    assert len(which.unique()) == TOKENS
+
+
+def test_a_table_holds_the_key_that_is_asked_for():
+    pool = key_value_tables.key_pool(64, seeded())
+    torch.testing.assert_close(pool.norm(dim=-1), torch.ones(64))
+    known = key_value_tables.tables(300, seeded(1), pool)
+    assert all((known.keys[0, j] == pool).all(-1).any() for j in range(key_value_tables.ENTRIES))
+    assert all(len(keys.unique(dim=0)) == key_value_tables.ENTRIES for keys in known.keys)
+    for asked in (known, key_value_tables.tables(300, seeded(2))):
+        nearest = (asked.query[:, None] - asked.keys).norm(dim=-1).argmin(-1)
+        right = (asked.values[torch.arange(300), nearest] == asked.target).all(-1)
+        assert right.float().mean() > 0.95
+    stretched = key_value_tables.tables(300, seeded(3), stretch=0.5)
+    assert 0.4 < stretched.keys.norm(dim=-1).log().std() < 0.6
+
+
+def test_digits_in_a_frame_are_whole_and_anywhere():
+    images, labels = digits.digits()
+    assert images.shape == (1797, 8, 8)
+    assert labels.bincount().min() > 170
+    framed = digits.in_frame(images, seeded())
+    torch.testing.assert_close(framed.sum((1, 2)), images.sum((1, 2)))
+    assert (framed.mean(0)[0] > 0).any()
+    assert (framed.mean(0)[-1] > 0).any()
+
+
+def test_a_shuffle_is_one_for_all_images():
+    images, _ = digits.digits()
+    shuffled = digits.permuted(images, seeded())
+    torch.testing.assert_close(shuffled.flatten(1).sort(-1).values, images.flatten(1).sort(-1).values)
+    order = torch.randperm(64, generator=seeded())
+    torch.testing.assert_close(shuffled.flatten(1), images.flatten(1)[:, order])
+
+
+def test_a_split_has_no_overlap():
+    (train, _), (test, _) = digits.split(1200, 500, seeded())
+    assert (len(train), len(test)) == (1200, 500)
+    index = {image.numpy().tobytes() for image in train}
+    assert sum(image.numpy().tobytes() in index for image in test) < 5  # a few digits are drawn twice alike
+
+
+def test_moons():
+    points, labels = moons(500, 0.2, seed=3)
+    assert points.shape == (500, 2)
+    assert labels.bincount().tolist() == [250, 250]
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda g: slopes(9, g)[1], lambda g: argmax_retrieval(9, g)[0],
+             lambda g: key_value_tables.tables(9, g).query, lambda g: digits.in_frame(digits.digits()[0][:9], g)],
+)  # fmt: skip
+def test_the_seed_decides(draw):
+    assert torch.equal(draw(seeded(5)), draw(seeded(5)))
+    assert not torch.equal(draw(seeded(5)), draw(seeded(6)))

@@ -1,0 +1,153 @@
+"""The websocket of frames, spoken to directly: who may, and what nonsense gets."""
+
+import asyncio
+import json
+import uuid
+
+import pytest
+from fastapi import FastAPI
+
+from limelight.lab.pages import PAGES
+from limelight.lab.sessions import FullError
+from limelight.lab.websocket import serve_frames
+
+KEY = str(uuid.UUID(int=7))
+HERE = {b"host": b"127.0.0.1:8765", b"origin": b"http://127.0.0.1:8765"}
+
+
+class Sessions:
+    most = 1
+
+    def __init__(self, problem=None):
+        self.problem, self.sent, self.asked = problem, [], []
+
+    def send(self, key, do, **more):
+        self.sent.append((key, do, more))
+
+    async def frame(self, key, module, values, after):
+        self.asked.append((key, module, values, after))
+        if self.problem is not None:
+            raise self.problem
+        return json.dumps({"n": after + 1})
+
+
+def talk(*messages, sessions=None, query=f"page=slopes&key={KEY}", headers=HERE):
+    """What comes back, before the other side hangs up or this one does."""
+    server = FastAPI()
+    serve_frames(server, sessions or Sessions(), {page.name: page for page in PAGES})
+
+    async def conversation():
+        received, sent = asyncio.Queue(), []
+        received.put_nowait({"type": "websocket.connect"})
+        for message in messages:
+            received.put_nowait({"type": "websocket.receive", "text": message})
+
+        async def receive():
+            if received.empty():  # an answer may be on its way
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                return {"type": "websocket.disconnect", "code": 1000}
+            return received.get_nowait()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "websocket", "path": "/frames", "raw_path": b"/frames", "query_string": query.encode(),
+                 "headers": list(headers.items()), "subprotocols": [], "root_path": "", "scheme": "ws"}  # fmt: skip
+        await server(scope, receive, send)
+        return sent
+
+    return asyncio.run(conversation())
+
+
+def asked(after=-1, **values):
+    return json.dumps({"after": after, "values": values})
+
+
+def test_a_frame_for_who_asks_with_values_that_are_checked():
+    sessions = Sessions()
+    sent = talk(asked(3, experts="many", seed=5), sessions=sessions)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send"]
+    assert json.loads(sent[1]["text"]) == {"n": 4}
+    key, module, values, after = sessions.asked[0]
+    assert (key, module, after) == (KEY, "limelight.lab.pages.slopes.simulation", 3)
+    assert (values["experts"], values["seed"]) == (5, 5)
+
+
+def test_an_action_goes_to_the_worker_of_that_page():
+    sessions = Sessions()
+    talk(json.dumps({"act": "move", "given": [1, 2]}), sessions=sessions)
+    assert sessions.sent == [(KEY, "act", {"name": "move", "given": [1, 2]})]
+
+
+def test_what_is_set_is_checked_told_to_the_worker_and_said_to_the_page():
+    sessions = Sessions()
+    sent = talk(asked(experts=4), json.dumps({"set": {"experts": "99", "width": 7, "nonsense": 1}}), sessions=sessions)
+    ((key, do, more),) = sessions.sent
+    assert (key, do) == (KEY, "change")
+    assert (more["values"]["experts"], more["values"]["width"]) == (10, 7)
+    (told,) = [json.loads(each["text"])["settings"] for each in sent if "settings" in each.get("text", "")]
+    assert told["values"] == more["values"]
+    assert told["said"]["experts"] == "10"
+    assert "99 is not between" in told["wrong"]
+    assert "experts=10" in told["query"]
+
+
+def test_a_setting_keeps_those_before():
+    sessions = Sessions()
+    talk(asked(), *(json.dumps({"set": each}) for each in ({"experts": 3}, {"width": 7})), sessions=sessions)
+    values = sessions.sent[-1][2]["values"]
+    assert (values["experts"], values["width"]) == (3, 7)
+
+
+def test_a_worker_that_is_begun_anew_has_what_was_set_last():
+    sessions = Sessions()
+    talk(json.dumps({"set": {"experts": 3}}), json.dumps({"after": 7}), sessions=sessions)
+    ((_, _, values, after),) = sessions.asked
+    assert (values["experts"], after) == (3, 7)
+
+
+def test_a_button_is_told_to_the_worker():
+    sessions = Sessions()
+    talk(*(json.dumps({"press": name}) for name in ("play", "step", "pause", "reset")), sessions=sessions)
+    assert [do for _, do, _ in sessions.sent] == ["play", "step", "pause", "reset"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [(FullError(), "1 visitors play already"), (EOFError(), "was lost"), (TimeoutError(), "was lost")],
+)
+def test_where_there_is_no_frame_it_says_why_and_when_to_ask_again(problem, told):
+    frame = json.loads(talk(asked(), sessions=Sessions(problem))[1]["text"])
+    assert told in frame["note"]
+    assert frame["again"] > 0
+
+
+@pytest.mark.parametrize("origin", [b"http://evil.example", b"http://127.0.0.1:9", b"http://[::1", b"null", b""])
+def test_a_page_from_elsewhere_is_not_listened_to(origin):
+    assert talk(asked(), headers=HERE | {b"origin": origin})[0]["code"] == 4003
+
+
+@pytest.mark.parametrize(
+    "query", ["", "page=slopes", "page=slopes&key=1", f"page=verdicts&key={KEY}", f"page=x&key={KEY}"]
+)
+def test_what_is_no_page_that_plays_is_not_either(query):
+    assert talk(asked(), query=query)[0]["code"] == 4400
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "", "{", "[]", "3", "null", '{"after": "x"}', '{"after": null}', '{"after": 1.5}', '{"after": true}',
+        '{"after": 1, "values": 3}', '{"after": NaN}', f'{{"after": {10**400}}}', '{"after": 1, "more": 1}',
+        '{"set": 3}', '{"set": {"experts": {}}}', '{"set": {"experts": NaN}}', f'{{"set": {{"experts": {10**400}}}}}',
+        '{"press": "change"}', '{"press": "frame"}', '{"press": ["step"]}', '{"act": 1}',
+        '{"act": "move", "given": NaN}',
+        r'{"act": "\ud800"}', "[" * 100_000, '{"act": "move", "given": ' + "[" * 300 + "]" * 300 + "}",
+    ],
+)  # fmt: skip
+def test_nonsense_ends_the_conversation(message):
+    sessions = Sessions()
+    sent = talk(message, sessions=sessions)
+    assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", 4400)
+    assert sessions.asked == sessions.sent == []
