@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limelight import StoreError
-from limelight.experiment import fingerprint
+from limelight.experiment import fingerprint, results
 from limelight.experiment.cell import run_cell
-from limelight.experiment.fingerprint import cell_key, source_digest
+from limelight.experiment.fingerprint import cell_key
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store, write_atomically
 from tests.experiment.toy import Faulty, Toy
@@ -82,10 +82,10 @@ def test_another_cells_file_is_not_taken(store):
 
 @given(st.lists(st.floats(allow_nan=True), max_size=5), st.floats(-1e9, 1e9))
 def test_any_numbers_come_back_to_six_digits(tmp_path_factory, numbers, value):
-    from limelight.experiment.cell import _plain
+    from limelight.experiment.conditions import plain
 
     store = Store(tmp_path_factory.mktemp("results"))
-    arrays = _plain({"numbers": np.array(numbers)})
+    arrays = plain({"numbers": np.array(numbers)})
     store.save(Toy(), Record("toy", "one", 0, "done", values={"size": value}, arrays=arrays))
     loaded = store.load(Toy(), "one", 0)
     assert loaded.values["size"] == value
@@ -135,6 +135,35 @@ def test_a_signed_record_with_a_value_of_another_type_is_damaged(store, changes)
     assert store.load(Toy(), "one", 3) is None
     assert len(store.damaged) == 1
     assert not path.exists()
+
+
+@pytest.mark.parametrize("field", ["reason", "seconds", "arrays", "versions", "values"])
+def test_a_result_from_before_a_field_was_added_is_read_with_its_default(store, field):
+    store.require_writable([Toy()])
+    path = store.path(Toy(), "one", 3)
+    older = json.loads(signed(status="diverged"))["record"]
+    del older[field]
+    body = json.dumps(older, sort_keys=True)
+    path.write_text(json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "record": older}))
+    default = getattr(Record("toy", "one", 3, "diverged"), field)
+    assert getattr(store.load(Toy(), "one", 3), field) == default
+    assert store.damaged == []
+    assert [record.seed for record in store.results(Toy(), 5).records] == [3]
+
+
+def test_a_field_that_is_added_later_damages_no_result(store, monkeypatch):
+    run_cell(Toy(), "one", 3, store.folder)
+    before = store.load(Toy(), "one", 3)
+
+    @dataclass(frozen=True)
+    class Later(Record):
+        device: str = "cpu"
+
+    monkeypatch.setattr(results, "Record", Later)
+    found = store.load(Toy(), "one", 3)
+    assert (found.device, found.values, store.damaged) == ("cpu", before.values, [])
+    store.save(Toy(), found)
+    assert store.load(Toy(), "one", 3) == found
 
 
 def test_brackets_within_brackets_are_damaged(store):
@@ -262,65 +291,10 @@ def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatc
     assert cell_key(Faulty(), "one", 0) not in keys
     monkeypatch.setattr(fingerprint, "versions", lambda: {"torch": "other"})
     assert key() == 2
-    monkeypatch.setattr(fingerprint, "source_digest", lambda module: "other")
+    monkeypatch.setattr(fingerprint, "source_digest", lambda claim: "other")
     assert key() == 3
     monkeypatch.setattr(Toy, "data", lambda self: {"digits": "other"})
     assert key() == 4
-
-
-def forget():
-    """As if the sources had not been read yet."""
-    source_digest.cache_clear()
-    fingerprint._read.cache_clear()
-
-
-def digest_of(tmp_path, monkeypatch, text, name):
-    (tmp_path / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    return source_digest(name)
-
-
-def test_code_that_measures_counts_and_what_only_tells_does_not(tmp_path, monkeypatch):
-    body = "class C:\n    {doc}\n    def measure(self): return {value}\n    def judge(self): return {threshold}\n"
-
-    def digest(name, doc="'''a'''", value=1, threshold=2, comment=""):
-        return digest_of(tmp_path, monkeypatch, body.format(doc=doc, value=value, threshold=threshold) + comment, name)
-
-    first = digest("one")
-    forget()
-    same = [digest("one", doc="'''b'''"), forget(), digest("one", threshold=3)]
-    forget()
-    assert {same[0], same[2], digest("one", comment="# why")} == {first}
-    forget()
-    assert digest("one", value=2) != first
-
-
-def test_imported_modules_count_and_those_that_measure_nothing_do_not():
-    tree = fingerprint._syntax("limelight.claims.slopes")
-    found = set(fingerprint._imports(tree))
-    assert {
-        "limelight.models.mixture_of_linear_experts",
-        "limelight.data.slope_points",
-        "limelight.experiment.claim",
-        "limelight.figures",
-    } <= found
-    assert "limelight.data.slope_points.slopes" not in found
-
-
-def test_a_change_deep_in_the_operator_renames_the_results(monkeypatch):
-    before = source_digest("limelight.claims.slopes")
-    whole = fingerprint._syntax
-
-    def changed(module):
-        tree = whole(module)
-        if module == "limelight.kernels.flash":
-            tree.body.append(__import__("ast").parse("x = 1").body[0])
-        return tree
-
-    forget()
-    monkeypatch.setattr(fingerprint, "_syntax", changed)
-    assert source_digest("limelight.claims.slopes") != before
-    forget()
 
 
 def test_results_are_gathered_by_seed_until_one_is_missing(store):
@@ -331,15 +305,3 @@ def test_results_are_gathered_by_seed_until_one_is_missing(store):
     assert store.results(Toy(), seeds=4).seeds() == [0, 1, 3]
     store.save(Toy(), replace(store.load(Toy(), "one", 1), status="error"))
     assert store.results(Toy()).seeds() == [0]
-
-
-def test_one_source_is_read_at_a_time(monkeypatch):
-    """Python 3.11 fails now and then where two threads do."""
-    alone = []
-    parse = fingerprint.ast.parse
-    with monkeypatch.context() as watched:
-        watched.setattr(
-            fingerprint.ast, "parse", lambda text: alone.append(fingerprint._PARSING.locked()) or parse(text)
-        )
-        fingerprint._syntax("limelight.errors")
-    assert alone == [True]

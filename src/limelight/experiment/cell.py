@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from limelight.errors import ClusterError, DivergenceError, StoreError
 from limelight.experiment.claim import Claim
+from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
@@ -68,12 +67,8 @@ def _require_same(claim: Claim, expected: Mapping[str, Any]) -> None:
 
 
 def _measured(claim: Claim, arm: str, seed: int) -> Record:
-    import torch  # a second, which a page that lists claims need not wait
-
     claim.require_arm(arm)
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (for libraries that draw from it)
+    prepare(seed)
     started = time.perf_counter()
     try:
         found = claim.measure(arm, seed)
@@ -90,7 +85,7 @@ def _measured(claim: Claim, arm: str, seed: int) -> Record:
         reason=reason,
         seconds=round(time.perf_counter() - started, 3),
         values=dict(found.values) if status == "done" else {},
-        arrays=_plain(found.arrays) if status == "done" else {},
+        arrays=plain(found.arrays) if status == "done" else {},
         versions=versions(),
     )
 
@@ -101,14 +96,3 @@ def _judged_sane(claim: Claim, found: Measurement) -> tuple[Status, str]:
         return "error", f"expected the measures {sorted(claim.measures)}, got {sorted(found.values)}"
     strange = [name for name, value in found.values.items() if not math.isfinite(value)]
     return ("diverged", f"not finite: {', '.join(strange)}") if strange else ("done", "")
-
-
-def _plain(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:  # type: ignore[type-arg]
-    """Arrays as nested lists, to six significant digits, None for what is not finite."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(part) for part in value]
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-
-    return {name: plain(np.asarray(array).tolist()) for name, array in arrays.items()}

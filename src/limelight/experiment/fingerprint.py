@@ -1,30 +1,36 @@
 """What could change a result? The code that made it, its arm and seed, its data, and the versions beneath.
 
-The code is that of the claim's module and of every Limelight module that it reaches by imports, read
-as syntax: comments, docstrings, pictures and the judgment change no measurement, so they change no
-name. (A judgment is made anew from the results each time.)
+The code is every function, class and constant that the claim's measuring reaches, directly or not, and how a trial is
+prepared and its numbers rounded. Comments, docstrings, annotations, texts of errors, pictures and the judgment change
+no measurement, so they change no name, and neither does code that the measuring does not reach. (A judgment is made
+anew from the results each time.)
 """
 
 from __future__ import annotations
 
-import ast
+import contextlib
+import gc
 import hashlib
-import importlib.util
 import json
 import platform
 import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+from limelight.experiment import conditions
+from limelight.experiment.bare import measuring
 from limelight.experiment.claim import Claim
+from limelight.experiment.measure import Measurement
+from limelight.experiment.reach import Reach
+from limelight.experiment.sources import EVERYTHING, Definition, Sources
 
 _PACKAGE = "limelight"
-_PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
-_MEASURES_NOTHING = ("limelight.experiment", "limelight.figures", "limelight.report")
-_NOT_MEASUREMENT = {"judge", "figures"}
+_LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures", "limelight.report")
+_HOLD_RESULTS = (Claim.__module__, Measurement.__module__)  # what is added to them later leaves old results as they are
+_CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__all__]
+_ONE_AT_A_TIME = threading.Lock()  # reading the same sources twice would only take longer
 
 
 def cell_key(claim: Claim, arm: str, seed: int) -> str:
@@ -35,7 +41,7 @@ def cell_key(claim: Claim, arm: str, seed: int) -> str:
 
 def circumstances(claim: Claim) -> dict[str, Any]:
     """What all cells of a claim have in common: its code, its data, and the versions beneath."""
-    return {"source": source_digest(type(claim).__module__), "data": dict(claim.data()), "versions": versions()}
+    return {"source": source_digest(type(claim)), "data": dict(claim.data()), "versions": versions()}
 
 
 @cache
@@ -46,72 +52,35 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def source_digest(module: str) -> str:
-    """SHA-256 over the syntax of a module and of all Limelight modules that it imports, directly or not."""
-    reached: dict[str, str] = {}
-    pending = [module]
-    while pending:
-        name = pending.pop()
-        if name in reached:
-            continue
-        reached[name], imports = _read(name)
-        pending += imports
-    return hashlib.sha256(json.dumps(reached, sort_keys=True).encode()).hexdigest()
+def source_digest(claim: type[Claim]) -> str:
+    """SHA-256 over all definitions of Limelight, and of the claim's own package, that its measuring reaches."""
+    with _ONE_AT_A_TIME, _no_collection():
+        return digest_in(_reach(claim.__module__.partition(".")[0]), claim.__module__, claim.__qualname__)
 
 
-@cache
-def _read(module: str) -> tuple[str, tuple[str, ...]]:
-    """The syntax of a module that measures something, and what it imports: read once for all claims that reach it."""
-    tree = _syntax(module)
-    imports = tuple(found for found in _imports(tree) if not found.startswith(_MEASURES_NOTHING))
-    return ast.dump(_Bare().visit(tree)), imports
+def digest_in(reach: Reach, module: str, claim: str) -> str:
+    """The same for the class of that name, in the sources that are given."""
+    is_plain = claim in reach.sources[module].bound  # and not made within a function or another class
+    return reach.digest([measuring(module, claim) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS])
 
 
-def _syntax(module: str) -> ast.Module:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"cannot read the source of {module}")
-    with _PARSING:
-        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+def sources_reach(sources: Sources) -> Reach:
+    """What can be reached in these sources, where modules that only look at results touch nothing."""
+    return Reach(sources, _LOOK_AT_RESULTS)
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """The Limelight modules that a module names; `from limelight.data import digits` names both."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            candidates = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in candidates:
-            if name.split(".")[0] == _PACKAGE and _is_module(name):
-                yield name
-
-
-@cache
-def _is_module(name: str) -> bool:
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Syntax is many small objects, all of which are kept: looking for garbage among them took a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the parent is a module, and this a name in it
-        return False
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-class _Bare(ast.NodeTransformer):
-    """The syntax without what measures nothing."""
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.body = [part for part in node.body if getattr(part, "name", None) not in _NOT_MEASUREMENT]
-        return self._without_docstring(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._without_docstring(node)
-
-    def _without_docstring(self, node: ast.Module | ast.ClassDef | ast.FunctionDef) -> ast.AST:
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        self.generic_visit(node)
-        return node
+@cache
+def _reach(package: str) -> Reach:
+    return sources_reach(Sources({_PACKAGE, package}, _HOLD_RESULTS))

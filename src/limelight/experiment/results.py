@@ -31,9 +31,10 @@ class Record:
 
 
 def as_record(given: Mapping[str, Any]) -> Record:
-    """A record of what was read from a file.
+    """A record of what was read from a file; a field that it lacks, as it was added later, has its default.
 
-    Raises `TypeError` or `ValueError` where a field is missing, unknown, or of another type than was written.
+    Raises `TypeError` or `ValueError` where a field without default is missing, or a field is unknown or of
+    another type than was written.
     """
     record = Record(**given)
     if not all(isinstance(part, dict) for part in (record.values, record.arrays, record.versions)) or not (

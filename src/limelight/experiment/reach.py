@@ -1,0 +1,85 @@
+"""What does a measurement depend on? Every definition that its code reaches, as a graph whose nodes have no names.
+
+Definitions are numbered in the order in which they are first named, from the claim's measuring code on, and each is
+written with the numbers of those that it names. The same code gives the same text wherever it stands and whatever its
+functions, classes and modules are called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+
+from limelight.experiment.bare import Definitions
+from limelight.experiment.effects import Effects
+from limelight.experiment.sources import Definition, Sources
+
+
+class Reach:
+    """What can be reached in some modules. Importing those of the packages `looking` touches nothing elsewhere."""
+
+    def __init__(self, sources: Sources, looking: Collection[str] = ()) -> None:
+        self.sources, self.looking = sources, {*looking}
+        self._definitions = Definitions(sources)
+        self._effects = Effects(self._definitions)
+
+    def digest(self, roots: Iterable[Definition]) -> str:
+        """The SHA-256 of everything that the roots reach."""
+        numbers = self.reached(roots)
+        text = hashlib.sha256()
+        for definition in numbers:
+            written = (
+                f"@{numbers[token]}" if isinstance(token, Definition) else token
+                for token in self._definitions.tokens(definition)
+            )
+            text.update("\n".join([*written, "\n"]).encode())
+        return text.hexdigest()
+
+    def reached(self, roots: Iterable[Definition]) -> dict[Definition, int]:
+        """The definitions that the roots reach, numbered from 0 in the order in which they are first named."""
+        numbers: dict[Definition, int] = {}
+        pending = list(roots)
+        modules = self._modules(definition.module for definition in pending)
+        while pending:
+            for definition in pending:
+                self._follow(definition, numbers)
+            modules |= self._modules(definition.module for definition in numbers if definition.module not in modules)
+            pending = self._touching(modules, numbers)
+        return numbers
+
+    def _follow(self, root: Definition, numbers: dict[Definition, int]) -> None:
+        pending = [root]
+        for definition in pending:
+            if definition in numbers:
+                continue
+            numbers[definition] = len(numbers)
+            pending += [token for token in self._definitions.tokens(definition) if isinstance(token, Definition)]
+
+    def _touching(self, modules: Iterable[str], numbers: dict[Definition, int]) -> list[Definition]:
+        """The statements of these modules that touch what is reached and are not reached, in an order of their own."""
+        found = []
+        for module in modules:
+            for definition, touched in self._effects.of(module):
+                least = min((numbers[one] for one in touched if one in numbers), default=None)
+                if least is not None and definition not in numbers:
+                    tokens = self._definitions.tokens(definition)
+                    text = "\n".join(
+                        str(numbers.get(token, "@")) if isinstance(token, Definition) else token for token in tokens
+                    )
+                    found.append((least, text, definition))
+        return [definition for _, _, definition in sorted(found)]
+
+    def _modules(self, start: Iterable[str]) -> set[str]:
+        """These modules and those that are imported with them, less those that only look."""
+        found: set[str] = set()
+        pending = [module for module in start if module]
+        while pending:
+            module = pending.pop()
+            if module not in found:
+                found.add(module)
+                pending += [one for one in self.sources.imported_by(module) if not self._only_looks(one)]
+        return found
+
+    def _only_looks(self, module: str) -> bool:
+        parts = module.split(".")
+        return any(".".join(parts[:end]) in self.looking for end in range(1, len(parts) + 1))

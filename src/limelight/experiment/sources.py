@@ -1,0 +1,318 @@
+"""Where is a name defined? Modules are read as syntax and names followed through imports; nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from limelight.experiment.scopes import bound_names, import_statements
+
+_PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
+UNCOUNTED = {"__version__", "__all__", "__doc__"}
+
+
+class Definition(NamedTuple):
+    """A function, a class, a constant or another name that a module defines at its top level."""
+
+    module: str
+    name: str
+
+
+class Module(NamedTuple):
+    """A module that is read, as a value."""
+
+    name: str
+
+
+class External(NamedTuple):
+    """A name of a module that is not read, such as `torch.Tensor`."""
+
+    name: str
+
+
+Target = Definition | Module | External
+EVERYTHING = "*"  # the name that stands for all definitions of a module
+Parsed = tuple[ast.Module, bool]  # the second: is it a package?
+
+
+class Source:
+    """One module as syntax: the statements that bind each of its names, and those that do something besides.
+
+    Raises `SyntaxError` where its text is no Python.
+    """
+
+    def __init__(self, name: str, tree: ast.Module, package: bool) -> None:
+        self.name, self.tree, self.package = name, tree, package
+        self.bound: dict[str, list[ast.stmt]] = {}
+        self.doing: list[ast.stmt] = []
+        self.stars: list[str] = []
+        self._sort(tree.body)
+
+    def _sort(self, body: Iterable[ast.stmt]) -> None:
+        for statement in body:
+            if isinstance(statement, ast.If) and is_type_checking(statement):
+                self._sort(statement.orelse)
+                continue
+            if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+                self.stars.append(self.absolute(statement))
+                continue
+            for part in one_by_one(statement):
+                names = bound_names([part])
+                for name in sorted(names):
+                    self.bound.setdefault(name, []).append(part)
+                if _does_something(part, names):
+                    self.doing.append(part)
+
+    def absolute(self, statement: ast.ImportFrom) -> str:
+        """The module of `from … import`, its leading dots resolved."""
+        if not statement.level:
+            return statement.module or ""
+        parts = self.name.split(".")
+        kept = parts[: len(parts) - statement.level + (1 if self.package else 0)]
+        return ".".join([*kept, *([statement.module] if statement.module else [])])
+
+    @cached_property
+    def imports(self) -> list[tuple[str, str | None]]:
+        """What it imports anywhere: a module, and the name that is taken from it, if one is."""
+        found: list[tuple[str, str | None]] = []
+        for node in import_statements(self.tree):
+            if isinstance(node, ast.Import):
+                found += [(alias.name, None) for alias in node.names]
+            else:
+                found += [(self.absolute(node), alias.name) for alias in node.names]
+        return found
+
+
+class Sources:
+    """The modules of some packages, each read once. `unread` are modules whose names are taken as they stand.
+
+    Raises `ModuleNotFoundError` for a module without source.
+    """
+
+    def __init__(self, packages: Iterable[str], unread: Iterable[str] = ()) -> None:
+        self.packages, self.unread = frozenset(packages), frozenset(unread)
+        self._texts: dict[str, tuple[str, bool] | None] = {}
+        self._read: dict[str, Source | None] = {}
+        self._stubs: dict[str, Source | None] = {}
+        self._imported_by: dict[str, frozenset[str]] = {}
+        self._here: dict[tuple[str, str], Target | None] = {}
+
+    def __getitem__(self, module: str) -> Source:
+        source = self._source(module)
+        if source is None:
+            raise ModuleNotFoundError(f"cannot read the source of {module}")
+        return source
+
+    def __contains__(self, module: str) -> bool:
+        return self._text(module) is not None
+
+    def everywhere(self) -> Iterator[str]:
+        """All modules of these packages, in the order of their names."""
+        for package in sorted(self.packages):
+            found = [package]
+            for place in _places(package):
+                for file in place.rglob("*.py"):
+                    parts = file.relative_to(place).with_suffix("").parts
+                    found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
+            yield from (name for name in sorted(set(found)) if name in self)
+
+    def imported_by(self, module: str) -> frozenset[str]:
+        """The modules of these packages that run when a module, or a function of it, imports what it does."""
+        if module not in self._imported_by:
+            self._imported_by[module] = frozenset(self._run_by(module))
+        return self._imported_by[module]
+
+    def _run_by(self, module: str) -> Iterator[str]:
+        for name, taken in self[module].imports:
+            if name.partition(".")[0] not in self.packages:
+                continue
+            parts = name.split(".")
+            found = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+            if taken is not None:
+                target = self.imported(name, taken)
+                found |= {target.module} if isinstance(target, Definition) else set()
+                found |= {target.name} if isinstance(target, Module) else set()
+            yield from (one for one in found if one in self)
+
+    def imported(self, module: str, name: str | None) -> Target:
+        """What an import statement gives: the module, or that name of it."""
+        if module.partition(".")[0] not in self.packages:
+            return External(f"{module}.{name}" if name else module)
+        if name is None:
+            return Module(module)
+        # What cannot be found may be made in a way that is not understood: the whole module then.
+        return self.find(module, name) or Definition(module, EVERYTHING)
+
+    def here(self, module: str, name: str) -> Target | None:
+        """What a name means in the code of a module; None if the module does not bind it."""
+        if (module, name) not in self._here:
+            source = self[module]
+            places = [module] if name in source.bound else source.stars
+            found = (self.find(place, name) for place in places)
+            self._here[module, name] = next((target for target in found if target is not None), None)
+        return self._here[module, name]
+
+    def stub(self, module: str) -> Source | None:
+        """The stub beside a module that makes its names when they are asked for, as a package that exports lazily."""
+        source = self[module]
+        if "__getattr__" not in source.bound:
+            return None
+        if module not in self._stubs:
+            parsed = self.parse(module, stub=True)
+            self._stubs[module] = None if parsed is None else Source(module, *parsed)
+        return self._stubs[module]
+
+    def find(self, module: str, name: str) -> Target | None:
+        """What a name of a module is, followed through imports; None if the module has no such name."""
+        return self._find(module, name, frozenset())
+
+    def _find(self, module: str, name: str, seen: frozenset[tuple[str, str]]) -> Target | None:
+        if module in self.unread or name in UNCOUNTED:
+            return External(name)
+        source = self._source(module)
+        if source is None or (module, name) in seen:
+            return None
+        seen |= {(module, name)}
+        if name in source.bound:
+            return self._bound(source, name, seen)
+        stub = self.stub(module)
+        if stub is not None and name in stub.bound:
+            exported = self._bound(stub, name, seen)
+            return exported if exported != Definition(module, name) else Definition(module, EVERYTHING)
+        if f"{module}.{name}" in self:
+            return Module(f"{module}.{name}")
+        for star in source.stars:
+            found = self._find(star, name, seen)
+            if found is not None:
+                return found
+        return Definition(module, EVERYTHING) if "__getattr__" in source.bound else None
+
+    def _bound(self, source: Source, name: str, seen: frozenset[tuple[str, str]]) -> Target:
+        first, *others = source.bound[name]
+        if others or not isinstance(first, ast.Import | ast.ImportFrom):
+            return Definition(source.name, name)
+        module, taken = imported_as(source, first, name)
+        if taken is None or module.partition(".")[0] not in self.packages:
+            return self.imported(module, taken)
+        return self._find(module, taken, seen) or self._submodule(module, taken) or Definition(module, EVERYTHING)
+
+    def _submodule(self, module: str, name: str) -> Module | None:
+        return Module(f"{module}.{name}") if f"{module}.{name}" in self else None
+
+    def _source(self, module: str) -> Source | None:
+        if module not in self._read:
+            parsed = self.parse(module) if module in self else None
+            self._read[module] = None if parsed is None else Source(module, *parsed)
+        return self._read[module]
+
+    def _text(self, module: str) -> tuple[str, bool] | None:
+        if module not in self._texts:
+            self._texts[module] = self.text(module) if module.partition(".")[0] in self.packages else None
+        return self._texts[module]
+
+    def parse(self, module: str, stub: bool = False) -> Parsed | None:
+        """The syntax of a module, or None where there is none."""
+        found = self.text(module, stub) if stub else self._text(module)
+        if found is None:
+            return None
+        with _PARSING:
+            return ast.parse(found[0]), found[1]
+
+    def text(self, module: str, stub: bool = False) -> tuple[str, bool] | None:
+        """The text of a module, or of the stub beside it, and whether it is a package; None where there is none."""
+        file = _file(module)
+        if file is not None and stub:
+            file = file.with_suffix(".pyi")
+        if file is None or not file.is_file():
+            return None
+        return file.read_text(encoding="utf-8"), file.stem == "__init__"
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module. Its packages are found without running them, which would import torch."""
+    package, *below = module.split(".")
+    if module == "__main__":  # a script has a file, a notebook has none
+        script = getattr(sys.modules[module], "__file__", None)
+        return Path(script) if script else None
+    if not below:
+        spec = importlib.util.find_spec(package)
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    for place in _places(package):
+        stem = place.joinpath(*below)
+        for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _places(package: str) -> list[Path]:
+    spec = None if package == "__main__" else importlib.util.find_spec(package)
+    return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+
+
+def imported_as(source: Source, statement: ast.Import | ast.ImportFrom, name: str) -> tuple[str, str | None]:
+    """The module that an import statement binds to a name, and what is taken from it, if anything is."""
+    for alias in statement.names:
+        if (alias.asname or alias.name.partition(".")[0]) == name:
+            if isinstance(statement, ast.ImportFrom):
+                return source.absolute(statement), alias.name
+            return (alias.name if alias.asname else name), None
+    raise KeyError(name)
+
+
+def is_type_checking(statement: ast.If) -> bool:
+    """True for `if TYPE_CHECKING:`, whose body never runs."""
+    test = statement.test
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def one_by_one(statement: ast.stmt) -> list[ast.stmt]:
+    """`a, b = 1, 2` as two statements, so that neither name counts where only the other is used."""
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return [statement]
+    target, value = statement.targets[0], statement.value
+    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
+        return [statement]
+    if not all(isinstance(part, ast.Name) for part in target.elts):
+        return [statement]
+    if any(isinstance(part, ast.Starred) for part in value.elts):
+        return [statement]
+    return [
+        ast.copy_location(ast.Assign([left], right), statement)
+        for left, right in zip(target.elts, value.elts, strict=True)
+    ]
+
+
+def _does_something(statement: ast.stmt, names: set[str]) -> bool:
+    """Could running it change what other names hold? Plain definitions and imports could not."""
+    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
+        return False
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        return bool(statement.decorator_list)
+    if isinstance(statement, ast.ClassDef):
+        return bool(statement.decorator_list or statement.bases or statement.keywords)
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return False
+    if isinstance(statement, ast.Assign | ast.AnnAssign) and names:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        plain = all(isinstance(target, ast.Name | ast.Tuple | ast.List) for target in targets)
+        return not plain or any(isinstance(node, ast.Call) for node in ast.walk(statement))
+    return not _runs_as_script(statement)
+
+
+def _runs_as_script(statement: ast.stmt) -> bool:
+    """True for `if __name__ == "__main__":`, which does not run in a trial."""
+    return (
+        isinstance(statement, ast.If)
+        and isinstance(statement.test, ast.Compare)
+        and isinstance(statement.test.left, ast.Name)
+        and statement.test.left.id == "__name__"
+    )
