@@ -129,7 +129,7 @@ def regression() -> dict[str, Figure]:
 def search() -> dict[str, Figure]:
     """What became of the claim about similarity search: ten seeds, which are run where they are missing."""
     claim, store = catalog.claim("similarity_search"), Store(RESULTS)
-    runner.run(runner.missing(runner.cells([claim], runner.QUICK), store), store)
+    runner.run(runner.missing(runner.trials([claim], runner.QUICK), store), store)
     (figure,) = figures.comparison(store.results(claim, runner.QUICK), ["new"])
     return {"search": figure}
 

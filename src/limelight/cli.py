@@ -124,7 +124,7 @@ def run(
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
     claims = catalog.claims(names or ())
     runner.check_workers(backend, workers, address)
-    wanted = runner.cells(claims, count, [_arm(name, claims) for name in arm or ()])
+    wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
     missing = runner.missing(wanted, store)
     terminal.log_damaged(store.damaged)

@@ -3,7 +3,7 @@
 import pytest
 
 from limelight.experiment import catalog
-from limelight.experiment.cell import run_cell
+from limelight.experiment.trial import run_trial
 from tests.browser.conftest import Visitor
 
 axe = pytest.importorskip("axe_playwright_python.base", reason="needs axe-core: pip install -e '.[dev]'")
@@ -35,7 +35,7 @@ def visitor(lab, browser):
     """A page whose policy lets axe in, which is no script of the lab's; and one claim has a verdict."""
     claim = catalog.claim(JUDGED)
     for arm in claim.arms:
-        run_cell(claim, arm, 0, lab.results)
+        run_trial(claim, arm, 0, lab.results)
     one = Visitor(browser, bypass_csp=True)
     yield one
     one.context.close()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from limelight.report import page as report
 from limelight.report.page import Entry
 from tests.claims.brief import cut_short
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 def reported(claim, folder):
     """A report of one seed of a claim."""
     for arm in claim.arms:
-        run_cell(claim, arm, 0, folder)
+        run_trial(claim, arm, 0, folder)
     results = Store(folder).results(claim)
     path = folder / "report.html"
     path.write_text(report.render([Entry(claim, results, claim.verdict(results))]), encoding="utf-8")

@@ -7,10 +7,10 @@ import pytest
 from plotly.graph_objects import Figure
 
 from limelight.experiment import catalog
-from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
 from limelight.experiment.results import Record, Results
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from tests.claims.brief import FEWER, cut_short
 
 SEED = 4242  # not one that is judged
@@ -26,7 +26,7 @@ SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trai
 )
 def test_a_claim_runs_is_judged_and_drawn(name, whole, tmp_path, monkeypatch):
     claim = catalog.claim(name) if whole else cut_short(name, monkeypatch)
-    records = [run_cell(claim, arm, SEED, Store(tmp_path).folder) for arm in claim.arms]
+    records = [run_trial(claim, arm, SEED, Store(tmp_path).folder) for arm in claim.arms]
     assert [(record.status, record.reason) for record in records] == [("done", "")] * len(claim.arms)
     results = Results(claim.arms, claim.measures, records)
     verdict = claim.verdict(results)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from limelight import cli
 from limelight.experiment import catalog
-from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from tests.experiment.toy import GATE, Faulty, Toy
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def call(tmp_path, monkeypatch):
 def precomputed(claim, seeds=10, folder="results"):
     for seed in range(seeds):
         for arm in claim.arms:
-            run_cell(claim, arm, seed, Store(folder).folder)
+            run_trial(claim, arm, seed, Store(folder).folder)
 
 
 def test_run_then_list_show_and_report(call, tmp_path):

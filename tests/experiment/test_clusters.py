@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from limelight.cli import UNREACHABLE
-from limelight.experiment.cell import run_cell
-from limelight.experiment.runner import cells
+from limelight.experiment.runner import trials
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from tests.experiment.test_processes import MARK, PATIENCE, left_of
 from tests.experiment.toy import HARD, Toy
 
@@ -68,7 +68,7 @@ class Ray:
         self._mark = start.mark
 
     def kill_a_worker(self):
-        next(each for each in left_of(self._mark) if each.name().startswith("ray::run_cell")).kill()
+        next(each for each in left_of(self._mark) if each.name().startswith("ray::run_trial")).kill()
 
 
 def said(process, words):
@@ -143,8 +143,8 @@ def until_some_are_done(process, folder):
 
 def as_here(folder, tmp_path):
     """Are the results those that one process gets?"""
-    for cell in cells([Toy()], SEEDS):
-        run_cell(cell.claim, cell.arm, cell.seed, tmp_path / "here")
+    for trial in trials([Toy()], SEEDS):
+        run_trial(trial.claim, trial.arm, trial.seed, tmp_path / "here")
     found, here = (Store(each).results(Toy(), SEEDS).records for each in (folder, tmp_path / "here"))
     return [record.values for record in found] == [record.values for record in here]
 

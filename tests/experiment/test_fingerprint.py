@@ -12,12 +12,13 @@ import pytest
 
 import limelight
 import limelight.figures
-from limelight.experiment import catalog, fingerprint, sources
-from limelight.experiment.bare import ALL_MODULES, Definitions, measuring
+from limelight.experiment import catalog, fingerprint
 from limelight.experiment.fingerprint import digest_in, source_digest, sources_reach
-from limelight.experiment.reach import Reach
-from limelight.experiment.scopes import bound_names
-from limelight.experiment.sources import EVERYTHING, Definition, Source, Sources, one_by_one
+from limelight.experiment.provenance import sources
+from limelight.experiment.provenance.definitions import ALL_MODULES, Definitions, measuring
+from limelight.experiment.provenance.reach import Reach
+from limelight.experiment.provenance.scopes import bound_names
+from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, one_by_one
 from tests.experiment.toy import Faulty, Toy
 
 # A small laboratory with everything that can stand between a claim and what it reaches.
@@ -793,7 +794,7 @@ def test_names_are_the_same_in_every_process_and_need_no_torch():
     program = """
 import sys
 from limelight.experiment.fingerprint import _HOLD_RESULTS, digest_in, sources_reach
-from limelight.experiment.sources import Sources
+from limelight.experiment.provenance.sources import Sources
 print(digest_in(sources_reach(Sources({"limelight"}, _HOLD_RESULTS)), "limelight.claims.same_operator", "SameOperator"))
 print("torch" in sys.modules)
 """

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from limelight import cli
 from limelight.errors import UnknownNameError
 from limelight.experiment import catalog
-from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from limelight.report import terminal
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Toy
@@ -80,9 +80,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("options") / "results"
     for seed in range(10):
         for arm in Toy.arms:
-            run_cell(Toy(), arm, seed, Store(folder).folder)
+            run_trial(Toy(), arm, seed, Store(folder).folder)
     for seed in range(10, 30):
-        run_cell(Toy(), "zero", seed, folder)
+        run_trial(Toy(), "zero", seed, folder)
     return folder
 
 
@@ -155,7 +155,7 @@ def test_no_text_of_a_claim_is_markup_or_reaches_the_terminal(place, monkeypatch
     monkeypatch.setattr(catalog, "names", lambda: [strange.name])
     monkeypatch.setattr(catalog, "claim", lambda name: strange)
     folder = Store("strange").folder
-    records = [run_cell(strange, arm, seed, folder) for arm in strange.arms for seed in range(10)]
+    records = [run_trial(strange, arm, seed, folder) for arm in strange.arms for seed in range(10)]
     runner = CliRunner(charset=charset)
     for arguments in SHOWN:
         done = runner.invoke(cli.app, [*arguments, "--results", "strange"], env={"COLUMNS": columns})
@@ -187,7 +187,7 @@ def test_names_are_never_cut(place, monkeypatch, columns):
 
 
 def test_a_report_of_one_arm_says_what_is_missing(place):
-    run_cell(Toy(), "one", 0, Store("partial").folder)
+    run_trial(Toy(), "one", 0, Store("partial").folder)
     done = CliRunner().invoke(cli.app, ["report", "--results", "partial"])
     assert done.exit_code == BAD
     assert "toy has 1 result but none of 'zero', 'nothing'; run `limelight run toy` for the rest" in done.stderr
@@ -208,7 +208,7 @@ def test_an_arm_may_be_typed_as_ascii_shows_it(place, monkeypatch):
         def measure(self, arm, seed):
             return super().measure("zero" if arm == "α = ½" else arm, seed)
 
-    run_cell(Greek(), "α = ½", 0, Store("greek").folder)
+    run_trial(Greek(), "α = ½", 0, Store("greek").folder)
     monkeypatch.setattr(catalog, "claim", lambda name: Greek())
     arguments = ["run", "toy", "--arm", "alpha = 1/2", "--seeds", "1", "--results", "greek"]
     done = CliRunner(charset="ascii").invoke(cli.app, arguments)

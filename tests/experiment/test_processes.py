@@ -15,8 +15,8 @@ import pytest
 from limelight import ClusterError
 from limelight.cli import INTERRUPTED
 from limelight.experiment import processes, runner
-from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from tests.experiment.toy import GATE, HARD, Dying, Toy
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_a_signal_that_was_ignored_is_ignored():
 
 def test_a_worker_that_dies_is_one_sentence(tmp_path):
     with pytest.raises(ClusterError, match=r"a worker process ended before its run did.*--workers"):
-        runner.run(runner.cells([Dying()], 1), Store(tmp_path), workers=1)
+        runner.run(runner.trials([Dying()], 1), Store(tmp_path), workers=1)
 
 
 def test_a_tree_ends_with_all_that_it_has_started():
@@ -136,7 +136,7 @@ from limelight.experiment import runner
 from limelight.experiment.store import Store
 from tests.experiment.toy import Toy
 if __name__ == "__main__":
-    runner.run(runner.cells([Toy()], 1), Store("results"), workers=1)
+    runner.run(runner.trials([Toy()], 1), Store("results"), workers=1)
 """)
     for arguments in ([script], ["-m", "limelight", "list"]):
         done = subprocess.run(
@@ -168,13 +168,13 @@ def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
         known = kept(folder)
     print(f"{len(known)} of {3 * seeds} runs were kept; seconds until the last process ended: {slowest}")
     store = Store(folder)
-    left = runner.missing(runner.cells([Toy()], seeds), store)
+    left = runner.missing(runner.trials([Toy()], seeds), store)
     assert len(left) == 3 * seeds - len(known)
     assert store.damaged == []
-    for cell in left:
-        run_cell(cell.claim, cell.arm, cell.seed, folder)
-    for cell in runner.cells([Toy()], seeds):
-        run_cell(cell.claim, cell.arm, cell.seed, tmp_path / "whole")
+    for trial in left:
+        run_trial(trial.claim, trial.arm, trial.seed, folder)
+    for trial in runner.trials([Toy()], seeds):
+        run_trial(trial.claim, trial.arm, trial.seed, tmp_path / "whole")
     assert Toy().verdict(store.results(Toy())) == Toy().verdict(Store(tmp_path / "whole").results(Toy()))
 
 

@@ -10,16 +10,16 @@ import pytest
 
 from limelight import ClusterError, InputError, MissingExtraError, UnknownNameError
 from limelight.experiment import backends, runner
-from limelight.experiment.cell import run_cell
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from tests.experiment.toy import GATE, Diverging, Faulty, Toy
 
 SEEDS = 10
 
 
 def run_here(claim, folder, seeds=SEEDS):
-    for cell in runner.cells([claim], seeds):
-        run_cell(cell.claim, cell.arm, cell.seed, folder)
+    for trial in runner.trials([claim], seeds):
+        run_trial(trial.claim, trial.arm, trial.seed, folder)
     return Store(folder).results(claim)
 
 
@@ -48,9 +48,9 @@ def test_killed_in_the_middle_only_the_missing_cells_run_and_the_verdict_is_the_
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "toy").iterdir()}
     assert len(done) == len(before) == 15
 
-    cells = runner.missing(runner.cells([Toy()], SEEDS), Store(tmp_path / "killed"))
-    assert len(cells) == 15
-    runner.run(cells, Store(tmp_path / "killed"), workers=1)
+    trials = runner.missing(runner.trials([Toy()], SEEDS), Store(tmp_path / "killed"))
+    assert len(trials) == 15
+    runner.run(trials, Store(tmp_path / "killed"), workers=1)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     resumed, whole = Store(tmp_path / "killed").results(Toy()), run_here(Toy(), tmp_path / "whole")
     assert Toy().verdict(resumed) == Toy().verdict(whole)
@@ -85,8 +85,8 @@ def test_a_fault_and_a_divergence_are_results_with_their_reason(tmp_path):
 
 def test_a_fault_is_tried_again_and_a_divergence_is_not(tmp_path):
     run_here(Faulty(), tmp_path, seeds=1)
-    again = runner.missing(runner.cells([Faulty()], 1), Store(tmp_path))
-    assert {cell.arm for cell in again} == {"raises", "forgets"}
+    again = runner.missing(runner.trials([Faulty()], 1), Store(tmp_path))
+    assert {trial.arm for trial in again} == {"raises", "forgets"}
 
 
 def test_a_run_that_diverged_counts_against_its_arm(tmp_path):
@@ -101,23 +101,23 @@ def test_one_fault_leaves_the_verdict_open(tmp_path, monkeypatch):
     store = Store(tmp_path)
     monkeypatch.setattr(Toy, "measure", lambda *_: 1 / 0)
     store.path(Toy(), "one", 11).unlink()
-    run_cell(Toy(), "one", 11, tmp_path)
+    run_trial(Toy(), "one", 11, tmp_path)
     verdict = Toy().verdict(store.results(Toy()))
     assert verdict.outcome == "inconclusive"
-    assert "1 cells raised an error" in verdict.sentence
+    assert "1 trials raised an error" in verdict.sentence
     assert "ZeroDivisionError" in verdict.sentence
 
 
 def test_cells_go_seed_by_seed():
-    cells = runner.cells([Toy()], 2, ["zero", "one"])
-    assert [(cell.arm, cell.seed) for cell in cells] == [("one", 0), ("zero", 0), ("one", 1), ("zero", 1)]
+    trials = runner.trials([Toy()], 2, ["zero", "one"])
+    assert [(trial.arm, trial.seed) for trial in trials] == [("one", 0), ("zero", 0), ("one", 1), ("zero", 1)]
 
 
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda store: runner.cells([Toy()], 0), InputError, "--seeds expects a whole number ≥ 1 and ≤ 10000, got 0"),
-        (lambda store: runner.cells([Toy()], 1, ["two"]), UnknownNameError, "unknown arm of toy 'two'"),
+        (lambda store: runner.trials([Toy()], 0), InputError, "--seeds expects a whole number ≥ 1 and ≤ 10000, got 0"),
+        (lambda store: runner.trials([Toy()], 1, ["two"]), UnknownNameError, "unknown arm of toy 'two'"),
         (lambda store: run_with(store, workers=0), InputError, "--workers expects a whole number ≥ 1, got 0"),
         (lambda store: run_with(store, backend="slurm"), UnknownNameError, "unknown backend 'slurm'"),
         (lambda store: run_with(store, address="tcp://127.0.0.1:1"), InputError, "loky.*takes no address"),
@@ -130,7 +130,7 @@ def test_bad_input_is_one_sentence(tmp_path, call, error, says):
 
 
 def run_with(store, **options):
-    runner.run(runner.cells([Toy()], 1), store, **options)
+    runner.run(runner.trials([Toy()], 1), store, **options)
 
 
 def test_a_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ class TestDask:
         with distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1"
         ) as cluster:
-            run_with_seeds = runner.cells([Toy()], 4)
+            run_with_seeds = runner.trials([Toy()], 4)
             runner.run(run_with_seeds, Store(tmp_path / "dask"), "dask", address=cluster.scheduler_address)
         there, here = Store(tmp_path / "dask").results(Toy()), run_here(Toy(), tmp_path / "here", 4)
         assert [record.values for record in there.records] == [record.values for record in here.records]
@@ -166,6 +166,6 @@ class TestDask:
 def test_the_same_results_on_ray(tmp_path):
     """In processes of a cluster that is started for it."""
     pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'; make test-latest has it")
-    runner.run(runner.cells([Toy()], 4), Store(tmp_path / "ray"), "ray", workers=2)
+    runner.run(runner.trials([Toy()], 4), Store(tmp_path / "ray"), "ray", workers=2)
     there, here = Store(tmp_path / "ray").results(Toy()), run_here(Toy(), tmp_path / "here", 4)
     assert [record.values for record in there.records] == [record.values for record in here.records]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from limelight import StoreError
 from limelight.experiment import fingerprint, results
-from limelight.experiment.cell import run_cell
-from limelight.experiment.fingerprint import cell_key
+from limelight.experiment.fingerprint import trial_key
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store, write_atomically
+from limelight.experiment.trial import run_trial
 from tests.experiment.toy import Faulty, Toy
 
 
@@ -29,7 +29,7 @@ def store(tmp_path):
 
 
 def test_what_is_saved_is_what_is_loaded(store):
-    record = run_cell(Toy(), "one", 3, store.folder)
+    record = run_trial(Toy(), "one", 3, store.folder)
     assert store.load(Toy(), "one", 3) == record
     assert record.status == "done"
     assert record.arrays == {"line": [0.0, 1.0, 2.0]}
@@ -38,9 +38,9 @@ def test_what_is_saved_is_what_is_loaded(store):
 
 
 def test_a_cell_with_a_result_is_not_measured_again(store, monkeypatch):
-    first = run_cell(Toy(), "one", 0, store.folder)
+    first = run_trial(Toy(), "one", 0, store.folder)
     monkeypatch.setattr(Toy, "measure", lambda *_: pytest.fail("measured again"))
-    assert run_cell(Toy(), "one", 0, store.folder) == first
+    assert run_trial(Toy(), "one", 0, store.folder) == first
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_cell_with_a_result_is_not_measured_again(store, monkeypatch):
     ],
 )
 def test_a_damaged_file_is_noticed_set_aside_and_named(store, damage):
-    run_cell(Toy(), "one", 3, store.folder)
+    run_trial(Toy(), "one", 3, store.folder)
     path = store.path(Toy(), "one", 3)
     path.write_text(damage(path.read_text()))
     assert store.load(Toy(), "one", 3) is None
@@ -64,18 +64,18 @@ def test_a_damaged_file_is_noticed_set_aside_and_named(store, damage):
     assert aside.exists()
     assert store.damaged == [f"a result file was damaged; it is set aside as {aside} and its run is done again"]
     assert not path.exists()
-    assert run_cell(Toy(), "one", 3, store.folder).status == "done"
+    assert run_trial(Toy(), "one", 3, store.folder).status == "done"
 
 
 def test_bytes_that_are_no_text_are_damage_too(store):
-    run_cell(Toy(), "one", 3, store.folder)
+    run_trial(Toy(), "one", 3, store.folder)
     store.path(Toy(), "one", 3).write_bytes(b"\xff\xfe\x00")
     assert store.load(Toy(), "one", 3) is None
     assert len(store.damaged) == 1
 
 
 def test_another_cells_file_is_not_taken(store):
-    run_cell(Toy(), "one", 3, store.folder)
+    run_trial(Toy(), "one", 3, store.folder)
     store.path(Toy(), "one", 3).rename(store.path(Toy(), "one", 4))
     assert store.load(Toy(), "one", 4) is None
 
@@ -152,7 +152,7 @@ def test_a_result_from_before_a_field_was_added_is_read_with_its_default(store, 
 
 
 def test_a_field_that_is_added_later_damages_no_result(store, monkeypatch):
-    run_cell(Toy(), "one", 3, store.folder)
+    run_trial(Toy(), "one", 3, store.folder)
     before = store.load(Toy(), "one", 3)
 
     @dataclass(frozen=True)
@@ -192,20 +192,20 @@ def a_file(path):
 @pytest.mark.parametrize("strange", [a_folder, a_pipe, a_loop])
 def test_what_lies_in_place_of_a_result_is_told_and_the_rest_is_read(store, strange):
     for seed in range(3):
-        run_cell(Toy(), "one", seed, store.folder)
+        run_trial(Toy(), "one", seed, store.folder)
     path = store.path(Toy(), "one", 1)
     path.unlink()
     strange(path)
     assert [record.seed for record in store.results(Toy(), 3).records] == [0, 2]
     assert len(store.damaged) == 1
     assert str(path.name) in store.damaged[0]
-    assert run_cell(Toy(), "one", 1, store.folder).status == "done"
+    assert run_trial(Toy(), "one", 1, store.folder).status == "done"
     assert store.load(Toy(), "one", 1).status == "done"
 
 
 @pytest.mark.parametrize("strange", [a_file, a_loop])
 def test_what_lies_in_place_of_the_folder_of_a_claim_is_told_once(store, strange):
-    run_cell(Faulty(), "one", 0, store.folder)
+    run_trial(Faulty(), "one", 0, store.folder)
     strange(store.folder / "toy")
     assert store.results(Toy(), 3).records == []
     assert store.results(Faulty(), 1).records != []
@@ -216,14 +216,14 @@ def test_what_lies_in_place_of_the_folder_of_a_claim_is_told_once(store, strange
 
 
 def test_a_damaged_file_that_cannot_be_set_aside_is_told_of(store):
-    run_cell(Toy(), "one", 3, store.folder)
+    run_trial(Toy(), "one", 3, store.folder)
     store.path(Toy(), "one", 3).write_text("half of")
     a_file(store.folder / "damaged")
     assert store.load(Toy(), "one", 3) is None
     assert store.load(Toy(), "one", 3) is None
     (told,) = store.damaged
     assert "cannot be set aside (is a file)" in told
-    assert run_cell(Toy(), "one", 3, store.folder) == store.load(Toy(), "one", 3)
+    assert run_trial(Toy(), "one", 3, store.folder) == store.load(Toy(), "one", 3)
 
 
 @pytest.mark.parametrize("strange", [a_file, a_loop, a_pipe])
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_read():
 
 
 def read_as_another(folder):
-    run_cell(Toy(), "one", 0, folder)
+    run_trial(Toy(), "one", 0, folder)
     program = f"""
 import os
 from pathlib import Path
@@ -271,7 +271,7 @@ except StoreError as problem:
 def test_who_may_read_a_result_the_umask_says(store, mask):
     before = os.umask(mask)
     try:
-        run_cell(Toy(), "one", 0, store.folder)
+        run_trial(Toy(), "one", 0, store.folder)
     finally:
         os.umask(before)
     assert store.path(Toy(), "one", 0).stat().st_mode & 0o777 == 0o666 & ~mask
@@ -282,13 +282,13 @@ def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatc
     toy, keys = Toy(), set()
 
     def key():
-        keys.add(cell_key(toy, "one", 0))
+        keys.add(trial_key(toy, "one", 0))
         return len(keys)
 
     assert key() == 1
-    assert cell_key(toy, "one", 1) not in keys
-    assert cell_key(toy, "zero", 0) not in keys
-    assert cell_key(Faulty(), "one", 0) not in keys
+    assert trial_key(toy, "one", 1) not in keys
+    assert trial_key(toy, "zero", 0) not in keys
+    assert trial_key(Faulty(), "one", 0) not in keys
     monkeypatch.setattr(fingerprint, "versions", lambda: {"torch": "other"})
     assert key() == 2
     monkeypatch.setattr(fingerprint, "source_digest", lambda claim: "other")
@@ -300,7 +300,7 @@ def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatc
 def test_results_are_gathered_by_seed_until_one_is_missing(store):
     for seed in (0, 1, 3):
         for arm in Toy.arms:
-            run_cell(Toy(), arm, seed, store.folder)
+            run_trial(Toy(), arm, seed, store.folder)
     assert store.results(Toy()).seeds() == [0, 1]
     assert store.results(Toy(), seeds=4).seeds() == [0, 1, 3]
     store.save(Toy(), replace(store.load(Toy(), "one", 1), status="error"))

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from limelight.errors import InputError
-from limelight.experiment.cell import run_cell
-from limelight.experiment.runner import cells, missing
+from limelight.experiment.runner import missing, trials
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from limelight.lab.runs import Runs, command
 from tests.experiment.toy import GATE, Diverging, Toy
 
@@ -85,13 +85,13 @@ def ended(runs, name="toy"):
 @pytest.mark.slow
 def test_a_run_computes_what_is_missing(begin, tmp_path):
     for seed in range(2):
-        run_cell(Toy(), "one", seed, tmp_path)
+        run_trial(Toy(), "one", seed, tmp_path)
     runs = begin()
     assert runs.progress("toy") is None
     runs.start(Toy(), 4)
     found = ended(runs)
     assert (found.state, found.total, found.known, found.done, found.kept) == ("done", 12, 2, 10, 12)
-    assert not missing(cells([Toy()], 4), Store(tmp_path))
+    assert not missing(trials([Toy()], 4), Store(tmp_path))
     with pytest.raises(InputError, match="seeds 0 to 3 have all their results"):
         runs.start(Toy(), 4)
 
@@ -109,7 +109,7 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     found = ended(runs)
     assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
     until(lambda: not any(_lives(each) for each in family))
-    assert len(missing(cells([Toy()], 8), Store(tmp_path))) == 9
+    assert len(missing(trials([Toy()], 8), Store(tmp_path))) == 9
 
 
 def test_what_does_not_end_when_asked_is_ended(begin, monkeypatch):

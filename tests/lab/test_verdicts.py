@@ -9,8 +9,8 @@ from dash.development.base_component import Component
 
 from limelight.errors import InputError
 from limelight.experiment import catalog
-from limelight.experiment.cell import run_cell
 from limelight.experiment.statistics import Interval
+from limelight.experiment.trial import run_trial
 from limelight.experiment.verdict import Part
 from limelight.lab.pages import PAGES
 from limelight.lab.pages.verdicts.claim_view import evidence, pictures, ruled
@@ -30,7 +30,7 @@ def results(tmp_path_factory):
     for claim in (Toy(), Diverging()):
         for seed in range(10):
             for arm in claim.arms:
-                run_cell(claim, arm, seed, folder)
+                run_trial(claim, arm, seed, folder)
     return folder
 
 
@@ -88,10 +88,10 @@ def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch)
     monkeypatch.setattr(ResultsCache, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
     assert shelf.found(Toy()).kept == 0
     assert shelf.stamp("toy") == ""
-    run_cell(Toy(), "one", 0, tmp_path)
+    run_trial(Toy(), "one", 0, tmp_path)
     assert [shelf.found(Toy()).kept for _ in range(3)] == [1, 1, 1]
     assert len(read) == 2
-    run_cell(Toy(), "zero", 0, tmp_path)
+    run_trial(Toy(), "zero", 0, tmp_path)
     assert shelf.found(Toy()).kept == 2
 
 
@@ -114,7 +114,7 @@ def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
 
 
 def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path):
-    run_cell(Toy(), "one", 0, tmp_path)
+    run_trial(Toy(), "one", 0, tmp_path)
     (tmp_path / "toy" / f"{0:064x}.json").write_text("{}")
     found = ResultsCache(tmp_path).found(Toy())
     assert (found.verdict, found.kept, found.others) == (None, 1, 1)
@@ -123,7 +123,7 @@ def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path)
 
 def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
     for arm in Toy.arms:
-        run_cell(Toy(), arm, 0, tmp_path)
+        run_trial(Toy(), arm, 0, tmp_path)
     monkeypatch.setattr(Toy, "judge", lambda self, results: 1 / 0)
     found = ResultsCache(tmp_path).found(Toy())
     assert "cannot be judged: ZeroDivisionError" in text(cells(Toy(), found))
@@ -133,7 +133,7 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
 
 def test_runs_that_raised_make_it_inconclusive_and_are_listed(tmp_path):
     for arm in Faulty.arms:
-        run_cell(Faulty(), arm, 0, tmp_path)
+        run_trial(Faulty(), arm, 0, tmp_path)
     assert "runs failed" in text(evidence(ResultsCache(tmp_path).found(Faulty())))
 
 

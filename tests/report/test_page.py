@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from limelight.experiment.cell import run_cell
 from limelight.experiment.statistics import Interval
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 from limelight.experiment.verdict import Part
 from limelight.report import page as report
 from limelight.report.forest_plot import bar, number
@@ -23,7 +23,7 @@ def page(tmp_path_factory):
     for claim in (Toy(), Diverging()):
         for seed in range(10):
             for arm in claim.arms:
-                run_cell(claim, arm, seed, store.folder)
+                run_trial(claim, arm, seed, store.folder)
         results = store.results(claim)
         entries.append(Entry(claim, results, claim.verdict(results)))
     return report.render(entries)
@@ -85,7 +85,7 @@ def test_control_characters_and_halves_of_surrogate_pairs_are_shown_as_escapes(t
     claim = StrangeWords()
     for seed in range(2):
         for arm in claim.arms:
-            run_cell(claim, arm, seed, tmp_path)
+            run_trial(claim, arm, seed, tmp_path)
     results = Store(tmp_path).results(claim)
     page = report.render([Entry(claim, results, claim.verdict(results))])
     page.encode()  # what UTF-8 cannot hold would raise

@@ -1,4 +1,4 @@
-"""Where do the cells run? In processes of this machine, on a Dask cluster, or on a Ray cluster."""
+"""Where do the trials run? In processes of this machine, on a Dask cluster, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _by_ray(ray: Any, function: Callable[..., Any], calls: Iterable[tuple[Any, .
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """A cell keeps what goes wrong within it as its result, so whatever else is raised is the cluster's fault."""
+    """A trial keeps what goes wrong within it as its result, so whatever else is raised is the cluster's fault."""
     try:
         yield
     except Exception as problem:

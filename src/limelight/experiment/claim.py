@@ -46,7 +46,7 @@ class Claim(ABC):
 
     @abstractmethod
     def measure(self, arm: str, seed: int) -> Measurement:
-        """One cell: train and measure `arm` on the data of `seed`. Arms of one seed share their data."""
+        """One trial: train and measure `arm` on the data of `seed`. Arms of one seed share their data."""
 
     @abstractmethod
     def judge(self, results: Results) -> Verdict:
@@ -69,7 +69,9 @@ class Claim(ABC):
         if not faults:
             return found
         first = faults[0]
-        reason = f"{len(faults)} cells raised an error, so nothing is concluded; first {first.arm}, seed {first.seed}: "
+        reason = (
+            f"{len(faults)} trials raised an error, so nothing is concluded; first {first.arm}, seed {first.seed}: "
+        )
         return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
 
     def expected(self) -> Verdict:

@@ -20,11 +20,11 @@ from importlib.metadata import version
 from typing import Any
 
 from limelight.experiment import conditions
-from limelight.experiment.bare import measuring
 from limelight.experiment.claim import Claim
 from limelight.experiment.measure import Measurement
-from limelight.experiment.reach import Reach
-from limelight.experiment.sources import EVERYTHING, Definition, Sources
+from limelight.experiment.provenance.definitions import measuring
+from limelight.experiment.provenance.reach import Reach
+from limelight.experiment.provenance.sources import EVERYTHING, Definition, Sources
 
 _PACKAGE = "limelight"
 _LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures", "limelight.report")
@@ -33,14 +33,14 @@ _CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__al
 _ONE_AT_A_TIME = threading.Lock()  # reading the same sources twice would only take longer
 
 
-def cell_key(claim: Claim, arm: str, seed: int) -> str:
-    """The SHA-256 that names the result of one cell."""
+def trial_key(claim: Claim, arm: str, seed: int) -> str:
+    """The SHA-256 that names the result of one trial."""
     identity = {"claim": claim.name, "arm": arm, "seed": seed, **circumstances(claim)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def circumstances(claim: Claim) -> dict[str, Any]:
-    """What all cells of a claim have in common: its code, its data, and the versions beneath."""
+    """What all trials of a claim have in common: its code, its data, and the versions beneath."""
     return {"source": source_digest(type(claim)), "data": dict(claim.data()), "versions": versions()}
 
 

@@ -1,4 +1,4 @@
-"""What is measured, and what a cell found."""
+"""What is measured, and what a trial found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that every cell yields: what it is, its unit, which way is better, what a failed run counts as.
+    """One number that every trial yields: what it is, its unit, which way is better, what a failed run counts as.
 
     >>> from limelight.experiment.measure import Measure
     >>> Measure('error inside the range of the data', 'of the variance', 'lower', failed=10.0).better
@@ -26,7 +26,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one cell found: a value for each measure, and arrays to draw.
+    """What one trial found: a value for each measure, and arrays to draw.
 
     >>> from limelight.experiment.measure import Measurement
     >>> Measurement({'error': 0.1}).values

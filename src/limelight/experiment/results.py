@@ -17,7 +17,7 @@ Status = Literal["done", "diverged", "error"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one cell. `diverged` is a result of the arm; `error` is a fault of the program."""
+    """What became of one trial. `diverged` is a result of the arm; `error` is a fault of the program."""
 
     claim: str
     arm: str
@@ -60,7 +60,7 @@ def _holds_numbers(array: list[Any]) -> bool:
 
 
 class Results:
-    """Every cell of a claim that has a result. Comparisons are paired by seed.
+    """Every trial of a claim that has a result. Comparisons are paired by seed.
 
     >>> from limelight.experiment.measure import Measure
     >>> from limelight.experiment.results import Record, Results
@@ -78,7 +78,7 @@ class Results:
 
     @property
     def failures(self) -> list[Record]:
-        """The cells that diverged or raised."""
+        """The trials that diverged or raised."""
         return [record for record in self.records if record.status != "done"]
 
     def seeds(self, *arms: str) -> list[int]:
@@ -113,7 +113,7 @@ class Results:
         return spread_ratio(self.values(first, measure, seeds), self.values(second, measure, seeds))
 
     def array(self, arm: str, name: str, seed: int) -> np.ndarray | None:
-        """An array to draw, or None if that cell has none."""
+        """An array to draw, or None if that trial has none."""
         record = self._cells.get((arm, seed))
         return None if record is None or name not in record.arrays else np.array(record.arrays[name], dtype=float)
 

@@ -1,4 +1,4 @@
-"""Run what is missing: the cells of some claims for some seeds, in parallel, each kept as it is done."""
+"""Run what is missing: the trials of some claims for some seeds, in parallel, each kept as it is done."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from limelight.errors import InputError
 from limelight.experiment import backends
-from limelight.experiment.cell import run_cell
 from limelight.experiment.claim import Claim
 from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
 
 QUICK, FULL = 10, 30  # seeds
-MOST_SEEDS = 10_000  # more is a slip of the hand, and the list of cells would not fit in memory
+MOST_SEEDS = 10_000  # more is a slip of the hand, and the list of trials would not fit in memory
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One arm of one claim on one seed."""
 
     claim: Claim
@@ -27,15 +27,15 @@ class Cell:
     seed: int
 
 
-def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Cell]:
-    """Every cell, seed by seed, so that all arms get on alike; only these arms, if any are named.
+def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Trial]:
+    """Every trial, seed by seed, so that all arms get on alike; only these arms, if any are named.
 
     Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, `UnknownNameError` for an arm of none of the
     claims.
 
     >>> from limelight.experiment.catalog import claim
-    >>> from limelight.experiment.runner import cells
-    >>> len(cells([claim('slopes')], seeds=10)), len(cells([claim('slopes')], seeds=10, arms=['gate']))
+    >>> from limelight.experiment.runner import trials
+    >>> len(trials([claim('slopes')], seeds=10)), len(trials([claim('slopes')], seeds=10, arms=['gate']))
     (40, 10)
     """
     if not 1 <= seeds <= MOST_SEEDS:
@@ -47,7 +47,7 @@ def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list
         if not any(arm in claim.arms for claim in claims):
             claims[0].require_arm(arm)
     return [
-        Cell(claim, arm, seed)
+        Trial(claim, arm, seed)
         for seed in range(seeds)
         for claim in claims
         for arm in claim.arms
@@ -55,10 +55,10 @@ def cells(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list
     ]
 
 
-def missing(wanted: Sequence[Cell], store: Store) -> list[Cell]:
-    """The cells without a result. A fault of the program is no result: it is tried again."""
-    known = {cell: store.load(cell.claim, cell.arm, cell.seed) for cell in wanted}
-    return [cell for cell, record in known.items() if record is None or record.status == "error"]
+def missing(wanted: Sequence[Trial], store: Store) -> list[Trial]:
+    """The trials without a result. A fault of the program is no result: it is tried again."""
+    known = {trial: store.load(trial.claim, trial.arm, trial.seed) for trial in wanted}
+    return [trial for trial, record in known.items() if record is None or record.status == "error"]
 
 
 def check_workers(backend: str = "loky", workers: int | None = None, address: str | None = None) -> None:
@@ -69,29 +69,29 @@ def check_workers(backend: str = "loky", workers: int | None = None, address: st
 
 
 def run(
-    wanted: Sequence[Cell],
+    wanted: Sequence[Trial],
     store: Store,
     backend: str = "loky",
     workers: int | None = None,
     address: str | None = None,
     done: Callable[[Record], None] = lambda record: None,
 ) -> None:
-    """Compute these cells and keep their results in the store; `done` hears of each.
+    """Compute these trials and keep their results in the store; `done` hears of each.
 
     Workers write their results themselves where the folder is theirs, too; where it is not, the result is written here
-    when it arrives. Interrupted, all finished cells are kept. Raises `StoreError` where the folder cannot be written.
+    when it arrives. Interrupted, all finished trials are kept. Raises `StoreError` where the folder cannot be written.
     """
     check_workers(backend, workers, address)
     if not wanted:
         return
     count = backends.cores() if workers is None else workers
     folder = store.folder.resolve()
-    claims = {cell.claim.name: cell.claim for cell in wanted}
+    claims = {trial.claim.name: trial.claim for trial in wanted}
     expected = {name: circumstances(claim) for name, claim in claims.items()}
-    calls = [(cell.claim, cell.arm, cell.seed, Path(folder), expected[cell.claim.name]) for cell in wanted]
+    calls = [(trial.claim, trial.arm, trial.seed, Path(folder), expected[trial.claim.name]) for trial in wanted]
     with backends.workers(backend, min(count, len(wanted)), address) as spread:
         store.require_writable(claims.values())
-        for record in spread(run_cell, calls):
+        for record in spread(run_trial, calls):
             claim = claims[record.claim]
             if store.load(claim, record.arm, record.seed) != record:
                 store.save(claim, record)

@@ -1,10 +1,10 @@
-"""A folder of results, one file a cell, named by what could change it. No file is ever half written.
+"""A folder of results, one file a trial, named by what could change it. No file is ever half written.
 
     results/<claim>/<sha-256>.json        {"sha256": of the record, "record": {...}}
     results/damaged/<claim>-<sha-256>…    files that were truncated or edited, set aside
 
-Any number of runners may share a folder: a cell that two of them compute is written twice, whole
-each time. A killed runner loses the cells that were being computed and nothing else. Whatever lies in the folder in
+Any number of runners may share a folder: a trial that two of them compute is written twice, whole
+each time. A killed runner loses the trials that were being computed and nothing else. Whatever lies in the folder in
 place of a result is told of in one sentence, and the rest is read all the same, also where nothing can be written.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from limelight.errors import StoreError
 from limelight.experiment.claim import Claim
-from limelight.experiment.fingerprint import cell_key
+from limelight.experiment.fingerprint import trial_key
 from limelight.experiment.results import Record, Results, as_record
 
 
@@ -56,11 +56,11 @@ class Store:
                 ) from None
 
     def path(self, claim: Claim, arm: str, seed: int) -> Path:
-        """Where the result of a cell is, or would be."""
-        return self.folder / claim.name / f"{cell_key(claim, arm, seed)}.json"
+        """Where the result of a trial is, or would be."""
+        return self.folder / claim.name / f"{trial_key(claim, arm, seed)}.json"
 
     def load(self, claim: Claim, arm: str, seed: int) -> Record | None:
-        """The result of a cell, or None if there is none. What is no result is set aside, and told of in `damaged`."""
+        """The result of a trial, or None if there is none. What is no result is set aside, and told of in `damaged`."""
         if not os.path.lexists(self.folder / claim.name):  # the sources need not be read, which takes a second
             return None
         path = self.path(claim, arm, seed)
@@ -81,7 +81,7 @@ class Store:
         return record
 
     def save(self, claim: Claim, record: Record) -> None:
-        """Write the result of a cell: all of it, or nothing."""
+        """Write the result of a trial: all of it, or nothing."""
         body = _canonical(asdict(record))
         write_atomically(
             self.path(claim, record.arm, record.seed), json.dumps({"sha256": _digest(body), "record": json.loads(body)})
@@ -106,7 +106,7 @@ class Store:
             if wrong
             else f"cannot read {path} ({problem.strerror}); it is left out"
         )
-        if sentence not in self.damaged:  # once for all the cells of a claim
+        if sentence not in self.damaged:  # once for all the trials of a claim
             self.damaged.append(sentence)
 
     def _set_aside(self, path: Path) -> None:
@@ -160,7 +160,7 @@ def _no_folder(path: Path) -> str:
 
 
 def _belongs(record: Record, claim: Claim, arm: str, seed: int) -> bool:
-    """Is it the result of this cell, with all that was to be measured?"""
+    """Is it the result of this trial, with all that was to be measured?"""
     complete = record.status != "done" or record.values.keys() == claim.measures.keys()
     return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)
 

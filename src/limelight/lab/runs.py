@@ -34,7 +34,7 @@ Command = Callable[[str, int, Path], Sequence[str]]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: cells that had a result before, and those done since."""
+    """How far a run is: trials that had a result before, and those done since."""
 
     state: State
     seeds: int
@@ -145,8 +145,8 @@ class Runs:
             raise InputError(f"Seeds: a whole number from {SEEDS[0]} to {SEEDS[1]} is expected, got {seeds}.")
         with self._lock:
             self._require_free(claim.name)
-            store, wanted = Store(self._folder), runner.cells([claim], seeds)
-            missing = [store.path(claim, cell.arm, cell.seed) for cell in runner.missing(wanted, store)]
+            store, wanted = Store(self._folder), runner.trials([claim], seeds)
+            missing = [store.path(claim, trial.arm, trial.seed) for trial in runner.missing(wanted, store)]
             if not missing:
                 which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
                 raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")

@@ -66,8 +66,8 @@ class _Page(Console):
             table.add_row(*row)
         columns = zip(headings.items(), zip(*rows, strict=True), strict=True) if rows else ()
         needed = 2 * (len(headings) - 1) + sum(
-            _LEAST_WRAPPED if wraps else max(len(heading), *(cell.cell_len for cell in cells))
-            for (heading, wraps), cells in columns
+            _LEAST_WRAPPED if wraps else max(len(heading), *(trial.cell_len for trial in trials))
+            for (heading, wraps), trials in columns
         )
         if needed <= self.width:
             self.print(table)
@@ -78,9 +78,9 @@ class _Page(Console):
         (_, first_wraps), *others = headings.items()
         for row in rows:
             self.print(row[0], soft_wrap=not first_wraps)
-            for (heading, _), cell in zip(others, row[1:], strict=True):
-                if cell.plain:
-                    named = Text.assemble(f"{heading}: ", cell) if heading else cell
+            for (heading, _), trial in zip(others, row[1:], strict=True):
+                if trial.plain:
+                    named = Text.assemble(f"{heading}: ", trial) if heading else trial
                     self.print(Padding(named, (0, 0, 0, 2)))
 
 

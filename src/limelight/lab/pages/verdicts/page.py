@@ -213,7 +213,7 @@ def _run(app: Dash, shelf: ResultsCache, runs: Runs) -> None:
         progress = {name: runs.progress(name) for name in shown_here}
         keys = {name: key(run) for name, run in progress.items()}
         said = [no_update if keys[name] == told["told"].get(name) else now(name, progress[name]) for name in shown_here]
-        # A verdict is given anew when a run has ended, and not at each of its cells.
+        # A verdict is given anew when a run has ended, and not at each of its trials.
         going = [name for name, run in progress.items() if run is not None and run.goes_on]
         fresh = [no_update if each["claim"] in going else shelf.stamp(each["claim"]) for each in ids]
         renewed = [no_update if new == old else new for new, old in zip(fresh, held, strict=True)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from limelight.experiment.bare import Definitions, Writer, doing
-from limelight.experiment.scopes import bound_names
-from limelight.experiment.sources import Definition, External, Source, Target
+from limelight.experiment.provenance.definitions import Definitions, Writer, doing
+from limelight.experiment.provenance.scopes import bound_names
+from limelight.experiment.provenance.sources import Definition, External, Source, Target
 
 _MAKERS = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
 _LOOKS = {"builtins.isinstance", "builtins.issubclass"}

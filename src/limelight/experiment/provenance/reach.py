@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 
-from limelight.experiment.bare import Definitions
-from limelight.experiment.effects import Effects
-from limelight.experiment.sources import Definition, Sources
+from limelight.experiment.provenance.definitions import Definitions
+from limelight.experiment.provenance.effects import Effects
+from limelight.experiment.provenance.sources import Definition, Sources
 
 
 class Reach:

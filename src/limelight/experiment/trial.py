@@ -1,4 +1,4 @@
-"""One cell: measure one arm on one seed, and keep what became of it, whatever that is."""
+"""One trial: measure one arm on one seed, and keep what became of it, whatever that is."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from limelight.experiment.store import Store
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def run_cell(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
-    """The result of a cell, from the folder if it is there by now, else computed and saved there.
+def run_trial(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
+    """The result of a trial, from the folder if it is there by now, else computed and saved there.
 
     The same on any worker: one thread, and torch and NumPy seeded alike. Where the folder cannot be used, as on another
     machine, the result is given all the same. Raises `ClusterError` where the circumstances are not those expected.
@@ -72,7 +72,7 @@ def _measured(claim: Claim, arm: str, seed: int) -> Record:
     started = time.perf_counter()
     try:
         found = claim.measure(arm, seed)
-        status, reason = _judged_sane(claim, found)
+        status, reason = _validate_measurement(claim, found)
     except DivergenceError as divergence:
         found, status, reason = Measurement({}), "diverged", str(divergence)
     except Exception as fault:
@@ -90,7 +90,7 @@ def _measured(claim: Claim, arm: str, seed: int) -> Record:
     )
 
 
-def _judged_sane(claim: Claim, found: Measurement) -> tuple[Status, str]:
+def _validate_measurement(claim: Claim, found: Measurement) -> tuple[Status, str]:
     """A measurement counts if it has every measure, as a finite number."""
     if set(found.values) != set(claim.measures):
         return "error", f"expected the measures {sorted(claim.measures)}, got {sorted(found.values)}"

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from limelight.experiment.scopes import bound_names, import_statements
+from limelight.experiment.provenance.scopes import bound_names, import_statements
 
 _PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
 UNCOUNTED = {"__version__", "__all__", "__doc__"}

@@ -13,8 +13,15 @@ import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from limelight.experiment.scopes import Bindings, Comprehension, Function, bindings, bound_names, imported_names
-from limelight.experiment.sources import (
+from limelight.experiment.provenance.scopes import (
+    Bindings,
+    Comprehension,
+    Function,
+    bindings,
+    bound_names,
+    imported_names,
+)
+from limelight.experiment.provenance.sources import (
     EVERYTHING,
     UNCOUNTED,
     Definition,

@@ -30,7 +30,7 @@ def bindings(node: Function) -> Bindings:
     """What a function binds: its parameters, and the names of its body.
 
     >>> import ast
-    >>> from limelight.experiment.scopes import bindings
+    >>> from limelight.experiment.provenance.scopes import bindings
     >>> function = ast.parse('def f(a, *b):\\n    global c\\n    c = d = [e for e in a]').body[0]
     >>> sorted(bindings(function).names)
     ['a', 'b', 'd']
@@ -47,7 +47,7 @@ def bound_names(body: Iterable[ast.AST]) -> set[str]:
     """The names that statements bind in the scope that they stand in.
 
     >>> import ast
-    >>> from limelight.experiment.scopes import bound_names
+    >>> from limelight.experiment.provenance.scopes import bound_names
     >>> sorted(bound_names(ast.parse('import a.b as c; d, e = [f for f in g]; x[0] = 1').body))
     ['c', 'd', 'e']
     """
