@@ -73,6 +73,15 @@ def test_sne_has_scikit_learns_conditional_probabilities_and_the_perplexity_aske
     np.testing.assert_allclose(A.entropy().exp(), 20.0, rtol=2e-5)
 
 
+@pytest.mark.parametrize("far", [1e6, 1e8])
+def test_an_outlier_far_off_leaves_the_sne_probabilities_of_the_others_alone(far):
+    X = torch.randn(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    outlier = torch.full((1, 3), far, dtype=torch.float64)
+    alone = dense(affinities.sne(X, 10.0), 60)
+    beside = dense(affinities.sne(torch.cat([X, outlier]), 10.0), 61)
+    np.testing.assert_allclose(beside[:60, :60], alone, atol=1e-12)
+
+
 def test_t_sne_has_scikit_learns_joint_probabilities(X):
     theirs = _joint_probabilities(squares(X, X), 20.0, 0)
     ours = dense(affinities.tsne(tensor(X), 20.0), len(X))

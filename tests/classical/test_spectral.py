@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import ConvergenceError, InputError
-from limelight.classical import eigen, others
+from limelight.classical import eigen, off_diagonal
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
 from tests.classical.real import EXCUSED, REAL, squares
 
@@ -254,7 +254,7 @@ def test_float32_answers_in_float32_and_other_modes_change_nothing(kind):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_an_offset_changes_nothing(stored, monkeypatch):
-    monkeypatch.setattr(others, "_STORED", 10_000 * stored)
+    monkeypatch.setattr(off_diagonal, "_STORED", 10_000 * stored)
     X = REAL["iris"]
     for model in (SpectralEmbedding(), DiffusionMaps()):
         plain, moved = model.fit_transform(X).copy(), model.fit_transform(X + 2.0**20)

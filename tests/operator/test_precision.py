@@ -14,7 +14,7 @@ import torch
 
 from limelight import Attention, Boolean, causal, padding, window
 from limelight.kernels import tiles
-from limelight.similarity import offset
+from limelight.similarity import shift_for_precision
 from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH, Phi
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -151,9 +151,9 @@ def test_long_sequences(similarity, normalization, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_mean_is_taken_off_where_it_costs_digits_and_only_there(dtype):
     x = torch.randn(2, 3, 50, 4, dtype=dtype)
-    assert offset(x, None) is None
-    assert offset(x + 0.2, None) is None
+    assert shift_for_precision(x, None) is None
+    assert shift_for_precision(x + 0.2, None) is None
     for shifted in (x + 10, torch.cat([x[:1], x[1:] + 10])):  # one matrix of the batch is enough
-        torch.testing.assert_close(offset(shifted, None), shifted.mean(-2, keepdim=True))
+        torch.testing.assert_close(shift_for_precision(shifted, None), shifted.mean(-2, keepdim=True))
     real = torch.ones(2, 3, 50, dtype=torch.bool)
-    assert offset(x, real) is not None  # what is not real may be anything
+    assert shift_for_precision(x, real) is not None  # what is not real may be anything

@@ -18,11 +18,11 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.classical.gaussian import gaussian
+from limelight.classical.gaussian import distances, gaussian
 from limelight.classical.operators import Centered, Rescaled, Symmetrized
 from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Graph, window
-from limelight.similarity import Dot, Euclidean
+from limelight.similarity import Dot, Euclidean, Similarity, upcast
 
 _STEPS, _TOLERANCE = 100, 1e-5  # of the bisections, as in scikit-learn and umap-learn
 
@@ -62,8 +62,8 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
 def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     """p_{j|i} ∝ exp −τ_i |x_i − x_j|²/2, p_{i|i} = 0, τ_i such that H(p_i) = log `perplexity` (Hinton & Roweis 2002).
 
-    A temperature for each query is another length of the query: s_ij = ⟨τ_i (x_i, −½), (x_j, |x_j|²)⟩, dot-product
-    attention. The entropies are the operator's, in memory linear in n.
+    Each query carries its temperature. Distances are computed from the differences of coordinates, so that an outlier
+    far off changes none of the others. The entropies are the operator's, in memory linear in n.
 
     Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` where a point has so many others at
     one distance that no τ gives it.
@@ -71,12 +71,11 @@ def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     n = len(X)
     if not 1 < perplexity < n - 1:
         raise InputError(f"the perplexity of {n} points lies between 1 and {n - 1}, got {perplexity!r}")
-    X = X - X.mean(0)
-    queries = torch.cat([X, X.new_full((n, 1), -0.5)], 1)
-    keys = torch.cat([X, X.square().sum(1, keepdim=True)], 1)
+    keys = torch.cat([X.new_zeros(n, 1), X], 1)
 
     def at(temperature: Float[Tensor, " n"]) -> Attention:
-        return Attention(temperature[:, None] * queries, keys, Dot(), mask=~window(before=0, after=0), scale=1.0)
+        queries = torch.cat([temperature[:, None], X], 1)
+        return Attention(queries, keys, Tempered(), mask=~window(before=0, after=0))
 
     def excess(temperature: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return at(temperature).entropy() - math.log(perplexity)
@@ -145,6 +144,17 @@ def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Floa
     tree = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(X.numpy())
     keys = torch.from_numpy(tree.kneighbors(return_distance=False))
     return keys, (X[keys] - X[:, None]).norm(dim=-1)
+
+
+class Tempered(Similarity):
+    """−τ|x − y|²/2 of queries (τ, x) and keys (0, y): a Gaussian whose width is each query's own."""
+
+    def default_scale(self, d: int) -> float:
+        return 1.0
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        q, k = upcast(q), upcast(k)
+        return -0.5 * q[..., :1] * distances(q[..., 1:], k[..., 1:]).square()
 
 
 def _sparse(weights: Float[Tensor, "n k"], keys: Int[Tensor, "n k"]) -> csr_array:
