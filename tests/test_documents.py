@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import limelight
 from limelight import cli
 from limelight.classical import LogDistance
+from limelight.classical.affinities import Tempered
 from limelight.experiment import catalog
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +87,7 @@ def names():
     return found | {
         "q": q, "k": k, "v": v, "query": q, "key": q, "A": A, "n": n, "nodes": n, "edges": edges, "offset": 2, "h": 2.0,
         "φ": torch.tanh, "phi": torch.tanh, "alpha": 0.5, "temperature": 2.0, "steps": 3, "tolerance": 1e-6,
-        "heads": 2, "LogDistance": LogDistance, "torch": torch,
+        "heads": 2, "LogDistance": LogDistance, "Tempered": Tempered, "torch": torch,
         "mean_position": A.mean_position, "mean_distance": A.mean_distance,
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip

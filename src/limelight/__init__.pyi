@@ -4,6 +4,7 @@ from . import errors, mask, measures, nn, normalization, propagation, similarity
 from .attention import Attention
 from .errors import (
     ClusterError,
+    ContractError,
     ConvergenceError,
     DeviceError,
     DivergenceError,
@@ -18,7 +19,19 @@ from .errors import (
 from .functional import attend
 from .linear_operator import LinearOperator
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
-from .normalization import Entmax, Hybrid, Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, SymmetricSinkhorn, TopK
+from .normalization import (
+    Entmax,
+    Hybrid,
+    KeyBiased,
+    Normalization,
+    RowWise,
+    Sigmoid,
+    Sinkhorn,
+    Softmax,
+    Sparsemax,
+    SymmetricSinkhorn,
+    TopK,
+)
 from .similarity import (
     GAT,
     Additive,
@@ -51,6 +64,7 @@ __all__ = [
     "Bilinear",
     "Boolean",
     "ClusterError",
+    "ContractError",
     "ConvergenceError",
     "Convolution",
     "Cosine",
@@ -64,6 +78,7 @@ __all__ = [
     "Hybrid",
     "InputError",
     "KernelError",
+    "KeyBiased",
     "Laplacian",
     "LimelightError",
     "LinearOperator",
@@ -72,6 +87,7 @@ __all__ = [
     "MissingExtraError",
     "Normalization",
     "RelativeBias",
+    "RowWise",
     "Scaled",
     "Sigmoid",
     "Similarity",

@@ -7,6 +7,7 @@ LimelightError
 ├── KernelError         a kernel asked for by name cannot do what was asked       (also RuntimeError)
 ├── UnknownNameError    a name that is not in the list, with the nearest that is  (also LookupError)
 ├── ConvergenceError    an iteration did not come as near as was asked            (also ArithmeticError)
+├── ContractError       an extension does not keep its contract               (also AssertionError)
 ├── MissingExtraError   an optional dependency is not installed                   (also ImportError)
 ├── StoreError          a results folder that cannot be read or written           (also OSError)
 └── ClusterError        no cluster answers                                        (also ConnectionError)
@@ -54,6 +55,10 @@ class DivergenceError(LimelightError, ArithmeticError):
 
 class ConvergenceError(LimelightError, ArithmeticError):
     """An iteration that did not come as near as was asked."""
+
+
+class ContractError(LimelightError, AssertionError):
+    """A similarity, normalization or mask of a user's own whose parts disagree; raised by `limelight.testing`."""
 
 
 class MissingExtraError(LimelightError, ImportError):

@@ -7,9 +7,8 @@ causal & documents(ids)
 
 from limelight.mask.additive import split_additive
 from limelight.mask.band import Band, causal, window
-from limelight.mask.base import Mask, as_mask
-from limelight.mask.combine import And, Not, Or, conjuncts, real_keys
-from limelight.mask.given import Boolean, Documents, Padding, documents, padding
+from limelight.mask.base import And, Boolean, Mask, Not, Or, as_mask, conjuncts
+from limelight.mask.given import Documents, Padding, documents, padding, real_keys
 from limelight.mask.graph import Graph, edges_of
 
 __all__ = [

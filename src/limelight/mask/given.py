@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from limelight.errors import DtypeError, InputError
-from limelight.mask.base import Mask, require_bool, require_device
+from limelight.mask.base import Mask, conjuncts, require_bool, require_device
 from limelight.shapes import broadcast_shapes
 from limelight.tracing import is_readable
 
@@ -82,56 +82,6 @@ class Padding(Mask):
 padding = Padding
 
 
-class Boolean(Mask):
-    """Any boolean matrix (*batch, n, m), True = may see; dimensions of size 1 broadcast.
-
-    >>> import torch
-    >>> from limelight import Attention, Boolean
-    >>> x = torch.zeros(4, 1)
-    >>> Attention(x, x, mask=Boolean(torch.eye(4, dtype=torch.bool))).dense().round(decimals=2)
-    tensor([[1., 0., 0., 0.],
-            [0., 1., 0., 0.],
-            [0., 0., 1., 0.],
-            [0., 0., 0., 1.]])
-    """
-
-    def __init__(self, allowed: Bool[Tensor, "*#batch #n #m"]) -> None:
-        require_bool(allowed, "a boolean mask", least_dims=2)
-        self.allowed = allowed
-
-    def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
-        n, m = self.allowed.shape[-2:]
-        part = self.allowed[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
-        shape = (*part.shape[:-2], rows.stop - rows.start, cols.stop - cols.start)
-        return part.expand(shape)
-
-    @property
-    def T(self) -> Boolean:
-        return Boolean(self.allowed.mT)
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.allowed.shape[:-2])
-
-    def check(self, n: int, m: int, device: torch.device) -> None:
-        require_device(self.allowed, device)
-        rows, cols = self.allowed.shape[-2:]
-        if rows not in (1, n) or cols not in (1, m):
-            raise InputError(
-                f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.allowed.shape)}"
-            )
-
-    def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
-        n, m = self.allowed.shape[-2:]
-        return None if self.batch_shape else self.allowed[i.clamp(max=n - 1), j.clamp(max=m - 1)]
-
-    def for_groups(self) -> Boolean:
-        return Boolean(self.allowed if self.allowed.ndim < 3 else self.allowed.unsqueeze(-3))
-
-    def __repr__(self) -> str:
-        return f"Boolean{tuple(self.allowed.shape)}"
-
-
 class Documents(Mask):
     """Query i may see key j iff both are of one document: queries[…, i] = keys[…, j], whole numbers.
 
@@ -199,3 +149,12 @@ class Documents(Mask):
 
 
 documents = Documents
+
+
+def real_keys(mask: Mask | None) -> Bool[Tensor, "*#batch m"] | None:
+    """The keys that padding leaves, (*#batch, m), or None where nothing is padded."""
+    real = None
+    for part in conjuncts(mask):
+        if isinstance(part, Padding) and part.keys is not None:
+            real = part.keys if real is None else real & part.keys
+    return real

@@ -1,6 +1,6 @@
 """How do scores become weights?"""
 
-from limelight.normalization.base import Normalization
+from limelight.normalization.base import KeyBiased, Normalization, RowWise
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
 from limelight.normalization.sparse import Entmax, Sigmoid, Sparsemax, TopK
 from limelight.normalization.symmetric import SymmetricSinkhorn
@@ -8,8 +8,10 @@ from limelight.normalization.symmetric import SymmetricSinkhorn
 __all__ = [
     "Entmax",
     "Hybrid",
+    "KeyBiased",
     "LearnedSoftmax",
     "Normalization",
+    "RowWise",
     "Sigmoid",
     "Sinkhorn",
     "Softmax",

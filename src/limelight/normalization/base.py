@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError
 from limelight.kernels.scores import Scores
-from limelight.weights import Weights
+from limelight.weights import RowWeights, SoftmaxWeights, Weights
 
 
 class Normalization(nn.Module, ABC):
@@ -50,6 +51,80 @@ class Normalization(nn.Module, ABC):
     @abstractmethod
     def forward(self, scores: Scores) -> Weights:
         """P, from the scores."""
+
+
+class RowWise(Normalization):
+    """P_ij = w(s_ij, t_i): any function of a score and of a few numbers t_i of its row. A base class for one's own.
+
+    Define `thresholds`, which computes t_i (*batch, r, t) from whole rows of scores (*batch, r, m), where −∞ is a
+    masked key; and `weights`, which computes w entry by entry, zero where s is −∞. Both get some rows at a time, in at
+    least float32, and are differentiated by autograd, so that no n×m array is stored. `Entmax`, `TopK` and `Sigmoid`
+    are such.
+
+    >>> import torch
+    >>> from limelight import Attention, RowWise
+    >>> class SoftmaxPlusOne(RowWise):  # a softmax with a one in its denominator, so that a row may sum to less
+    ...     def thresholds(self, s):
+    ...         one = torch.zeros_like(s[..., :1])
+    ...         return torch.cat([s, one], -1).logsumexp(-1, keepdim=True)
+    ...     def weights(self, s, t):
+    ...         return (s - t).exp()
+    >>> x = torch.zeros(3, 1)
+    >>> Attention(x, x, normalization=SoftmaxPlusOne()).dense()[0]
+    tensor([0.2500, 0.2500, 0.2500])
+    """
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return False
+
+    @property
+    def fused(self) -> bool:
+        return False
+
+    @abstractmethod
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r t"]:
+        """t_i, from a whole row of scores; −∞ is a key that is masked."""
+
+    @abstractmethod
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r t"]) -> Float[Tensor, "*batch r c"]:
+        """w(s_ij, t_i), entry by entry; zero where s is −∞."""
+
+    def forward(self, scores: Scores) -> Weights:
+        return RowWeights(scores, self)
+
+
+class KeyBiased(Normalization):
+    """P_ij = softmax_j(s_ij + b_j), where each key has a bias computed from all scores. A base class for one's own.
+
+    Define `key_bias`, which returns b (*#batch, m) from the `Scores`: their `logsumexp()` over keys, that of their
+    transpose `scores.T` over queries, and `scores.add_key_bias(b)` are all that it needs. A log-sum-exp is −∞ where
+    every pair is masked; a bias that is infinite counts as 0, since there the mask decides. No n×m array is stored on
+    any kernel. Scores come without what all of them share, which cancels. `Sinkhorn` and `SymmetricSinkhorn` are such.
+
+    >>> import torch
+    >>> from limelight import Attention, KeyBiased
+    >>> class HalfNormalized(KeyBiased):  # divides by the square root of the column sums
+    ...     def key_bias(self, scores):
+    ...         return -0.5 * scores.T.logsumexp()
+    >>> x = torch.tensor([[0.0], [1.0]])
+    >>> Attention(x, x, normalization=HalfNormalized(), scale=1.0).dense().round(decimals=3)
+    tensor([[0.5770, 0.4230],
+            [0.3340, 0.6660]])
+    """
+
+    @property
+    def uses_column_sums(self) -> bool:
+        return True
+
+    @abstractmethod
+    def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
+        """b_j, a number for each key."""
+
+    def forward(self, scores: Scores) -> Weights:
+        scores = scores.remove_shift()[0].with_recompute()
+        bias = self.key_bias(scores)
+        return SoftmaxWeights(scores.add_key_bias(bias.masked_fill(bias.isinf(), 0)))
 
 
 def require_steps(owner: Normalization, steps: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limelight.errors import ConvergenceError, InputError
 from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
 from limelight.kernels.scores import Scores, zero_neg_inf
-from limelight.normalization.base import Normalization, require_steps, require_tolerance
+from limelight.normalization.base import KeyBiased, Normalization, require_steps, require_tolerance
 from limelight.similarity import squeeze_head
 from limelight.tracing import require_readable
 from limelight.weights import Mixture, SoftmaxWeights, Weights
@@ -136,7 +136,7 @@ class Hybrid(Normalization):
         return f"heads={len(self.logit)}"
 
 
-class Sinkhorn(Normalization):
+class Sinkhorn(KeyBiased):
     """`steps` times: divide every column by its sum, then every row by its sum.
 
     Rows always sum to one; column sums tend to n/m as steps grow (Sinkhorn 1967; Sander et al.,
@@ -162,12 +162,7 @@ class Sinkhorn(Normalization):
         self.steps = steps if steps is not None else 3 if tolerance is None else 1000
         self.tolerance = tolerance
 
-    @property
-    def uses_column_sums(self) -> bool:
-        return True
-
-    def forward(self, scores: Scores) -> Weights:
-        scores = scores.remove_shift()[0].with_recompute()
+    def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
         by_key = scores.T
         columns, gap = by_key.logsumexp(), math.inf
         for _ in range(self.steps - 1):
@@ -184,9 +179,7 @@ class Sinkhorn(Normalization):
                 f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
-        return SoftmaxWeights(
-            scores.add_key_bias(-zero_neg_inf(columns))
-        )  # the last row step is the operator's own softmax
+        return -zero_neg_inf(columns)  # the last row step is the softmax of the operator itself
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")

@@ -9,31 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.kernels.scores import Scores
-from limelight.normalization.base import Normalization
+from limelight.normalization.base import RowWise
 from limelight.tracing import is_readable
-from limelight.weights import RowWeights, Weights
 
 _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
 _STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
 
 
-class _RowWise(Normalization):
-    """P_ij = w(s_ij, t_i): what `RowMap` asks for is a method of the class itself."""
-
-    @property
-    def uses_column_sums(self) -> bool:
-        return False
-
-    @property
-    def fused(self) -> bool:
-        return False
-
-    def forward(self, scores: Scores) -> Weights:
-        return RowWeights(scores, self)  # type: ignore[arg-type]
-
-
-class Entmax(_RowWise):
+class Entmax(RowWise):
     """P_ij = [(α − 1) s_ij − t_i]₊^{1/(α−1)} with t_i such that rows sum to one (Peters et al. 2019).
 
     1 < α ≤ 2: the nearer to 1 the nearer to softmax; α = 2 is sparsemax (Martins & Astudillo 2016).
@@ -111,7 +94,7 @@ class Sparsemax(Entmax):
         return ""
 
 
-class TopK(_RowWise):
+class TopK(RowWise):
     """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
 
     Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
@@ -145,7 +128,7 @@ class TopK(_RowWise):
         return f"k={self.k}"
 
 
-class Sigmoid(_RowWise):
+class Sigmoid(RowWise):
     """P_ij = σ(s_ij + b), each pair for itself; b = −log m unless told (Ramapuram et al., 2409.04431).
 
     Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+from jaxtyping import Float
+from torch import Tensor
+
 from limelight.errors import ConvergenceError
 from limelight.kernels.scores import Scores, zero_neg_inf
-from limelight.normalization.base import Normalization, require_steps, require_tolerance
+from limelight.normalization.base import KeyBiased, require_steps, require_tolerance
 from limelight.tracing import require_readable
-from limelight.weights import SoftmaxWeights, Weights
 
 
-class SymmetricSinkhorn(Normalization):
+class SymmetricSinkhorn(KeyBiased):
     """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: the diffusion whose stationary law is uniform.
 
     One vector u scales rows and columns alike, by u ← ½ (u − log Σ_j exp(s_ij + u_j)), which needs a
@@ -37,15 +39,10 @@ class SymmetricSinkhorn(Normalization):
         self.tolerance, self.steps = tolerance, steps
 
     @property
-    def uses_column_sums(self) -> bool:
-        return True
-
-    @property
     def needs_symmetry(self) -> bool:
         return True
 
-    def forward(self, scores: Scores) -> Weights:
-        scores = scores.remove_shift()[0].with_recompute()
+    def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
         u, gap = -0.5 * zero_neg_inf(scores.logsumexp()), math.inf
         for _ in range(self.steps):
             row = u + scores.add_key_bias(u).logsumexp()  # the log of a row's sum, which is to be 0
@@ -60,7 +57,7 @@ class SymmetricSinkhorn(Normalization):
                 f"SymmetricSinkhorn came within {gap:.2g} of row sums of one in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
-        return SoftmaxWeights(scores.add_key_bias(u))
+        return u
 
     def extra_repr(self) -> str:
         return f"tolerance={self.tolerance:g}, steps={self.steps}"

@@ -1,25 +1,14 @@
 """How alike are a query and a key? One class for each answer, with its equation, its source and what it promises."""
 
 from limelight.similarity.additive import GAT, Additive
-from limelight.similarity.base import (
-    InnerProduct,
-    Parts,
-    Properties,
-    Similarity,
-    as_one_product,
-    center,
-    checked_dense,
-    is_finite,
-    shift_for_precision,
-    squeeze_head,
-    upcast,
-    upcast_pair,
-)
-from limelight.similarity.combine import Scaled, Sum
+from limelight.similarity.base import Properties, Similarity, Sum, checked_dense
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
+from limelight.similarity.forms import InnerProduct, Parts, as_one_product
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
+from limelight.similarity.scaled import Scaled
 from limelight.similarity.softcap import SoftCap
+from limelight.similarity.tensors import center, is_finite, shift_for_precision, squeeze_head, upcast, upcast_pair
 
 __all__ = [
     "GAT",

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from limelight.similarity.base import Parts, Similarity, upcast
+from limelight.similarity.base import Similarity
+from limelight.similarity.forms import Parts
 from limelight.similarity.inner import require_widths
+from limelight.similarity.tensors import upcast
 
 
 class Additive(Similarity):

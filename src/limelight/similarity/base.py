@@ -18,10 +18,10 @@ All of them get q and k in at least float32. Only the fused kernel computes in h
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,12 +29,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads import batch_shape_of, per_row
 from limelight.shapes import broadcast_shapes
+from limelight.similarity.forms import InnerProduct, Parts, as_one_product
+from limelight.similarity.tensors import concat_features, upcast, upcast_pair
 from limelight.tracing import is_readable
 
 if TYPE_CHECKING:
     from limelight.mask import Mask
-    from limelight.similarity.combine import Sum
 
 
 @dataclass(frozen=True)
@@ -57,49 +59,6 @@ class Properties:
     def __and__(self, other: Properties) -> Properties:
         """The properties that a sum of the two similarities has."""
         return Properties(*(getattr(self, name) and getattr(other, name) for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class InnerProduct:
-    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j with a = query_bias and b = key_bias; a bias that is None is zero.
-
-    The biases are at least float32, also where q and k are rounded to half precision: rounded like them, they would
-    no longer tell near keys apart.
-    """
-
-    q: Float[Tensor, "*#batch n r"]
-    k: Float[Tensor, "*#batch m r"]
-    query_bias: Float[Tensor, "*#batch n"] | None = None
-    key_bias: Float[Tensor, "*#batch m"] | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a rectangle of β is computed from; `within` holds those of a sum's terms, `scales` theirs (None = 1)."""
-
-    queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
-    keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()
-    shared: tuple[Float[Tensor, "*#batch _ _"], ...] = ()
-    scales: tuple[Float[Tensor, "*#batch 1 1"] | None, ...] = ()
-    within: tuple[Parts, ...] = ()
-
-    def tensors(self) -> Iterator[Tensor]:
-        yield from (*self.queries, *self.keys, *self.shared, *(scale for scale in self.scales if scale is not None))
-        for part in self.within:
-            yield from part.tensors()
-
-    def map(self, query: _Change, key: _Change, shared: _Change) -> Parts:
-        """The same with every tensor changed, in the order of `tensors`."""
-        return Parts(
-            tuple(map(query, self.queries)),
-            tuple(map(key, self.keys)),
-            tuple(map(shared, self.shared)),
-            scales=tuple(None if scale is None else shared(scale) for scale in self.scales),
-            within=tuple(part.map(query, key, shared) for part in self.within),
-        )
-
-
-_Change = Callable[[Tensor], Tensor]
 
 
 class Similarity(nn.Module, ABC):
@@ -223,9 +182,99 @@ class Similarity(nn.Module, ABC):
 
     def __add__(self, other: Similarity) -> Sum:
         """Content and position: the score of the sum is the sum of the scores, each with its own scale."""
-        from limelight.similarity.combine import Sum  # a sum is a similarity itself
-
         return Sum(self, other)
+
+
+class Sum(Similarity):
+    """β = Σ_t scale_t · β_t(q, k), scale 1: each term with its own scale, such as content + position.
+
+    Where every term is an inner product and two terms, so is the sum.
+
+    >>> import torch
+    >>> from limelight import ALiBi, Dot
+    >>> type(Dot() + ALiBi()).__name__
+    'Sum'
+    """
+
+    def __init__(self, *terms: Similarity) -> None:
+        super().__init__()
+        for term in terms:
+            if not isinstance(term, Similarity):
+                raise InputError(f"a sum of similarities expects Similarity objects, got {term!r}")
+        flat = [part for term in terms for part in (term.parts_of_sum() if isinstance(term, Sum) else [term])]
+        self.terms = nn.ModuleList(flat)
+        self.properties = reduce(and_, (term.properties for term in flat), Properties(True, True, True, True))
+        self.same_width = any(term.same_width for term in flat)
+        self.pair_size = max(term.pair_size for term in flat)
+
+    def parts_of_sum(self) -> list[Similarity]:
+        """The similarities that are added."""
+        return [term for term in self.terms if isinstance(term, Similarity)]
+
+    def _scaled(self, q: Tensor) -> list[tuple[Similarity, float | Tensor]]:
+        return [(term, term.default_scale(q.shape[-1])) for term in self.parts_of_sum()]
+
+    def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return reduce(torch.add, [scale * term.dense(q, k) for term, scale in self._scaled(q)])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        scales = (batch_shape_of(term.default_scale(1)) for term in self.parts_of_sum())
+        return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *scales)
+
+    @property
+    def is_inner_product(self) -> bool:
+        return all(term.is_inner_product for term in self.parts_of_sum())
+
+    def as_inner_product(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> InnerProduct:
+        return _add_factors([(term.as_inner_product(q, k, real), scale) for term, scale in self._scaled(q)])
+
+    def rounded_inner_product(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> InnerProduct:
+        return _add_factors([(term.rounded_inner_product(q, k, real), scale) for term, scale in self._scaled(q)])
+
+    def parts(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> Parts:
+        products = [
+            (term.as_inner_product(q, k, real), scale) for term, scale in self._scaled(q) if term.is_inner_product
+        ]
+        others = [(term, scale) for term, scale in self._scaled(q) if not term.is_inner_product]
+        whole = as_one_product(_add_factors(products)) if products else Parts()
+        return Parts(
+            whole.queries,
+            whole.keys,
+            scales=tuple(_as_tensor(scale, term.coefficient, upcast(q)) for term, scale in others),
+            within=tuple(term.parts(q, k, real) for term, _ in others),
+        )
+
+    def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        others = [term for term in self.parts_of_sum() if not term.is_inner_product]
+        blocks = []
+        for term, scale, own in zip(others, parts.scales, parts.within, strict=True):
+            beta = term.block(own, i, j)
+            blocks.append(beta if scale is None else scale * beta)
+        if not parts.queries:
+            return reduce(torch.add, blocks)
+        q, k = parts.queries[0], parts.keys[0]
+        if q.ndim == k.ndim == 2 and blocks and blocks[0].ndim == 2:
+            return torch.addmm(reduce(torch.add, blocks), q, k.mT)
+        return reduce(_plus, blocks, q @ k.mT)
+
+    def under(self, mask: Mask | None) -> Similarity:
+        return Sum(*(term.under(mask) for term in self.parts_of_sum()))
 
 
 def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor, "*batch n m"]:
@@ -240,73 +289,31 @@ def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor,
     return beta
 
 
-def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """q and k in at least float32; one tensor if they are."""
-    upcast_q = upcast(q)
-    return upcast_q, upcast_q if k is q else upcast(k)
+def _plus(whole: Tensor, block: Tensor) -> Tensor:
+    """whole + block, in place where it fits: a product's gradient does not need the product."""
+    fits = torch.broadcast_shapes(whole.shape, block.shape) == whole.shape
+    return whole.add_(block) if fits else whole + block
 
 
-def is_finite(x: Tensor) -> bool:
-    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry.
-
-    Where the entries cannot be looked at (a compiled graph, torch.func) it is taken for granted.
-    """
-    if not is_readable(x):
-        return True
-    return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
-
-
-_NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
-
-
-def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
-    """The mean of the keys that are not padding, without a gradient: subtracting it changes no result."""
-    k = upcast(k.detach())
-    if real is None:
-        return k.mean(-2, keepdim=True)
-    total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
-    return total / real.sum(-1)[..., None, None].clamp(min=1)
+def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProduct:
+    """Σ scale · β of similarities that factor, as one inner product and two terms."""
+    lefts, rights, a, b = [], [], [], []
+    for factors, scale in terms:
+        outer = per_row(scale)
+        lefts.append((factors.q * scale).to(factors.q.dtype))
+        rights.append(factors.k)
+        a += [] if factors.query_bias is None else [factors.query_bias * outer]
+        b += [] if factors.key_bias is None else [factors.key_bias * outer]
+    return InnerProduct(
+        concat_features(lefts),
+        concat_features(rights),
+        reduce(torch.add, a) if a else None,
+        reduce(torch.add, b) if b else None,
+    )
 
 
-def shift_for_precision(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
-    """The mean of the keys, or None if subtracting it would not reduce rounding error.
-
-    That is so where the mean is smaller than half a standard deviation. On a GPU, where reading the answer would wait
-    for the device, and under padding the mean is always returned.
-    """
-    middle = center(k, real)
-    if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
-        return middle
-    mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]
-    own = middle.square().sum((-2, -1))
-    return middle if bool((own > _NEAR * (mean_square - own)).any()) else None
-
-
-def squeeze_head(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
-    """(heads, …) as it broadcasts against scores (*batch, heads, n, m): a single head's dimension is dropped."""
-    return x[0] if len(x) == 1 else x
-
-
-def as_one_product(factors: InnerProduct) -> Parts:
-    """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two more columns cost less than two more passes over the n×m scores."""
-    left, right = [upcast(factors.q)], [upcast(factors.k)]
-    if factors.query_bias is not None:
-        left.append(factors.query_bias[..., None])
-        right.append(torch.ones_like(right[0][..., :1]))
-    if factors.key_bias is not None:
-        left.append(torch.ones_like(left[0][..., :1]))
-        right.append(factors.key_bias[..., None])
-    return Parts((concat_features(left),), (concat_features(right),))
-
-
-def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
-    """The tensors, broadcast over their batch dimensions and concatenated along the last one."""
-    if len(tensors) == 1:
-        return tensors[0]
-    rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
-    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
-
-
-def upcast(x: Tensor) -> Tensor:
-    """x in at least float32, the precision of biases and statistics."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _as_tensor(scale: float | Tensor, coefficient: float, like: Tensor) -> Tensor | None:
+    """The scale as what has the dimensions of a block, or None for one."""
+    if not isinstance(scale, Tensor):
+        return None if scale * coefficient == 1 else like.new_full((1, 1), scale * coefficient)
+    return (scale * coefficient).to(like.dtype).reshape(scale.shape or (1, 1))

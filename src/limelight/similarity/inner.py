@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.similarity.base import InnerProduct, Properties, Similarity, upcast
+from limelight.similarity.base import Properties, Similarity
+from limelight.similarity.forms import InnerProduct
+from limelight.similarity.tensors import upcast
 
 
 class Dot(Similarity):

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.similarity.base import Parts, Properties, Similarity
-from limelight.similarity.combine import Scaled, Sum
+from limelight.similarity.base import Properties, Similarity, Sum
+from limelight.similarity.forms import Parts
+from limelight.similarity.scaled import Scaled
 
 if TYPE_CHECKING:
     from limelight.mask import Mask

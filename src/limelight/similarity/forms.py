@@ -1,0 +1,67 @@
+"""The forms in which β can be computed without an n×m array: an inner product plus biases, or parts of a rectangle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.similarity.tensors import concat_features, upcast
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j with a = query_bias and b = key_bias; a bias that is None is zero.
+
+    The biases are at least float32, also where q and k are rounded to half precision: rounded like them, they would
+    no longer tell near keys apart.
+    """
+
+    q: Float[Tensor, "*#batch n r"]
+    k: Float[Tensor, "*#batch m r"]
+    query_bias: Float[Tensor, "*#batch n"] | None = None
+    key_bias: Float[Tensor, "*#batch m"] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a rectangle of β is computed from; `within` holds those of a sum's terms, `scales` theirs (None = 1)."""
+
+    queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
+    keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()
+    shared: tuple[Float[Tensor, "*#batch _ _"], ...] = ()
+    scales: tuple[Float[Tensor, "*#batch 1 1"] | None, ...] = ()
+    within: tuple[Parts, ...] = ()
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from (*self.queries, *self.keys, *self.shared, *(scale for scale in self.scales if scale is not None))
+        for part in self.within:
+            yield from part.tensors()
+
+    def map(self, query: _Change, key: _Change, shared: _Change) -> Parts:
+        """The same with every tensor changed, in the order of `tensors`."""
+        return Parts(
+            tuple(map(query, self.queries)),
+            tuple(map(key, self.keys)),
+            tuple(map(shared, self.shared)),
+            scales=tuple(None if scale is None else shared(scale) for scale in self.scales),
+            within=tuple(part.map(query, key, shared) for part in self.within),
+        )
+
+
+_Change = Callable[[Tensor], Tensor]
+
+
+def as_one_product(factors: InnerProduct) -> Parts:
+    """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two more columns cost less than two more passes over the n×m scores."""
+    left, right = [upcast(factors.q)], [upcast(factors.k)]
+    if factors.query_bias is not None:
+        left.append(factors.query_bias[..., None])
+        right.append(torch.ones_like(right[0][..., :1]))
+    if factors.key_bias is not None:
+        left.append(torch.ones_like(left[0][..., :1]))
+        right.append(factors.key_bias[..., None])
+    return Parts((concat_features(left),), (concat_features(right),))

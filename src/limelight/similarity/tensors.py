@@ -1,0 +1,72 @@
+"""Tensors of tokens: their precision, their mean, and how they are put together."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from limelight.shapes import broadcast_shapes
+from limelight.tracing import is_readable
+
+
+def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """q and k in at least float32; one tensor if they are."""
+    upcast_q = upcast(q)
+    return upcast_q, upcast_q if k is q else upcast(k)
+
+
+def is_finite(x: Tensor) -> bool:
+    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry.
+
+    Where the entries cannot be looked at (a compiled graph, torch.func) it is taken for granted.
+    """
+    if not is_readable(x):
+        return True
+    return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
+
+
+_NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
+
+
+def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
+    """The mean of the keys that are not padding, without a gradient: subtracting it changes no result."""
+    k = upcast(k.detach())
+    if real is None:
+        return k.mean(-2, keepdim=True)
+    total = torch.where(real[..., None], k, 0).sum(-2, keepdim=True)
+    return total / real.sum(-1)[..., None, None].clamp(min=1)
+
+
+def shift_for_precision(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
+    """The mean of the keys, or None if subtracting it would not reduce rounding error.
+
+    That is so where the mean is smaller than half a standard deviation. On a GPU, where reading the answer would wait
+    for the device, and under padding the mean is always returned.
+    """
+    middle = center(k, real)
+    if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
+        return middle
+    mean_square = torch.linalg.vector_norm(k.detach(), dim=(-2, -1), dtype=middle.dtype).square() / k.shape[-2]
+    own = middle.square().sum((-2, -1))
+    return middle if bool((own > _NEAR * (mean_square - own)).any()) else None
+
+
+def squeeze_head(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
+    """(heads, …) as it broadcasts against scores (*batch, heads, n, m): a single head's dimension is dropped."""
+    return x[0] if len(x) == 1 else x
+
+
+def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
+    """The tensors, broadcast over their batch dimensions and concatenated along the last one."""
+    if len(tensors) == 1:
+        return tensors[0]
+    rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
+    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
+
+
+def upcast(x: Tensor) -> Tensor:
+    """x in at least float32, the precision of biases and statistics."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
