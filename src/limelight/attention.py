@@ -20,6 +20,7 @@ from torch import Tensor
 from limelight import check, measures
 from limelight.errors import InputError
 from limelight.heads import per_head, per_row
+from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -30,7 +31,6 @@ from limelight.similarity import Dot, Similarity
 from limelight.tracing import holds, is_autocast
 from limelight.weights import Weights
 
-_Kept = TypeVar("_Kept", Tensor, Weights)
 _Given = ParamSpec("_Given")
 _Returned = TypeVar("_Returned")
 
@@ -112,7 +112,6 @@ class Attention(LinearOperator):
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
         if normalization.needs_symmetry:
             check.symmetric(normalization, self.q, self.k, similarity, self.mask)
-        self._kept: dict[tuple[str, bool, bool], Tensor | Weights] = {}
 
     @_apart_from_autocast
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
@@ -132,6 +131,33 @@ class Attention(LinearOperator):
 
     def _apply(self, v: Tensor) -> Tensor:
         return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
+
+    @_apart_from_autocast
+    def apply_with_logsumexp(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*batch n e"], Float[Tensor, "*batch n"]]:
+        """(P v, log-normalizers) in one pass over the keys: what `A @ v` and `A.logsumexp()` give.
+
+        Two attentions to two sets of keys are merged from these without loss: with L = log(e^L₁ + e^L₂) the output over
+        both sets is e^(L₁ − L) P₁v₁ + e^(L₂ − L) P₂v₂. Raises as `logsumexp` does.
+
+        >>> import torch
+        >>> from limelight import Attention
+        >>> x = torch.zeros(4, 2)
+        >>> out, lse = Attention(x, x, scale=1.0).apply_with_logsumexp(torch.arange(4.0)[:, None])
+        >>> out[0], lse[0]
+        (tensor([1.5000]), tensor(1.3863))
+        """
+        v = self.require_values(v)
+        normalizers: list[Tensor] = []
+
+        def apply(v: Tensor) -> Tensor:
+            out, lse = self.weights().apply_with_logsumexp(v)
+            normalizers.append(lse)
+            return out
+
+        out = self._whole_batch(self._apart(apply, v, self.mask), v)
+        return out, normalizers[0].expand(out.shape[:-1])
 
     @_apart_from_autocast
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:
@@ -159,7 +185,7 @@ class Attention(LinearOperator):
         >>> A.logsumexp()
         tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
-        return self._keep("logsumexp", lambda: self._full(self.weights().logsumexp(), -2))
+        return self._logsumexp
 
     @_apart_from_autocast
     def entropy(self) -> Float[Tensor, "*batch n"]:
@@ -212,7 +238,7 @@ class Attention(LinearOperator):
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
             raise InputError(f"the free energy is of a temperature T/scale > 0, and the scale is {self.scale!r}")
-        return -self._keep("potential", lambda: self._full(self.weights().potential(), -2)) / scale
+        return -self._potential / scale
 
     @_apart_from_autocast
     def mean_position(self) -> Float[Tensor, "*batch n"]:
@@ -299,21 +325,24 @@ class Attention(LinearOperator):
 
     def weights(self) -> Weights:
         """P itself, as what applies it: its rows a few at a time, and what is summed over them."""
-        return self._keep("weights", lambda: self.normalization(self._scores()))
+        return self._weights
+
+    @kept
+    def _weights(self) -> Weights:
+        return self.normalization(self._scores())
+
+    @kept
+    def _logsumexp(self) -> Tensor:
+        return self._full(self.weights().logsumexp(), -2)
+
+    @kept
+    def _potential(self) -> Tensor:
+        return self._full(self.weights().potential(), -2)
 
     def _scores(self) -> Scores:
         kernel = "reference" if 0 in self.shape else self.kernel  # an empty matrix can as well be stored
         similarity = self.similarity if kernel == "reference" else self._similarity
         return compute(kernel, self.q, self.k, similarity, self.scale, self.mask)
-
-    def _keep(self, name: str, make: Callable[[], _Kept]) -> _Kept:
-        if torch.compiler.is_compiling():
-            return make()  # the compiler finds for itself what is computed twice
-        # What was computed without gradients must not serve a call that wants them.
-        key = (name, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]  # type: ignore[return-value]
 
     @_apart_from_autocast
     def _apply_transposed(self, w: Tensor) -> Tensor:

@@ -10,31 +10,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
+from limelight.kept import keep, kept, kept_value
 from limelight.kernels.rows import by_rows, sum_over_rows, tensors_of
 from limelight.kernels.scores import RowStatistics, Scores, softmax_of
-
-_Value = TypeVar("_Value")
-
-
-class _kept(Generic[_Value]):  # noqa: N801 (a decorator)
-    """A property computed once with gradients and once without: one must not stand in for the other."""
-
-    def __init__(self, make: Callable[[Any], _Value]) -> None:
-        self._make, self._name = make, f"_kept{make.__name__}"
-
-    def __get__(self, owner: Any, kind: type) -> _Value:
-        values = owner.__dict__.setdefault(self._name, {})
-        mode = torch.is_grad_enabled()
-        if mode not in values:
-            values[mode] = self._make(owner)
-        return values[mode]
 
 
 class Weights(ABC):
@@ -89,6 +74,12 @@ class Weights(ABC):
 
         return self.by_rows(of, self.scores)
 
+    def apply_with_logsumexp(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        """(P v, the log-normalizers) in one pass; raises as `logsumexp` does."""
+        return self.apply(v), self.logsumexp()
+
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         raise InputError(
             "these weights are no softmax of scores, so they have no log-normalizer; free_energy() is defined for all"
@@ -129,17 +120,22 @@ class SoftmaxWeights(Weights):
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
-            self.__dict__["_normalizer"] = lse
+            keep(self, "_lse", lse)
         return out
+
+    def apply_with_logsumexp(
+        self, v: Float[Tensor, "*#batch m e"]
+    ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        return self._scores.reduce(v)
 
     @property
     def _learns(self) -> bool:
         return torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores))
 
-    @_kept
+    @kept
     def _row_statistics(self) -> RowStatistics | None:
         """All three statistics at once, where nobody wants their gradients."""
-        return None if self._learns else self._scores.row_statistics(self.__dict__.get("_normalizer"))
+        return None if self._learns else self._scores.row_statistics(kept_value(self, "_lse"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.
@@ -162,10 +158,12 @@ class SoftmaxWeights(Weights):
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         if self._learns or torch.compiler.is_compiling():
             return self._scores.logsumexp()
-        if "_normalizer" not in self.__dict__:
-            self.__dict__["_normalizer"] = self._scores.logsumexp()
-        normalizer: Tensor = self.__dict__["_normalizer"]
-        return normalizer
+        return self._lse
+
+    @kept
+    def _lse(self) -> Tensor:
+        """Where no gradient is wanted of it; `apply` leaves it here where the kernel returns it anyway."""
+        return self._scores.logsumexp()
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         return softmax_of(self._stabilized.block(rows))
@@ -173,12 +171,12 @@ class SoftmaxWeights(Weights):
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._by_key.block(rows).exp()
 
-    @_kept
+    @kept
     def _by_key(self) -> Scores:
         """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
         return self._scores.log_softmax().T
 
-    @_kept
+    @kept
     def _stabilized(self) -> Scores:
         return self._scores if self._is_stabilized else self._scores.stabilized()
 
@@ -224,7 +222,7 @@ class RowWeights(Weights):
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
         return self._map.weights(self._scores.T.block(rows).mT, self._thresholds).mT
 
-    @_kept
+    @kept
     def _thresholds(self) -> Tensor:
         return self.by_rows(lambda own, rows: own._map.thresholds(own._scores.block(rows)), dim=-2)
 

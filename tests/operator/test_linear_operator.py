@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse.linalg import svds
 
-from limelight import Attention, Dot, Euclidean, Graph, InputError, LinearOperator, Softmax, causal
+from limelight import Attention, Dot, Euclidean, Graph, InputError, LinearOperator, Softmax, Sparsemax, causal
 from limelight.classical.operators import Centered, Rescaled, Symmetrized
 from limelight.propagation import heat, resolvent, steps
 
@@ -70,3 +70,25 @@ def test_what_an_operator_cannot_do_is_said():
     half = X.bfloat16()
     with pytest.raises(InputError, match="NumPy has no bfloat16"):
         Attention(half, half).as_scipy()
+
+
+@pytest.mark.parametrize("kernel", ["fused", "chunked", "reference"])
+@pytest.mark.parametrize("normalization", [Softmax(), Softmax(0.5)], ids=repr)
+def test_outputs_come_with_their_normalizers_in_one_pass(kernel, normalization):
+    q, k, v = (torch.randn(2, 5, 3).double().requires_grad_() for _ in range(3))
+    B = Attention(q, k, Euclidean(1.5), normalization, kernel=kernel)
+    out, lse = B.apply_with_logsumexp(v)
+    torch.testing.assert_close((out, lse), (B @ v, B.logsumexp()))
+    found = torch.autograd.grad(out.sum() + lse.square().sum(), (q, k, v), retain_graph=True)
+    right = torch.autograd.grad((B @ v).sum() + B.logsumexp().square().sum(), (q, k, v))
+    torch.testing.assert_close(found, right)
+    assert B.apply_with_logsumexp(torch.randn(4, 1, 5, 2).double())[1].shape == (4, 2, 5)
+
+
+def test_attention_to_two_sets_of_keys_is_merged_from_both():
+    q, k, v = (torch.randn(6, 3).double() for _ in range(3))
+    (first, low), (second, high) = (Attention(q, k[s]).apply_with_logsumexp(v[s]) for s in (slice(0, 2), slice(2, 6)))
+    share = (low - high).sigmoid()[:, None]
+    torch.testing.assert_close(share * first + (1 - share) * second, Attention(q, k) @ v)
+    with pytest.raises(InputError, match="no log-normalizer"):
+        Attention(q, k, normalization=Sparsemax()).apply_with_logsumexp(v)

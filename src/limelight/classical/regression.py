@@ -54,7 +54,7 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
             return _weighted(Attention(Q.to(self._X.dtype), self._X, self.similarity), self._v, self._w).to(Q.dtype)
         A = gaussian(Q, self._X, self.bandwidth_)
         v = self._v if self._w is None else torch.cat([self._w * self._v, self._w], 1)
-        mean, log_sums = A.weights().scores.reduce(v.to(A.q.dtype))  # both from one pass
+        mean, log_sums = A.apply_with_logsumexp(v.to(A.dtype))
         warn_of_underflow(self, log_sums, self._X, self.bandwidth_)
         return (mean if self._w is None else mean[:, :-1] / mean[:, -1:]).to(Q.dtype)
 
