@@ -26,6 +26,7 @@ from limelight.classical import KernelRegressor
 from limelight.experiment import catalog, runner
 from limelight.experiment.store import Store
 from limelight.propagation import heat
+from limelight.report.comparison import comparison
 
 IMAGES = Path(__file__).parent / "images"
 RESULTS = Path(__file__).parent.parent / "results"
@@ -130,7 +131,7 @@ def search() -> dict[str, Figure]:
     """What became of the claim about similarity search: ten seeds, which are run where they are missing."""
     claim, store = catalog.claim("similarity_search"), Store(RESULTS)
     runner.run(runner.missing(runner.trials([claim], runner.QUICK), store), store)
-    (figure,) = figures.comparison(store.results(claim, runner.QUICK), ["new"])
+    (figure,) = comparison(store.results(claim, runner.QUICK), ["new"])
     return {"search": figure}
 
 

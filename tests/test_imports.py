@@ -68,3 +68,39 @@ def test_a_cycle_is_found():
 
 def test_no_module_imports_one_that_imports_it():
     assert cycle_in(GRAPH) is None
+
+
+ROOMS = {
+    "core": {"kernels", "similarity", "mask", "normalization", "attention", "weights", "functional", "propagation",
+             "measures", "heads_operator", "linear_operator", "check", "errors", "heads", "kept", "nonfinite", "shapes",
+             "tracing", "twice"},
+    "layers": {"nn", "huggingface", "testing", "classical", "continuum", "models", "interpret", "data"},
+    "results": {"experiment", "report", "claims"},
+    "figures": {"figures"},
+    "programs": {"lab", "cli", "__main__"},
+}  # fmt: skip
+MAY_IMPORT = {
+    "core": {"core"},
+    "layers": {"layers", "core"},
+    "figures": {"figures"},  # numbers in, pictures out
+    "results": {"results", "layers", "core", "figures"},
+    "programs": {*ROOMS},
+}
+
+
+def room_of(module):
+    name = module.split(".")[1] if "." in module else ""
+    return next((room for room, names in ROOMS.items() if name in names), None)
+
+
+def test_every_module_has_a_room():
+    assert {name for name in MODULES if room_of(name) is None} == {"limelight"}
+
+
+def test_rooms_are_entered_in_one_direction():
+    wrong = [
+        (name, imported) for name, imports in GRAPH.items() for imported in imports
+        if name != "limelight" and imported not in ("limelight", "limelight.errors")
+        and room_of(imported) not in MAY_IMPORT[room_of(name)]
+    ]  # fmt: skip
+    assert wrong == []

@@ -8,6 +8,7 @@ import pytest
 from limelight import Softmax, figures
 from limelight.claims import conformal_metric, drift_diffusion, minimizer_step, singer_rates
 from limelight.experiment.results import Record, Results
+from limelight.report.orders import orders
 
 SEEDS = range(2000, 2010)  # none that is judged
 
@@ -114,7 +115,7 @@ def test_heat_on_a_sphere_evens_out():
 def test_orders_are_told_beside_the_prediction():
     at = [1.0, 0.5, 0.25]
     errors = np.array([[8.0, 4.0, 2.0], [4.0, 2.0, 1.0]])
-    figure = figures.orders({"first": errors, "none": np.empty((0, 3))}, {"first": at}, {"first": 2.0}, "ε", "error")
+    figure = orders({"first": errors, "none": np.empty((0, 3))}, {"first": at}, {"first": 2.0}, "ε", "error")
     told = {trace.name: trace for trace in figure.data if trace.showlegend is not False}
     assert set(told) == {"first: slope 1.00 (1.00 to 1.00)", "predicted slope"}
     theory = np.log(told["predicted slope"].y)

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limelight import figures
 from limelight.continuum import Torus, VonMises, Wave, diffusion, laplace_beltrami, order
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.comparison import comparison
+from limelight.report.orders import orders
 
 QUERIES = 24
 SLACK = 0.15  # by which the order may miss theory
@@ -132,11 +133,11 @@ class ConformalMetric(Claim):
             Picture(
                 "The distance of a step from the heat flow of ḡ against ε: the mean over seeds, all seeds as a band, and "
                 "slope 1 dashed. With the wrong exponent, or in dimension 2, it stays.",
-                figures.orders(errors, at, dict.fromkeys(self.arms, 1.0), "ε", "relative error"),
+                orders(errors, at, dict.fromkeys(self.arms, 1.0), "ε", "relative error"),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["order", "error", "identity"]),
+                *comparison(results, ["order", "error", "identity"]),
             ),
         ]
 

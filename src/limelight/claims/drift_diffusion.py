@@ -23,6 +23,8 @@ from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.normalization import Normalization, Softmax, SymmetricSinkhorn
 from limelight.propagation import generator
+from limelight.report.comparison import comparison
+from limelight.report.orders import orders
 
 POINTS = 600
 EPSILONS = 0.02 * 0.5 ** np.arange(5)
@@ -140,7 +142,7 @@ class DriftDiffusion(Claim):
             Picture(
                 "Root mean square of the error against ε: the mean over seeds, all seeds as a band, and slope 1 dashed. "
                 "The control's error stays.",
-                figures.orders(
+                orders(
                     errors, dict.fromkeys(self.arms, EPSILONS.tolist()), dict.fromkeys(self.arms, 1.0), "ε", "error"
                 ),
             ),
@@ -150,7 +152,7 @@ class DriftDiffusion(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["drift", "order"]),
+                *comparison(results, ["drift", "order"]),
             ),
         ]
 

@@ -27,6 +27,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models.attention_pooling import AttentionPooling
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
+from limelight.report.comparison import comparison
 
 BATCH, STEPS, LR, TEST = 128, 800, 0.01, 2000
 EVERY = 10  # steps between two points of a curve
@@ -152,7 +153,7 @@ class DynamicWeights(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["explained", "agreement", "change"]),
+                *comparison(results, ["explained", "agreement", "change"]),
             ),
             Picture(
                 "Training error by step: the median over seeds, and the middle half of them.",

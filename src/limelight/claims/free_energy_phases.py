@@ -22,6 +22,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.comparison import comparison
 from limelight.similarity import Dot
 
 QUERIES, WIDTH, ROWS = 64, 64, 8  # rows that are also written out
@@ -157,7 +158,7 @@ class FreeEnergyPhases(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval. The prediction is 1, for the width √3.",
-                *figures.comparison(results, ["half", "frozen", "width"]),
+                *comparison(results, ["half", "frozen", "width"]),
             ),
         ]
 

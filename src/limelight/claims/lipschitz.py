@@ -23,6 +23,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.interpret.jacobian import jacobian
+from limelight.report.comparison import comparison
 from limelight.similarity import Dot, Euclidean, Similarity
 
 WIDTH = 6
@@ -123,8 +124,8 @@ class Lipschitz(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["order"]),
-                *figures.comparison(results, ["share of the bound"], log=True),
+                *comparison(results, ["order"]),
+                *comparison(results, ["share of the bound"], log=True),
             ),
         ]
 

@@ -36,6 +36,7 @@ from limelight.models.propagation_network import (
     linear_map,
 )
 from limelight.models.training import descend
+from limelight.report.comparison import comparison
 
 BLOCKS, STEPS, WEIGHT_DECAY = 2, 150, 1e-4
 EVERY = 3  # steps between two points of a curve
@@ -162,7 +163,7 @@ class MetricAttention(Claim):
             Picture("Training loss by step: the median over seeds, and the middle half of them.", *losses),
             Picture(
                 "A dot for each seed, and the mean with its interval. How far the dots of an arm spread counts too.",
-                *figures.comparison(results, list(self.measures)),
+                *comparison(results, list(self.measures)),
             ),
         ]
 

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limelight import figures
 from limelight.attention import Attention
 from limelight.continuum import Pseudometric, Torus, VonMises, Wave, diffusion, first_order, minimizer, order
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.comparison import comparison
+from limelight.report.orders import orders
 
 POINTS, QUERIES = 800, 16
 EPSILONS = 0.016 * 0.5 ** np.arange(4)
@@ -110,15 +111,15 @@ class MinimizerStep(Claim):
             Picture(
                 "The distance of a step from its limit against ε: the mean over seeds, all seeds as a band, and slope 1 dashed. "
                 "Without the third derivative it stays.",
-                figures.orders(
+                orders(
                     errors, dict.fromkeys(self.arms, EPSILONS.tolist()), dict.fromkeys(self.arms, 1.0), "ε",
                     "relative error",
                 ),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["order"]),
-                *figures.comparison(results, ["error"], log=True),
+                *comparison(results, ["order"]),
+                *comparison(results, ["error"], log=True),
             ),
         ]  # fmt: skip
 

@@ -22,6 +22,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.comparison import comparison
 from limelight.similarity import Dot
 
 TOKENS, WIDTH, HIDDEN, DEPTH = 32, 32, 128, 16
@@ -148,8 +149,8 @@ class RankCollapse(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["order", "layers"]),
-                *figures.comparison(results, ["early"], log=True),
+                *comparison(results, ["order", "layers"]),
+                *comparison(results, ["early"], log=True),
             ),
         ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.normalization import Sinkhorn, Softmax, TopK
+from limelight.report.comparison import comparison
 from limelight.similarity import Bilinear, Dot, Euclidean, Similarity
 
 POINTS, WIDTH, BANDWIDTH = 128, 3, 0.8
@@ -135,7 +136,7 @@ class SameOperator(Claim):
             Picture(
                 "The largest difference between attention and what it ought to equal, a dot for each seed: at rounding "
                 f"under the hypothesis of each theorem, and far above it where that is violated. The budget is {ROUNDING:g}.",
-                *figures.comparison(results, ["gap"], log=True),
+                *comparison(results, ["gap"], log=True),
             ),
             Picture(
                 f"Where they differ, for the first {SHOWN} points of seed {seed}: |P − P'| by query and key, in decades. "

@@ -24,6 +24,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models.key_value_retrieval import KeyValueRetrieval
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
+from limelight.report.comparison import comparison
 from limelight.similarity import Cosine, Dot
 
 POOL, BATCH, STEPS, TEST = 64, 128, 400, 2000
@@ -151,7 +152,7 @@ class SimilaritySearch(Claim):
             Picture(
                 "Values fetched, by keys of the training pool and by new ones: a dot for each seed, and the mean with its "
                 "interval.",
-                *figures.comparison(results, ["seen", "new"]),
+                *comparison(results, ["seen", "new"]),
             ),
             Picture(
                 f"Where twelve queries of seed {seed} look, among sixteen new keys: one strong cell in a row is a look-up.",

@@ -28,6 +28,8 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.propagation import trajectory
+from limelight.report.comparison import comparison
+from limelight.report.orders import orders
 from limelight.similarity import Bias, Euclidean
 
 DRAWS, QUERIES = 64, 12  # of the points, for one standard deviation; of points where it is asked
@@ -168,22 +170,22 @@ class SingerRates(Claim):
             ),
             Picture(
                 "Bias against ε, and scatter against N and ε: the mean over seeds, all seeds as a band, and the predicted slope dashed.",
-                figures.orders(
+                orders(
                     stacks["bias"], {arm: SETTINGS[arm].bias_epsilons.tolist() for arm in self.arms},
                     dict.fromkeys(self.arms, 1.0), "ε", "bias",
                 ),
-                figures.orders(
+                orders(
                     stacks["scatter in N"], {arm: (SETTINGS[arm].points * HALVES).tolist() for arm in self.arms},
                     dict.fromkeys(self.arms, -0.5), "points N", "standard deviation",
                 ),
-                figures.orders(
+                orders(
                     stacks["scatter in ε"], {arm: SETTINGS[arm].epsilons.tolist() for arm in self.arms},
                     {arm: predicted(arm) for arm in self.arms}, "ε", "standard deviation",
                 ),
             ),
             Picture(
                 "How far each order is from theory: a dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, [f"{name} off" for name in stacks]),
+                *comparison(results, [f"{name} off" for name in stacks]),
             ),
         ]  # fmt: skip
 

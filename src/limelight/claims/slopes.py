@@ -24,6 +24,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
+from limelight.report.comparison import comparison
 
 POINTS, NOISE, STEPS = 500, 0.02, 2000
 GOAL = 0.1  # of the variance of z: the error whose first step is counted
@@ -145,8 +146,8 @@ class Slopes(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, ["error", "outside"], log=True),
-                *figures.comparison(results, ["slope error", "slopes found", "steps", "parameters"]),
+                *comparison(results, ["error", "outside"], log=True),
+                *comparison(results, ["slope error", "slopes found", "steps", "parameters"]),
             ),
         ]
 

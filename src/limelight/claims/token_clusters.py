@@ -22,6 +22,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import Interval, interval
 from limelight.experiment.verdict import Part, Verdict
+from limelight.report.comparison import comparison
 from limelight.similarity import Dot, Euclidean
 
 TOKENS, STEP, TIME = 64, 0.1, 60
@@ -137,7 +138,7 @@ class TokenClusters(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, list(self.measures), log=True),
+                *comparison(results, list(self.measures), log=True),
             ),
         ]
 

@@ -26,6 +26,7 @@ from limelight.experiment.statistics import Interval, interval
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
 from limelight.models.training import descend
+from limelight.report.comparison import comparison
 
 SIZES = (50, 250, 1200)  # training images
 TEST, BATCH = 500, 64
@@ -131,7 +132,7 @@ class TranslationPrior(Claim):
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
-                *figures.comparison(results, list(self.measures)),
+                *comparison(results, list(self.measures)),
             ),
         ]
 

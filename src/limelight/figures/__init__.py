@@ -13,12 +13,11 @@ except ImportError as missing:
         f"limelight.figures needs {missing.name}, which is not installed; {how_to_install('claims')}"
     ) from missing
 
-from limelight.figures.dots import comparison, strip_plot
+from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
-from limelight.figures.orders import orders
 from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
@@ -31,12 +30,10 @@ __all__ = [
     "animated_scatter",
     "bars",
     "chosen_row",
-    "comparison",
     "curves",
     "drift",
     "images",
     "matrices",
-    "orders",
     "plane",
     "prediction_grid",
     "saliency_overlay",

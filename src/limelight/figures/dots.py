@@ -7,64 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.experiment.results import Results
-from limelight.experiment.statistics import CONFIDENCE, interval
 from limelight.figures.theme import NEUTRAL, colors, styled
-
-
-def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
-    """A figure for each measure: the arms below each other, a dot for each seed, the mean with its interval.
-
-    On a logarithmic axis a value of 0 stands at its left end, and its arm has no mean.
-    """
-    return tuple(_comparison(results, name, log) for name in measures)
-
-
-def _comparison(results: Results, name: str, log: bool) -> Figure:
-    figure, color, measure = Figure(), colors(results.arms), results.measures[name]
-    found_of = {arm: results.values(arm, name) for arm in results.arms}
-    least, most = _range(np.concatenate(list(found_of.values())))
-    for arm, values in found_of.items():
-        shown = np.maximum(values, least) if log else values
-        figure.add_trace(
-            Scatter(
-                x=shown, y=[arm] * len(values), mode="markers", showlegend=False,
-                marker={"color": color[arm], "size": 8, "opacity": 0.45},
-                customdata=np.stack([results.seeds(arm), values], -1) if len(values) else [],
-                hovertemplate="%{y}, seed %{customdata[0]}: %{customdata[1]:.4g}<extra></extra>",
-            )
-        )  # fmt: skip
-        if log and not (values > 0).all():
-            continue
-        scale = np.log if log else np.asarray
-        back = np.exp if log else np.asarray
-        found = interval(scale(values))
-        if len(values) and np.isfinite([found.low, found.high]).all():
-            middle, low, high = (float(back(value)) for value in (found.estimate, found.low, found.high))
-            figure.add_trace(
-                Scatter(
-                    x=[middle], y=[arm], mode="markers", showlegend=False,
-                    marker={"size": 11, "symbol": "line-ns", "line": {"width": 3, "color": color[arm]}},
-                    error_x={"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low],
-                             "color": color[arm], "thickness": 2, "width": 5},
-                    hovertemplate=f"%{{y}}: mean %{{x:.4g}}, {CONFIDENCE:.0%}: {low:.4g} to {high:.4g}<extra></extra>",
-                )
-            )  # fmt: skip
-    better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
-    figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
-    figure.update_yaxes(autorange="reversed", ticks="")
-    return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """A tenth of the least positive value, and the largest."""
-    positive = values[values > 0]
-    return (float(positive.min()) / 10, float(positive.max())) if len(positive) else (0.1, 1.0)
-
-
-def _decades(least: float, most: float) -> dict[str, object]:
-    """A logarithmic axis with ten labels at most."""
-    return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}
 
 
 def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
