@@ -116,7 +116,10 @@ def backward(
 ) -> Gradients:
     """The gradients of `forward` for those of out and lse; rows with lse = −∞ give none."""
     e = v.shape[-1]
-    if dlse is not None:  # a column e that only D_i sees
+    # The kernel knows no gradient of lse. It computes D_i = ⟨out_i, dout_i⟩ and dS = P ∘ (dout vᵀ − D). Appending one
+    # column to out with g_i = ∂L/∂lse_i, to dout with −1 and to v with 0 leaves dout vᵀ as it was, since −1 · 0 = 0,
+    # and makes D_i − g_i of D_i. Then dS = P ∘ (dout vᵀ − D + g), which is the gradient through out and lse together.
+    if dlse is not None:
         out = torch.cat([out, dlse[..., None].to(out.dtype)], -1)
         dout = F.pad(dout, (0, 1), value=-1)
         v = F.pad(v, (0, 1))

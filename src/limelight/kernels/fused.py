@@ -62,8 +62,12 @@ class InnerProductScores(Scores):
         )
 
     def remove_shift(self) -> tuple[InnerProductScores, Float[Tensor, "*#batch"]]:
-        # ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩, for any centers μ. Half precision keeps
-        # q and k as they are: its products are exact, its differences are not.
+        # A softmax over keys does not change when a number is added to all scores of a row, so large numbers that all
+        # scores share only cost digits: float32 keeps seven of s, and none of the differences if s is 10⁷ everywhere.
+        # With the means μ of queries and keys, q̄ = q − μ_q and k̄ = k − μ_k,
+        #     ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩:
+        # a product of small numbers, a bias of the query, a bias of the key, and one number for all. Half precision
+        # keeps q and k as they are: its products are exact in float32, its differences are not.
         real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
         q, k, a, b = self.q, self.k, self.query_bias, self.key_bias
         common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))

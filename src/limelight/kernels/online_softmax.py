@@ -251,6 +251,13 @@ class _Reduce(torch.autograd.Function):
         return None, *(None if d is None else d.to(x.dtype) for d, x in zip(sums, inputs, strict=True))
 
 
+# Online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). For each row two numbers and one vector are kept while
+# its columns come in pieces: top, the largest score so far; total = Σ e^(s − top); and out = Σ e^(s − top) v, over
+# the columns seen so far. A new piece may raise top. Then what was summed is too large by the factor e^(new top − old
+# top), so total and out are multiplied by e^(old top − new top), which is exact but for rounding, and the piece is
+# added. In the end out/total is the softmax average and top + log total the log-sum-exp. No exponent is ever
+# positive, so nothing overflows. A row without a key keeps top at the smallest number and total at 0: its output is
+# set to 0, its lse to −∞.
 def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: float, v: Tensor) -> None:
     """Σ_j e^(factor·s_ij − top_i) and Σ_j e^(…) v_j go on over these columns; top, the largest so far, may rise."""
     top, total, out = sums
@@ -269,6 +276,9 @@ def _rounded(side: int) -> int:
     return side - side % 64 if side > 64 else side
 
 
+# The backward pass of a softmax average needs no forward values but out and lse. With p_ij = e^(s_ij − lse_i) computed
+# again from the scores, dP = dout vᵀ, and D_i = Σ_j p_ij dP_ij = ⟨dout_i, out_i⟩, the gradient of the scores is
+# dS = P ∘ (dP − D). A gradient g of lse itself adds P ∘ g, that is, it turns D into D − g (FlashAttention-2, Dao 2023).
 def _through_softmax(
     walk: Walk, visit: Visit, p: Tensor, v: Tensor, dout: Tensor | None, inner: Tensor, dv: Tensor | None
 ) -> Tensor:

@@ -29,6 +29,10 @@ class SymmetricWeights:
         self._x = _in_tiles(x * (scale / math.log(2)))  # powers of 2 take a third of the time
         self._y = _in_tiles(y).mT
 
+    # The points are cut into tiles of some hundred. For a pair of tiles I < J the weights W_IJ = exp s are computed
+    # once: W_IJ v_J is added to out_I, and, because the kernel is symmetric, W_IJᵀ v_I to out_J. So each exponential
+    # serves two entries of the matrix. Scores are at most 0, so no row maximum has to be subtracted first. The tiles
+    # J beside one I are taken together, as many as there are threads, in one batched product.
     def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         values = _in_tiles(v.to(self._x.dtype)).mT.contiguous()  # (tiles, e, side): products with few columns are slow
         out = torch.zeros_like(values)

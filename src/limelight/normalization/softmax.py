@@ -64,6 +64,9 @@ class Softmax(Normalization):
             require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
         elif alpha == 0:
             return SoftmaxWeights(scores)
+        # With s = s̄ + δ, c_j = Σ_i exp s_ij = exp(δ) Σ_i exp s̄_ij. So s_ij − α log c_j = (1 − α) δ + s̄_ij − α log
+        # c̄_j: the shared δ, which costs digits where it is large, comes back only as one number beside the small
+        # scores.
         rest, common = scores.remove_shift()
         columns = zero_neg_inf(rest.T.logsumexp())
         if isinstance(alpha, Tensor):
@@ -162,6 +165,10 @@ class Sinkhorn(KeyBiased):
         self.steps = steps if steps is not None else 3 if tolerance is None else 1000
         self.tolerance = tolerance
 
+    # Sinkhorn's iteration in logarithms. The matrix is exp(s_ij + f_i + b_j) with a number f_i for each row and b_j
+    # for each column. Dividing rows by their sums sets f_i = −log Σ_j exp(s_ij + b_j), dividing columns sets b_j =
+    # −log Σ_i exp(s_ij + f_i). Each is a log-sum-exp that the kernel returns, the second with queries and keys
+    # exchanged. Only b is kept: f is what the final row softmax divides by.
     def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
         by_key = scores.T
         columns, gap = by_key.logsumexp(), math.inf

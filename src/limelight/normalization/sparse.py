@@ -37,6 +37,10 @@ class Entmax(RowWise):
             raise InputError(f"Entmax(alpha=…) expects a number in (1, 2], got {alpha!r}; for alpha = 1 use Softmax()")
         self.alpha = float(alpha)
 
+    # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. f is convex and falls, so Newton's method from a t
+    # below the root climbs to it without passing it. t₀ = max_j (α − 1) s_j − 1 is below: there the largest weight
+    # alone is 1. The derivative of the root by the implicit function theorem is what one more Newton step has, taken
+    # at the root, as autograd sees it; a second step makes the second derivative exact too.
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
         with torch.no_grad():
             x = (self.alpha - 1) * s

@@ -138,6 +138,10 @@ class ALiBi(Positional):
         return f"heads={len(self.slopes)}"
 
 
+# Why ALiBi needs no n×m bias under a causal mask. There every key j that query i may see has j ≤ i, so that −slope ·
+# |i − j| = slope · (j − i) = (−slope · i) + (slope · j): a number of the query plus a number of the key. The first
+# cancels in the softmax of its row, the second is a key bias, which the fused kernel takes as it is. Without the mask
+# |i − j| is no such sum, and β is computed in rectangles.
 class _Ramp(Similarity):
     """β = slope_h · (j − i): ALiBi where no key is ahead of its query."""
 
