@@ -44,7 +44,7 @@ def kept_value(owner: Any, name: str) -> Any:
 
 
 def _values(owner: Any, name: str) -> dict[tuple[bool, bool], Any]:
-    values: dict[tuple[bool, bool], Any] = owner.__dict__.setdefault(f"_kept_{name}", {})
+    values: dict[tuple[bool, bool], Any] = owner.__dict__.setdefault(f"kept {name}", {})
     return values
 
 
