@@ -69,12 +69,12 @@ def power_of_two(h: float) -> float:
 
 
 def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
-    """Is the rounding of ⟨q, x⟩ and |x|² about the mean of X small beside h², in this dtype?"""
+    """True if rounding in |q − x|², computed from inner products in this dtype, is small beside h²."""
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 
 
 def reach(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"]) -> float:
-    """How far does the farthest of Q stand from the mean of X?"""
+    """The largest distance of a point of Q from the mean of X."""
     return float((Q.double() - X.double().mean(0)).norm(dim=1).max())
 
 

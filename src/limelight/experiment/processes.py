@@ -1,4 +1,4 @@
-"""How do processes end? With those who started them, and with all that they have started, on every system.
+"""Ending processes: a worker ends with the process that started it, and with its own children, on every system.
 
 A process that is ended by force tells nobody, so whoever depends on it looks after it: a worker ends itself once the
 process that it works for is gone. Nothing here needs a signal that some systems lack.

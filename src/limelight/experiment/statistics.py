@@ -87,7 +87,7 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
 
 
 def differs(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Does the interval of the paired difference leave out zero?
+    """True if the interval of the paired difference does not contain zero.
 
     >>> from limelight.experiment.statistics import differs
     >>> differs([1.0, 1.1, 1.2, 1.3, 1.4], [0.0, 0.1, 0.1, 0.2, 0.1])

@@ -160,7 +160,7 @@ def _no_folder(path: Path) -> str:
 
 
 def _belongs(record: Record, claim: Claim, arm: str, seed: int) -> bool:
-    """Is it the result of this trial, with all that was to be measured?"""
+    """True if the record is the result of this trial and has every measure."""
     complete = record.status != "done" or record.values.keys() == claim.measures.keys()
     return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)
 

@@ -181,7 +181,7 @@ class InnerProductScores(Scores):
 
 
 def _is_rough(lse: Tensor, shift: Tensor) -> bool:
-    """Have these numbers too few digits after the point to say what is left of their difference?"""
+    """True if the numbers are so large that float32 loses the digits of lse − shift."""
     return any(bool(zero_neg_inf(x).abs().amax() > _FINE) for x in (lse, shift) if x.numel())
 
 

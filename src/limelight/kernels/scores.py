@@ -1,4 +1,4 @@
-"""What a kernel offers: scores s_ij that can be biased, exchanged and reduced over keys.
+"""The interface of a kernel: scores s_ij that take a key bias, can be transposed, and are reduced over keys.
 
 Everything else about attention (normalizations, the transpose, column mass, free energy) is written
 once on these and so holds for every kernel.
@@ -43,7 +43,7 @@ class Scores(ABC):
 
     @abstractmethod
     def remove_shift(self) -> tuple[Scores, Float[Tensor, "*#batch"]]:
-        """(s − δ, δ) with δ about what all scores share, which every normalization cancels.
+        """(s − δ, δ), where δ is about the mean of all scores: a common shift, which every normalization cancels.
 
         Left in, a large δ would round away what distinguishes the scores.
         """
@@ -98,20 +98,23 @@ class Scores(ABC):
 
     @property
     def lse_is_free(self) -> bool:
-        """Does `reduce` cost no more than `softmax`, and is its log-normalizer worth keeping?"""
+        """True where the kernel returns the log-sum-exp at no extra cost: `reduce` costs no more than `softmax`."""
         return True
 
     @property
     def stored(self) -> bool:
-        """Is the matrix held already, so that all its rows may be taken at once?"""
+        """True if the n×m matrix is in memory already, so that all its rows may be read at once."""
         return False
 
     def stabilized(self) -> Scores:
-        """Scores with the same row softmax, free of what all in a row share."""
+        """Scores with the same row softmax, without what all scores of a row share, which would cost precision."""
         return self
 
     def with_recompute(self) -> Scores:
-        """The same, keeping less for the backward pass and computing more again; for many log-normalizers."""
+        """The same scores, whose log-sum-exp computes part of its gradient again in the backward pass, and stores less.
+
+        Saves one array of the size of q for each log-sum-exp, for one more forward pass: Sinkhorn makes many.
+        """
         return self
 
     @property
@@ -120,7 +123,7 @@ class Scores(ABC):
         """(*batch, n, m)."""
 
     def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
-        """What can be measured in one walk over the rectangles, without gradients; None where that is no gain.
+        """Entropy and column mass from one pass over tiles, without gradients; None where that would not be faster.
 
         `lse` is `logsumexp()`, where it is known already.
         """

@@ -86,7 +86,7 @@ def _is_one_graph(mask: Mask, m: int) -> bool:
 
 
 def is_simple(mask: Mask | None) -> bool:
-    """Is the whole matrix one tile?"""
+    """True if the whole matrix is one tile."""
     return _Simple.of(mask) is not None
 
 

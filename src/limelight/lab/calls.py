@@ -110,7 +110,7 @@ class Calls:
 
 
 class _Match:
-    """Are places those that were declared? `MATCH` is one value in a whole call, `ALL` one list of places."""
+    """True if the places are those that were declared. `MATCH` is one value in a whole call, `ALL` a list of places."""
 
     def __init__(self) -> None:
         self._matched: dict[str, Any] = {}

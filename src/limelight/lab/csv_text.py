@@ -112,7 +112,7 @@ def rows_of(text: str, separator: str, begin: int) -> Iterator[Row]:
 
 
 def is_number(cell: str) -> bool:
-    """Does a number stand in a cell, with a decimal point or comma? Also one that is not finite."""
+    """True if the cell holds a number, with a decimal point or a comma, finite or not."""
     text = plain(cell)
     return _NUMBER.fullmatch(text) is not None or text.lstrip("+-").lower() in _NOT_FINITE
 

@@ -79,7 +79,7 @@ def heard(text: str) -> Ask | Set | Press | Act:
 
 
 def is_from_here(headers: Mapping[str, str]) -> bool:
-    """Was a websocket opened by a page of this lab?"""
+    """True if the websocket was opened by a page of this lab."""
     try:
         return bool(headers.get("host")) and urlsplit(headers.get("origin", "")).netloc == headers.get("host")
     except ValueError:  # an address that is none

@@ -39,7 +39,7 @@ def serve(host: str, port: int, browser: bool, sessions: int, results: Path, rea
             ),
             lambda: _opened(address, browser, ready),
         )  # fmt: skip
-        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        logging.getLogger("uvicorn.error").addFilter(_should_log)
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
@@ -88,6 +88,6 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         yield listener, f"http://{name}:{listener.getsockname()[1]}/"
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """A visitor who leaves in the middle of a callback is none."""
+def _should_log(record: logging.LogRecord) -> bool:
+    """False for the error that a browser causes when it closes a page during a callback."""
     return "ASGI application" not in record.getMessage() or "WebSocketDisconnect" not in str(record.exc_info)

@@ -77,7 +77,7 @@ class Session:
         return answer
 
     def is_quiet(self, now: float) -> bool:
-        """Has nobody been heard of for too long? Who waits for an answer need not speak for a while."""
+        """True if the page has sent nothing for too long and no request of it is pending."""
         waits = self._asking.locked() or self._starting.locked()
         return now - self.heard > (_GONE if waits else _QUIET)
 

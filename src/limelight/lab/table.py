@@ -36,7 +36,7 @@ class Table:
 
     @property
     def told(self) -> str:
-        """How it was read, for who knows how it was written."""
+        """One sentence on how the file was read, so that a user can check it."""
         marks = {"": "without decimals", ".": "with decimal points", ",": "with decimal commas"}
         parts = [f"separated by {SEPARATORS.get(self.separator, shown(self.separator))}", marks[self.mark],
                  f"in {self.encoding}"]  # fmt: skip
@@ -95,7 +95,7 @@ def _without_index(names: list[str], rows: list[Row]) -> tuple[list[str], list[R
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Is each by one more than the one before?"""
+    """True if each number is one more than the one before."""
     if not all(re.fullmatch("[0-9]{1,9}", cell) for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
@@ -129,7 +129,7 @@ def _numbers(row: Row, mark: str, separator: str) -> list[float]:
 
 
 def _halved(cells: Sequence[str], separator: str) -> bool:
-    """Can it be that commas stand within numbers and between them?"""
+    """True if commas may be both decimal commas and separators."""
     return separator == "," and len(cells) == 2 * COLUMNS
 
 

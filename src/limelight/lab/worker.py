@@ -145,13 +145,15 @@ class Player:
             if self._anew:
                 figures = self._live.figures()
                 frame["figures"] = _drawn({place: figures[place] for place in self._anew})
-            frame["updates"] = {place: changes for place, changes in updates.items() if self._is_news(place, changes)}
+            frame["updates"] = {
+                place: changes for place, changes in updates.items() if self._needs_sending(place, changes)
+            }
         self._whole, self._shown = False, self._version
         self._anew.clear()
         return json.dumps(frame)
 
-    def _is_news(self, place: str, changes: Sequence[Change]) -> bool:
-        """Has the page not got this yet? What it draws again for nothing, it draws later for something."""
+    def _needs_sending(self, place: str, changes: Sequence[Change]) -> bool:
+        """True if these changes differ from the last ones sent. Drawing a picture again would delay the next frame."""
         told = json.dumps(changes)
         if place in self._anew or self._sent.get(place) == told:
             return False

@@ -53,7 +53,7 @@ class Mask(ABC):
         """Raise `InputError` or `DeviceError` if the mask cannot serve n queries and m keys there."""
 
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
-        """Does this mask hide the future: is it lower triangular, or does each query see more than the last?
+        """True if the mask hides the future: it is lower triangular, or each query sees more keys than the one before.
 
         Column normalization asks, since it would let the future through. The pattern is looked
         for in the entries, a few rows at a time, so a causal boolean tensor is known as one too.
@@ -72,7 +72,7 @@ class Mask(ABC):
         return (past and not future) or (not shrinks and growths >= 2)
 
     def is_symmetric(self, n: int, device: torch.device) -> bool:
-        """Does key j see i wherever i sees j? Looked for in the entries, a few rows at a time."""
+        """True if the matrix of the mask is symmetric. Its entries are compared, a few rows at a time."""
         step = max(1, _ENTRIES // max(n, 1))
         some = [slice(start, min(start + step, n)) for start in range(0, n, step)]
         every = slice(0, n)
@@ -89,7 +89,7 @@ class Mask(ABC):
         return self
 
     def hides_ahead_of(self, offset: int) -> bool:
-        """Does this mask by its form hide every key j > i + offset?"""
+        """True if the kind of mask alone implies that every key j > i + offset is hidden, without a look at entries."""
         return False
 
     def __and__(self, other: Mask | Tensor) -> Mask:

@@ -31,11 +31,11 @@ class Normalization(nn.Module, ABC):
     @property
     @abstractmethod
     def uses_column_sums(self) -> bool:
-        """Does one query's row depend on the other queries? Then a causal mask is refused."""
+        """True if a query's row depends on the other queries. Then a causal mask is refused."""
 
     @property
     def needs_symmetry(self) -> bool:
-        """Is it of symmetric scores alone? Then s_ij = s_ji is required of what it is given."""
+        """True if it needs symmetric scores, s_ij = s_ji. Then other scores are refused."""
         return False
 
     @property
@@ -45,7 +45,7 @@ class Normalization(nn.Module, ABC):
 
     @property
     def fused(self) -> bool:
-        """Is P applied by the kernel of the scores? Else it takes their rows, a few at a time."""
+        """True if P is a row softmax that the scores' kernel applies; False if it is computed from rows of scores."""
         return True
 
     @abstractmethod

@@ -75,7 +75,7 @@ def bar_layout(part: Part) -> BarLayout:
 
 
 def alt_text(part: Part) -> str:
-    """The effect and its interval, for who cannot see the bar."""
+    """The text alternative of the bar for screen readers: the effect and its interval."""
     effect = part.effect
     return f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
 

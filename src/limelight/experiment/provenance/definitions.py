@@ -219,7 +219,7 @@ class Writer:
         return None
 
     def _lookup(self, name: str) -> tuple[bool, Target | None]:
-        """Does the code bind it itself? And what does it lead to otherwise; both can be so in the body of a class."""
+        """(True if the code binds the name itself, what the name leads to otherwise); in a class body both may be."""
         directly = True  # in the body of a class: its methods do not see its names
         for scope in reversed(self.scopes):
             if name in scope.globals:
@@ -289,7 +289,7 @@ class Writer:
                 self.out.append(repr(node))
 
     def _looks_outside(self, table: ast.expr, name: ast.expr) -> bool:
-        """Is it `sys.modules`, asked for a module that is not read? Other modules of it might be any."""
+        """True if it is `sys.modules` asked for a module that is not read."""
         module = self._text_of(name) if isinstance(table, ast.Attribute) and table.attr == "modules" else ""
         is_outside = bool(module) and module.partition(".")[0] not in self.sources.packages
         return is_outside and self.resolve(table) == External("sys.modules")
@@ -362,7 +362,7 @@ class Writer:
             self._node(arguments)
 
     def _only_tells(self, called: Target | None, node: ast.Call) -> bool:
-        """Is this the making of an error, whose arguments are its text?"""
+        """True if this call makes an error whose arguments are its text."""
         if _is_builtin_error(called):
             plain = not node.keywords and all(isinstance(part, ast.JoinedStr) or _text(part) for part in node.args)
         else:
@@ -511,7 +511,7 @@ def _text(node: ast.AST) -> str:
 
 
 def _has_only_text(statement: ast.stmt) -> bool:
-    """Does this part of an error's class only make its text?"""
+    """True if this part of an error's class only makes its text."""
     if isinstance(statement, ast.FunctionDef):
         stores = (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) for node in ast.walk(statement))
         return statement.name in ("__init__", "__str__") and not any(stores)

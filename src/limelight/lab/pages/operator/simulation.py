@@ -109,12 +109,12 @@ class OperatorSimulation(Simulation):
             self._try(Mechanism.of(self.values))
         if changed & _OF_THE_POINTS:
             self._arrange()
-        elif self._begins_anew(changed):
+        elif self._requires_restart(changed):
             self._begin()
         return PICTURES if changed & {"n", "color", "process"} else ()
 
-    def _begins_anew(self, changed: set[str]) -> bool:
-        """Does what has changed make what has run so far something that these settings would not have given?"""
+    def _requires_restart(self, changed: set[str]) -> bool:
+        """True if a changed setting invalidates the steps taken so far."""
         source = "point" in changed and self._process == "heat"
         return "process" in changed or source or bool(changed & _OF_THE_MECHANISM and not self._refused)
 
