@@ -122,8 +122,9 @@ class InnerProductScores(Scores):
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         if self.key_bias is None:
             batch = Batch.of(self.q, self.k, v, mask=self.mask)
-            tile = plain_tile(self.mask, self.scale, batch)
-            if tile is not None and 0 not in (*batch.merged, self.q.shape[-2], v.shape[-2]):
+            n, m = self.q.shape[-2], v.shape[-2]
+            tile = plain_tile(self.mask, n, m, self.scale, batch, v.device)
+            if tile is not None and 0 not in (*batch.merged, n, m):
                 return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
         return self.reduce(v)[0]
 

@@ -15,8 +15,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from limelight.kernels.flash import Tile
-from limelight.mask import Band, Mask, Padding, conjuncts
+from limelight.mask import Band, Boolean, Mask, Padding, conjuncts
 from limelight.shapes import broadcast_shapes
+from limelight.tracing import is_readable
 
 _ENTRIES = 1 << 21  # of a mask held at once: 8 MB as float32
 _LEAST_ROWS = 64
@@ -44,10 +45,15 @@ class Batch:
         return tensor.expand(*self.shape, *tensor.shape[-2:]).reshape(*self.merged, *tensor.shape[-2:])
 
     def merge_mask(self, allowed: Tensor) -> Tensor:
-        """The same, but (1, 1, r, c) for a mask that is one for the whole batch."""
-        if math.prod(allowed.shape[:-2]) == 1:
-            return allowed.reshape(1, 1, *allowed.shape[-2:])
-        return self.merge(allowed)
+        """(*#batch, r, c) → (#x, #y, r, c): a mask keeps the dimensions of size 1 that it has, and is not repeated."""
+        ones = (1,) * (max(len(self.shape), 2) - (allowed.ndim - 2))
+        allowed = allowed.reshape(*ones, *allowed.shape)
+        if allowed.ndim == 4:
+            return allowed
+        *leading, y = allowed.shape[:-2]
+        if any(size > 1 for size in leading):
+            leading = list(self.shape[:-1])
+        return allowed.expand(*leading, *allowed.shape[-3:]).reshape(math.prod(leading), y, *allowed.shape[-2:])
 
     def unmerge(self, tensor: Tensor) -> Tensor:
         """(x, y, …) → (*batch, …)."""
@@ -77,7 +83,10 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         cols = slice(0, m) if torch.compiler.is_exporting() else mask.span(rows, m)
         if cols.stop > cols.start:
             allowed = batch.merge_mask(mask.block(rows, cols, q.device))
-            yield rows, cols, Tile(allowed, False, scale), allowed.any(-1)
+            nonempty = allowed.any(-1)
+            if _all_readable(nonempty):
+                nonempty = None
+            yield rows, cols, Tile(allowed, False, scale), nonempty
 
 
 def _is_one_graph(mask: Mask, m: int) -> bool:
@@ -85,15 +94,31 @@ def _is_one_graph(mask: Mask, m: int) -> bool:
     return torch.compiler.is_compiling() and (torch.compiler.is_exporting() or mask.span(slice(0, 1), m) == slice(0, m))
 
 
+def _all_readable(nonempty: Tensor) -> bool:
+    """True if every row is seen to have a key; on a GPU, where looking would wait for the device, nobody looks."""
+    return nonempty.device.type == "cpu" and is_readable(nonempty) and bool(nonempty.all())
+
+
 def is_simple(mask: Mask | None) -> bool:
     """True if the whole matrix is one tile."""
     return _Simple.of(mask) is not None
 
 
-def plain_tile(mask: Mask | None, scale: float, batch: Batch) -> Tile | None:
-    """The whole matrix as one tile with no row to treat apart, if the mask allows."""
+def plain_tile(mask: Mask | None, n: int, m: int, scale: float, batch: Batch, device: torch.device) -> Tile | None:
+    """The whole matrix as one tile without an empty row, which torch's own call takes; None where it is more than that.
+
+    A mask that the kernel does not know is written out where that array is small and has few keys to skip.
+    """
     simple = _Simple.of(mask)
-    return None if simple is None or simple.queries is not None else simple.tile(scale, batch)
+    if simple is not None:
+        return None if simple.queries is not None else simple.tile(scale, batch)
+    assert mask is not None
+    if torch.compiler.is_compiling() or device.type != "cpu" or 0 in (n, m):
+        return None
+    if mask.span(slice(0, n), m) != slice(0, m) or _rows_per_tile(mask, n, m, math.prod(mask.batch_shape)) < n:
+        return None
+    allowed = batch.merge_mask(mask.block(slice(0, n), slice(0, m), device))
+    return Tile(allowed, False, scale) if _all_readable(allowed.any(-1)) else None
 
 
 @dataclass(frozen=True)
@@ -113,6 +138,8 @@ class _Simple:
                 found = replace(found, causal=True)
             elif isinstance(part, Padding):
                 found = replace(found, keys=_both(found.keys, part.keys), queries=_both(found.queries, part.queries))
+            elif isinstance(part, Boolean) and part.allowed.shape[-2] == 1 < part.allowed.shape[-1]:
+                found = replace(found, keys=_both(found.keys, part.allowed[..., 0, :]))  # one row for all queries
             else:
                 return None
         return found

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.mask.base import Boolean
-from limelight.tracing import holds
+from limelight.tracing import is_readable
 
 
 def split_additive(
@@ -18,6 +18,7 @@ def split_additive(
     −∞ and the least number of its dtype hide a pair. Where its entries cannot be looked at it is taken to do both.
     """
     hidden = mask.detach() <= torch.finfo(mask.dtype).min
-    added = mask.masked_fill(hidden, 0)
-    adds = mask.requires_grad or holds((added != 0).any())
-    return Boolean(~hidden) if holds(hidden.any()) else None, added if adds else None
+    hides = not is_readable(hidden) or bool(hidden.any())
+    # Every hidden entry is other than zero, so equal counts say that nothing is added: cheaper than writing it out.
+    adds = mask.requires_grad or not is_readable(mask) or bool(mask.count_nonzero() != hidden.count_nonzero())
+    return Boolean(~hidden) if hides else None, mask.masked_fill(hidden, 0) if adds else None
