@@ -53,6 +53,8 @@ def choose(
     reason = fused_normalization or unsupported(device, dtype)
     if not similarity.is_inner_product:
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
+    elif similarity.has_pair_bias and device.type != "cpu":
+        reason = f"on {device.type} it takes no bias of pairs"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
     if kernel == "sparse" or (kernel == "auto" and mask is not None):

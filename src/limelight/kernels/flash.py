@@ -15,6 +15,7 @@ All tensors are (x, y, n|m, width); the bias is (x, y, m) and stays in float32 o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -50,15 +51,30 @@ Matrices = tuple[slice, slice]  # some of the batch's x·y
 
 @dataclass(frozen=True)
 class Tile:
-    """One rectangle of scores: which pairs are seen, by an array that broadcasts, by causality, or both."""
+    """A rectangle of scores: the pairs that are allowed, by an array, by causality or both; a bias of pairs, if any."""
 
     allowed: Bool[Tensor, "#x #y #n m"] | None
     causal: bool
     scale: float
+    pair_bias: Float[Tensor, "#x #y #n #m"] | None = None
 
     def of(self, at: Matrices) -> Tile:
         """The same rectangle of some matrices of the batch."""
-        return self if self.allowed is None else replace(self, allowed=pick(self.allowed, at))
+        allowed, pair_bias = (None if x is None else pick(x, at) for x in (self.allowed, self.pair_bias))
+        return replace(self, allowed=allowed, pair_bias=pair_bias)
+
+    def additive(self, bias: Float[Tensor, "x y m"] | None, dtype: torch.dtype) -> Float[Tensor, "#x #y #n m"] | None:
+        """Key bias, pair bias and mask as one array that is added to the scores.
+
+        Its dtype matters to the kernel, which reads another one as garbage.
+        """
+        added = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient goes another way
+        if self.pair_bias is not None:
+            pair_bias = self.pair_bias.detach().to(dtype)
+            added = pair_bias if added is None else added + pair_bias
+        if self.allowed is None:
+            return added
+        return torch.where(self.allowed, self.allowed.new_zeros((), dtype=dtype) if added is None else added, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,10 @@ def plain(
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
             out = F.scaled_dot_product_attention(q, k, v, tile.allowed, is_causal=tile.causal, scale=tile.scale)
         return out[..., :e]
-    if tile.allowed is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
+    if tile.allowed is None and tile.pair_bias is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
     width = max(q.shape[-1], v.shape[-1])
-    mask = _additive(None, tile.allowed, lse_dtype(q.dtype))
+    mask = tile.additive(None, lse_dtype(q.dtype))
     out, _ = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(v, width), 0.0, tile.causal, attn_mask=mask, scale=tile.scale
     )
@@ -134,7 +150,7 @@ def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Til
     averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
     out, lse = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
-        attn_mask=_additive(bias, tile.allowed, lse_dtype(q.dtype)), scale=tile.scale,
+        attn_mask=tile.additive(bias, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     return _pad_away(out, v.shape[-1]), lse
 
@@ -153,7 +169,7 @@ def _cpu_backward(
     dq, dk, dv = operations("cpu")[1](
         _pad(dout, width), _ones_column(q, width) if bias_gradient else _pad(q, width), _pad(k, width),
         _pad(v, width), _pad(out, width), _infinite_lse_of_empty_rows(lse), 0.0, tile.causal,
-        attn_mask=_additive(bias, tile.allowed, lse_dtype(q.dtype)), scale=tile.scale,
+        attn_mask=tile.additive(bias, lse_dtype(q.dtype)), scale=tile.scale,
     )  # fmt: skip
     dbias = dk[..., d].to(lse.dtype) / tile.scale if bias_gradient else None
     return Gradients(dq[..., :d], dk[..., :d], dv[..., :e], dbias)
@@ -192,14 +208,6 @@ def _by_matrices(
 def pick(x: Tensor, at: Matrices) -> Tensor:
     """Of (#x, #y, …) what belongs to these matrices."""
     return x[at[0] if len(x) > 1 else slice(None), at[1] if x.shape[1] > 1 else slice(None)]
-
-
-def _additive(bias: Tensor | None, allowed: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Bias and mask as one float array. Its dtype matters: a wrong one is read as garbage."""
-    bias = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient goes another way
-    if allowed is None:
-        return bias
-    return torch.where(allowed, allowed.new_zeros((), dtype=dtype) if bias is None else bias, float("-inf"))
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -21,7 +21,8 @@ from limelight.heads import per_row
 from limelight.kernels import flash
 from limelight.kernels.flash import Matrices, Tile, pick
 from limelight.kernels.row_statistics import entropy_and_mass
-from limelight.kernels.scores import RowStatistics, Scores, with_terms, zero_neg_inf
+from limelight.kernels.rows import by_rows
+from limelight.kernels.scores import RowStatistics, Scores, entropy_of, with_terms, zero_neg_inf
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes
@@ -44,11 +45,15 @@ class InnerProductScores(Scores):
     scale: float
     mask: Mask | None
     recompute: bool = False
+    pair_bias: Float[Tensor, "*#batch #n #m"] | None = None
 
     @property
     def T(self) -> InnerProductScores:
         mask = None if self.mask is None else self.mask.T
-        return InnerProductScores(self.k, self.q, self.key_bias, self.query_bias, self.scale, mask, self.recompute)
+        table = None if self.pair_bias is None else self.pair_bias.mT
+        return InnerProductScores(
+            self.k, self.q, self.key_bias, self.query_bias, self.scale, mask, self.recompute, table
+        )
 
     def with_recompute(self) -> InnerProductScores:
         return replace(self, recompute=True)
@@ -107,9 +112,11 @@ class InnerProductScores(Scores):
     def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, _Walk]:
         """q, k and the bias with the (x, y) that they and the values share, and the walk over these."""
         term = None if self.key_bias is None else self.key_bias[..., None]
-        batch = Batch.of(self.q, self.k, *values, term, mask=self.mask)
+        batch = Batch.of(self.q, self.k, *values, term, self.pair_bias, mask=self.mask)
         bias = None if term is None else batch.merge(term)[..., 0]
-        return batch.merge(self.q), batch.merge(self.k), bias, _Walk(self.mask, self.scale, batch, self.recompute)
+        table = None if self.pair_bias is None else batch.merge_mask(self.pair_bias)
+        walk = _Walk(self.mask, self.scale, batch, self.recompute, pair_bias=table)
+        return batch.merge(self.q), batch.merge(self.k), bias, walk
 
     def _whole(self, lse: Tensor) -> Tensor:
         return lse if self.query_bias is None else lse + self.query_bias
@@ -121,9 +128,10 @@ class InnerProductScores(Scores):
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
         if self.key_bias is None:
-            batch = Batch.of(self.q, self.k, v, mask=self.mask)
+            batch = Batch.of(self.q, self.k, v, self.pair_bias, mask=self.mask)
             n, m = self.q.shape[-2], v.shape[-2]
-            tile = plain_tile(self.mask, n, m, self.scale, batch, v.device)
+            table = None if self.pair_bias is None else batch.merge_mask(self.pair_bias)
+            tile = plain_tile(self.mask, n, m, self.scale, batch, v.device, table)
             if tile is not None and 0 not in (*batch.merged, n, m):
                 return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
         return self.reduce(v)[0]
@@ -132,12 +140,14 @@ class InnerProductScores(Scores):
         """torch's own operation, whose derivative torch cannot differentiate."""
 
         def gradients(q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor | None, ...]:
-            walk = _Walk(self.mask, self.scale, batch, recompute=False)
+            walk = _Walk(self.mask, self.scale, batch, recompute=False, pair_bias=tile.pair_bias)
             return walk.gradients_by_rows(q, k, v, None, dout, None)[:3]
 
         return twice_differentiable(flash.plain(q, k, v, tile), (q, k, v), gradients)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
+        if self.pair_bias is not None:  # its mean is no column of a product
+            return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.q.shape[-2], self.entries_per_row)
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
         alone = self.stabilized()
         q, k, term = alone.q, alone.k, alone.key_bias
@@ -149,13 +159,17 @@ class InnerProductScores(Scores):
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = self.scale * (upcast(self.q[..., rows, :]) @ upcast(self.k).mT)
+        if self.pair_bias is not None:
+            table = self.pair_bias
+            s = s + (table if table.shape[-2] == 1 else table[..., rows, :])
         return with_terms(s, rows, self.query_bias, self.key_bias, self.mask)
 
     @property
     def shape(self) -> tuple[int, ...]:
         terms = [x.shape[:-1] for x in (self.query_bias, self.key_bias) if x is not None]
         mask = () if self.mask is None else self.mask.batch_shape
-        batch = broadcast_shapes(self.q.shape[:-2], self.k.shape[:-2], *terms, mask)
+        table = () if self.pair_bias is None else self.pair_bias.shape[:-2]
+        batch = broadcast_shapes(self.q.shape[:-2], self.k.shape[:-2], *terms, table, mask)
         return (*batch, self.q.shape[-2], self.k.shape[-2])
 
     def stabilized(self) -> InnerProductScores:
@@ -163,7 +177,12 @@ class InnerProductScores(Scores):
 
     def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
         *batch, n, m = self.shape
-        if self.q.device.type != "cpu" or not is_readable(self.q) or n * m < _STATISTICS_FROM:
+        if (
+            self.q.device.type != "cpu"
+            or not is_readable(self.q)
+            or n * m < _STATISTICS_FROM
+            or self.pair_bias is not None
+        ):
             return None
         rest, common = replace(self, q=upcast(self.q), k=upcast(self.k)).remove_shift()
         alone = replace(rest, query_bias=None)
@@ -208,7 +227,7 @@ def inner_product_scores(
     """scale · β(q, k) by the similarity's factors."""
     real = real_keys(mask)
     factors = similarity.rounded_inner_product(q, k, real)
-    a, b, left = factors.query_bias, factors.key_bias, factors.q
+    a, b, left, outer_scale = factors.query_bias, factors.key_bias, factors.q, scale
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
     if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
         outer = per_row(scale)
@@ -216,7 +235,12 @@ def inner_product_scores(
         a, b = (None if term is None else term * outer for term in (a, b))
     else:
         a, b = (None if term is None else term * scale for term in (a, b))
-    return InnerProductScores(left, right, a, b, scale, mask)
+    table = factors.pair_bias
+    if table is not None and (isinstance(outer_scale, Tensor) or outer_scale != 1):
+        table = table * outer_scale
+    if left.shape[-1] == 0:  # biases alone: the kernel multiplies at least one column
+        left, right = (x.new_zeros(*x.shape[:-1], 1) for x in (left, right))
+    return InnerProductScores(left, right, a, b, scale, mask, pair_bias=table)
 
 
 @dataclass(frozen=True)
@@ -228,13 +252,18 @@ class _Walk:
     batch: Batch
     recompute: bool
     at: Matrices = (slice(None), slice(None))
+    pair_bias: Float[Tensor, "#x #y #n #m"] | None = None
 
     @property
     def T(self) -> _Walk:
-        return replace(self, mask=None if self.mask is None else self.mask.T)
+        mask = None if self.mask is None else self.mask.T
+        table = None if self.pair_bias is None else self.pair_bias.mT
+        return replace(self, mask=mask, pair_bias=table)
 
     def tiles(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Iterator[Visit]:
-        for rows, cols, tile, nonempty in tiles(self.mask, q, k, self.scale, self.batch, biased=bias is not None):
+        for rows, cols, tile, nonempty in tiles(
+            self.mask, q, k, self.scale, self.batch, bias is not None, self.pair_bias
+        ):
             yield rows, cols, tile.of(self.at), None if nonempty is None else pick(nonempty, self.at)
 
     def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
@@ -263,12 +292,16 @@ class _Walk:
         """The gradients of (out, lse) for q, k, v and the bias, from the entries: they can be differentiated again."""
         unmerge, merged = self.batch.unmerge, self.batch.merged
         scores = InnerProductScores(
-            unmerge(q), unmerge(k), None, None if bias is None else unmerge(bias), self.scale, self.mask
-        )
+            unmerge(q), unmerge(k), None, None if bias is None else unmerge(bias), self.scale, self.mask,
+            pair_bias=None if self.pair_bias is None else self.batch.unmerge_mask(self.pair_bias),
+        )  # fmt: skip
         values = scores.q.new_zeros(k.shape[-2], 0) if v is None else unmerge(v)
         douts = (None if x is None else unmerge(x) for x in (dout, dlse))
         found = iter(scores.gradients_by_rows(values, *douts))
-        dq, dk, dbias, dv = (next(found), next(found), None if bias is None else next(found), next(found))
+        dq, dk, dbias = (next(found), next(found), None if bias is None else next(found))
+        if self.pair_bias is not None:
+            next(found)  # of the bias of pairs, which has none
+        dv = next(found)
 
         def merge(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.reshape(*merged, *x.shape[len(self.batch.shape) :])

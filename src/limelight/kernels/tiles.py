@@ -55,6 +55,14 @@ class Batch:
             leading = list(self.shape[:-1])
         return allowed.expand(*leading, *allowed.shape[-3:]).reshape(math.prod(leading), y, *allowed.shape[-2:])
 
+    def unmerge_mask(self, allowed: Tensor) -> Tensor:
+        """(#x, #y, r, c) → (*#batch, r, c)."""
+        x, y = allowed.shape[:2]
+        if len(self.shape) == 2:
+            return allowed
+        leading = self.shape[:-1] if x > 1 else (1,) * len(self.shape[:-1])
+        return allowed.reshape(*leading, *((y,) if self.shape else ()), *allowed.shape[-2:])
+
     def unmerge(self, tensor: Tensor) -> Tensor:
         """(x, y, …) → (*batch, …)."""
         return tensor if tensor.shape[:2] == self.shape else tensor.reshape(*self.shape, *tensor.shape[2:])
@@ -63,14 +71,16 @@ class Batch:
 Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
 
 
-def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool) -> Iterator[Visit]:
+def tiles(
+    mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool, pair_bias: Tensor | None
+) -> Iterator[Visit]:
     """(rows, keys, tile, alive) over the matrix; `nonempty` marks the rows that see a key, None = all."""
     n, m = q.shape[-2], k.shape[-2]
     if 0 in (*batch.merged, n, m):
         return
     simple = _Simple.of(mask)
     if simple is not None:
-        tile = simple.tile(scale, batch)
+        tile = replace(simple.tile(scale, batch), pair_bias=pair_bias)
         nonempty = None if tile.allowed is None else _nonempty_rows(tile.allowed, simple.causal, n)
         if simple.queries is not None:
             queries = batch.merge_mask(simple.queries[..., None])[..., 0]
@@ -78,7 +88,8 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
         yield slice(0, n), slice(0, m), tile, nonempty
         return
     assert mask is not None
-    copies: int = math.prod(batch.shape if biased else mask.batch_shape)
+    of_pairs = () if pair_bias is None else tuple(pair_bias.shape[:2])
+    copies: int = max(math.prod(batch.shape if biased else mask.batch_shape), math.prod(of_pairs))
     for rows in [slice(0, n)] if _is_one_graph(mask, m) else _some_rows(mask, n, m, copies):
         cols = slice(0, m) if torch.compiler.is_exporting() else mask.span(rows, m)
         if cols.stop > cols.start:
@@ -86,7 +97,15 @@ def tiles(mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, b
             nonempty = allowed.any(-1)
             if _all_readable(nonempty):
                 nonempty = None
-            yield rows, cols, Tile(allowed, False, scale), nonempty
+            yield rows, cols, Tile(allowed, False, scale, _part(pair_bias, rows, cols)), nonempty
+
+
+def _part(table: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
+    """These rows and columns of (…, #n, #m)."""
+    if table is None:
+        return None
+    n, m = table.shape[-2:]
+    return table[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
 
 
 def _is_one_graph(mask: Mask, m: int) -> bool:
@@ -104,21 +123,23 @@ def is_simple(mask: Mask | None) -> bool:
     return _Simple.of(mask) is not None
 
 
-def plain_tile(mask: Mask | None, n: int, m: int, scale: float, batch: Batch, device: torch.device) -> Tile | None:
+def plain_tile(
+    mask: Mask | None, n: int, m: int, scale: float, batch: Batch, device: torch.device, pair_bias: Tensor | None
+) -> Tile | None:
     """The whole matrix as one tile without an empty row, which torch's own call takes; None where it is more than that.
 
     A mask that the kernel does not know is written out where that array is small and has few keys to skip.
     """
     simple = _Simple.of(mask)
     if simple is not None:
-        return None if simple.queries is not None else simple.tile(scale, batch)
+        return None if simple.queries is not None else replace(simple.tile(scale, batch), pair_bias=pair_bias)
     assert mask is not None
     if torch.compiler.is_compiling() or device.type != "cpu" or 0 in (n, m):
         return None
     if mask.span(slice(0, n), m) != slice(0, m) or _rows_per_tile(mask, n, m, math.prod(mask.batch_shape)) < n:
         return None
     allowed = batch.merge_mask(mask.block(slice(0, n), slice(0, m), device))
-    return Tile(allowed, False, scale) if _all_readable(allowed.any(-1)) else None
+    return Tile(allowed, False, scale, pair_bias) if _all_readable(allowed.any(-1)) else None
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,12 @@ def split_additive(
 
     −∞ and the least number of its dtype hide a pair. Where its entries cannot be looked at it is taken to do both.
     """
+    if mask.numel() and is_readable(mask):
+        least, most = (float(x) for x in mask.detach().aminmax())  # one pass settles the common case
+        if least > torch.finfo(mask.dtype).min:
+            return None, None if least == most == 0 and not mask.requires_grad else mask
     hidden = mask.detach() <= torch.finfo(mask.dtype).min
-    hides = not is_readable(hidden) or bool(hidden.any())
     # Every hidden entry is other than zero, so equal counts say that nothing is added: cheaper than writing it out.
     adds = mask.requires_grad or not is_readable(mask) or bool(mask.count_nonzero() != hidden.count_nonzero())
+    hides = not is_readable(hidden) or bool(hidden.any())
     return Boolean(~hidden) if hides else None, mask.masked_fill(hidden, 0) if adds else None

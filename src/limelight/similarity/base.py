@@ -98,6 +98,11 @@ class Similarity(nn.Module, ABC):
         """True if `as_inner_product` is defined: β is an inner product plus a bias for each query and each key."""
         return type(self).as_inner_product is not Similarity.as_inner_product
 
+    @property
+    def has_pair_bias(self) -> bool:
+        """True if `as_inner_product` has a bias of pairs, an n×m array that is given and does not learn."""
+        return False
+
     def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
@@ -126,7 +131,7 @@ class Similarity(nn.Module, ABC):
         factors = self.as_inner_product(upcast_q, upcast_k, real)
         left = q if factors.q is upcast_q else factors.q.to(q.dtype)
         right = k if factors.k is upcast_k else factors.k.to(k.dtype)
-        return InnerProduct(left, right, factors.query_bias, factors.key_bias)
+        return InnerProduct(left, right, factors.query_bias, factors.key_bias, factors.pair_bias)
 
     def parts(
         self,
@@ -135,7 +140,7 @@ class Similarity(nn.Module, ABC):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
         """What is computed once for each query and each key, from q and k in at least float32."""
-        if self.is_inner_product:
+        if self.is_inner_product and not self.has_pair_bias:
             return as_one_product(self.as_inner_product(q, k, real))
         self._require_pairs(q, k)
         return Parts((q,), (k,))
@@ -226,6 +231,10 @@ class Sum(Similarity):
     def is_inner_product(self) -> bool:
         return all(term.is_inner_product for term in self.parts_of_sum())
 
+    @property
+    def has_pair_bias(self) -> bool:
+        return any(term.has_pair_bias for term in self.parts_of_sum())
+
     def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
@@ -248,10 +257,9 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        products = [
-            (term.as_inner_product(q, k, real), scale) for term, scale in self._scaled(q) if term.is_inner_product
-        ]
-        others = [(term, scale) for term, scale in self._scaled(q) if not term.is_inner_product]
+        scaled = self._scaled(q)
+        products = [(term.as_inner_product(q, k, real), scale) for term, scale in scaled if _is_product(term)]
+        others = [(term, scale) for term, scale in scaled if not _is_product(term)]
         whole = as_one_product(_add_factors(products)) if products else Parts()
         return Parts(
             whole.queries,
@@ -261,7 +269,7 @@ class Sum(Similarity):
         )
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        others = [term for term in self.parts_of_sum() if not term.is_inner_product]
+        others = [term for term in self.parts_of_sum() if not _is_product(term)]
         blocks = []
         for term, scale, own in zip(others, parts.scales, parts.within, strict=True):
             beta = term.block(own, i, j)
@@ -295,21 +303,28 @@ def _plus(whole: Tensor, block: Tensor) -> Tensor:
     return whole.add_(block) if fits else whole + block
 
 
+def _is_product(term: Similarity) -> bool:
+    """True if β is an inner product of tensors of queries and of keys, without an array of pairs."""
+    return term.is_inner_product and not term.has_pair_bias
+
+
 def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProduct:
     """Σ scale · β of similarities that factor, as one inner product and two terms."""
-    lefts, rights, a, b = [], [], [], []
+    lefts, rights, a, b, t = [], [], [], [], []
     for factors, scale in terms:
         outer = per_row(scale)
         lefts.append((factors.q * scale).to(factors.q.dtype))
         rights.append(factors.k)
         a += [] if factors.query_bias is None else [factors.query_bias * outer]
         b += [] if factors.key_bias is None else [factors.key_bias * outer]
-    return InnerProduct(
-        concat_features(lefts),
-        concat_features(rights),
-        reduce(torch.add, a) if a else None,
-        reduce(torch.add, b) if b else None,
-    )
+        t += [] if factors.pair_bias is None else [_times(factors.pair_bias, scale)]
+    query_bias, key_bias, pair_bias = (reduce(torch.add, biases) if biases else None for biases in (a, b, t))
+    return InnerProduct(concat_features(lefts), concat_features(rights), query_bias, key_bias, pair_bias)
+
+
+def _times(table: Tensor, scale: float | Tensor) -> Tensor:
+    """table · scale; a table is as large as the matrix, so it is not copied where the scale is one."""
+    return table if not isinstance(scale, Tensor) and scale == 1 else table * scale
 
 
 def _as_tensor(scale: float | Tensor, coefficient: float, like: Tensor) -> Tensor | None:

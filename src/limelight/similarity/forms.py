@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,16 +13,18 @@ from limelight.similarity.tensors import concat_features, upcast
 
 @dataclass(frozen=True)
 class InnerProduct:
-    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j with a = query_bias and b = key_bias; a bias that is None is zero.
+    """β_ij = ⟨q_i, k_j⟩ + a_i + b_j + t_ij; a = query_bias, b = key_bias, t = pair_bias; a bias that is None is zero.
 
     The biases are at least float32, also where q and k are rounded to half precision: rounded like them, they would
-    no longer tell near keys apart.
+    no longer tell near keys apart. The bias of pairs is an array that exists already and has no gradient, such as a
+    table of relative positions; the kernel adds it to the scores.
     """
 
     q: Float[Tensor, "*#batch n r"]
     k: Float[Tensor, "*#batch m r"]
     query_bias: Float[Tensor, "*#batch n"] | None = None
     key_bias: Float[Tensor, "*#batch m"] | None = None
+    pair_bias: Float[Tensor, "*#batch #n #m"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ _Change = Callable[[Tensor], Tensor]
 
 def as_one_product(factors: InnerProduct) -> Parts:
     """⟨q, k⟩ + a + b = ⟨(q, a, 1), (k, 1, b)⟩: two more columns cost less than two more passes over the n×m scores."""
+    assert factors.pair_bias is None
     left, right = [upcast(factors.q)], [upcast(factors.k)]
     if factors.query_bias is not None:
         left.append(factors.query_bias[..., None])
-        right.append(torch.ones_like(right[0][..., :1]))
+        right.append(right[0].new_ones(*right[0].shape[:-1], 1))
     if factors.key_bias is not None:
-        left.append(torch.ones_like(left[0][..., :1]))
+        left.append(left[0].new_ones(*left[0].shape[:-1], 1))
         right.append(factors.key_bias[..., None])
     return Parts((concat_features(left),), (concat_features(right),))

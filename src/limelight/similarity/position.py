@@ -165,10 +165,8 @@ class _Ramp(Similarity):
     ) -> InnerProduct:
         slope = squeeze_head(self.slopes[:, None, None])[..., 0].to(q.device, upcast(q).dtype)
         i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
-        nothing = q.new_zeros(1, 1)  # an inner product that adds nothing
-        return InnerProduct(
-            nothing.expand(q.shape[-2], 1), nothing.expand(k.shape[-2], 1), -slope * (i + self.offset), slope * j
-        )
+        nothing = q.new_zeros(q.shape[-2], 0), k.new_zeros(k.shape[-2], 0)  # an inner product that adds nothing
+        return InnerProduct(*nothing, -slope * (i + self.offset), slope * j)
 
 
 class RelativeBias(Positional):
@@ -269,6 +267,23 @@ class Bias(Similarity):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return tuple(self.table.shape[:-2])
+
+    @property
+    def is_inner_product(self) -> bool:
+        return not self.table.requires_grad
+
+    @property
+    def has_pair_bias(self) -> bool:
+        return not self.table.requires_grad
+
+    def as_inner_product(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> InnerProduct:
+        nothing = q.new_zeros(q.shape[-2], 0), k.new_zeros(k.shape[-2], 0)
+        return InnerProduct(*nothing, pair_bias=self.parts(q, k).queries[0])
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         return self.parts(q, k).queries[0]

@@ -51,6 +51,10 @@ class Scaled(Similarity):
     def is_inner_product(self) -> bool:
         return self.similarity.is_inner_product
 
+    @property
+    def has_pair_bias(self) -> bool:
+        return self.similarity.has_pair_bias
+
     def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],

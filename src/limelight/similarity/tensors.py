@@ -61,10 +61,11 @@ def squeeze_head(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
 
 def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
     """The tensors, broadcast over their batch dimensions and concatenated along the last one."""
-    if len(tensors) == 1:
-        return tensors[0]
     rows = broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
-    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in tensors], -1)
+    wide = [tensor for tensor in tensors if tensor.shape[-1]] or tensors[:1]
+    if len(wide) == 1:  # the others add no feature
+        return wide[0] if wide[0].shape[:-1] == rows else wide[0].expand(*rows, wide[0].shape[-1])
+    return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in wide], -1)
 
 
 def upcast(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from limelight.attention import Attention
 from limelight.errors import ContractError
 from limelight.mask import Padding, causal
 from limelight.normalization import Softmax
-from limelight.similarity import Parts, Similarity, checked_dense
+from limelight.similarity import Parts, Properties, Similarity, checked_dense
 from limelight.testing.comparing import in_float64, require_equal, require_kernels_agree, tokens
 
 _N, _M = 11, 14
@@ -39,7 +39,7 @@ def check_similarity(similarity: Similarity, d: int = 4, key_width: int | None =
             raise ContractError(f"{name}.dense returned NaN or infinity for normal tokens")
         _check_inner_product(name, own, q, k, dense)
         _check_rectangles(name, own, q, k, dense)
-        if d == (key_width or d):
+        if own.properties != Properties():
             _check_properties(name, own, q)
     for mask in (None, causal, Padding(keys=torch.arange(_M) % 4 > 0)):
         require_kernels_agree(f"{name} under the mask {mask}", q, k, own, Softmax(), mask)
@@ -54,6 +54,7 @@ def _check_inner_product(name: str, own: Similarity, q: Tensor, k: Tensor, dense
     beta = product.q @ product.k.mT
     beta = beta if product.query_bias is None else beta + product.query_bias[..., :, None]
     beta = beta if product.key_bias is None else beta + product.key_bias[..., None, :]
+    beta = beta if product.pair_bias is None else beta + product.pair_bias
     require_equal(f"{name}.as_inner_product, put together,", beta.expand(dense.shape), dense)
 
 
