@@ -37,9 +37,8 @@ def head(seeds, trials, seconds):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     return f"""# The claims, and what came of them
 
-All of this is one run of `limelight run --full`: {" or ".join(map(str, sorted(seeds)))} paired seeds, {trials} trials, {seconds / 60:.0f} minutes of
-computing with torch {version("torch")} on CPU cores, at commit {commit.strip()}. `python docs/verdicts.py results` writes the verdicts from
-what it stored.
+All of this is one run of `limelight run --full`: {" or ".join(map(str, sorted(seeds)))} paired seeds, {trials} trials, {seconds / 60:.0f} minutes of computing with
+torch {version("torch")} on CPU cores, at commit {commit.strip()}. `python docs/verdicts.py results` writes the verdicts from what it stored.
 `limelight report` draws it and `limelight show CLAIM` prints it. A part *holds* where its whole {CONFIDENCE:.0%} interval lies on the
 expected side of the threshold, *fails* where it lies on the other side, and is *undecided* otherwise. A claim is supported
 where every part holds, refuted where every part fails, mixed where some hold and some fail, and inconclusive otherwise, or
