@@ -20,6 +20,13 @@ from limelight.classical.spectral import DiffusionMaps, SpectralClustering, Spec
 from tests.classical.real import EXCUSED, REAL, squares
 
 
+@pytest.fixture(params=["decomposed", "factored", "multiplied with"])
+def _every_way(request, monkeypatch):
+    """Each of the ways in which eigenvectors are found, whatever the number of points."""
+    monkeypatch.setattr(eigen, "_DENSE", 10_000 if request.param == "decomposed" else 10)
+    monkeypatch.setattr(eigen, "_FACTORED", 0 if request.param == "multiplied with" else 10_000)
+
+
 @pytest.fixture(params=REAL, name="X")
 def _real(request):
     return REAL[request.param]
@@ -40,10 +47,9 @@ def agree_to_sign(a, b, tolerance):
     np.testing.assert_allclose(a / scales, signs * b / scales, atol=tolerance)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
+@pytest.mark.usefixtures("_every_way")
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha, dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha):
     ours = DiffusionMaps(3, alpha=alpha, time=2).fit(X)
     P, pi = diffusion(X, ours.bandwidth_, alpha)
     M = np.sqrt(pi)[:, None] * P / np.sqrt(pi)
@@ -75,16 +81,14 @@ def test_points_that_were_not_fitted_are_placed_by_nystroem(X, alpha):
     np.testing.assert_allclose(ours.transform(new), P @ ours.embedding_ / ours.eigenvalues_, atol=1e-9)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
-def test_laplacian_eigenmaps_are_scikit_learns(X, dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+@pytest.mark.usefixtures("_every_way")
+def test_laplacian_eigenmaps_are_scikit_learns(X):
     theirs = manifold.SpectralEmbedding(3, affinity="rbf", random_state=0).fit_transform(X)
     agree_to_sign(SpectralEmbedding(3).fit_transform(X), theirs, 1e-8)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
-def test_a_point_that_hardly_sees_another_is_as_accurate(dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+@pytest.mark.usefixtures("_every_way")
+def test_a_point_that_hardly_sees_another_is_as_accurate():
     X = np.vstack([REAL["iris"], [[9.0, 9.0, 9.0, 9.0]]])
     W = np.exp(-squares(X, X)) - np.eye(len(X))
     np.fill_diagonal(W, 0)
@@ -169,6 +173,7 @@ def test_a_solver_that_does_not_converge_says_so(monkeypatch):
         DiffusionMaps().fit(REAL["iris"])
 
 
+@pytest.mark.usefixtures("_every_way")
 @pytest.mark.parametrize("n", [100, 500])
 def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
     X, y = datasets.make_blobs(n, centers=[[100 * i, 0] for i in range(10)], cluster_std=0.5, random_state=0)
@@ -184,9 +189,10 @@ def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
         assert len(np.unique(rounded, axis=0)) == 10
 
 
-@given(st.integers(0, 1000), st.integers(401, 500), st.integers(1, 6))
+@pytest.mark.parametrize("at_hand", [True, False])
+@given(st.integers(0, 1000), st.integers(501, 600), st.integers(1, 6))
 @settings(max_examples=10)
-def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
+def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(at_hand, seed, n, times):
     random = np.random.default_rng(seed)
     values = np.sort(
         np.concatenate([np.repeat(random.uniform(0.5, 1, 3), times), random.uniform(-1, 0.4, n - 3 * times)])
@@ -194,7 +200,7 @@ def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
     vectors = np.linalg.qr(random.normal(size=(n, n)))[0]
     M = vectors * values @ vectors.T
     k = 2 * times
-    found, basis = eigen.largest(lambda block: M @ block, n, k)
+    found, basis = eigen.largest(lambda block: M @ block, n, k, lambda: M.copy() if at_hand else None)
     np.testing.assert_allclose(found, values[::-1][:k], atol=1e-12)
     np.testing.assert_allclose(M @ basis, basis * found, atol=1e-11)
     np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-11)
@@ -202,12 +208,13 @@ def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
 
 def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(monkeypatch):
     X, _ = datasets.make_blobs(200, centers=[[100 * i, 0] for i in range(4)], cluster_std=0.5, random_state=0)
-    monkeypatch.setattr(eigen, "_DENSE", 10)
-    blocks = SpectralEmbedding(3, gamma=1.0).fit(X)
-    np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit(X).embedding_, blocks.embedding_)
-    monkeypatch.setattr(eigen, "_DENSE", 1000)
     dense = SpectralEmbedding(3, gamma=1.0).fit(X)
-    np.testing.assert_allclose(dense.embedding_, blocks.embedding_, atol=1e-9)
+    monkeypatch.setattr(eigen, "_DENSE", 10)
+    for factored in (10_000, 0):
+        monkeypatch.setattr(eigen, "_FACTORED", factored)
+        blocks = SpectralEmbedding(3, gamma=1.0).fit(X)
+        np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit(X).embedding_, blocks.embedding_)
+        np.testing.assert_allclose(dense.embedding_, blocks.embedding_, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [SpectralEmbedding, SpectralClustering])

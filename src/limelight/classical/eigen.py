@@ -25,9 +25,9 @@ from jaxtyping import Float
 
 from limelight.errors import ConvergenceError
 
-_DENSE = 150  # rows up to which all of the matrix is decomposed
+_DENSE = 500  # rows up to which all of the matrix is decomposed
 _FACTORED = 2000  # rows up to which a matrix that is at hand is factored
-_SHIFT = 1.01  # σ, for a matrix none of whose eigenvalues is more than 1
+_SHIFT = 1.03  # σ, for a matrix none of whose eigenvalues is more than 1
 _MORE = 3  # vectors in a block beyond those asked for
 _BASIS = 40  # vectors at which the space is cut back, at least
 _PRODUCTS = 1000  # with a block, at most
@@ -36,6 +36,7 @@ _SETTLED = 1e-12  # below which it is found once more products no longer halve i
 _PATIENCE = 2  # products without halving
 _GOOD_ENOUGH = 1e-7  # that may be left of it in the end
 _NOTHING = 1e-14  # length of a vector that is rounding alone
+_ALMOST = 1e-9  # part of a unit vector whose square is rounding
 _LARGE = 0.1  # an eigenvalue that may be divided by
 _SAME = 1e-9  # gap of eigenvalues that count as one
 
@@ -105,7 +106,7 @@ def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarra
     for _ in range(_PRODUCTS):
         basis, images = np.hstack([basis, block]), np.hstack([images, np.asfortranarray(product(block))])
         within = basis.T @ images
-        values, turn = scipy.linalg.eigh((within + within.T) / 2)
+        values, turn = np.linalg.eigh((within + within.T) / 2)
         values, turn = values[::-1][: 2 * b], turn[:, ::-1][:, : 2 * b]
         vectors, images_of = basis @ turn, images @ turn
         missed = images_of - vectors * values
@@ -130,11 +131,14 @@ def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarra
 
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Unit vectors, orthogonal to the basis and to each other, that with it span the block, but for rounding."""
-    for _ in range(2):
-        block = block - basis @ (basis.T @ block)
-        unit, r, _ = scipy.linalg.qr(block, mode="economic", pivoting=True)
+    along = basis.T @ block
+    for _ in range(3):
+        unit, r, _ = scipy.linalg.qr(block - basis @ along, mode="economic", pivoting=True)
         block = unit[:, np.abs(np.diagonal(r)) > _NOTHING]
-    return block
+        along = basis.T @ block
+        if not along.size or np.abs(along).max() <= _ALMOST:
+            break
+    return block - basis @ along
 
 
 def _own_basis(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
