@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn import cluster, datasets, manifold
@@ -19,12 +19,24 @@ from limelight.classical import eigen, off_diagonal
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
 from tests.classical.real import EXCUSED, REAL, squares
 
+WAYS = {"decomposed": (10_000, 10_000), "factored": (4, 10_000), "multiplied with": (4, 0)}
 
-@pytest.fixture(params=["decomposed", "factored", "multiplied with"])
-def _every_way(request, monkeypatch):
-    """Each of the ways in which eigenvectors are found, whatever the number of points."""
-    monkeypatch.setattr(eigen, "_DENSE", 10_000 if request.param == "decomposed" else 10)
-    monkeypatch.setattr(eigen, "_FACTORED", 0 if request.param == "multiplied with" else 10_000)
+
+@pytest.fixture(name="way")
+def _way(monkeypatch):
+    """Chooses how eigenvectors are found, whatever the number of points."""
+
+    def choose(way):
+        monkeypatch.setattr(eigen, "_WRITTEN", 0)
+        for limit, rows in zip(("_DECOMPOSED", "_FACTORED"), WAYS[way], strict=True):
+            monkeypatch.setattr(eigen, limit, rows)
+
+    return choose
+
+
+@pytest.fixture(params=WAYS)
+def _every_way(request, way):
+    way(request.param)
 
 
 @pytest.fixture(params=REAL, name="X")
@@ -166,8 +178,8 @@ def test_bad_points(estimator):
         estimator.fit([[1.0], [np.nan], [2.0]])
 
 
-def test_a_solver_that_does_not_converge_says_so(monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", 10)
+def test_a_solver_that_does_not_converge_says_so(way, monkeypatch):
+    way("multiplied with")
     monkeypatch.setattr(eigen, "_PRODUCTS", 2)
     with pytest.raises(ConvergenceError, match=r"2 eigenvectors of 150 points were not found in 2 products"):
         DiffusionMaps().fit(REAL["iris"])
@@ -189,10 +201,10 @@ def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
         assert len(np.unique(rounded, axis=0)) == 10
 
 
-@pytest.mark.parametrize("at_hand", [True, False])
-@given(st.integers(0, 1000), st.integers(501, 600), st.integers(1, 6))
-@settings(max_examples=10)
-def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(at_hand, seed, n, times):
+@pytest.mark.usefixtures("_every_way")
+@given(st.integers(0, 1000), st.integers(401, 500), st.integers(1, 6))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
     random = np.random.default_rng(seed)
     values = np.sort(
         np.concatenate([np.repeat(random.uniform(0.5, 1, 3), times), random.uniform(-1, 0.4, n - 3 * times)])
@@ -200,21 +212,20 @@ def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(at_hand, seed, n,
     vectors = np.linalg.qr(random.normal(size=(n, n)))[0]
     M = vectors * values @ vectors.T
     k = 2 * times
-    found, basis = eigen.largest(lambda block: M @ block, n, k, lambda: M.copy() if at_hand else None)
+    found, basis = eigen.largest(lambda block: M @ block, n, k, M.copy)
     np.testing.assert_allclose(found, values[::-1][:k], atol=1e-12)
     np.testing.assert_allclose(M @ basis, basis * found, atol=1e-11)
     np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-11)
 
 
-def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(monkeypatch):
+def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(way):
     X, _ = datasets.make_blobs(200, centers=[[100 * i, 0] for i in range(4)], cluster_std=0.5, random_state=0)
-    dense = SpectralEmbedding(3, gamma=1.0).fit(X)
-    monkeypatch.setattr(eigen, "_DENSE", 10)
-    for factored in (10_000, 0):
-        monkeypatch.setattr(eigen, "_FACTORED", factored)
-        blocks = SpectralEmbedding(3, gamma=1.0).fit(X)
-        np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit(X).embedding_, blocks.embedding_)
-        np.testing.assert_allclose(dense.embedding_, blocks.embedding_, atol=1e-9)
+    found = []
+    for each in WAYS:
+        way(each)
+        found.append(SpectralEmbedding(3, gamma=1.0).fit_transform(X))
+        np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit_transform(X), found[-1])
+        np.testing.assert_allclose(found[0], found[-1], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [SpectralEmbedding, SpectralClustering])

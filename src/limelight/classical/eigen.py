@@ -25,7 +25,8 @@ from jaxtyping import Float
 
 from limelight.errors import ConvergenceError
 
-_DENSE = 500  # rows up to which all of the matrix is decomposed
+_WRITTEN = 400  # rows up to which a matrix that is not at hand is written out
+_DECOMPOSED = 75  # rows, for each vector of a block, up to which all of a matrix that is at hand is decomposed
 _FACTORED = 2000  # rows up to which a matrix that is at hand is factored
 _SHIFT = 1.03  # σ, for a matrix none of whose eigenvalues is more than 1
 _MORE = 3  # vectors in a block beyond those asked for
@@ -52,13 +53,16 @@ def largest(
     new array, or None where it is not at hand. Each vector has that sign under which its largest entry is positive.
     Raises `ConvergenceError` where they are not found.
     """
+    b = k + _MORE
     matrix = written() if n <= _FACTORED else None
-    if n <= _DENSE or 4 * (k + _MORE) > n:
-        values, vectors = _by_decomposition(product(np.eye(n)) if matrix is None else matrix, k)
-    elif matrix is not None:
-        values, vectors = _rayleigh_ritz(product, _by_blocks(_inverse(matrix), n, k)[1])
-    else:
+    if matrix is None and (n <= _WRITTEN or n < 4 * b):
+        matrix = product(np.eye(n))
+    if matrix is None:
         values, vectors = _by_blocks(product, n, k)
+    elif n <= _DECOMPOSED * b:
+        values, vectors = _by_decomposition(matrix, k)
+    else:
+        values, vectors = _rayleigh_ritz(product, _by_blocks(_inverse(matrix), n, k)[1])
     values, vectors = values[:k], _own_basis(values, vectors)[:, :k]
     images = product(vectors)  # λ v, of which entries that are very small have all their digits, where the matrix has
     return values, with_sign(np.where(np.abs(values) > _LARGE, images / np.where(values == 0, 1, values), vectors))
