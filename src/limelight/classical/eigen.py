@@ -30,9 +30,11 @@ _DECOMPOSED = 75  # rows, for each vector of a block, up to which all of a matri
 _FACTORED = 2000  # rows up to which a matrix that is at hand is factored
 _SHIFT = 1.03  # σ, for a matrix none of whose eigenvalues is more than 1
 _MORE = 3  # vectors in a block beyond those asked for
-_BASIS = 40  # vectors at which the space is cut back, at least
+_BASIS = 60  # vectors at which the space is cut back, at least
+_TIMES = 6  # and at least so many blocks
 _PRODUCTS = 1000  # with a block, at most
 _RESIDUAL = 2e-15  # |M v − λ v| / max(1, |λ|) of a unit vector at which it is found
+_RESIDUAL_OF_INVERSE = 1e-14  # the same for (σI − M)⁻¹, whose products are less exact
 _SETTLED = 1e-12  # below which it is found once more products no longer halve it: what is left is rounding
 _PATIENCE = 2  # products without halving
 _GOOD_ENOUGH = 1e-7  # that may be left of it in the end
@@ -58,11 +60,11 @@ def largest(
     if matrix is None and (n <= _WRITTEN or n < 4 * b):
         matrix = product(np.eye(n))
     if matrix is None:
-        values, vectors = _by_blocks(product, n, k)
+        values, vectors, _ = _by_blocks(product, n, k)
     elif n <= _DECOMPOSED * b:
         values, vectors = _by_decomposition(matrix, k)
     else:
-        values, vectors = _rayleigh_ritz(product, _by_blocks(_inverse(matrix), n, k)[1])
+        values, vectors = _rayleigh_ritz(product, _by_blocks(_inverse(matrix), n, k, _RESIDUAL_OF_INVERSE)[2])
     values, vectors = values[:k], _own_basis(values, vectors)[:, :k]
     images = product(vectors)  # λ v, of which entries that are very small have all their digits, where the matrix has
     return values, with_sign(np.where(np.abs(values) > _LARGE, images / np.where(values == 0, 1, values), vectors))
@@ -99,30 +101,34 @@ def _rayleigh_ritz(product: _Product, space: np.ndarray) -> tuple[np.ndarray, np
     return values[::-1], basis @ turn[:, ::-1]
 
 
-def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """A block more than k of them, of which k have been found as exactly as rounding allows."""
+def _by_blocks(
+    product: _Product, n: int, k: int, enough: float = _RESIDUAL
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A few more than k of them, of which k are as exact as rounding allows; unit eigenvectors, and their images."""
     b = k + _MORE
-    most = max(_BASIS, 4 * b)
+    most = max(_BASIS, _TIMES * b)
     basis = images = np.empty((n, 0), order="F")
+    within = np.empty((0, 0))  # basisᵀ M basis
     block = _orthonormal(np.random.default_rng(0).uniform(-1, 1, (n, b)), basis)
     residual = least = np.inf
     waited = 0
     for _ in range(_PRODUCTS):
-        basis, images = np.hstack([basis, block]), np.hstack([images, np.asfortranarray(product(block))])
-        within = basis.T @ images
-        values, turn = np.linalg.eigh((within + within.T) / 2)
-        values, turn = values[::-1][: 2 * b], turn[:, ::-1][:, : 2 * b]
-        vectors, images_of = basis @ turn, images @ turn
-        missed = images_of - vectors * values
-        residual = float((np.linalg.norm(missed[:, :k], axis=0) / np.maximum(values[:k], 1)).max())
+        image = np.asfortranarray(product(block))
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        within = _bordered(within, basis.T @ image)
+        values, turn = np.linalg.eigh(within)
+        values, turn = values[::-1], turn[:, ::-1]
+        missed = images @ turn[:, :k] - basis @ (turn[:, :k] * values[:k])
+        residual = float((np.linalg.norm(missed, axis=0) / np.maximum(values[:k], 1)).max())
         least, waited = (residual, 0) if residual <= least / 2 else (least, waited + 1)
-        if residual <= _RESIDUAL or (residual <= _SETTLED and waited >= _PATIENCE):
-            return values[:b], vectors[:, :b]
+        if residual <= enough or (residual <= _SETTLED and waited >= _PATIENCE):
+            return values[:b], basis @ turn[:, :b], images @ turn[:, :b]
         if basis.shape[1] + b > most:
-            basis, images = vectors, images_of
-            block = _orthonormal(missed[:, :b], basis)
+            values, turn = values[: 2 * b], turn[:, : 2 * b]
+            basis, images, within = basis @ turn, images @ turn, np.diag(values)
+            block = _orthonormal(images[:, :b] - basis[:, :b] * values[:b], basis)
         else:
-            block = _orthonormal(images[:, -block.shape[1] :], basis)
+            block = _orthonormal(image, basis)
         if not block.shape[1]:  # the space is the matrix's own: nothing is missed but rounding
             break
     if residual > _GOOD_ENOUGH:
@@ -130,7 +136,18 @@ def _by_blocks(product: _Product, n: int, k: int) -> tuple[np.ndarray, np.ndarra
             f"{k} eigenvectors of {n} points were not found in {_PRODUCTS} products (|Mv − λv| = {residual:.1g}); "
             "try a larger bandwidth (a smaller gamma), or fewer components"
         )
-    return values[:b], vectors[:, :b]
+    return values[:b], basis @ turn[:, :b], images @ turn[:, :b]
+
+
+def _bordered(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The symmetric matrix with these columns as its last, and as its last rows."""
+    old, new = len(matrix), len(columns)
+    larger = np.empty((new, new))
+    larger[:old, :old] = matrix
+    larger[:, old:] = columns
+    larger[old:, :old] = columns[:old].T
+    larger[old:, old:] = (columns[old:] + columns[old:].T) / 2
+    return larger
 
 
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class Given:
         return torch.from_numpy((self._weights @ v.numpy()) / self._degree)
 
     def dense(self) -> Float[Tensor, "n n"]:
-        """P itself."""
+        """P itself, as a new matrix."""
         W = self._weights.toarray() if issparse(self._weights) else self._weights
         return torch.from_numpy(W / self._degree)
 

@@ -47,7 +47,7 @@ class OffDiagonalAttention:
         return self._way.apply(v)
 
     def dense(self) -> Float[Tensor, "n n"] | None:
-        """P itself where its weights are stored, else None."""
+        """P itself, as a new matrix, where its weights are stored, else None."""
         return self._way.dense()
 
 

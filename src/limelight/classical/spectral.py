@@ -217,8 +217,9 @@ def _leading(
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k largest eigenvalues, after the known one, of M = e^{d/2} P e^{−d/2}, and unit eigenvectors of M.
 
-    P is what `apply` multiplies with, and what `dense` returns where it is at hand; d is the logarithm of degrees that
-    make M symmetric. What is known, e^{d/2}, is moved from 1 to −2, below everything that a stochastic matrix has.
+    P is what `apply` multiplies with, and what `dense` returns, as a new matrix, where it is at hand; d is the
+    logarithm of degrees that make M symmetric. What is known, e^{d/2}, is moved from 1 to −2, below everything that a
+    stochastic matrix has.
     """
     half = (0.5 * (degree - degree.max())).exp()[:, None]
     known = half / half.norm()
@@ -232,6 +233,6 @@ def _leading(
 
     def written() -> np.ndarray | None:
         P = dense()
-        return None if P is None else (half * P).div_(half.mT).addr_(known[:, 0], known[:, 0], alpha=-3).numpy()
+        return None if P is None else P.mul_(half).div_(half.mT).addr_(known[:, 0], known[:, 0], alpha=-3).numpy()
 
     return largest(product, len(degree), k, written)
