@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn import cluster, datasets, manifold
@@ -18,6 +18,25 @@ from limelight import ConvergenceError, InputError
 from limelight.classical import eigen, off_diagonal
 from limelight.classical.spectral import DiffusionMaps, SpectralClustering, SpectralEmbedding
 from tests.classical.real import EXCUSED, REAL, squares
+
+WAYS = {"decomposed": (10_000, 10_000), "factored": (4, 10_000), "multiplied with": (4, 0)}
+
+
+@pytest.fixture(name="way")
+def _way(monkeypatch):
+    """Chooses how eigenvectors are found, whatever the number of points."""
+
+    def choose(way):
+        monkeypatch.setattr(eigen, "_WRITTEN", 0)
+        for limit, rows in zip(("_DECOMPOSED", "_FACTORED"), WAYS[way], strict=True):
+            monkeypatch.setattr(eigen, limit, rows)
+
+    return choose
+
+
+@pytest.fixture(params=WAYS)
+def _every_way(request, way):
+    way(request.param)
 
 
 @pytest.fixture(params=REAL, name="X")
@@ -40,10 +59,9 @@ def agree_to_sign(a, b, tolerance):
     np.testing.assert_allclose(a / scales, signs * b / scales, atol=tolerance)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
+@pytest.mark.usefixtures("_every_way")
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha, dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+def test_diffusion_maps_are_the_eigenvectors_of_the_published_matrix(X, alpha):
     ours = DiffusionMaps(3, alpha=alpha, time=2).fit(X)
     P, pi = diffusion(X, ours.bandwidth_, alpha)
     M = np.sqrt(pi)[:, None] * P / np.sqrt(pi)
@@ -75,16 +93,14 @@ def test_points_that_were_not_fitted_are_placed_by_nystroem(X, alpha):
     np.testing.assert_allclose(ours.transform(new), P @ ours.embedding_ / ours.eigenvalues_, atol=1e-9)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
-def test_laplacian_eigenmaps_are_scikit_learns(X, dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+@pytest.mark.usefixtures("_every_way")
+def test_laplacian_eigenmaps_are_scikit_learns(X):
     theirs = manifold.SpectralEmbedding(3, affinity="rbf", random_state=0).fit_transform(X)
     agree_to_sign(SpectralEmbedding(3).fit_transform(X), theirs, 1e-8)
 
 
-@pytest.mark.parametrize("dense", [10, 10_000])
-def test_a_point_that_hardly_sees_another_is_as_accurate(dense, monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", dense)
+@pytest.mark.usefixtures("_every_way")
+def test_a_point_that_hardly_sees_another_is_as_accurate():
     X = np.vstack([REAL["iris"], [[9.0, 9.0, 9.0, 9.0]]])
     W = np.exp(-squares(X, X)) - np.eye(len(X))
     np.fill_diagonal(W, 0)
@@ -162,13 +178,14 @@ def test_bad_points(estimator):
         estimator.fit([[1.0], [np.nan], [2.0]])
 
 
-def test_a_solver_that_does_not_converge_says_so(monkeypatch):
-    monkeypatch.setattr(eigen, "_DENSE", 10)
+def test_a_solver_that_does_not_converge_says_so(way, monkeypatch):
+    way("multiplied with")
     monkeypatch.setattr(eigen, "_PRODUCTS", 2)
     with pytest.raises(ConvergenceError, match=r"2 eigenvectors of 150 points were not found in 2 products"):
         DiffusionMaps().fit(REAL["iris"])
 
 
+@pytest.mark.usefixtures("_every_way")
 @pytest.mark.parametrize("n", [100, 500])
 def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
     X, y = datasets.make_blobs(n, centers=[[100 * i, 0] for i in range(10)], cluster_std=0.5, random_state=0)
@@ -184,8 +201,9 @@ def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
         assert len(np.unique(rounded, axis=0)) == 10
 
 
+@pytest.mark.usefixtures("_every_way")
 @given(st.integers(0, 1000), st.integers(401, 500), st.integers(1, 6))
-@settings(max_examples=10)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
     random = np.random.default_rng(seed)
     values = np.sort(
@@ -194,20 +212,20 @@ def test_eigenvalues_that_repeat_are_found_as_often_as_they_do(seed, n, times):
     vectors = np.linalg.qr(random.normal(size=(n, n)))[0]
     M = vectors * values @ vectors.T
     k = 2 * times
-    found, basis = eigen.largest(lambda block: M @ block, n, k)
+    found, basis = eigen.largest(lambda block: M @ block, n, k, M.copy)
     np.testing.assert_allclose(found, values[::-1][:k], atol=1e-12)
     np.testing.assert_allclose(M @ basis, basis * found, atol=1e-11)
     np.testing.assert_allclose(basis.T @ basis, np.eye(k), atol=1e-11)
 
 
-def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(monkeypatch):
+def test_the_basis_of_a_repeated_eigenvalue_does_not_depend_on_how_it_was_found(way):
     X, _ = datasets.make_blobs(200, centers=[[100 * i, 0] for i in range(4)], cluster_std=0.5, random_state=0)
-    monkeypatch.setattr(eigen, "_DENSE", 10)
-    blocks = SpectralEmbedding(3, gamma=1.0).fit(X)
-    np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit(X).embedding_, blocks.embedding_)
-    monkeypatch.setattr(eigen, "_DENSE", 1000)
-    dense = SpectralEmbedding(3, gamma=1.0).fit(X)
-    np.testing.assert_allclose(dense.embedding_, blocks.embedding_, atol=1e-9)
+    found = []
+    for each in WAYS:
+        way(each)
+        found.append(SpectralEmbedding(3, gamma=1.0).fit_transform(X))
+        np.testing.assert_array_equal(SpectralEmbedding(3, gamma=1.0).fit_transform(X), found[-1])
+        np.testing.assert_allclose(found[0], found[-1], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [SpectralEmbedding, SpectralClustering])

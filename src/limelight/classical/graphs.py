@@ -41,6 +41,11 @@ class Given:
         """P v."""
         return torch.from_numpy((self._weights @ v.numpy()) / self._degree)
 
+    def dense(self) -> Float[Tensor, "n n"]:
+        """P itself, as a new matrix."""
+        W = self._weights.toarray() if issparse(self._weights) else self._weights
+        return torch.from_numpy(W / self._degree)
+
 
 def require_weights(whose: str, W: Any) -> float:
     """The largest weight; raises `InputError` where one is negative."""

@@ -25,6 +25,8 @@ class _Way(Protocol):
 
     def apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]: ...
 
+    def dense(self) -> Float[Tensor, "n n"] | None: ...
+
 
 class OffDiagonalAttention:
     """P_ij ∝ exp −|x_i − x_j|²/2h² over j ≠ i, and the logarithm of its degrees, log Σ_{j≠i} exp −|x_i − x_j|²/2h².
@@ -44,6 +46,10 @@ class OffDiagonalAttention:
         """P v; zero for a single point."""
         return self._way.apply(v)
 
+    def dense(self) -> Float[Tensor, "n n"] | None:
+        """P itself, as a new matrix, where its weights are stored, else None."""
+        return self._way.dense()
+
 
 def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:
     """The weights applied as they are, where they are exact and no sum of them underflows."""
@@ -61,8 +67,10 @@ def _stored(X: Float[Tensor, "n d"], h: float, exact: bool) -> Float[Tensor, "n 
     """exp −|x_i − x_j|²/2h² without its diagonal."""
     if exact:
         centered = (X - X.mean(0)) / h
-        norms = centered.square().sum(1) / 2
-        scores = torch.addmm(-norms[:, None] - norms[None], centered, centered.mT).clamp_(max=0)
+        norms = centered.square().sum(1, keepdim=True) / -2
+        one = torch.ones_like(norms)
+        scores = torch.cat([centered, norms, one], 1) @ torch.cat([centered, one, norms], 1).mT
+        scores.clamp_(max=0)
     else:
         scores = distances(X, X).div_(h).square_().mul_(-0.5)
     return scores.exp_().fill_diagonal_(0)
@@ -78,6 +86,9 @@ class _Divided:
     def apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         product: Tensor = self._weights @ v
         return product / self.degree[:, None]
+
+    def dense(self) -> Float[Tensor, "n n"] | None:
+        return self._weights / self.degree[:, None] if isinstance(self._weights, Tensor) else None
 
 
 class _Sides:
@@ -99,3 +110,6 @@ class _Sides:
         nothing = torch.zeros_like(v[:1])
         lead = (self._log_sums[0] - self._log_sums[1])[:, None]  # 1 − σ(lead) would lose a share of 1e-20
         return lead.sigmoid() * torch.cat([nothing, before]) + (-lead).sigmoid() * torch.cat([nothing, after]).flip(0)
+
+    def dense(self) -> None:
+        return None

@@ -70,7 +70,7 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         A = gaussian(X, X, self.bandwidth_, Softmax(self.alpha))
         columns = gaussian(X, X, self.bandwidth_).logsumexp()
         degree = A.logsumexp() - self.alpha * columns
-        values, vectors = _leading(lambda v: A @ v, degree, self.n_components)
+        values, vectors = _leading(lambda v: A @ v, degree, self.n_components, A.dense)
         self._points, self._weights = X, (-self.alpha * columns).exp()[:, None]
         self.stationary_ = torch.softmax(degree, 0).numpy()
         self._psi = vectors / np.sqrt(self.stationary_)[:, None]
@@ -208,17 +208,18 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
 def _eigenmaps(graph: OffDiagonalAttention | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k leading eigenvalues of D⁻¹W after the first, and u = D^{-1/2} × unit ones of D^{-1/2} W D^{-1/2}."""
     degree = graph.log_degree
-    values, vectors = _leading(graph.__matmul__, degree, k)
+    values, vectors = _leading(graph.__matmul__, degree, k, graph.dense)
     return values, with_sign(vectors * (-0.5 * degree).exp()[:, None].numpy())
 
 
 def _leading(
-    apply: _Apply, degree: Float[Tensor, " n"], k: int
+    apply: _Apply, degree: Float[Tensor, " n"], k: int, dense: Callable[[], Float[Tensor, "n n"] | None]
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k largest eigenvalues, after the known one, of M = e^{d/2} P e^{−d/2}, and unit eigenvectors of M.
 
-    P is what `apply` multiplies with, d the logarithm of degrees that make M symmetric. What is known, e^{d/2}, is
-    moved from 1 to −2, below everything that a stochastic matrix has.
+    P is what `apply` multiplies with, and what `dense` returns, as a new matrix, where it is at hand; d is the
+    logarithm of degrees that make M symmetric. What is known, e^{d/2}, is moved from 1 to −2, below everything that a
+    stochastic matrix has.
     """
     half = (0.5 * (degree - degree.max())).exp()[:, None]
     known = half / half.norm()
@@ -230,4 +231,8 @@ def _leading(
         moved: np.ndarray = (image - known * (known.mT @ image) - 2 * known * along).numpy()
         return moved
 
-    return largest(product, len(degree), k)
+    def written() -> np.ndarray | None:
+        P = dense()
+        return None if P is None else P.mul_(half).div_(half.mT).addr_(known[:, 0], known[:, 0], alpha=-3).numpy()
+
+    return largest(product, len(degree), k, written)
