@@ -197,7 +197,8 @@ def test_interrupted_it_says_what_is_kept(tmp_path):
 
 def test_the_library_alone_needs_no_extra_and_a_part_without_its_extra_says_what_to_install():
     extras = ["scipy", "sklearn", "joblib", "plotly", "jinja2", "typer", "rich", "psutil"]
-    program = f"""
+    program = (
+        f"""
 import sys
 extras = {extras}
 sys.modules |= dict.fromkeys(extras)
@@ -205,7 +206,8 @@ import limelight
 limelight.Attention
 for extra in extras:
     del sys.modules[extra]
-""" + """
+"""
+        + """
 for part, module in (
     ("figures", "plotly"), ("claims.slopes", "joblib"), ("experiment", "joblib"), ("classical", "sklearn")
 ):
@@ -217,6 +219,7 @@ for part, module in (
         print(module, missing)
     sys.modules.pop(module)
 """
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     reporting_errors = done.stdout.splitlines()
