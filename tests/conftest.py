@@ -1,5 +1,6 @@
 """Shapes and dtypes in the signatures of everything behind the boundary are enforced while testing."""
 
+import gc
 import signal
 
 import hypothesis
@@ -17,6 +18,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's, and
 
 hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("limelight")
+
+gc.disable()  # until the tests have been collected: all that is imported and listed meanwhile stays
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of every later garbage collection, each of which would walk all of it."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

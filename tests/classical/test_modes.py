@@ -199,7 +199,9 @@ def test_the_default_bandwidth_finds_blobs_in_any_number_of_dimensions(kind, n, 
 
 def test_the_default_bandwidth_is_as_good_as_scikit_learns_on_its_own_example():
     X, y = datasets.make_blobs(1000, centers=[[1, 1], [-1, -1], [1, -1]], cluster_std=0.6, random_state=0)
-    theirs = cluster.MeanShift(bandwidth=cluster.estimate_bandwidth(X, quantile=0.2, random_state=0)).fit(X)
+    theirs = cluster.MeanShift(
+        bandwidth=cluster.estimate_bandwidth(X, quantile=0.2, random_state=0), bin_seeding=True
+    ).fit(X)
     ours = MeanShift().fit(X)
     assert len(ours.cluster_centers_) == len(theirs.cluster_centers_) == 3
     assert adjusted_rand_score(y, ours.labels_) >= adjusted_rand_score(y, theirs.labels_) - 0.01

@@ -98,6 +98,8 @@ def test_a_damaged_file_is_named_and_its_run_done_again(call):
 
 
 def test_some_arms_only_give_no_verdict(call):
+    for seed in range(2):
+        run_trial(Toy(), "one", seed, Store("results").folder)
     result = call("run", "toy", "--arm", "one", "--seeds", "2", "--workers", "1")
     assert result.exit_code == 0
     assert "no verdict yet" in result.stdout
@@ -148,7 +150,7 @@ def test_the_real_command_line(tmp_path):
     listed = json.loads(limelight("list", "--json", cwd=tmp_path).stdout)
     assert [entry["name"] for entry in listed][:2] == ["slopes", "dynamic_weights"]
     assert not list(tmp_path.iterdir())
-    assert "Usage:" in limelight("--help", env=os.environ | {"PYTHONWARNINGS": "ignore"}).stdout
+    assert "Usage:" in CliRunner().invoke(cli.app, ["--help"]).stdout
     for name in ("run", "report", "show", "list", "lab"):
         assert "Usage:" in CliRunner().invoke(cli.app, [name, "--help"]).stdout
     assert limelight("--version").stdout.startswith("limelight 0.")
@@ -161,14 +163,6 @@ def test_without_the_extra_it_says_what_to_install():
     assert result.stderr.strip() == (
         "limelight: the command line needs typer, which is not installed; "
         "in a clone of Limelight, run: pip install -e '.[claims]'"
-    )
-
-
-def test_the_library_alone_needs_no_extra():
-    extras = ["scipy", "sklearn", "joblib", "plotly", "jinja2", "typer", "rich", "psutil"]
-    program = f"import sys; sys.modules |= dict.fromkeys({extras}); import limelight; print(limelight.Attention)"
-    assert (
-        subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False).returncode == 0
     )
 
 
@@ -201,9 +195,19 @@ def test_interrupted_it_says_what_is_kept(tmp_path):
     assert 3 <= len(kept) <= 15
 
 
-def test_a_part_without_its_extra_says_what_to_install():
-    program = """
-import sys, limelight
+def test_the_library_alone_needs_no_extra_and_a_part_without_its_extra_says_what_to_install():
+    extras = ["scipy", "sklearn", "joblib", "plotly", "jinja2", "typer", "rich", "psutil"]
+    program = (
+        f"""
+import sys
+extras = {extras}
+sys.modules |= dict.fromkeys(extras)
+import limelight
+limelight.Attention
+for extra in extras:
+    del sys.modules[extra]
+"""
+        + """
 for part, module in (
     ("figures", "plotly"), ("claims.slopes", "joblib"), ("experiment", "joblib"), ("classical", "sklearn")
 ):
@@ -215,6 +219,7 @@ for part, module in (
         print(module, missing)
     sys.modules.pop(module)
 """
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     reporting_errors = done.stdout.splitlines()

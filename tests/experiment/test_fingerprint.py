@@ -685,16 +685,27 @@ NEW = """
             return q @ k.mT + 1
     """
 A_DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+IN_EVERY_MODULE = {
+    "messages": every(ast.Raise, say_otherwise),
+    "docstrings": every(ast.Module | A_DEFINITION, document_otherwise),
+    "annotations of functions": every(ast.FunctionDef, annotate_otherwise),
+    "judgments and pictures": every(ast.ClassDef, judge_otherwise),
+}
+
+
+def in_all_ways(tree):
+    for change in IN_EVERY_MODULE.values():
+        tree = change(tree)
+    return tree
+
+
 KEPT = {
     "a new similarity and its export": {
         limelight.Dot.__module__: added(NEW),
         "limelight.similarity": added(f"from {limelight.Dot.__module__} import Hyperbolic"),
         "limelight.pyi": added("from .similarity import Hyperbolic"),
     },
-    "messages": {"*": every(ast.Raise, say_otherwise)},
-    "docstrings": {"*": every(ast.Module | A_DEFINITION, document_otherwise)},
-    "annotations of functions": {"*": every(ast.FunctionDef, annotate_otherwise)},
-    "judgments and pictures": {"*": every(ast.ClassDef, judge_otherwise)},
+    " and ".join(IN_EVERY_MODULE): {"*": in_all_ways},
     "the version": {"limelight": every(ast.Assign, version_otherwise)},
     "figures": {
         limelight.figures.curves.__module__: every(ast.FunctionDef, lambda node: node.body.append(ast.Return()))
@@ -708,6 +719,12 @@ KEPT = {
 @pytest.mark.parametrize("what", KEPT)
 def test_every_claim_keeps_its_names(claims, names, what):
     assert names_with(claims, KEPT[what]) == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", IN_EVERY_MODULE)
+def test_each_change_of_every_module_keeps_them_too(claims, names, what):
+    assert names_with(claims, {"*": IN_EVERY_MODULE[what]}) == names
 
 
 def test_an_unrelated_function_may_be_renamed(claims, names, graphs):

@@ -22,6 +22,7 @@ from tests.experiment.toy import GATE, HARD, Dying, Toy
 ROOT = Path(__file__).parents[2]
 MARK = "LIMELIGHT_TEST_MARK"  # which all processes of a test inherit
 PATIENCE = 180  # seconds, on a busy machine
+OTHERS = (signal.SIGINT, signal.SIGHUP)  # which are handled as SIGTERM is
 PROMISED = 5  # seconds until nothing is left of a run that was killed
 
 
@@ -68,7 +69,7 @@ def gate(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
 def test_asked_to_end_it_says_what_is_kept_and_leaves_no_process(tmp_path, gate, number):
     with command("run", "toy", "--workers", 2, "--results", tmp_path / "results", **{GATE: gate}) as (process, mark):
         first = process.stderr.readline()  # told at every tenth of the runs
@@ -88,6 +89,16 @@ def test_killed_it_leaves_no_process(tmp_path, gate):
         assert len(left_of(mark)) > 2
         process.kill()
         seconds_until_nothing_is_left_of(mark)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_is_heeded_as_ctrl_c_is(number):
+    before = signal.getsignal(number)
+    with processes.stopping_like_ctrl_c():
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)  # which would end the tests, or nothing
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_was_ignored_is_ignored():

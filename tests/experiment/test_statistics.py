@@ -11,7 +11,7 @@ from scipy import stats
 
 from limelight.experiment.statistics import CONFIDENCE, Interval, differs, interval, spread_ratio
 
-TRIALS = 400
+TRIALS = 200
 
 
 @pytest.mark.parametrize("shape", evidence.SHAPES)
@@ -24,7 +24,7 @@ def test_the_same_arm_twice_is_seldom_called_different(shape, seeds):
 @pytest.mark.parametrize("shape", evidence.SHAPES)
 def test_a_difference_of_one_standard_deviation_is_mostly_found(shape):
     draw, deviation = evidence.SHAPES[shape]
-    found = evidence.power(draw, deviation, evidence.POWER_SEEDS, TRIALS, np.random.default_rng(1))
+    found = evidence.power(draw, deviation, evidence.POWER_SEEDS, TRIALS // 2, np.random.default_rng(1))
     assert found >= evidence.POWER_LIMIT
 
 

@@ -41,15 +41,15 @@ def numbers(spec):
 
 
 def test_of_few_shifted_images_the_convolution_learns_most():
-    playing = taught(150, images=250)
+    playing = taught(100, images=250)
     assert accuracy(playing, "conv") > accuracy(playing, "full") + 0.2
     assert accuracy(playing, "conv") > accuracy(playing, "attention") + 0.2
-    assert playing.labels()["bias-step"] == "step 150 · 9,600 images seen"
+    assert playing.labels()["bias-step"] == "step 100 · 6,400 images seen"
     assert playing.labels()["bias-size-conv"] == "5,130"
 
 
 def test_random_labels_are_learned_by_heart_and_help_nowhere():
-    playing = taught(250, images=50, kind="random", batch=50)
+    playing = taught(100, images=50, kind="random", batch=50)
     for place in ("full", "conv", "attention"):
         assert accuracy(playing, place, "training") > 0.9
         assert accuracy(playing, place) < 0.25

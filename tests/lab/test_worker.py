@@ -272,7 +272,7 @@ def test_time_in_which_the_server_was_held_up_is_no_silence(sessions, monkeypatc
     assert asyncio.run(asyncio.wait_for(visit(), 60)) == 1
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path, method):
     """Not even one called torch.py."""
     here = tmp_path / "here"
