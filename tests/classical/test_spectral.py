@@ -110,6 +110,17 @@ def test_a_point_that_hardly_sees_another_is_as_accurate():
     np.testing.assert_allclose(W @ u / W.sum(1)[:, None], ours.eigenvalues_ * u, atol=1e-10 * np.abs(u).max())
 
 
+@pytest.mark.usefixtures("_every_way")
+def test_the_constant_vector_is_none_of_them_where_all_others_are_negative():
+    X = REAL["iris"]
+    W = np.exp(-1e-5 * squares(X, X))
+    np.fill_diagonal(W, 0)
+    roots = np.sqrt(W.sum(1))
+    expected = np.linalg.eigvalsh(W / np.outer(roots, roots))[-2:-4:-1]
+    assert expected.max() < 0
+    np.testing.assert_allclose(SpectralEmbedding(2, gamma=1e-5).fit(X).eigenvalues_, expected, atol=1e-13)
+
+
 def test_spectral_clustering_is_scikit_learns_label_for_label(X):
     gamma = 2 / np.median(squares(X, X))
     theirs = cluster.SpectralClustering(3, gamma=gamma, random_state=3).fit(X)
