@@ -196,6 +196,16 @@ def test_a_solver_that_does_not_converge_says_so(way, monkeypatch):
         DiffusionMaps().fit(REAL["iris"])
 
 
+@pytest.mark.parametrize("products", range(6, 18))
+def test_the_vectors_fit_their_images_wherever_the_products_end(products, monkeypatch):
+    monkeypatch.setattr(eigen, "_PRODUCTS", products)
+    monkeypatch.setattr(eigen, "_GOOD_ENOUGH", np.inf)
+    M = np.diag(np.linspace(-1, 1, 300))
+    values, vectors, images = eigen._by_blocks(lambda block: M @ block, 300, 2)
+    np.testing.assert_allclose(images, M @ vectors, atol=1e-12)
+    np.testing.assert_allclose((vectors * images).sum(0), values, atol=1e-12)
+
+
 @pytest.mark.usefixtures("_every_way")
 @pytest.mark.parametrize("n", [100, 500])
 def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
