@@ -110,6 +110,17 @@ def test_a_point_that_hardly_sees_another_is_as_accurate():
     np.testing.assert_allclose(W @ u / W.sum(1)[:, None], ours.eigenvalues_ * u, atol=1e-10 * np.abs(u).max())
 
 
+@pytest.mark.usefixtures("_every_way")
+def test_the_constant_vector_is_none_of_them_where_all_others_are_negative():
+    X = REAL["iris"]
+    W = np.exp(-1e-5 * squares(X, X))
+    np.fill_diagonal(W, 0)
+    roots = np.sqrt(W.sum(1))
+    expected = np.linalg.eigvalsh(W / np.outer(roots, roots))[-2:-4:-1]
+    assert expected.max() < 0
+    np.testing.assert_allclose(SpectralEmbedding(2, gamma=1e-5).fit(X).eigenvalues_, expected, atol=1e-13)
+
+
 def test_spectral_clustering_is_scikit_learns_label_for_label(X):
     gamma = 2 / np.median(squares(X, X))
     theirs = cluster.SpectralClustering(3, gamma=gamma, random_state=3).fit(X)
@@ -183,6 +194,16 @@ def test_a_solver_that_does_not_converge_says_so(way, monkeypatch):
     monkeypatch.setattr(eigen, "_PRODUCTS", 2)
     with pytest.raises(ConvergenceError, match=r"2 eigenvectors of 150 points were not found in 2 products"):
         DiffusionMaps().fit(REAL["iris"])
+
+
+@pytest.mark.parametrize("products", range(6, 18))
+def test_the_vectors_fit_their_images_wherever_the_products_end(products, monkeypatch):
+    monkeypatch.setattr(eigen, "_PRODUCTS", products)
+    monkeypatch.setattr(eigen, "_GOOD_ENOUGH", np.inf)
+    M = np.diag(np.linspace(-1, 1, 300))
+    values, vectors, images = eigen._by_blocks(lambda block: M @ block, 300, 2)
+    np.testing.assert_allclose(images, M @ vectors, atol=1e-12)
+    np.testing.assert_allclose((vectors * images).sum(0), values, atol=1e-12)
 
 
 @pytest.mark.usefixtures("_every_way")

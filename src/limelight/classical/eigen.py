@@ -127,6 +127,7 @@ def _by_blocks(
             values, turn = values[: 2 * b], turn[:, : 2 * b]
             basis, images, within = basis @ turn, images @ turn, np.diag(values)
             block = _orthonormal(images[:, :b] - basis[:, :b] * values[:b], basis)
+            turn = np.eye(len(values))
         else:
             block = _orthonormal(image, basis)
         if not block.shape[1]:  # the space is the matrix's own: nothing is missed but rounding

@@ -39,7 +39,8 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     Distances between the images are diffusion distances: with all n − 1 components |Ψ(x) − Ψ(y)|² is
     Σ_z (Pᵗ(x, z) − Pᵗ(y, z))²/π(z). α = 1 sees the manifold alone, whatever the density on it; α = 0 is random
-    walks on the kernel's graph. The eigenvectors are found by products with P alone, in memory linear in n.
+    walks on the kernel's graph. The eigenvectors of more than 2000 points are found by products with P alone,
+    in memory linear in n.
 
     n_components: of them, without the constant one; 1 to n − 1. alpha in [0, 1]. bandwidth h of exp −|x − y|²/2h²,
     None for the median distance. time t: steps of the walk, a whole number ≥ 1.
