@@ -207,7 +207,7 @@ def test_the_vectors_fit_their_images_wherever_the_products_end(products, monkey
 
 
 @pytest.mark.usefixtures("_every_way")
-@pytest.mark.parametrize("n", [100, 200])
+@pytest.mark.parametrize("n", [200])
 def test_a_graph_in_ten_pieces_has_its_eigenvalue_one_tenfold(n):
     X, y = datasets.make_blobs(n, centers=[[100 * i, 0] for i in range(10)], cluster_std=0.5, random_state=0)
     assert adjusted_rand_score(y, SpectralClustering(10, random_state=0).fit(X).labels_) == 1
