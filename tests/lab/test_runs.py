@@ -182,7 +182,7 @@ def test_each_claim_once_and_few_at_a_time(begin):
 
 @pytest.mark.parametrize("seeds", [0, -1, 201, 10**30])
 def test_seeds_are_bounded(begin, seeds):
-    with pytest.raises(InputError, match="a whole number from 1 to 200"):
+    with pytest.raises(InputError, match="an integer from 1 to 200"):
         begin().start(Toy(), seeds)
 
 
