@@ -71,7 +71,7 @@ def test_a_click_on_an_image_is_remembered_and_a_link_restores_it(visit):
 def test_nonsense_in_a_link_is_told_and_the_page_works(visit):
     visitor = visit("bias?images=<img src=x onerror=alert(1)>&kind=sideways&look=99").drawn()
     wrong = visitor.page.inner_text("#wrong")
-    assert "is no number; 250 is used" in wrong
+    assert "is not a number; 250 is used" in wrong
     assert "“sideways” is not one of" in wrong
     assert "99 is not between 1 and 20; 20 is used" in wrong
     assert visitor.page.locator("#wrong img").count() == 0

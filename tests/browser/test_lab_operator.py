@@ -87,9 +87,9 @@ def test_nonsense_and_what_the_library_refuses_get_a_sentence(visit):
     visitor = visit("operator?moved=!!&similarity=4&mask=causal&alpha=0.5&n=zebra", scheme="dark").drawn()
     page = visitor.page
     wrong = page.inner_text("#wrong")
-    assert "does not say where points are" in wrong
+    assert "gives no places of points" in wrong
     assert "“4” is not one of" in wrong
-    assert "“zebra” is no number" in wrong
+    assert "“zebra” is not a number" in wrong
     visitor.until(lambda: "would leak the future" in page.inner_text("#note"), "the library's sentence")
     page.get_by_label("none", exact=True).check()
     visitor.until(lambda: "leak" not in page.inner_text("#note"), "the sentence gone")

@@ -50,13 +50,13 @@ def test_anything_from_a_page_gives_values_that_are_allowed(given):
 @pytest.mark.parametrize(
     ("query", "name", "value", "told"),
     [
-        ("?n=many", "n", 5, "“many” is no number; 5 is used"),
+        ("?n=many", "n", 5, "“many” is not a number; 5 is used"),
         ("?n=99", "n", 10, "99 is not between 1 and 10; 10 is used"),
-        ("?n=nan", "n", 5, "no number"),
+        ("?n=nan", "n", 5, "not a number"),
         ("?h=-1", "h", 0.01, "not between"),
         ("?way=dwon", "way", "down", "“dwon” is not one of up, down; down is used"),
         ("?loud=maybe", "loud", False, "neither on nor off"),
-        ("?nothing=1", "n", 5, "nothing called “nothing”"),
+        ("?nothing=1", "n", 5, "no setting called “nothing”"),
         ("?" + "n=1&" * 2000, "n", 5, "longer than"),
     ],
 )

@@ -195,7 +195,7 @@ def test_a_move_without_meaning_is_told_and_changes_nothing(given):
 
 
 def test_an_unknown_act_is_told():
-    with pytest.raises(InputError, match="does not know"):
+    with pytest.raises(InputError, match="no action called"):
         live().handle_action("fly", None)
 
 
@@ -206,7 +206,7 @@ def test_a_text_that_is_no_moved_points_is_told(text):
     values, wrong = read(FIELDS, {"moved": text})
     assert values["moved"] == ""
     assert len(wrong) == 1
-    assert "does not say where points are" in wrong[0]
+    assert "gives no places of points" in wrong[0]
 
 
 def test_places_there_and_back():

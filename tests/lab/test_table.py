@@ -169,12 +169,12 @@ BODY = "x,y,z\n" + "1.5,2,3\n" * 20
         ("1.234,5;2;3\n" * 20, "“1.234,5” where a number"),
         ("1,2,3\n" * 102, "more than 100 rows"),
         ("1 2 3 " * 60_000, "1 row of data"),
-        ('1,2,"3\n' + "1,2,3\n" * 30_000, "no CSV from row.*quote"),
+        ('1,2,"3\n' + "1,2,3\n" * 30_000, "not CSV from row.*quotation mark"),
         (b"PK\x03\x04\x14\x00", "a spreadsheet or an archive"),
         (b"\x1f\x8b\x08", "compressed"),
-        (b"\xff\xfe\x00\xd8\x00", "begins as text in UTF-16"),
-        (b"\x89PNG\r\n\x1a\n", "no text"),
-        ("1,2,3\n" * 20 + "\0", "no text"),
+        (b"\xff\xfe\x00\xd8\x00", "begins with the byte order mark of UTF-16"),
+        (b"\x89PNG\r\n\x1a\n", "not text"),
+        ("1,2,3\n" * 20 + "\0", "not text"),
     ],
 )
 def test_what_is_no_such_table_gets_one_sentence(text, told):

@@ -137,7 +137,7 @@ def test_what_cannot_be_done_is_told_and_stops_the_play():
         assert now["note"] == "nine is too many"
         assert not now["playing"]
         tell("act", name="fly", given=None)
-        assert "does not know what “fly” is" in frame(now["n"])["note"]
+        assert "no action called “fly”" in frame(now["n"])["note"]
 
 
 def test_reset_begins_anew_with_the_same_values():

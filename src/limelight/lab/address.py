@@ -1,8 +1,8 @@
-"""What a visitor may set, and how it stands in the address of a page.
+"""The settings of a page, and their form in the page's address.
 
-    /slopes?experts=3&seed=7  ↔  {"experts": 3, "seed": 7, everything else as by default}
+    /slopes?experts=3&seed=7  ↔  {"experts": 3, "seed": 7, every other setting at its default}
 
-Nothing comes in from outside but through `read`: a value that has no meaning is replaced, and a sentence says so.
+Every value from a browser passes through `read`, which replaces an invalid one and returns a sentence that says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LONGEST = 4000  # characters of an address
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `low` to `high`, whole where `step` is; `log` says how a slider goes from one end to the other."""
+    """A number from `low` to `high`, an integer if `step` is one. With `log` its slider is logarithmic."""
 
     name: str
     label: str
@@ -40,7 +40,8 @@ class Number:
         except (TypeError, ValueError, OverflowError):
             value = math.nan
         if isinstance(given, bool) or not math.isfinite(value):
-            return self._rounded(self.default), f"{self.label}: {shown(given)} is no number; {self.default:g} is used."
+            problem = f"{self.label}: {shown(given)} is not a number; {self.default:g} is used."
+            return self._rounded(self.default), problem
         inside = min(max(value, self.low), self.high)
         wrong = "" if inside == value else f"{self.label}: {value:g} is not between {self.low:g} and {self.high:g}; "
         return self._rounded(inside), wrong and f"{wrong}{inside:g} is used."
@@ -51,7 +52,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some names, each with what the page calls it."""
+    """One of several names. `options` maps each name to its label on the page."""
 
     name: str
     label: str
@@ -79,13 +80,13 @@ class Switch:
             return given, ""
         if isinstance(given, str) and given in ("on", "off"):
             return given == "on", ""
-        told = "on" if self.default else "off"
-        return self.default, f"{self.label}: {shown(given)} is neither on nor off; {told} is used."
+        default = "on" if self.default else "off"
+        return self.default, f"{self.label}: {shown(given)} is neither on nor off; {default} is used."
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Points that were moved by hand, at most `most`, each coordinate within `reach`; text as in `places`."""
+    """Points that were moved by hand: at most `most`, coordinates within ±`reach`, written as text by `places`."""
 
     name: str
     label: str
@@ -97,20 +98,20 @@ class Moved:
         try:
             return encoded(decoded(str(given), self.most, self.reach)), ""
         except ValueError:
-            return "", f"{self.label}: {shown(given)} does not say where points are; they stay where they were drawn."
+            return "", f"{self.label}: {shown(given)} gives no places of points; they stay where they were drawn."
 
 
-Field = Number | Choice | Switch | Moved  # `read` gives a value, and what was wrong with what came
+Field = Number | Choice | Switch | Moved  # `read` returns a value, and a sentence if the given one is invalid
 
 
 def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, list[str]]:
-    """A value for each field, and a sentence for each that could not be used; other names are ignored, and told."""
+    """The value of each field, and a sentence for each given value that is invalid or has an unknown name."""
     known = {field.name: field for field in fields}
     values: Values = {field.name: field.read(field.default)[0] for field in fields}
     wrong = []
     for name, value in given.items():
         if name not in known:
-            wrong.append(f"There is nothing called {shown(name)} to set here.")
+            wrong.append(f"This page has no setting called {shown(name)}.")
             continue
         values[name], complaint = known[name].read(value)
         wrong += [complaint] if complaint else []
@@ -118,20 +119,20 @@ def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, lis
 
 
 def from_query(fields: Sequence[Field], query: str) -> tuple[Values, list[str]]:
-    """The values in an address, as `read` gives them."""
+    """The values in the query of an address, and the sentences, as `read` returns them."""
     if len(query) > LONGEST:
         return read(fields, {})[0], [f"The address is longer than {LONGEST} characters; it is not used."]
     return read(fields, dict(parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="replace")))
 
 
 def to_query(fields: Sequence[Field], values: Mapping[str, Value]) -> str:
-    """The address that gives these values: what is not as by default, and always the seed."""
-    said = {
+    """The query of the address that restores these values: those that differ from their defaults, and the seed."""
+    written = {
         field.name: _written(value)
         for field in fields
         if (value := values[field.name]) != field.read(field.default)[0] or field.name == "seed"
     }
-    return "?" + urlencode(said) if said else ""
+    return "?" + urlencode(written) if written else ""
 
 
 def _written(value: Value) -> str:
@@ -141,6 +142,6 @@ def _written(value: Value) -> str:
 
 
 def shown(given: Any) -> str:
-    """What a visitor gave, short enough for a sentence."""
+    """A given value in quotation marks, cut to 40 characters, for a sentence."""
     text = str(given)
     return f"“{text if len(text) <= 40 else text[:39] + '…'}”"

@@ -1,7 +1,7 @@
 """The lab as a Dash application: one frame for all pages.
 
-A page that plays asks for a frame, is given one as soon as there is something new, draws it, and asks again
-(`frames.py`): so the newest wins, and a visitor whose machine is slow gets fewer.
+A page with a simulation requests a frame over its websocket, receives one as soon as something has changed, draws it,
+and requests the next (`websocket.py`). So it always draws the newest frame, and a slow browser receives fewer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __STYLES__
 </head>
 <body>
 {%app_entry%}
-<noscript><p class="wrap">The lab needs JavaScript: what is drawn here is computed as you watch.</p></noscript>
+<noscript><p class="wrap">The lab needs JavaScript: its pictures are computed while you watch.</p></noscript>
 <footer>{%config%}{%scripts%}
 __SCRIPTS__
 {%renderer%}</footer>
@@ -48,7 +48,7 @@ __SCRIPTS__
 
 
 def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> Dash:
-    """The application, its workers those of `sessions`, its verdicts those of the folder `results`."""
+    """The Dash application. `sessions` holds its workers; `results` is the folder that its verdicts are read from."""
     style = files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_api_route("/plotly.js", _plotly, include_in_schema=False)
@@ -84,9 +84,9 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
     serve_frames(server, sessions, named)
     for page in pages:
         page.callbacks(app, sessions, results)
-    # Else it waits for a request to / or to Dash itself, and a page that is asked for first comes without its scripts.
+    # Dash would do this at the first request to /. If another page were requested first, it would lack its scripts.
     app._setup_server()
-    server.add_middleware(Checked, calls=Calls(app.callback_map))  # the last that is added is the first to hear
+    server.add_middleware(Checked, calls=Calls(app.callback_map))  # the middleware added last sees each request first
     return app
 
 
@@ -98,7 +98,7 @@ def _sender(path: Path) -> Callable[[], FileResponse]:
 
 
 def _index(style: str, assets: Sequence[Path]) -> str:
-    """The page that holds the application; a version in the address of an asset makes browsers load a changed one."""
+    """The HTML page around the application. Asset addresses hold a version, so that browsers reload changed assets."""
     address = {asset: f"/page/{asset.name}?{asset.stat().st_mtime_ns}" for asset in assets}
     styles = [f'<link rel="stylesheet" href="{address[asset]}">' for asset in assets if asset.suffix == ".css"]
     scripts = [f'<script src="{address[asset]}"></script>' for asset in assets if asset.suffix == ".js"]
@@ -107,7 +107,7 @@ def _index(style: str, assets: Sequence[Path]) -> str:
 
 
 def _plotly() -> Response:
-    """Plotly as the report has it; a page asks for it once for each version."""
+    """The Plotly script of the installed package, which browsers may cache for a year."""
     return Response(get_plotlyjs(), media_type="text/javascript", headers={"cache-control": "max-age=31536000"})
 
 
@@ -154,7 +154,7 @@ def _route(app: Dash, pages: Mapping[str, Page]) -> None:
 
 
 def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
-    """A page as it stands before anything has played."""
+    """The layout of a page before its simulation has run."""
     tour = html.Details(
         [
             html.Summary("A short tour"),
@@ -188,7 +188,7 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
     told = controls.settings(page.fields, values, wrong)
     stores = [
         dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4()), **told}),
-        dcc.Store(id="playing"),  # a callback without an output is not called for what is new on a page
+        dcc.Store(id="playing"),  # Dash does not call a callback without an output when a page is added
     ]
     return html.Div(
         [
@@ -207,7 +207,7 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
 
 
 def _play(app: Dash) -> None:
-    """What a page that plays does in the browser; the rest goes by its socket."""
+    """Callbacks in the browser for pages with a simulation. Their data travel over the websocket."""
     app.clientside_callback(ClientsideFunction("lab", "play"), Output("playing", "data"), Input("page", "data"))
     app.clientside_callback(
         ClientsideFunction("lab", "set"), Input({"field": ALL}, "value"), State({"field": ALL}, "id"),

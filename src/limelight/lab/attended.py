@@ -1,7 +1,7 @@
-"""`limelight` for as long as somebody attends to it: it stops as by Ctrl-C once its standard input is closed.
+"""The command `limelight`, which stops as if by Ctrl-C when its standard input is closed.
 
-So a run that the lab has started ends when it is asked to, and when the lab is gone, however that went; and it takes no
-signal, which not every system has.
+A run that the lab has started therefore ends when the lab closes the pipe and when the lab itself ends, even if it was
+killed. The lab sends no signal, since not every system has them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from limelight.__main__ import main
 
 
 def attend() -> None:
-    """From now on, the main thread is interrupted when standard input ends."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started all this with it ignored
+    """Start a thread that interrupts the main thread when standard input ends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set SIGINT to be ignored
     threading.Thread(target=_watch, args=(sys.stdin.fileno(),), daemon=True).start()
 
 
 def _watch(number: int) -> None:
-    while os.read(number, 1024):  # and not by `sys.stdin`, whose lock Python wants when it ends
+    while os.read(number, 1024):  # not `sys.stdin`, whose lock Python needs when it exits
         pass
-    signal.raise_signal(signal.SIGINT)  # which Python hears in its main thread
+    signal.raise_signal(signal.SIGINT)  # Python handles it in its main thread
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Before Dash: every call of a callback is one that a page of the lab could have made, or it is refused.
+"""Validation of callback requests before Dash sees them: only requests that a page of the lab could send pass.
 
-Dash takes what it is told: the names of a call's inputs, its states and outputs come from the browser, and it raises
-where they are other than those of the callback. So a call is checked here against what the callback was declared with,
-and only what was checked is passed on. What the values are is said by the callback's signature (`checked`).
+Dash trusts the browser: a request names the inputs, states and outputs of a callback, and Dash raises an error if they
+differ from the declared ones. So each request is compared here with the declaration of its callback, and only the
+validated fields are passed on. The types of the values are those of the callback's signature (`checked`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from limelight.lab.messages import Json, Message, Name, Whole, is_from_here
 HTTP, SOCKET = "/_dash-update-component", "/_dash-ws-callback"
 _FOREIGN, _NONSENSE, _REFUSED = 4003, 4400, "no such message"
 
-Identity = Name | Annotated[dict[Name, Name | Whole], Field(min_length=1, max_length=10)]  # of a component
+Identity = Name | Annotated[dict[Name, Name | Whole], Field(min_length=1, max_length=10)]  # the id of a component
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Place(Message):
 
 
 class Held(Place):
-    """The same with its value, if it has one."""
+    """A property of a component with its value, if it has one."""
 
     value: Json = None
 
@@ -44,7 +44,7 @@ Many = Annotated[list[T], Field(max_length=1000)]
 
 
 class Call(Message):
-    """Of a callback, by what it gives."""
+    """The request to run the callback that has these outputs."""
 
     output: Annotated[str, Field(max_length=2000)]
     outputs: Place | Many[Place | Many[Place]]
@@ -55,7 +55,7 @@ class Call(Message):
 
 
 class Request(Message):
-    """A call over the websocket."""
+    """A `Call` sent over the websocket."""
 
     type: Literal["callback_request"]
     rendererId: Name  # noqa: N815
@@ -64,7 +64,7 @@ class Request(Message):
 
 
 class Beat(Message):
-    """A page that is still there."""
+    """The heartbeat by which an open page keeps its websocket alive."""
 
     type: Literal["heartbeat"]
 
@@ -73,19 +73,19 @@ _SAID: TypeAdapter[Request | Beat] = TypeAdapter(Request | Beat)
 
 
 class Calls:
-    """The calls that an application takes, from Dash's table of its callbacks."""
+    """The valid calls of an application, read from Dash's table of its callbacks."""
 
     def __init__(self, callbacks: Mapping[str, Mapping[str, Any]]) -> None:
         self._declared = callbacks
 
     def over_http(self, body: bytes) -> bytes:
-        """A call as it is to be passed on. Raises `ValueError` where it is none."""
+        """The validated body of an HTTP request. Raises `ValueError` if it is not a valid call."""
         call = Call.model_validate_json(body)
         self._require(call)
         return call.model_dump_json(exclude_unset=True).encode()
 
     def over_socket(self, text: str) -> str:
-        """A message as it is to be passed on. Raises `ValueError` where it is none."""
+        """The validated text of a websocket message. Raises `ValueError` if it is not a valid message."""
         said = _SAID.validate_json(text)
         if isinstance(said, Request):
             self._require(said.payload)
@@ -93,7 +93,7 @@ class Calls:
 
     def _require(self, call: Call) -> None:
         declared = self._declared.get(call.output)
-        if declared is None or "callback" not in declared:  # those without one run in the browser
+        if declared is None or "callback" not in declared:  # clientside callbacks have none
             raise ValueError("no such callback")
         given = declared["output"]
         several = isinstance(given, list | tuple)
@@ -106,11 +106,11 @@ class Calls:
             match.take(came, [(each["id"], each["property"]) for each in declared[key]])
         inputs = {f"{_text(each.id)}.{each.property}" for each in _flat(call.inputs)}
         if not inputs.issuperset(call.changedPropIds):
-            raise ValueError("a change of what is no input")
+            raise ValueError("a changed property that is not an input")
 
 
 class _Match:
-    """True if the places are those that were declared. `MATCH` is one value in a whole call, `ALL` a list of places."""
+    """True if the places are the declared ones. `MATCH` is one value for the whole call, `ALL` a list of places."""
 
     def __init__(self) -> None:
         self._matched: dict[str, Any] = {}
@@ -160,7 +160,7 @@ def _text(identity: Any) -> str:
 
 
 def checked(callback: Callable[P, T]) -> Callable[P, T]:
-    """A callback that is called with what its signature says; for anything else, nothing on the page changes."""
+    """A callback whose arguments are validated against its signature. If one is invalid, the page stays as it is."""
     valid = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))(callback)
 
     @functools.wraps(callback)
@@ -179,7 +179,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Checked:
-    """An ASGI application whose callbacks hear nothing but calls that they know."""
+    """ASGI middleware that refuses every call that `Calls` does not accept."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], calls: Calls) -> None:
         self._app, self._calls = app, calls
@@ -220,7 +220,7 @@ class Checked:
         try:
             body = self._calls.over_http(body)
         except ValueError:
-            await PlainTextResponse("This is no call of a callback of this lab.", 400)(scope, receive, send)
+            await PlainTextResponse("This is not a valid call of a callback of this lab.", 400)(scope, receive, send)
             return
         headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"content-type")]
         told = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]

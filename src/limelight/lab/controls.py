@@ -1,4 +1,4 @@
-"""A field as something to set on a page: a label, and the browser's own slider, radio buttons or box to tick."""
+"""The control of a field on a page: a label with a slider, radio buttons or a checkbox."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dash.development.base_component import Component
 
 from limelight.lab.address import Choice, Field, Moved, Number, Switch, Value, Values, read, to_query
 
-_NOTCHES = 200  # of a slider that goes by powers
+_NOTCHES = 200  # positions of a logarithmic slider
 
 
 def control(field: Field, value: Value) -> Component:
-    """The label and the control of a field, set to a value."""
+    """The label and the control of a field. The control shows the given value."""
     key = {"field": field.name}
     if isinstance(field, Number):
         low, high, step = (field.low, field.high, field.step) if not field.log else (0, _NOTCHES, 1)
@@ -37,7 +37,7 @@ def control(field: Field, value: Value) -> Component:
 
 
 def to_control(field: Field, value: Value) -> Any:
-    """The value as the control holds it."""
+    """A field's value as its control holds it: a position of a logarithmic slider, a list for a checkbox."""
     if isinstance(field, Number):
         if not field.log:
             return float(value)
@@ -47,9 +47,10 @@ def to_control(field: Field, value: Value) -> Any:
 
 
 def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
-    """What a control holds, for `address.read` to judge; the value before where it stands as that put it.
+    """The value of the field for a value that its control holds, not yet validated by `address.read`.
 
-    (A slider that goes by powers stands at the nearest of its notches.)
+        If the control stands where the value `before` puts it, `before` is returned: a logarithmic slider has only 200
+    positions, and the nearest one would change the value.
     """
     if before is not None and held == to_control(field, before):
         return before
@@ -65,14 +66,14 @@ def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
 
 
 def held(fields: Sequence[Field], controls: Mapping[str, Any], before: Values) -> tuple[Values, list[str]]:
-    """The values that controls hold, as `address.read` gives them; those before where there is no such control."""
+    """The values of the controls, validated by `address.read`. A field without a control has its value in `before`."""
     known = {field.name: field for field in fields}
     came = {name: from_control(known[name], value, before[name]) for name, value in controls.items() if name in known}
     return read(fields, {**before, **came})
 
 
 def settings(fields: Sequence[Field], values: Values, wrong: Sequence[str]) -> dict[str, Any]:
-    """What a page shows of its values: the numbers beside their sliders, the address, and what could not be used."""
+    """What a page shows of its values: the numbers beside sliders, the address, and sentences on invalid values."""
     numbers = {field.name: _said(values[field.name]) for field in fields if isinstance(field, Number)}
     return {"values": values, "said": numbers, "query": to_query(fields, values), "wrong": " ".join(wrong)}
 
@@ -82,7 +83,7 @@ def _said(value: Value) -> str:
 
 
 def panel(fields: Sequence[Field], groups: Sequence[tuple[str, Sequence[str]]], values: Values) -> list[Component]:
-    """All controls, those of a group under its heading, the groups after the first closed until they are opened."""
+    """All controls, each group under its heading. The groups after the first are collapsed at first."""
     known: Mapping[str, Field] = {field.name: field for field in fields}
     listed = groups or [("", list(known))]
     shown = []

@@ -1,4 +1,4 @@
-"""The rows of a CSV file, from its bytes: encoding, separator and line ends are found in the file itself."""
+"""The rows of a CSV file from its bytes. The encoding, the separator and the line ends are inferred from the file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from limelight.errors import InputError
 
 COLUMNS = 3
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
-_SAMPLE = 200  # rows from which the separator is found
-_MARKS = (  # the longer first: the mark of UTF-32 begins like that of UTF-16
+_SAMPLE = 200  # rows from which the separator is inferred
+_MARKS = (  # the longer ones first, since the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"), (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"), (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
@@ -24,7 +24,7 @@ _MARKS = (  # the longer first: the mark of UTF-32 begins like that of UTF-16
 _NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = {"nan", "inf", "infinity"}
 _SAYS_SEPARATOR = re.compile(r'"?sep=([^\w".+-])"?', re.IGNORECASE)
-_REMARK = re.compile(r"#(?![,;\t|])")  # a first name "#" is followed by a separator
+_REMARK = re.compile(r"#(?![,;\t|])")  # "#" may also be the name of the first column, followed by a separator
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _BEGINNINGS = {b"PK\x03\x04": "a spreadsheet or an archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
 
@@ -32,7 +32,7 @@ Row = tuple[int, list[str]]  # the line of the file on which it ends, and its ce
 
 
 def decoded(data: bytes) -> tuple[str, str]:
-    """The text of a file and the name of its encoding. Raises `InputError` where it is no text."""
+    """The text of a file and the name of its encoding. Raises `InputError` if the file is not text."""
     for beginning, what in _BEGINNINGS.items():
         if data.startswith(beginning):
             raise InputError(f"The file is {what}, not text; save the table as CSV.")
@@ -40,9 +40,11 @@ def decoded(data: bytes) -> tuple[str, str]:
     try:
         text = data.decode(codec)
     except UnicodeDecodeError:
-        raise InputError(f"The file begins as text in {name} does, but is not; save it as CSV in UTF-8.") from None
+        raise InputError(
+            f"The file begins with the byte order mark of {name} but is not text in it; save it as CSV in UTF-8."
+        ) from None
     if _NO_TEXT.search(text):
-        raise InputError("The file is no text; save the table as CSV in UTF-8.")
+        raise InputError("The file is not text; save the table as CSV in UTF-8.")
     return text, name
 
 
@@ -58,14 +60,14 @@ def _encoding(data: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         try:
             data.decode("cp1252")
-        except UnicodeDecodeError:  # five of its bytes mean nothing
+        except UnicodeDecodeError:  # Windows-1252 leaves five bytes undefined
             return "latin-1", "Latin-1"
         return "cp1252", "Windows-1252"
     return "utf-8", "UTF-8"
 
 
 def separator_of(text: str) -> tuple[str, int]:
-    """What stands between cells, and how many lines at the beginning say so."""
+    """The separator of the cells, and the number of lines to skip: 1 if the first line declares it (`sep=;`)."""
     first = text.lstrip(" \r\n").partition("\n")[0].partition("\r")[0]
     says = _SAYS_SEPARATOR.fullmatch(first)
     if says:
@@ -74,11 +76,11 @@ def separator_of(text: str) -> tuple[str, int]:
 
 
 def _fit(text: str, separator: str) -> tuple[float, bool]:
-    """How well it separates: the share of cells that are numbers, in rows as long as most; then the right length."""
+    """A separator's score: the share of numeric cells in rows of the most frequent length; True if that length fits."""
     rows: list[list[str]] = []
-    with suppress(InputError):  # under the right one it is raised later
+    with suppress(InputError):  # for the separator that is chosen, `rows_of` raises it again
         rows = [cells for _, cells in islice(rows_of(text, separator, 0), _SAMPLE)]
-    body = rows[1:] or rows  # the first may be names
+    body = rows[1:] or rows  # the first row may hold names
     if not body:
         return 0.0, False
     ((length, _),) = Counter(map(len, body)).most_common(1)
@@ -88,7 +90,7 @@ def _fit(text: str, separator: str) -> tuple[float, bool]:
 
 
 def rows_of(text: str, separator: str, begin: int) -> Iterator[Row]:
-    """Rows that are not blank, without `begin` lines and the remarks before them. Any line ends will do."""
+    """The rows that are not blank, after `begin` lines and the comment lines that follow them, with any line ends."""
     lines: Iterator[str] = io.StringIO(text, newline=None)
     skipped = 0
     for line in lines:
@@ -108,7 +110,9 @@ def rows_of(text: str, separator: str, begin: int) -> Iterator[Row]:
                 yield skipped + reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as problem:
         row = skipped + reader.line_num
-        raise InputError(f"The file is no CSV from row {row} on ({problem}); is a quote left open?") from None
+        raise InputError(
+            f"The file is not CSV from row {row} on ({problem}); check for a quotation mark that is not closed."
+        ) from None
 
 
 def is_number(cell: str) -> bool:
@@ -118,5 +122,5 @@ def is_number(cell: str) -> bool:
 
 
 def plain(cell: str) -> str:
-    """A number with the minus of the keyboard."""
+    """The cell with the ASCII minus sign in place of the typographic one."""
     return cell.replace("−", "-")

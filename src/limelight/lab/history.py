@@ -1,4 +1,4 @@
-"""A curve that may go on for hours: as many points as can be drawn, of all its length."""
+"""A curve over a whole run, with a bounded number of points however long the run is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MOST = 400
 
 
 class History:
-    """Values by step; when they are too many every second one goes, so memory is bounded and the start stays."""
+    """Values by step. When there are too many, every second one is dropped, so memory is bounded. The first stays."""
 
     def __init__(self, columns: int) -> None:
         self._columns = columns
@@ -30,7 +30,7 @@ class History:
 
     @property
     def _points(self) -> list[tuple[int, list[float]]]:
-        """Those that are kept, and the newest."""
+        """The points that are kept, and the newest one."""
         last = [] if self._newest is None or self._newest in self._kept[-1:] else [self._newest]
         return [*self._kept, *last]
 
@@ -40,5 +40,5 @@ class History:
 
     @property
     def values(self) -> np.ndarray:
-        """(columns, points)."""
+        """The values as an array (columns, points)."""
         return np.array([values for _, values in self._points], dtype=float).reshape(-1, self._columns).T

@@ -1,7 +1,7 @@
-"""What a page may say over its websocket, and what any message may hold. Nothing else is listened to.
+"""The schema of the messages that a page may send over its websocket. Every other message is refused.
 
-A message is JSON, no deeper than 200, without NaN, infinities or half characters. Each kind has its own names and no
-others.
+A message is JSON with at most 200 levels of nesting, without NaN, infinities or unpaired surrogates. Each kind of
+message has a fixed set of fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from limelight.lab.address import LONGEST
 
 
 def _finite(value: JsonValue) -> JsonValue:
-    """The value as it came. Raises `ValueError` for NaN and infinities, which are no JSON but are read as such."""
+    """The value unchanged. Raises `ValueError` for NaN and infinities: Python's parser accepts them, JSON does not."""
     waiting: list[JsonValue] = [value]
     while waiting:
         each = waiting.pop()
@@ -30,38 +30,38 @@ def _finite(value: JsonValue) -> JsonValue:
 Json = Annotated[JsonValue, AfterValidator(_finite)]
 Name = Annotated[str, Field(max_length=200)]
 Text = Annotated[str, Field(max_length=LONGEST)]
-Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]  # that a browser's numbers hold exactly
-Held = bool | Whole | float | Text | Annotated[list[Name], Field(max_length=10)] | None  # what a control can hold
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]  # integers that JavaScript represents exactly
+Held = bool | Whole | float | Text | Annotated[list[Name], Field(max_length=10)] | None  # the value of a control
 Settings = Annotated[dict[Name, Held], Field(max_length=100)]
 
 
 class Message(BaseModel):
-    """Of these names and types and no others; nothing is converted."""
+    """Base of all messages: unknown fields are refused, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class Ask(Message):
-    """For a frame newer than `after`; at first with the values to begin with."""
+    """Request a frame newer than `after`. The first request carries the values to begin with."""
 
     after: Whole
     values: Settings | None = None
 
 
 class Set(Message):
-    """What the controls hold."""
+    """The values that the controls hold."""
 
     set: Settings
 
 
 class Press(Message):
-    """A button."""
+    """A button was pressed."""
 
     press: Literal["play", "pause", "step", "reset"]
 
 
 class Act(Message):
-    """Anything else that a visitor does; what plays on the page knows what may be `given`."""
+    """Any other action of a visitor. The simulation of the page validates `given`."""
 
     act: Name
     given: Json = None
@@ -71,7 +71,7 @@ _SAID: TypeAdapter[Ask | Set | Press | Act] = TypeAdapter(Ask | Set | Press | Ac
 
 
 def heard(text: str) -> Ask | Set | Press | Act:
-    """The message in a text. Raises `ValueError` where there is none."""
+    """The message in a text. Raises `ValueError` if it holds no valid message."""
     try:
         return _SAID.validate_json(text)
     except ValidationError:
@@ -82,5 +82,5 @@ def is_from_here(headers: Mapping[str, str]) -> bool:
     """True if the websocket was opened by a page of this lab."""
     try:
         return bool(headers.get("host")) and urlsplit(headers.get("origin", "")).netloc == headers.get("host")
-    except ValueError:  # an address that is none
+    except ValueError:  # the origin is not a valid URL
         return False

@@ -1,4 +1,4 @@
-"""What stands between the lab and whoever speaks to it: which hosts, how much, and what a page may do."""
+"""Limits on every request: the allowed host names, the largest size, and the content security policy of the pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def policy(hashes: Sequence[str]) -> str:
-    """A content security policy: nothing from elsewhere, and no script but the lab's own files and these."""
+    """The content security policy: nothing from other servers, and no script but the lab's own and those hashed."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -38,13 +38,13 @@ def policy(hashes: Sequence[str]) -> str:
 
 
 class Guard:
-    """Around an ASGI application: refuses foreign hosts and what is too large, adds the policy.
+    """ASGI middleware that refuses other host names and requests that are too large, and adds the security policy.
 
-    `/alive?key` says which server this is, and keeps a page's worker; `/bye?key` ends it."""
+    `/alive?key` returns the identity of this server and keeps a page's worker alive; `/bye?key` ends that worker."""
 
     def __init__(self, application: Application, host: str, hashes: Sequence[str], sessions: Sessions) -> None:
         self._application, self._sessions = application, sessions
-        # A foreign name that leads to this machine is how a page from elsewhere would reach a loopback server.
+        # DNS rebinding: a page of another site reaches a loopback server by a host name that resolves to this machine.
         self._hosts = None if host in ("0.0.0.0", "::", "") else {*_LOOPBACK, host, f"[{host}]"}
         self._instance = uuid.uuid4().hex
         self._headers = [
@@ -63,7 +63,7 @@ class Guard:
         if not self._is_here(headers.get(b"host", b"").decode("latin-1")):
             await self._refuse(scope, receive, send, 421, "This lab answers to its own address only.")
         elif int(headers.get(b"content-length", b"0") or 0) > MOST or b"transfer-encoding" in headers:
-            await self._refuse(scope, receive, send, 413, "That is more than this lab takes at once.")
+            await self._refuse(scope, receive, send, 413, "The request is larger than this lab accepts.")
         elif scope["type"] == "http" and scope["path"] == "/alive":
             self._sessions.touch(scope["query_string"].decode("latin-1"))
             await self._answer(send, 200, self._instance)

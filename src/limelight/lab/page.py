@@ -1,4 +1,4 @@
-"""What a page of the lab is: a title, what plays on it, where its pictures stand, and a tour in words."""
+"""The description of a page of the lab: its title, simulation, pictures, controls, and a short tour."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from limelight.lab.sessions import Sessions
 
 @dataclass(frozen=True)
 class TourStep:
-    """One stop of the tour: what to try, and what it shows."""
+    """One step of the tour: something to try, and what one sees then."""
 
     do: str
     see: str
@@ -23,10 +23,10 @@ class TourStep:
 
 @dataclass(frozen=True)
 class Page:
-    """A page at /`name`, the `order`-th of the menu.
+    """The page at the address /`name`, at position `order` of the menu.
 
-    `simulation` is the name of the module whose `SIMULATION` a worker plays on it, if it has one; `assets` are its own
-    scripts and styles, which every page of the lab loads.
+    `simulation` is the name of the module whose `SIMULATION` a worker runs for this page, or None. `assets` are its
+    scripts and style sheets, which every page of the lab loads.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Page:
     simulation: str | None = None
     assets: Sequence[Path] = ()
     fields: Sequence[Field] = ()
-    groups: Sequence[tuple[str, Sequence[str]]] = ()  # headings over fields; () for one without
-    extra: Callable[[], Sequence[Component]] = tuple  # more controls, under the fields
-    callbacks: Callable[[Dash, Sessions, Path], None] = lambda app, sessions, results: None  # of this page alone
+    groups: Sequence[tuple[str, Sequence[str]]] = ()  # (heading, names of fields); () for no groups
+    extra: Callable[[], Sequence[Component]] = tuple  # further controls below the fields
+    callbacks: Callable[[Dash, Sessions, Path], None] = lambda app, sessions, results: None  # its own
 
 
 def picture(place: str, caption: str, height: int, wide: bool = False, said: str | None = None) -> Component:
-    """Where a figure of that id is drawn, with a sentence below; `said` is the id of numbers told in words."""
+    """The place of the figure of that id, with a caption. `said` is the id of a text with the figure's numbers."""
     words = [] if said is None else [html.P(id=said, className="said", **{"aria-live": "off"})]
     return html.Figure(
         [

@@ -1,6 +1,7 @@
-"""A few points of many, and where they stand, as a short text for an address.
+"""The places of moved points as a short text for an address.
 
-Each is an index of 8 bits and two coordinates of 16 bits, in thousandths: five bytes, in base 64 for addresses.
+Each point takes five bytes: an index of 8 bits and two coordinates of 16 bits in thousandths. The bytes are written in
+URL-safe base 64.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ Places = Mapping[int, tuple[float, float]]
 
 
 def encoded(places: Places) -> str:
-    """The text; nothing for no points."""
+    """The text of the points: empty if there are none."""
     packed = (_ONE.pack(i, round(x * _UNIT), round(y * _UNIT)) for i, (x, y) in sorted(places.items()))
     return base64.urlsafe_b64encode(b"".join(packed)).decode().rstrip("=")
 
 
 def decoded(text: str, most: int, reach: float) -> Places:
-    """The points in a text: at most so many, each with an index below that and within reach.
+    """The points in a text: at most `most`, each with an index below `most` and coordinates within ±`reach`.
 
     Raises `ValueError` for any other text.
     """

@@ -1,7 +1,7 @@
-"""What workers need, loaded once in the process that they are forked from; half of it when a first page stands.
+"""Load the modules that workers need once, in the process that they are forked from, half of them after a delay.
 
-An optimizer's first step loads torch._dynamo, and a first picture what the libraries put off until they are used: two
-seconds, which would be the browser's.
+An optimizer's first step imports torch._dynamo, and the first figure imports modules that Plotly loads lazily. This
+takes two seconds, so it waits until the browser has drawn the first page.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import signal
 from typing import Any
 
 if hasattr(os, "nice"):
-    os.nice(5)  # whoever answers the page, and the page itself, go first
+    os.nice(5)  # the server and the browser have priority
 
 import torch
 
@@ -20,7 +20,7 @@ from limelight.lab.simulation import load
 
 _LEISURE = 8.0  # seconds
 _SIMULATIONS = [(page, load(page.simulation)) for page in PAGES if page.simulation is not None]
-torch.set_num_threads(1)  # a process with threads of its own is not to be forked
+torch.set_num_threads(1)  # forking a process with several threads is unsafe
 
 
 def _load_the_rest(*_: Any) -> None:
@@ -31,6 +31,6 @@ def _load_the_rest(*_: Any) -> None:
 
 
 if hasattr(signal, "setitimer"):
-    # Between two forks: a thread might hold a lock while there is one.
+    # Not in a thread: a process that is forked while a thread holds a lock can deadlock.
     signal.signal(signal.SIGALRM, _load_the_rest)
     signal.setitimer(signal.ITIMER_REAL, _LEISURE)

@@ -1,7 +1,7 @@
-"""Claims run in the background, each by a `limelight run` of its own; whoever looks is told how far it is.
+"""Claims that run in the background, each in its own `limelight run` process, with their progress.
 
-A run belongs to the lab and not to a page: it goes on when its page is left, and every page shows the same. It ends
-with the lab. What it has computed is kept in any case, since the command keeps each result as it is done.
+A run belongs to the lab, not to a page: it goes on when its page is closed, and every page shows its progress. It ends
+when the lab ends. Its finished results are kept, since the command writes each result as soon as it is computed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from limelight.experiment import backends, processes, runner
 from limelight.experiment.claim import Claim
 from limelight.experiment.store import Store
 
-MOST = 2  # at once
+MOST = 2  # runs at the same time
 SEEDS = (1, 200)
-_GRACE = 8.0  # seconds from being asked to end to being ended
+_GRACE = 8.0  # seconds between the request to stop and the kill
 _FAULTS, _INTERRUPTED = 1, 130  # exit codes
 
 State = Literal["running", "stopping", "done", "cancelled", "failed"]
@@ -34,15 +34,15 @@ Command = Callable[[str, int, Path], Sequence[str]]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: trials that had a result before, and those done since."""
+    """The progress of a run: how many trials had a result before it, and how many it has finished."""
 
     state: State
     seeds: int
     total: int
     known: int
     done: int
-    left: float | None  # seconds, as far as one can tell
-    reason: str = ""  # of a failure
+    left: float | None  # estimated seconds until the run is done
+    reason: str = ""  # why the run failed
 
     @property
     def kept(self) -> int:
@@ -54,7 +54,7 @@ class Progress:
 
 
 def command(name: str, seeds: int, folder: Path) -> list[str]:
-    """What runs a claim here, with a core left for whoever watches."""
+    """The command that runs a claim on all cores but one, which is left for the browser."""
     workers = max(1, backends.cores() - 1)
     return [
         sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds),
@@ -63,20 +63,20 @@ def command(name: str, seeds: int, folder: Path) -> list[str]:
 
 
 class Run:
-    """One run: its process, and the files that it is to write."""
+    """One run: its process, and the result files that it will write."""
 
     def __init__(self, seeds: int, total: int, missing: Sequence[Path], arguments: Sequence[str]) -> None:
         self.seeds, self.total, self._missing = seeds, total, {path: _stamp(path) for path in missing}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
         self._asked_to_end = False
         self._began = time.monotonic()
-        self._process = subprocess.Popen(  # in a session of its own, since Ctrl-C is for the lab
+        self._process = subprocess.Popen(  # in its own session: Ctrl-C in the terminal must reach the lab only
             arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
         )
 
     @property
     def progress(self) -> Progress:
-        code = self._process.poll()  # before the files are counted: what has ended has written all
+        code = self._process.poll()  # before the files are counted: a process that has ended writes no more
         done = sum(_stamp(path) != before for path, before in self._missing.items())
         known, seconds = self.total - len(self._missing), time.monotonic() - self._began
         left = seconds / done * (len(self._missing) - done) if done else None
@@ -89,10 +89,10 @@ class Run:
         if self._asked_to_end or code == _INTERRUPTED:
             return "cancelled", ""
         complete = done == len(self._missing)
-        if code != 0 and not (code == _FAULTS and complete):  # what raised is told with the claim's verdict
+        if code != 0 and not (code == _FAULTS and complete):  # the verdict lists trials that raised
             return "failed", self._last_words(code)
         if not complete:
-            return "failed", "its results are of code other than this lab's: start the lab again"
+            return "failed", "its results come from code that differs from this lab's; start the lab again"
         return "done", ""
 
     def _last_words(self, code: int) -> str:
@@ -103,7 +103,7 @@ class Run:
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
 
     def cancel(self) -> None:
-        """Ask it to end, as `limelight.lab.attended` understands it; end it after a while."""
+        """Ask the process to end by closing its input (see `limelight.lab.attended`). Kill it after a grace period."""
         if self._process.poll() is None and not self._asked_to_end:
             self._asked_to_end = True
             assert self._process.stdin is not None
@@ -113,7 +113,7 @@ class Run:
             timer.start()
 
     def wait(self, seconds: float) -> None:
-        """Until it has ended; by force after so many seconds."""
+        """Wait until the process has ended. Kill it after this many seconds."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -121,13 +121,13 @@ class Run:
             self._process.wait()
 
     def _end(self) -> None:
-        """The process and its workers; not once it is waited for, when its number may be another's."""
+        """Kill the process and its workers, unless it has ended: its id may then belong to another process."""
         if self._process.poll() is None:
             processes.end_tree(self._process.pid)
 
 
 class Runs:
-    """The runs of one lab, at most one for each claim, and `most` at once."""
+    """The runs of one lab: at most one for each claim, and at most `most` at the same time."""
 
     def __init__(self, folder: Path, most: int = MOST, command: Command = command) -> None:
         self._folder, self._most, self._command = folder, most, command
@@ -136,20 +136,20 @@ class Runs:
         atexit.register(self.end_all)
 
     def start(self, claim: Claim, seeds: int) -> None:
-        """Compute what is missing for these seeds.
+        """Start a run of the trials of these seeds that have no result yet.
 
-        Raises `InputError` where the claim runs already, too many do, nothing is missing, or the number has no
-        meaning; `StoreError` where the folder cannot be written.
+        Raises `InputError` if the claim is running already, too many claims are, no trial is missing, or the number of
+        seeds is out of range; `StoreError` if the results folder cannot be written.
         """
         if not SEEDS[0] <= seeds <= SEEDS[1]:
-            raise InputError(f"Seeds: a whole number from {SEEDS[0]} to {SEEDS[1]} is expected, got {seeds}.")
+            raise InputError(f"The number of seeds must be an integer from {SEEDS[0]} to {SEEDS[1]}, got {seeds}.")
         with self._lock:
             self._require_free(claim.name)
             store, wanted = Store(self._folder), runner.trials([claim], seeds)
             missing = [store.path(claim, trial.arm, trial.seed) for trial in runner.missing(wanted, store)]
             if not missing:
                 which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
-                raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")
+                raise InputError(f"{which} all their results already; choose more seeds.")
             store.require_writable([claim])
             self._runs[claim.name] = Run(
                 seeds, len(wanted), missing, self._command(claim.name, seeds, store.folder.resolve())
@@ -158,26 +158,26 @@ class Runs:
     def _require_free(self, name: str) -> None:
         running = [each for each, run in self._runs.items() if run.progress.goes_on]
         if name in running:
-            raise InputError("This claim is being run already.")
+            raise InputError("This claim is running already.")
         if len(running) >= self._most:
             raise InputError(
-                f"No more than {self._most} claims are run at once, and {' and '.join(running)} are under way; "
+                f"No more than {self._most} claims are run at once, and {' and '.join(running)} are running; "
                 "wait, or cancel one."
             )
 
     def progress(self, name: str) -> Progress | None:
-        """How far the latest run of a claim is; None where there was none."""
+        """The progress of the latest run of a claim, or None if it was never run."""
         run = self._runs.get(name)
         return None if run is None else run.progress
 
     def cancel(self, name: str) -> None:
-        """End a run; what it has computed is kept."""
+        """Stop a run. The results that it has computed are kept."""
         run = self._runs.get(name)
         if run is not None:
             run.cancel()
 
     def end_all(self) -> None:
-        """When the lab stops."""
+        """Stop all runs, as the lab does when it ends."""
         with self._lock:
             for run in self._runs.values():
                 run.cancel()
@@ -186,7 +186,7 @@ class Runs:
 
 
 def _stamp(path: Path) -> int | None:
-    """What changes when a file is written anew: None where there is none that can be read."""
+    """A value that changes whenever the file is rewritten, or None if the file cannot be read."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""`limelight lab`: the application on a port, until it is told to stop."""
+"""The server of `limelight lab`, which runs until it is interrupted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOOPBACK = "127.0.0.1"
 
 
 def serve(host: str, port: int, browser: bool, sessions: int, results: Path, ready: Callable[[str], None]) -> None:
-    """Serve the lab, at most so many sessions at once and with the verdicts of that folder, until Ctrl-C.
+    """Serve the lab until Ctrl-C, with at most this many sessions at once and the verdicts of the folder `results`.
 
-    `ready` hears the address when it answers.
+    `ready` is called with the address once the server answers.
 
-    Raises `InputError` where the port is taken or the host is no address of this machine.
+    Raises `InputError` if the port is taken or the host is not an address of this machine.
     """
     with listening(host, port) as (listener, address):
         workers = Sessions(sessions)
@@ -66,7 +66,7 @@ def _opened(address: str, browser: bool, ready: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
-    """A socket on that port, any free one for 0, and the address that a browser is to be given."""
+    """A listening socket on that port (any free one for 0), and the address to open in a browser."""
     if not 0 <= port <= 65535:
         raise InputError(f"--port expects a number from 0 (any that is free) to 65535, got {port}")
     try:

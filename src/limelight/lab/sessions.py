@@ -1,4 +1,6 @@
-"""One worker process for each visitor and page, forked where torch is loaded; gone when nobody asks any more."""
+"""One worker process for each visitor and page.
+
+Workers are forked from a process that has loaded torch, and end when their page is closed."""
 
 from __future__ import annotations
 
@@ -15,23 +17,23 @@ from typing import Any
 from limelight.experiment.processes import without_current_folder
 from limelight.lab.worker import main
 
-_QUIET = 8.0  # seconds without a word from the page, after which its work ends
-_GONE = 120.0  # the same while a worker is busy: a slow one is not a dead one
-_LOOK = 1.0  # seconds between two looks for such
+_QUIET = 8.0  # seconds without a request from the page, after which its worker is ended
+_GONE = 120.0  # the same limit while a request is pending, since the worker may be slow
+_LOOK = 1.0  # seconds between two searches for idle sessions
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows, where each worker loads torch anew
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-_BREATH = 1.0  # seconds between two looks whether a worker that is silent still lives
+_BREATH = 1.0  # seconds between two checks that a worker without an answer is alive
 
 
 def key_of(given: Any) -> str:
-    """The key of a page, which comes from outside. Raises `ValueError` or `TypeError` where it is none."""
+    """The validated key of a page. Raises `ValueError` or `TypeError` if it is not a UUID."""
     return str(uuid.UUID(given))
 
 
 def warm() -> None:
-    """Start the process that workers are forked from, so that the first visitor need not wait for it."""
+    """Start the process that workers are forked from, so that the first visitor does not wait for it."""
     if _FORKS:
-        from multiprocessing import forkserver  # which Windows lacks
+        from multiprocessing import forkserver  # Windows does not have it
 
         _CONTEXT.set_forkserver_preload(["limelight.lab.preload"])
         with without_current_folder():
@@ -39,11 +41,11 @@ def warm() -> None:
 
 
 class FullError(Exception):
-    """As many play already as the machine is to bear."""
+    """The largest allowed number of sessions is open already."""
 
 
 class Session:
-    """A worker and the pipe to it. Messages may be sent from any thread, also before it has started."""
+    """A worker and the pipe to it. Messages may be sent from any thread, even before the worker has started."""
 
     def __init__(self, module: str, values: dict[str, Any]) -> None:
         self.module, self.heard = module, time.monotonic()
@@ -52,7 +54,7 @@ class Session:
         self._process = _CONTEXT.Process(target=main, args=(self._theirs, module, values), daemon=True)
 
     def start(self) -> None:
-        """Fork the worker, unless that is done: for the first it takes until all is loaded that workers need."""
+        """Fork the worker unless it has been forked. The first fork waits until the modules of workers are loaded."""
         with self._starting:
             if self._process.pid is None and not self._theirs.closed:
                 with without_current_folder():
@@ -65,11 +67,11 @@ class Session:
             self._connection.send_bytes(json.dumps({"do": do, **more}).encode())
 
     def frame(self, after: int) -> str:
-        """The newest frame as JSON, once there is one after this; `OSError` or `EOFError` where the worker died."""
+        """Wait for a frame newer than `after`, as JSON. Raises `OSError` or `EOFError` if the worker died."""
         self.start()
         with self._asking:
             self.send("frame", after=after)
-            while not self._connection.poll(_BREATH):  # on a busy machine it may take long, and is not lost for that
+            while not self._connection.poll(_BREATH):  # on a busy machine an answer may take long
                 if not self.alive:
                     raise EOFError("the worker has ended")
             answer = self._connection.recv_bytes().decode()
@@ -87,7 +89,7 @@ class Session:
 
     def end(self) -> None:
         with self._starting:
-            self._theirs.close()  # so that it is never started
+            self._theirs.close()  # so that the worker is never started
         if self._process.pid is not None:
             self._process.terminate()
             self._process.join(1)
@@ -99,7 +101,7 @@ class Session:
 
 
 class Sessions:
-    """All of them, by the key that a page was given when it was opened."""
+    """All sessions, by the key that a page receives when it is opened."""
 
     def __init__(self, most: int = 16) -> None:
         self.most = most
@@ -112,20 +114,20 @@ class Sessions:
         return len(self._open)
 
     def send(self, key: str, do: str, **more: Any) -> None:
-        """Tell the session of this key; where there is none, or its worker has died, nobody."""
+        """Send a message to the session of this key, if it exists and its worker lives."""
         session = self._open.get(key)
         if session is not None:
             with contextlib.suppress(OSError):
                 session.send(do, **more)
 
     def touch(self, key: str) -> None:
-        """The page of this key is still open, even if it draws too slowly to ask."""
+        """Record that the page of this key is open, even if it draws too slowly to request frames."""
         session = self._open.get(key)
         if session is not None:
             session.heard = time.monotonic()
 
     def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
-        """The session of this key, made with these values where there is none. Raises `FullError`."""
+        """The session of this key, created with these values if needed. Raises `FullError` at the limit of sessions."""
         with self._lock:
             session = self._open.get(key)
             if session is not None and session.module == module and session.alive:
@@ -138,7 +140,7 @@ class Sessions:
             return session
 
     async def frame(self, key: str, module: str, values: dict[str, Any], after: int) -> str:
-        """The newest frame of a session, once there is one after this."""
+        """Wait for a frame of a session that is newer than `after`, and return it."""
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())
         session = await asyncio.to_thread(self.of, key, module, values)
@@ -151,7 +153,7 @@ class Sessions:
             await asyncio.sleep(_LOOK)
             now = time.monotonic()
             for session in list(self._open.values()):
-                session.heard += max(now - due, 0.0)  # what was said while this process had no time is not heard yet
+                session.heard += max(now - due, 0.0)  # messages that arrived while this process was stalled are unread
             for key, session in list(self._open.items()):
                 if session.is_quiet(now) or not session.alive:
                     await asyncio.to_thread(self.end, key)

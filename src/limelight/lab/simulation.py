@@ -1,7 +1,7 @@
-"""What a page plays: something that steps, and pictures of where it stands.
+"""The simulation of a page: a state that advances in steps, and pictures of it.
 
-A picture is drawn whole by the library's own figure functions; between two such, only numbers in it change, which is
-what lets it move.
+A picture is first drawn as a whole by a function of `limelight.figures`. After that only changed numbers are sent,
+which is fast enough for animation.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from plotly.graph_objects import Figure
 from limelight.errors import InputError
 from limelight.lab.address import Values, shown
 
-Change = tuple[int, dict[str, Any]]  # the trace of a figure, and its new attributes
+Change = tuple[int, dict[str, Any]]  # index of a trace of a figure, and its new attributes
 Updates = Mapping[str, Sequence[Change]]
 
 
 class Figures(Mapping[str, Figure]):
-    """Pictures by the id of their place on the page, each drawn when it is asked for."""
+    """Pictures by the id of their place on the page. Each is drawn when it is first read."""
 
     def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
         self._draw = draw
@@ -39,7 +39,7 @@ class Figures(Mapping[str, Figure]):
 
 
 class Simulation(ABC):
-    """One visitor's copy of what a page shows."""
+    """Base class of simulations. Each visitor of a page has one instance, in a worker process."""
 
     actions_redraw: ClassVar[bool] = True  # True if all pictures are drawn anew after `handle_action`
 
@@ -48,51 +48,51 @@ class Simulation(ABC):
 
     @abstractmethod
     def step(self) -> bool:
-        """Go on by one step; False where there is nowhere to go."""
+        """Take one step. Return False if no further step is possible."""
 
     @abstractmethod
     def figures(self) -> Mapping[str, Figure]:
-        """The pictures, whole."""
+        """All pictures, drawn as a whole."""
 
     def updates(self) -> Updates | None:
-        """What has changed in the pictures since they were drawn whole; None where they must be drawn anew."""
+        """The changes of the pictures since they were last drawn as a whole, or None if they must be redrawn."""
         return None
 
     def labels(self) -> Mapping[str, str]:
-        """Numbers told in words, by the id of their place."""
+        """The texts that give the pictures' numbers, by the id of their place."""
         return {}
 
     @abstractmethod
     def change(self, values: Values) -> Collection[str]:
-        """Take other values; the pictures that must be drawn whole, for more has changed than `updates` can say."""
+        """Apply new settings. Return the pictures to redraw as a whole, whose changes `updates` cannot express."""
 
     def handle_action(self, name: str, given: Any) -> str:
-        """Something that a visitor did other than setting a value; what to say of it, or nothing.
+        """Handle an action of a visitor other than a change of settings. Return a sentence to show, or "".
 
-        `given` is JSON from outside. Raises `InputError` for what has no meaning.
+        `given` is JSON from the browser. Raises `InputError` if it is invalid.
         """
-        raise InputError(f"This page does not know what {shown(name)} is.")
+        raise InputError(f"This page has no action called {shown(name)}.")
 
     def differing(self, values: Values) -> set[str]:
-        """The names of the values that are other than now; none where they are another page's."""
+        """The names of the values that differ from the present ones; empty if they are the values of another page."""
         if values.keys() != self.values.keys():
             return set()
         return {name for name, value in values.items() if self.values[name] != value}
 
     @property
     def rate(self) -> float:
-        """Steps in a second at most, while it plays."""
+        """The largest number of steps per second."""
         return float(self.values["speed"])
 
 
 def load(module: str) -> type[Simulation]:
-    """The class of simulation that a module plays, its `SIMULATION`."""
+    """The class of simulation that a module defines as `SIMULATION`."""
     simulation: type[Simulation] = importlib.import_module(module).SIMULATION
     return simulation
 
 
 def numbers(array: Any) -> dict[str, str]:
-    """An array as the page takes it: 32-bit floats in base 64, a third of the length of decimals."""
+    """An array in Plotly's binary form: 32-bit floats in base 64, a third of the length of decimals."""
     array = np.ascontiguousarray(array, dtype="<f4")
     return {
         "dtype": "f4", "bdata": base64.b64encode(array.tobytes()).decode(), "shape": ",".join(map(str, array.shape))

@@ -1,11 +1,11 @@
-"""A table of numbers from the bytes of a text file: CSV as the world's programs write it.
+"""A table of numbers from the bytes of a CSV file, whatever program wrote it.
 
-No program says how it wrote a CSV file, so four things are found in the file itself.
+A CSV file does not say how it was written, so four properties are inferred from its content.
 
-Encoding: a byte order mark says it; else it is UTF-16 where every second byte is zero, else UTF-8, else Windows-1252.
-Separator: a first line `sep=;` says it; else it is the one under which most cells are numbers, in rows of one length.
-Decimal mark: a comma where any cell needs one to be a number, else a point.
-Index: of four columns the first is one where it has no name or counts by ones, and it is left out.
+Encoding: that of a byte order mark; without one UTF-16 if every second byte is zero, else UTF-8, else Windows-1252.
+Separator: that of a first line `sep=;`; without one, the separator that gives most numeric cells in rows of one length.
+Decimal mark: a comma if some cell is a number only with a decimal comma, else a point.
+Index: if there are four columns and the first has no name or counts rows, it is an index and is left out.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from limelight.lab.csv_text import COLUMNS, SEPARATORS, Row, decoded, is_number,
 
 @dataclass(frozen=True)
 class Table:
-    """Three columns of numbers, and how they were read."""
+    """Three columns of numbers, and how the file was read."""
 
     values: np.ndarray  # (rows, 3)
     encoding: str
     separator: str
-    mark: str  # between a number and its decimals; "" where no number has any
-    names: tuple[str, ...]  # of the three columns; () without a line of names
-    index: str | None  # why the first column was left out, if it was
+    mark: str  # the decimal mark; "" if no number has decimals
+    names: tuple[str, ...]  # of the three columns; () if the file has no header
+    index: str | None  # why the first column was left out; None if it was not
 
     @property
     def told(self) -> str:
@@ -49,22 +49,22 @@ class Table:
 
 
 def read_table(data: bytes, fewest: int, most: int) -> Table:
-    """The table in a file of from `fewest` to `most` rows.
+    """The table in a file that has `fewest` to `most` rows.
 
-    A first row without a number in it is taken for the names of the columns. Raises `InputError`, in one sentence that
-    names the row, for what is no such table: no text, too few rows or too many, another number of columns, a cell that
-    is no finite number below 1e30, or decimal points beside decimal commas.
+    A first row without any number is the header. Raises `InputError`, in one sentence that names the row, if the file
+    is not text, has too few or too many rows or another number of columns, has a cell that is not a finite number below
+    1e30, or mixes decimal points and decimal commas.
     """
     text, encoding = decoded(data)
     separator, begin = separator_of(text)
-    # One more than may be, the names and some blanks apart, so that too many are told from just enough.
+    # Read one row more than allowed, besides the header and some blank rows, to detect that there are too many.
     rows = list(islice(rows_of(text, separator, begin), most + 2))
     names = rows.pop(0)[1] if rows and not any(map(is_number, rows[0][1])) else []
     if len(rows) > most:
         raise InputError(f"The file has more than {most:,} rows of data; take a sample of them.")
     if len(rows) < fewest:
         raise InputError(
-            f"The file has {len(rows)} row{'' if len(rows) == 1 else 's'} of data; {fewest} are the fewest."
+            f"The file has {len(rows)} row{'' if len(rows) == 1 else 's'} of data; at least {fewest} are needed."
         )
     names, rows = _without_empty_ends(names, rows)
     names, rows, index = _without_index(names, rows)
@@ -74,7 +74,7 @@ def read_table(data: bytes, fewest: int, most: int) -> Table:
 
 
 def _without_empty_ends(names: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:
-    """Without empty columns at the end: of a separator after each row, or a spreadsheet's margin."""
+    """The table without empty columns at the end, which a separator after each row or a spreadsheet's margin leaves."""
     width = max(len(cells) for _, cells in rows)
     while width > COLUMNS and not any(cells[width - 1 : width] not in ([], [""]) for _, cells in rows):
         width -= 1
@@ -83,7 +83,7 @@ def _without_empty_ends(names: list[str], rows: list[Row]) -> tuple[list[str], l
 
 
 def _without_index(names: list[str], rows: list[Row]) -> tuple[list[str], list[Row], str | None]:
-    """Without a first of four columns that only counts the rows or names them, and what is to be said of it."""
+    """The table without an index, which is the first of four columns, and why it was left out: a sentence or None."""
     if any(len(cells) != COLUMNS + 1 for _, cells in rows):
         return names, rows, None
     nameless = len(names) == COLUMNS or (len(names) == COLUMNS + 1 and not names[0])
@@ -95,7 +95,7 @@ def _without_index(names: list[str], rows: list[Row]) -> tuple[list[str], list[R
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """True if each number is one more than the one before."""
+    """True if each number is the previous one plus 1."""
     if not all(re.fullmatch("[0-9]{1,9}", cell) for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
@@ -103,7 +103,7 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def _mark(rows: Sequence[Row]) -> str:
-    """The decimal mark of a table. Raises `InputError` where cells have both."""
+    """The decimal mark of a table. Raises `InputError` if some cells have a point and others a comma."""
     first: dict[str, tuple[int, str]] = {}
     for line, cells in rows:
         for cell in filter(is_number, cells):

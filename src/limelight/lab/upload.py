@@ -16,32 +16,32 @@ from limelight.lab.table import Table, read_table
 
 SIZE = 2 << 20  # bytes
 ROWS = (10, 20_000)
-_LARGEST = 1000.0  # deviations that an output may lie off
-_WIDE = 2.5  # the reach of y in the drawn data
+_LARGEST = 1000.0  # largest output, in standard deviations
+_WIDE = 2.5  # y of the drawn data lies within ±2.5
 
 
 @dataclass(frozen=True)
 class Upload:
-    """Rows (x, y, z), and how the file was read."""
+    """Scaled rows (x, y, z), and a sentence on how the file was read."""
 
     rows: list[list[float]]
     told: str
 
 
 def upload_of(contents: str) -> Upload:
-    """The rows of an uploaded file, "data:…;base64,…".
+    """The scaled rows of an uploaded file, which comes as the text "data:…;base64,…".
 
-    Inputs are scaled to the range of the drawn data, z to mean 0 and deviation 1. Raises `InputError`, in one sentence,
-    for what is too large, what is no table of three columns (see `read_table`), and a column that does not vary.
+    Inputs are scaled to the range of the drawn data, z to mean 0 and standard deviation 1. Raises `InputError` if the
+    file is too large, is not a table of three columns (see `read_table`), or has a column that does not vary.
     """
     table = read_table(_bytes(contents), *ROWS)
     return Upload(_scaled(table).tolist(), f"{len(table.values)} rows, {table.told}")
 
 
 def require_rows(given: Any) -> np.ndarray:
-    """Scaled rows as an array (n, 3). Raises `InputError` where they are no such thing: they come from a browser."""
+    """Scaled rows from the browser as an array (n, 3). Raises `InputError` if they are not a valid array."""
     rows: np.ndarray = np.empty(0)
-    with suppress(ValueError, OverflowError):  # rows of several lengths, numbers beyond all bounds
+    with suppress(ValueError, OverflowError):  # rows of different lengths, integers that do not fit
         rows = np.array(given)
     if (
         rows.dtype.kind not in "iuf"
@@ -50,7 +50,7 @@ def require_rows(given: Any) -> np.ndarray:
         or not ROWS[0] <= len(rows) <= ROWS[1]
         or not bool((np.abs(rows.astype(float)) <= _LARGEST).all())
     ):
-        raise InputError(f"The data are not {ROWS[0]} to {ROWS[1]:,} rows of three numbers.")
+        raise InputError(f"The data must be {ROWS[0]} to {ROWS[1]:,} rows of three numbers.")
     return rows.astype(np.float32)
 
 
@@ -63,7 +63,7 @@ def _bytes(contents: str) -> bytes:
             raise binascii.Error
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError("The file did not arrive as a whole; choose it again.") from None
+        raise InputError("The upload is incomplete; choose the file again.") from None
 
 
 def _scaled(table: Table) -> np.ndarray:
@@ -72,7 +72,7 @@ def _scaled(table: Table) -> np.ndarray:
     for name, least, most in zip(("first input", "second input", "output"), low, high, strict=True):
         if least == most:
             raise InputError(f"The {name} is {least:g} in every row; there is nothing to learn from it.")
-    share = (rows - low) / (high - low)  # of the range: whatever the unit, its squares neither vanish nor overflow
+    share = (rows - low) / (high - low)  # in units of the range, so that squares neither underflow nor overflow
     inputs = (2 * share - 1)[:, :2] * [X_MAX, _WIDE]
     z = (share[:, 2] - share[:, 2].mean()) / share[:, 2].std()
     return np.column_stack([inputs, z])

@@ -1,8 +1,9 @@
-"""Frames to a page that plays, and what its visitor does there, over a websocket of their own.
+"""The websocket between a page and its simulation: frames to the page, settings and actions from it.
 
-In: {"after": n} asks for a frame newer than n, at first with {"values": {…}} for the worker to begin with;
-{"set": {…}} tells what the controls hold; {"press": name} of a button; {"act": name, "given": …} of anything else.
-Out: frames, and {"settings": {…}} for each "set". Dash's own callbacks would go round its whole store each time.
+In: {"after": n} requests a frame newer than n, the first time with {"values": {…}} for the worker to begin with;
+{"set": {…}} gives the values of the controls; {"press": name} reports a button, {"act": name, "given": …} any other
+action. Out: frames, and {"settings": {…}} for each "set". Dash's own callbacks would be slower, since each of them
+passes through Dash's store.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FOREIGN, _NONSENSE = 4003, 4400
 
 
 def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page]) -> None:
-    """Answer at /frames?page=…&key=… for the pages that play."""
+    """Open the websocket /frames?page=…&key=… for the pages that have a simulation."""
 
     @server.websocket("/frames")
     async def frames(socket: WebSocket) -> None:
@@ -57,7 +58,7 @@ class _Visitor:
                 if message["type"] == "websocket.disconnect":
                     break
                 await self._hear(heard(message.get("text") or ""))
-        except WebSocketDisconnect:  # while it was answered
+        except WebSocketDisconnect:  # the page was closed while an answer was sent
             pass
         except ValueError:
             await self._socket.close(_NONSENSE, "no such message")
@@ -75,7 +76,7 @@ class _Visitor:
             await self._tell("change", values=self._values)
             told = controls.settings(self._page.fields, self._values, wrong)
             await self._socket.send_text(json.dumps({"settings": told}))
-        elif self._answer is None or self._answer.done():  # one at a time, whatever is asked
+        elif self._answer is None or self._answer.done():  # at most one pending request for each page
             if message.values is not None:
                 self._values = read(self._page.fields, message.values)[0]
             self._answer = asyncio.create_task(self._send(message.after))
@@ -88,11 +89,11 @@ class _Visitor:
         try:
             frame = await self._sessions.frame(self._key, self._page.simulation, self._values, after)
         except FullError:
-            frame = _wait(3, f"{self._sessions.most} visitors play already, which is all that this lab takes at once. "
-                          "You are next when one leaves.")  # fmt: skip
+            frame = _wait(3, f"{self._sessions.most} visitors play already, which is the limit of this lab. "
+                          "This page starts when one of them leaves.")  # fmt: skip
         except (OSError, EOFError):
-            frame = _wait(1, "The worker of this page was lost; it begins anew.")
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it may have gone meanwhile
+            frame = _wait(1, "The worker of this page was lost; the simulation starts again.")
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page may be closed by now
             await self._socket.send_text(frame)
 
 

@@ -1,7 +1,7 @@
-"""The loop of a worker process: play, listen, and show the newest when it is asked for.
+"""The loop of a worker process: it steps its simulation, handles messages, and sends frames on request.
 
-Messages are JSON. In: {"do": "frame", "after": n}, "play", "pause", "step", "reset", "change", "act". Out: a
-frame for each "frame", as soon as there is a newer one than n, or after a while as it is.
+Messages are JSON. In: {"do": "frame", "after": n}, and {"do": …} with "play", "pause", "step", "reset", "change" or
+"act". Out: one frame for each "frame" message, as soon as it is newer than n, or unchanged after two seconds.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from plotly.graph_objects import Figure
 from limelight.errors import LimelightError
 from limelight.lab.simulation import Change, Simulation, load
 
-_PATIENCE = 2.0  # seconds until a frame is sent though nothing is new, so that the page knows of us
-_BURST = 0.02  # seconds of steps between two looks for messages
-_LEISURE = 2.0  # seconds, in which a page is drawn for the first time
+_PATIENCE = 2.0  # seconds after which an unchanged frame is sent, so that the page knows that the worker lives
+_BURST = 0.02  # seconds of steps between two checks for messages
+_LEISURE = 2.0  # seconds left for the first drawing of a page
 
 
 def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
-    """Play the `SIMULATION` of this module until the page is closed. It is the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is asked to stop, and then stops us
-    import torch  # the server, which knows of us, does without
+    """Run the `SIMULATION` of this module until the page is closed: the main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the server, which ends its workers
+    import torch  # here, since the server imports this module and does without torch
 
     torch.set_num_threads(1)
-    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # an optimizer's first step needs it
+    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # for an optimizer's first step
     later.daemon = True
     later.start()
     try:
@@ -47,17 +47,17 @@ def _drawn(figures: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 class Player:
-    """A `Simulation` and what its visitor has asked of it."""
+    """A `Simulation` with its playing state, and the frames that its page has requested."""
 
     def __init__(self, connection: Connection, kind: type[Simulation], values: dict[str, Any]) -> None:
         self._connection, self._kind = connection, kind
         self._live = kind(values)
         self._playing, self._due = False, 0.0
         self._version, self._whole, self._shown = 0, True, -1
-        self._anew: set[str] = set()  # pictures to be drawn whole, where not all are
+        self._anew: set[str] = set()  # pictures to redraw as a whole, if not all of them
         self._sent: dict[str, str] = {}  # the last update of each picture
         self._note = ""
-        self._asked: tuple[int, float] | None = None  # a frame newer than this, and when to stop waiting for one
+        self._asked: tuple[int, float] | None = None  # the requested frame is newer than this; deadline
 
     def run(self) -> None:
         while True:
@@ -76,7 +76,7 @@ class Player:
         return max(min(until), 0.0) if until else None
 
     def _play(self) -> None:
-        """The steps that are due, for no longer than a burst."""
+        """Take the steps that are due, for at most `_BURST` seconds."""
         start = time.monotonic()
         while self._playing and self._due <= (now := time.monotonic()) < start + _BURST:
             self._due = max(self._due + 1 / self._live.rate, now - _BURST)
@@ -96,7 +96,7 @@ class Player:
             return
         if what == "frame":
             after = int(message["after"])
-            self._whole = self._whole or after != self._shown  # the page has not what we sent last
+            self._whole = self._whole or after != self._shown  # the page lacks the last frame sent
             self._asked = (after, time.monotonic() + _PATIENCE)
             return
         self._version += 1
@@ -154,8 +154,8 @@ class Player:
 
     def _needs_sending(self, place: str, changes: Sequence[Change]) -> bool:
         """True if these changes differ from the last ones sent. Drawing a picture again would delay the next frame."""
-        told = json.dumps(changes)
-        if place in self._anew or self._sent.get(place) == told:
+        update = json.dumps(changes)
+        if place in self._anew or self._sent.get(place) == update:
             return False
-        self._sent[place] = told
+        self._sent[place] = update
         return True
