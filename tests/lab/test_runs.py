@@ -92,7 +92,7 @@ def test_a_run_computes_what_is_missing(begin, tmp_path):
     found = ended(runs)
     assert (found.state, found.total, found.known, found.done, found.kept) == ("done", 12, 2, 10, 12)
     assert not missing(trials([Toy()], 4), Store(tmp_path))
-    with pytest.raises(InputError, match="seeds 0 to 3 have all their results"):
+    with pytest.raises(InputError, match="seeds 0 to 3 have all their results already"):
         runs.start(Toy(), 4)
 
 
@@ -169,7 +169,7 @@ def _lives(process):
 def test_each_claim_once_and_few_at_a_time(begin):
     runs = begin(stubborn, most=1)
     runs.start(Toy(), 1)
-    with pytest.raises(InputError, match="is being run already"):
+    with pytest.raises(InputError, match="is running already"):
         runs.start(Toy(), 2)
     with pytest.raises(InputError, match="No more than 1 claims are run at once, and toy"):
         runs.start(Diverging(), 1)

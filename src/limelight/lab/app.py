@@ -98,7 +98,7 @@ def _sender(path: Path) -> Callable[[], FileResponse]:
 
 
 def _index(style: str, assets: Sequence[Path]) -> str:
-    """The HTML page around the application. Addresses of assets have a version, so that changed ones are reloaded."""
+    """The HTML page around the application. Asset addresses hold a version, so that browsers reload changed assets."""
     address = {asset: f"/page/{asset.name}?{asset.stat().st_mtime_ns}" for asset in assets}
     styles = [f'<link rel="stylesheet" href="{address[asset]}">' for asset in assets if asset.suffix == ".css"]
     scripts = [f'<script src="{address[asset]}"></script>' for asset in assets if asset.suffix == ".js"]

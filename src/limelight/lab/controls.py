@@ -66,7 +66,7 @@ def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
 
 
 def held(fields: Sequence[Field], controls: Mapping[str, Any], before: Values) -> tuple[Values, list[str]]:
-    """The values of the controls, validated by `address.read`. A field without one keeps its value of `before`."""
+    """The values of the controls, validated by `address.read`. A field without a control has its value in `before`."""
     known = {field.name: field for field in fields}
     came = {name: from_control(known[name], value, before[name]) for name, value in controls.items() if name in known}
     return read(fields, {**before, **came})

@@ -76,7 +76,7 @@ def separator_of(text: str) -> tuple[str, int]:
 
 
 def _fit(text: str, separator: str) -> tuple[float, bool]:
-    """The score of a separator: the share of numeric cells in rows of the commonest length, and True if that fits."""
+    """A separator's score: the share of numeric cells in rows of the most frequent length; True if that length fits."""
     rows: list[list[str]] = []
     with suppress(InputError):  # for the separator that is chosen, `rows_of` raises it again
         rows = [cells for _, cells in islice(rows_of(text, separator, 0), _SAMPLE)]

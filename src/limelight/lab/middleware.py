@@ -19,7 +19,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def policy(hashes: Sequence[str]) -> str:
-    """The content security policy: nothing of other servers, no script but the lab's own and those of these hashes."""
+    """The content security policy: nothing from other servers, and no script but the lab's own and those hashed."""
     return "; ".join(
         [
             "default-src 'none'",

@@ -103,7 +103,7 @@ class Run:
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
 
     def cancel(self) -> None:
-        """Ask the process to end by closing its input (`limelight.lab.attended`), and kill it after a grace period."""
+        """Ask the process to end by closing its input (see `limelight.lab.attended`). Kill it after a grace period."""
         if self._process.poll() is None and not self._asked_to_end:
             self._asked_to_end = True
             assert self._process.stdin is not None
@@ -149,7 +149,7 @@ class Runs:
             missing = [store.path(claim, trial.arm, trial.seed) for trial in runner.missing(wanted, store)]
             if not missing:
                 which = "The seed 0 has" if seeds == 1 else f"The seeds 0 to {seeds - 1} have"
-                raise InputError(f"{which} all their results, and would give the same again. More seeds give more.")
+                raise InputError(f"{which} all their results already; choose more seeds.")
             store.require_writable([claim])
             self._runs[claim.name] = Run(
                 seeds, len(wanted), missing, self._command(claim.name, seeds, store.folder.resolve())
@@ -158,10 +158,10 @@ class Runs:
     def _require_free(self, name: str) -> None:
         running = [each for each, run in self._runs.items() if run.progress.goes_on]
         if name in running:
-            raise InputError("This claim is being run already.")
+            raise InputError("This claim is running already.")
         if len(running) >= self._most:
             raise InputError(
-                f"No more than {self._most} claims are run at once, and {' and '.join(running)} are under way; "
+                f"No more than {self._most} claims are run at once, and {' and '.join(running)} are running; "
                 "wait, or cancel one."
             )
 

@@ -1,6 +1,7 @@
 """One worker process for each visitor and page.
 
-Workers are forked from a process that has loaded torch, and end when their page is closed."""
+Workers are forked from a process that has loaded torch, and end when their page is closed.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ class Session:
         return answer
 
     def is_quiet(self, now: float) -> bool:
-        """True if the page has sent nothing for too long and no request of it is pending."""
+        """True if the page has sent nothing for `_QUIET` seconds, or `_GONE` seconds while a request is pending."""
         waits = self._asking.locked() or self._starting.locked()
         return now - self.heard > (_GONE if waits else _QUIET)
 

@@ -64,7 +64,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def change(self, values: Values) -> Collection[str]:
-        """Apply new settings. Return the pictures to redraw as a whole, since `updates` cannot express them."""
+        """Apply new settings. Return the pictures to redraw as a whole, whose changes `updates` cannot express."""
 
     def handle_action(self, name: str, given: Any) -> str:
         """Handle an action of a visitor other than a change of settings. Return a sentence to show, or "".

@@ -83,7 +83,7 @@ def _without_empty_ends(names: list[str], rows: list[Row]) -> tuple[list[str], l
 
 
 def _without_index(names: list[str], rows: list[Row]) -> tuple[list[str], list[Row], str | None]:
-    """The table without an index, the first of four columns; and a sentence on why it was left out, or None."""
+    """The table without an index, which is the first of four columns, and why it was left out: a sentence or None."""
     if any(len(cells) != COLUMNS + 1 for _, cells in rows):
         return names, rows, None
     nameless = len(names) == COLUMNS or (len(names) == COLUMNS + 1 and not names[0])
