@@ -51,7 +51,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
         plots.nth(i).scroll_into_view_if_needed()
         visitor.until(lambda i=i: plots.nth(i).locator(".main-svg").count() > 0, f"picture {i}")
     visitor.page.get_by_role("button", name="Run", exact=True).click()
-    visitor.until(lambda: "would give the same again" in visitor.page.inner_text("#verdict-note"), "a sentence")
+    visitor.until(lambda: "all their results already" in visitor.page.inner_text("#verdict-note"), "a sentence")
     other.page.evaluate("dispatchEvent(new Event('focus'))")
     row = other.page.locator(".claims tr", has_text=catalog.claim(FAST).title)
     other.until(lambda: "inconclusive" in row.inner_text() and "Done" in row.inner_text(), "the other tab's row")
