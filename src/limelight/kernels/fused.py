@@ -314,7 +314,7 @@ class _LogSumExp(torch.autograd.Function):
 
         dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
 
-    The first comes with the normalizer, for the kernel averages something anyway (frugal scores compute it
+    The first comes with the normalizer, for the kernel averages something anyway (with `recompute` it is computed
     again). The others are an average over queries times the column mass: one more forward pass, which is
     less than half of a backward pass.
     """
