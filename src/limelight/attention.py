@@ -108,7 +108,7 @@ class Attention(LinearOperator):
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask)
         not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
-        self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask)
+        self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
         if normalization.needs_symmetry:
             check.symmetric(normalization, self.q, self.k, similarity, self.mask)

@@ -81,3 +81,8 @@ def batch_shape_of(value: float | Tensor) -> tuple[int, ...]:
     """The batch dimensions that the number is given for; () for one number."""
     own = per_head(value)
     return tuple(own.shape[:-2]) if isinstance(own, Tensor) else ()
+
+
+def learns(value: float | Tensor) -> bool:
+    """True if the number has a gradient."""
+    return isinstance(value, Tensor) and value.requires_grad

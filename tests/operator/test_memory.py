@@ -52,7 +52,7 @@ def parent():
         process.stdin.close()
 
 
-WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take some 70 MB for any n
+WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 70 to 130 MB for any n
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
@@ -65,6 +65,11 @@ WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 
         pytest.param("dict(mask=window(100, 100))", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(mask=causal)", *WHOLE, marks=pytest.mark.slow),
         ("dict(similarity=StudentT(), mask=window(100, 100))", 5120, 90),
+        pytest.param(
+            "dict(similarity=Euclidean(3.0) + Bias(torch.zeros(1, 1).expand(len(q), len(q))))",
+            *WHOLE,
+            marks=pytest.mark.slow,
+        ),
         pytest.param("dict(similarity=StudentT())", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(similarity=Dot() + ALiBi())", *WHOLE, marks=pytest.mark.slow),
         pytest.param("dict(normalization=Hybrid())", *WHOLE, marks=pytest.mark.slow),

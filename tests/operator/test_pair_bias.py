@@ -12,6 +12,7 @@ from limelight import (
     Boolean,
     Dot,
     Euclidean,
+    InputError,
     KernelError,
     Scaled,
     Sinkhorn,
@@ -21,6 +22,7 @@ from limelight import (
     padding,
     window,
 )
+from limelight.similarity import InnerProduct
 from limelight.testing import check_similarity
 
 N, M = 9, 11
@@ -108,6 +110,68 @@ def test_one_that_learns_has_its_gradient():
     torch.testing.assert_close(mine, right)
     with pytest.raises(KernelError, match="not an inner product"):
         Attention(q, k, Dot() + Bias(learned), kernel="fused")
+
+
+LEARNED = {
+    "scale": lambda number, table: {"similarity": Dot() + Bias(table), "scale": number},
+    "temperature": lambda number, table: {
+        "similarity": Dot() + Bias(table), "normalization": Softmax(temperature=number.exp())
+    },
+    "scale of the bias": lambda number, table: {"similarity": Dot() + Scaled(Bias(table), number)},
+    "scale of the sum": lambda number, table: {"similarity": Scaled(Dot() + Bias(table), number)},
+    "scale within": lambda number, table: {"similarity": Dot() + Scaled(Scaled(Bias(table), 2.0) + Dot(), number)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", LEARNED.values(), ids=LEARNED)
+def test_a_scale_that_learns_has_its_gradient(make):
+    q, k, v = tokens(2, 3)
+    number = torch.tensor(0.7).double().requires_grad_()
+    found = []
+    for kernel in ("auto", "reference"):
+        A = Attention(q, k, **make(number, table(3, N, M)), kernel=kernel)
+        assert A.kernel != "fused"
+        found.append(torch.autograd.grad((A @ v).square().sum(), (number, q)))
+    torch.testing.assert_close(*found)
+    with pytest.raises(KernelError, match="kernel='fused' cannot serve this call"):
+        Attention(q, k, **make(number, table(3, N, M)), kernel="fused")
+
+
+class Learns(Dot):
+    """An extension that gives the fused kernel a bias of pairs which learns."""
+
+    has_pair_bias = True
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(table(N, M))
+
+    def as_inner_product(self, q, k, real=None):
+        return InnerProduct(q, k, pair_bias=self.table)
+
+
+def test_no_gradient_is_lost_in_silence():
+    q, k, v = tokens(2)
+    with pytest.raises(InputError, match="Learns's bias of pairs learns, for which the fused kernel has no gradient"):
+        _ = Attention(q, k, Learns()) @ v
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=repr)
+def test_a_large_table_is_taken_in_rows(mask, monkeypatch):
+    """What the kernel adds to the scores, a table beside a mask or a key bias, is written out for some rows only."""
+    monkeypatch.setattr("limelight.kernels.tiles._ENTRIES", 100)
+    monkeypatch.setattr("limelight.kernels.tiles._LEAST_ROWS", 2)
+    q, k, v = tokens(2, 3)
+    for similarity in (
+        Dot() + Bias(table(3, N, M)),
+        Euclidean(1.5) + Bias(table(1, M)),
+        Euclidean(1.5) + Bias(table(N, M)),
+    ):
+        found = []
+        for kernel in ("fused", "reference"):
+            A = Attention(q, k, similarity, mask=mask, kernel=kernel)
+            found.append(torch.autograd.grad((A @ v).square().sum() + A.column_mass().square().sum(), (q, k, v)))
+        torch.testing.assert_close(*found)
 
 
 def test_a_float_mask_needs_no_rectangles():

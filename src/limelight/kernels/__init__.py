@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limelight.errors import KernelError, UnknownNameError
+from limelight.heads import learns
 from limelight.kernels.chunked import chunked_scores
 from limelight.kernels.flash import unsupported
 from limelight.kernels.fused import inner_product_scores
@@ -36,6 +37,7 @@ def choose(
     similarity: Similarity,
     fused_normalization: str | None,
     mask: Mask | None = None,
+    scale: float | Tensor = 1.0,
 ) -> Kernel:
     """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
 
@@ -55,6 +57,8 @@ def choose(
         reason = f"{type(similarity).__name__} is not an inner product and two terms"
     elif similarity.has_pair_bias and device.type != "cpu":
         reason = f"on {device.type} it takes no bias of pairs"
+    elif similarity.has_pair_bias and learns(scale):
+        reason = "it has no gradient for a bias of pairs, and here its scale learns"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
     if kernel == "sparse" or (kernel == "auto" and mask is not None):

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight.errors import InputError
 from limelight.heads import per_row
 from limelight.kernels import flash
 from limelight.kernels.flash import Matrices, Tile, pick
@@ -25,8 +26,9 @@ from limelight.kernels.rows import by_rows
 from limelight.kernels.scores import RowStatistics, Scores, entropy_of, with_terms, zero_neg_inf
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
-from limelight.shapes import broadcast_shapes
+from limelight.shapes import broadcast_shapes, rectangle
 from limelight.similarity import InnerProduct, Similarity, as_one_product, center, shift_for_precision, upcast
+from limelight.similarity.tensors import times
 from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
@@ -114,7 +116,7 @@ class InnerProductScores(Scores):
         term = None if self.key_bias is None else self.key_bias[..., None]
         batch = Batch.of(self.q, self.k, *values, term, self.pair_bias, mask=self.mask)
         bias = None if term is None else batch.merge(term)[..., 0]
-        table = None if self.pair_bias is None else batch.merge_mask(self.pair_bias)
+        table = None if self.pair_bias is None else batch.merge_pairs(self.pair_bias)
         walk = _Walk(self.mask, self.scale, batch, self.recompute, pair_bias=table)
         return batch.merge(self.q), batch.merge(self.k), bias, walk
 
@@ -130,7 +132,7 @@ class InnerProductScores(Scores):
         if self.key_bias is None:
             batch = Batch.of(self.q, self.k, v, self.pair_bias, mask=self.mask)
             n, m = self.q.shape[-2], v.shape[-2]
-            table = None if self.pair_bias is None else batch.merge_mask(self.pair_bias)
+            table = None if self.pair_bias is None else batch.merge_pairs(self.pair_bias)
             tile = plain_tile(self.mask, n, m, self.scale, batch, v.device, table)
             if tile is not None and 0 not in (*batch.merged, n, m):
                 return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
@@ -160,8 +162,7 @@ class InnerProductScores(Scores):
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = self.scale * (upcast(self.q[..., rows, :]) @ upcast(self.k).mT)
         if self.pair_bias is not None:
-            table = self.pair_bias
-            s = s + (table if table.shape[-2] == 1 else table[..., rows, :])
+            s = s + rectangle(self.pair_bias, rows, slice(None))
         return with_terms(s, rows, self.query_bias, self.key_bias, self.mask)
 
     @property
@@ -227,7 +228,13 @@ def inner_product_scores(
     """scale · β(q, k) by the similarity's factors."""
     real = real_keys(mask)
     factors = similarity.rounded_inner_product(q, k, real)
-    a, b, left, outer_scale = factors.query_bias, factors.key_bias, factors.q, scale
+    a, b, left = factors.query_bias, factors.key_bias, factors.q
+    table = None if factors.pair_bias is None else times(factors.pair_bias, scale)
+    if table is not None and table.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            f"{type(similarity).__name__}'s bias of pairs learns, for which the fused kernel has no gradient: leave it "
+            "out of `as_inner_product`, or use kernel='reference'"
+        )
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
     if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
         outer = per_row(scale)
@@ -235,9 +242,6 @@ def inner_product_scores(
         a, b = (None if term is None else term * outer for term in (a, b))
     else:
         a, b = (None if term is None else term * scale for term in (a, b))
-    table = factors.pair_bias
-    if table is not None and (isinstance(outer_scale, Tensor) or outer_scale != 1):
-        table = table * outer_scale
     if left.shape[-1] == 0:  # biases alone: the kernel multiplies at least one column
         left, right = (x.new_zeros(*x.shape[:-1], 1) for x in (left, right))
     return InnerProductScores(left, right, a, b, scale, mask, pair_bias=table)
@@ -293,7 +297,7 @@ class _Walk:
         unmerge, merged = self.batch.unmerge, self.batch.merged
         scores = InnerProductScores(
             unmerge(q), unmerge(k), None, None if bias is None else unmerge(bias), self.scale, self.mask,
-            pair_bias=None if self.pair_bias is None else self.batch.unmerge_mask(self.pair_bias),
+            pair_bias=None if self.pair_bias is None else self.batch.unmerge_pairs(self.pair_bias),
         )  # fmt: skip
         values = scores.q.new_zeros(k.shape[-2], 0) if v is None else unmerge(v)
         douts = (None if x is None else unmerge(x) for x in (dout, dlse))

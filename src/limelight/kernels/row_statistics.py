@@ -48,7 +48,7 @@ def _walk(x: Tensor, y: Tensor, mask: Mask | None, batch: Batch, at: slice, entr
             log2_p = x[:, rows] @ y[:, cols].mT
             p = torch.exp2(log2_p)
             if mask is not None:
-                allowed = batch.merge_mask(mask.block(rows, cols, x.device))
+                allowed = batch.merge_pairs(mask.block(rows, cols, x.device))
                 if allowed.shape[:2] != (1, 1):
                     allowed = allowed.expand(*batch.merged, -1, -1).flatten(0, 1)[at]
                 p.masked_fill_(~allowed.flatten(0, -3), 0)

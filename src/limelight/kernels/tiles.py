@@ -16,7 +16,7 @@ from torch import Tensor
 
 from limelight.kernels.flash import Tile
 from limelight.mask import Band, Boolean, Mask, Padding, conjuncts
-from limelight.shapes import broadcast_shapes
+from limelight.shapes import broadcast_shapes, rectangle
 from limelight.tracing import is_readable
 
 _ENTRIES = 1 << 21  # of a mask held at once: 8 MB as float32
@@ -44,24 +44,26 @@ class Batch:
             return tensor
         return tensor.expand(*self.shape, *tensor.shape[-2:]).reshape(*self.merged, *tensor.shape[-2:])
 
-    def merge_mask(self, allowed: Tensor) -> Tensor:
-        """(*#batch, r, c) → (#x, #y, r, c): a mask keeps the dimensions of size 1 that it has, and is not repeated."""
-        ones = (1,) * (max(len(self.shape), 2) - (allowed.ndim - 2))
-        allowed = allowed.reshape(*ones, *allowed.shape)
-        if allowed.ndim == 4:
-            return allowed
-        *leading, y = allowed.shape[:-2]
+    def merge_pairs(self, pairs: Tensor) -> Tensor:
+        """(*#batch, r, c) → (#x, #y, r, c) for a mask or a bias of pairs, which is as large as the matrix.
+
+        Its dimensions of size 1 stay, so that it is not repeated for every matrix that it serves.
+        """
+        pairs = pairs.reshape(*(1,) * (max(len(self.shape), 2) + 2 - pairs.ndim), *pairs.shape)
+        if pairs.ndim == 4:
+            return pairs
+        *leading, y = pairs.shape[:-2]
         if any(size > 1 for size in leading):
             leading = list(self.shape[:-1])
-        return allowed.expand(*leading, *allowed.shape[-3:]).reshape(math.prod(leading), y, *allowed.shape[-2:])
+        return pairs.expand(*leading, *pairs.shape[-3:]).reshape(math.prod(leading), y, *pairs.shape[-2:])
 
-    def unmerge_mask(self, allowed: Tensor) -> Tensor:
+    def unmerge_pairs(self, pairs: Tensor) -> Tensor:
         """(#x, #y, r, c) → (*#batch, r, c)."""
-        x, y = allowed.shape[:2]
         if len(self.shape) == 2:
-            return allowed
+            return pairs
+        x, y = pairs.shape[:2]
         leading = self.shape[:-1] if x > 1 else (1,) * len(self.shape[:-1])
-        return allowed.reshape(*leading, *((y,) if self.shape else ()), *allowed.shape[-2:])
+        return pairs.reshape(*leading, *((y,) if self.shape else ()), *pairs.shape[-2:])
 
     def unmerge(self, tensor: Tensor) -> Tensor:
         """(x, y, …) → (*batch, …)."""
@@ -74,48 +76,57 @@ Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
 def tiles(
     mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool, pair_bias: Tensor | None
 ) -> Iterator[Visit]:
-    """(rows, keys, tile, alive) over the matrix; `nonempty` marks the rows that see a key, None = all."""
+    """(rows, keys, tile, nonempty) over the matrix; `nonempty` marks the rows that see a key, None = all."""
     n, m = q.shape[-2], k.shape[-2]
     if 0 in (*batch.merged, n, m):
         return
-    simple = _Simple.of(mask)
-    if simple is not None:
+    simple, copies = _Simple.of(mask), _copies(mask, batch, biased, pair_bias)
+    if simple is not None and (pair_bias is None or copies * pair_bias.shape[-2] * m <= _ENTRIES):
         tile = replace(simple.tile(scale, batch), pair_bias=pair_bias)
         nonempty = None if tile.allowed is None else _nonempty_rows(tile.allowed, simple.causal, n)
         if simple.queries is not None:
-            queries = batch.merge_mask(simple.queries[..., None])[..., 0]
+            queries = batch.merge_pairs(simple.queries[..., None])[..., 0]
             nonempty = queries if nonempty is None else nonempty & queries
         yield slice(0, n), slice(0, m), tile, nonempty
         return
-    assert mask is not None
-    of_pairs = () if pair_bias is None else tuple(pair_bias.shape[:2])
-    copies: int = max(math.prod(batch.shape if biased else mask.batch_shape), math.prod(of_pairs))
     for rows in [slice(0, n)] if _is_one_graph(mask, m) else _some_rows(mask, n, m, copies):
-        cols = slice(0, m) if torch.compiler.is_exporting() else mask.span(rows, m)
+        cols = slice(0, m) if torch.compiler.is_exporting() else _span(mask, rows, m)
         if cols.stop > cols.start:
-            allowed = batch.merge_mask(mask.block(rows, cols, q.device))
-            nonempty = allowed.any(-1)
-            if _all_readable(nonempty):
-                nonempty = None
-            yield rows, cols, Tile(allowed, False, scale, _part(pair_bias, rows, cols)), nonempty
+            allowed = None if mask is None else batch.merge_pairs(mask.block(rows, cols, q.device))
+            table = None if pair_bias is None else rectangle(pair_bias, rows, cols)
+            yield rows, cols, Tile(allowed, False, scale, table), None if allowed is None else _if_some_empty(allowed)
 
 
-def _part(table: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
-    """These rows and columns of (…, #n, #m)."""
-    if table is None:
-        return None
-    n, m = table.shape[-2:]
-    return table[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
+def _copies(mask: Mask | None, batch: Batch, biased: bool, pair_bias: Tensor | None) -> int:
+    """The number of matrices that a tile writes out as numbers to be added to the scores.
+
+    A key bias, a mask and a bias of pairs are one array for the kernel. A bias of pairs alone is there already.
+    """
+    if pair_bias is None:
+        return math.prod(batch.shape if biased else () if mask is None else mask.batch_shape)
+    if biased:
+        return math.prod(batch.shape)
+    if mask is None:
+        return 0
+    return math.prod(broadcast_shapes(batch.unmerge_pairs(pair_bias).shape[:-2], mask.batch_shape))
 
 
-def _is_one_graph(mask: Mask, m: int) -> bool:
+def _span(mask: Mask | None, rows: slice, m: int) -> slice:
+    return slice(0, m) if mask is None else mask.span(rows, m)
+
+
+def _is_one_graph(mask: Mask | None, m: int) -> bool:
     """True where a loop over tiles would fix n in a compiled graph, and save nothing or must not."""
-    return torch.compiler.is_compiling() and (torch.compiler.is_exporting() or mask.span(slice(0, 1), m) == slice(0, m))
+    if not torch.compiler.is_compiling():
+        return False
+    return torch.compiler.is_exporting() or _span(mask, slice(0, 1), m) == slice(0, m)
 
 
-def _all_readable(nonempty: Tensor) -> bool:
-    """True if every row is seen to have a key; on a GPU, where looking would wait for the device, nobody looks."""
-    return nonempty.device.type == "cpu" and is_readable(nonempty) and bool(nonempty.all())
+def _if_some_empty(allowed: Bool[Tensor, "#x #y #r #c"]) -> Bool[Tensor, "#x #y #r"] | None:
+    """The rows that see a key, or None if all are seen to do. On a GPU looking would wait for the device."""
+    nonempty = allowed.any(-1)
+    looks = nonempty.device.type == "cpu" and is_readable(nonempty)
+    return None if looks and bool(nonempty.all()) else nonempty
 
 
 def is_simple(mask: Mask | None) -> bool:
@@ -130,16 +141,18 @@ def plain_tile(
 
     A mask that the kernel does not know is written out where that array is small and has few keys to skip.
     """
-    simple = _Simple.of(mask)
+    simple, copies = _Simple.of(mask), _copies(mask, batch, False, pair_bias)
     if simple is not None:
-        return None if simple.queries is not None else replace(simple.tile(scale, batch), pair_bias=pair_bias)
+        if simple.queries is not None or (pair_bias is not None and copies * pair_bias.shape[-2] * m > _ENTRIES):
+            return None
+        return replace(simple.tile(scale, batch), pair_bias=pair_bias)
     assert mask is not None
     if torch.compiler.is_compiling() or device.type != "cpu" or 0 in (n, m):
         return None
-    if mask.span(slice(0, n), m) != slice(0, m) or _rows_per_tile(mask, n, m, math.prod(mask.batch_shape)) < n:
+    if mask.span(slice(0, n), m) != slice(0, m) or _rows_per_tile(mask, n, m, copies) < n:
         return None
-    allowed = batch.merge_mask(mask.block(slice(0, n), slice(0, m), device))
-    return Tile(allowed, False, scale, pair_bias) if _all_readable(allowed.any(-1)) else None
+    allowed = batch.merge_pairs(mask.block(slice(0, n), slice(0, m), device))
+    return Tile(allowed, False, scale, pair_bias) if _if_some_empty(allowed) is None else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ class _Simple:
 
     def tile(self, scale: float, batch: Batch) -> Tile:
         """The whole matrix; queries that are not real are left to the caller."""
-        allowed = None if self.keys is None else batch.merge_mask(self.keys[..., None, :])
+        allowed = None if self.keys is None else batch.merge_pairs(self.keys[..., None, :])
         return Tile(allowed, self.causal, scale)
 
 
@@ -183,18 +196,18 @@ def _nonempty_rows(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> 
     return any_so_far[..., torch.arange(n, device=keys.device).clamp(max=keys.shape[-1] - 1)]
 
 
-def _some_rows(mask: Mask, n: int, m: int, copies: int) -> Iterator[slice]:
+def _some_rows(mask: Mask | None, n: int, m: int, copies: int) -> Iterator[slice]:
     step = _rows_per_tile(mask, n, m, copies)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
 
-def _rows_per_tile(mask: Mask, n: int, m: int, copies: int) -> int:
+def _rows_per_tile(mask: Mask | None, n: int, m: int, copies: int) -> int:
     """As many rows as keep the mask small, but not so many that a narrow span is mostly unseen."""
 
     def width(rows: int) -> int:
         start = max((n - rows) // 2, 0)
-        span = mask.span(slice(start, min(start + rows, n)), m)
+        span = _span(mask, slice(start, min(start + rows, n)), m)
         length: int = span.stop - span.start
         return max(length, 1)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from limelight.errors import DeviceError, DtypeError, InputError
-from limelight.shapes import broadcast_shapes
+from limelight.shapes import broadcast_shapes, rectangle
 from limelight.tracing import require_readable
 
 _ENTRIES = 1 << 22  # of a mask looked at in one go
@@ -123,8 +123,7 @@ class Boolean(Mask):
         self.allowed = allowed
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "*#batch r c"]:
-        n, m = self.allowed.shape[-2:]
-        part = self.allowed[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]
+        part = rectangle(self.allowed, rows, cols)
         shape = (*part.shape[:-2], rows.stop - rows.start, cols.stop - cols.start)
         return part.expand(shape)
 

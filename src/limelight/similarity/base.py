@@ -29,10 +29,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.heads import batch_shape_of, per_row
+from limelight.heads import batch_shape_of, learns, per_row
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.forms import InnerProduct, Parts, as_one_product
-from limelight.similarity.tensors import concat_features, upcast, upcast_pair
+from limelight.similarity.tensors import concat_features, times, upcast, upcast_pair
 from limelight.tracing import is_readable
 
 if TYPE_CHECKING:
@@ -229,7 +229,11 @@ class Sum(Similarity):
 
     @property
     def is_inner_product(self) -> bool:
-        return all(term.is_inner_product for term in self.parts_of_sum())
+        # A bias of pairs is given, and has no gradient; so its scale must not learn either.
+        return all(
+            term.is_inner_product and not (term.has_pair_bias and learns(term.default_scale(1)))
+            for term in self.parts_of_sum()
+        )
 
     @property
     def has_pair_bias(self) -> bool:
@@ -317,14 +321,9 @@ def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProdu
         rights.append(factors.k)
         a += [] if factors.query_bias is None else [factors.query_bias * outer]
         b += [] if factors.key_bias is None else [factors.key_bias * outer]
-        t += [] if factors.pair_bias is None else [_times(factors.pair_bias, scale)]
+        t += [] if factors.pair_bias is None else [times(factors.pair_bias, scale)]
     query_bias, key_bias, pair_bias = (reduce(torch.add, biases) if biases else None for biases in (a, b, t))
     return InnerProduct(concat_features(lefts), concat_features(rights), query_bias, key_bias, pair_bias)
-
-
-def _times(table: Tensor, scale: float | Tensor) -> Tensor:
-    """table · scale; a table is as large as the matrix, so it is not copied where the scale is one."""
-    return table if not isinstance(scale, Tensor) and scale == 1 else table * scale
 
 
 def _as_tensor(scale: float | Tensor, coefficient: float, like: Tensor) -> Tensor | None:

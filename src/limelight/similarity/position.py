@@ -274,7 +274,7 @@ class Bias(Similarity):
 
     @property
     def has_pair_bias(self) -> bool:
-        return not self.table.requires_grad
+        return self.is_inner_product
 
     def as_inner_product(
         self,

@@ -71,3 +71,8 @@ def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
 def upcast(x: Tensor) -> Tensor:
     """x in at least float32, the precision of biases and statistics."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def times(table: Float[Tensor, "*#batch n m"], scale: float | Tensor) -> Float[Tensor, "*#batch n m"]:
+    """table · scale; a table is as large as the matrix, so it is not copied where the scale is one."""
+    return table if not isinstance(scale, Tensor) and scale == 1 else table * scale
