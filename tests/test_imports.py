@@ -88,6 +88,16 @@ MAY_IMPORT = {
 }
 
 
+def test_the_picture_of_the_house_shows_these_rooms():
+    drawing = Path(__file__).parent.parent / "docs" / "rooms.py"
+    rows = next(
+        ast.literal_eval(node.value) for node in ast.parse(drawing.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROWS"
+    )  # fmt: skip
+    names = ROOMS | {"operator": ROOMS["core"], "results": ROOMS["results"] | ROOMS["figures"]}
+    assert all({*drawn} <= names[row] for row, drawn in rows)
+
+
 def room_of(module):
     name = module.split(".")[1] if "." in module else ""
     return next((room for room, names in ROOMS.items() if name in names), None)

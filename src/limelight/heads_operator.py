@@ -18,7 +18,7 @@ from limelight.heads import batch_shape_of, per_row
 from limelight.kernels import Kernel
 from limelight.mask import Mask, as_mask, split_additive
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Bias, Scaled, Similarity, SoftCap
+from limelight.similarity import Bias, Scaled, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class HeadsOperator:
     sinks: Float[Tensor, "*#batch H #n"] | None = None
 
     def apply(self, value: Float[Tensor, "*#batch Hv m e"], dropout: float = 0.0) -> Float[Tensor, "*batch H n e"]:
-        """P value, with `dropout` (D ∘ P) value: each weight is dropped with this probability, else multiplied by
-        1/(1 − dropout)."""
+        """P value; with `dropout` (D ∘ P) value, D_ij = 0 with this probability and 1/(1 − dropout) otherwise."""
         value, A = self._beside_keys(value), self.attention
         # Called as a method, because a compiled graph takes no `@` of a class of ours.
         out = self._flat(A.__matmul__(value) if dropout == 0 else A.apply_with_dropout(value, dropout))
@@ -60,11 +59,9 @@ class HeadsOperator:
             return value.unsqueeze(-3)
         if value.shape[-3] not in (1, self.heads):
             value = value.repeat_interleave(self.heads // value.shape[-3], dim=-3)
-        return (
-            value
-            if self.groups is None
-            else value.expand(*value.shape[:-3], self.heads, -1, -1).unflatten(-3, (self.groups, -1))
-        )
+        if self.groups is None:
+            return value
+        return value.expand(*value.shape[:-3], self.heads, -1, -1).unflatten(-3, (self.groups, -1))
 
     def _share_of_keys(self) -> Float[Tensor, "*batch H n"]:
         """σ(L_i − s_h): the share of each query's weight that its sink leaves to the keys."""
@@ -86,7 +83,7 @@ def heads_operator(
     normalization: Normalization,
     mask: Mask | None,
     *,
-    biases: Sequence[Float[Tensor, "*#batch #H #n #m"]] = (),
+    biases: Sequence[Float[Tensor, "*#batch #H #n #m"] | None] = (),
     scale: float | Tensor | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -95,16 +92,17 @@ def heads_operator(
 ) -> HeadsOperator:
     """The operator with scores cap(scale · β(q, k)) + Σ biases. Cap, biases and sinks are of the scores, whatever β is.
 
+    A bias that is None is zero.
+
     With `grouped`, keys may have fewer heads than queries, H a multiple of theirs; without it the batch dimensions of
     query and key broadcast.
     """
     if softcap is not None:
         similarity, scale = SoftCap(similarity, softcap, scale), None
-    if biases:
+    tables = [Bias(bias) for bias in biases if bias is not None]
+    if tables:
         own = similarity.default_scale(query.shape[-1]) if scale is None else scale
-        similarity, scale = Scaled(similarity, own), None
-        for bias in biases:
-            similarity = similarity + Bias(bias)
+        similarity, scale = Sum(Scaled(similarity, own), *tables), None
     if sinks is not None:
         _require_one_softmax(normalization)
         sinks = _per_query(sinks, query)

@@ -62,14 +62,16 @@ class LinearOperator(ABC):
         """Mᵀ, as an operator."""
         return Transposed(self)
 
+    _operand = "v"  # what errors call that which it is applied to
+
     def _cast(self, v: Tensor) -> Tensor:
         """v as the operator takes it: under autocast, an attention's has another dtype than what comes in."""
         return v
 
-    def require_values(self, v: Tensor, name: str = "v") -> Tensor:
+    def require_values(self, v: Tensor) -> Tensor:
         """v; or raise unless it is (*#batch, m, e), of the operator's dtype and device."""
         v = self._cast(v)
-        check.values(name, v, self.dtype, self.device, self.shape[-1], self.shape[:-2])
+        check.values(self._operand, v, self.dtype, self.device, self.shape[-1], self.shape[:-2])
         return v
 
     def dense(self) -> Float[Tensor, "*batch n m"]:
@@ -104,13 +106,11 @@ class LinearOperator(ABC):
         return ScipyOperator(self.shape, matvec=there, rmatvec=back, matmat=there, rmatmat=back, dtype=numpy_dtype)
 
 
-class Transposed(LinearOperator):
-    """Mᵀ. Of an attention: what each key gives, gathered from the queries, (Pᵀ w)_j = Σ_i P_ij w_i."""
+class DerivedOperator(LinearOperator):
+    """A linear operator that is made of another one: of its shape, unless it says another, its dtype and device."""
 
     def __init__(self, operator: LinearOperator) -> None:
-        self._operator = operator
-        *batch, n, m = operator.shape
-        self.shape = (*batch, m, n)
+        self._operator, self.shape = operator, operator.shape
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,14 +120,25 @@ class Transposed(LinearOperator):
     def device(self) -> torch.device:
         return self._operator.device
 
+
+class Transposed(DerivedOperator):
+    """Mᵀ. Of an attention: what each key gives, gathered from the queries, (Pᵀ w)_j = Σ_i P_ij w_i."""
+
+    _operand = "w"
+
+    def __init__(self, operator: LinearOperator) -> None:
+        super().__init__(operator)
+        *batch, n, m = operator.shape
+        self.shape = (*batch, m, n)
+
     def _apply(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
         return self._operator._apply_transposed(w)
 
     def _apply_transposed(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         return self._operator @ v
 
-    def require_values(self, v: Tensor, name: str = "w") -> Tensor:
-        return super().require_values(self._operator._cast(v), name)
+    def _cast(self, v: Tensor) -> Tensor:
+        return self._operator._cast(v)
 
     @property
     def T(self) -> LinearOperator:

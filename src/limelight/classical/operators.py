@@ -7,26 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.linear_operator import LinearOperator
+from limelight.linear_operator import DerivedOperator, LinearOperator
 from limelight.similarity import Similarity, upcast
 
 
-class _Made(LinearOperator):
-    """An operator made of an attention: of its dtype, on its device."""
+class _OfAttention(DerivedOperator):
+    """An operator made of an attention, which it shows."""
 
     def __init__(self, attention: Attention) -> None:
-        self.attention, self.shape = attention, attention.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.attention.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.attention.device
+        super().__init__(attention)
+        self.attention = attention
 
 
-class Rescaled(_Made):
+class Rescaled(_OfAttention):
     """diag(left) P diag(right): weights before they were divided by their sums, or P's symmetric conjugate."""
 
     def __init__(
@@ -43,7 +36,7 @@ class Rescaled(_Made):
         return product if self.right is None else self.right[:, None] * product
 
 
-class Symmetrized(_Made):
+class Symmetrized(_OfAttention):
     """weight · (P + Pᵀ)/2."""
 
     def __init__(self, attention: Attention, weight: float = 1.0) -> None:

@@ -83,9 +83,9 @@ def _compare(
                 f"({type(error).__name__}: {error}); use 'eager' for this model"
             ) from error
         allowed, biases = read_masks(hidden)
-        bias, softcap, sinks = given.get("position_bias"), given.get("softcap"), given.get("s_aux", given.get("sinks"))
-        biases += [] if bias is None else [bias]
-        P = heads_operator(q, k, Dot(), Softmax(), allowed, biases=biases, scale=scaling, softcap=softcap, sinks=sinks)
+        tables, softcap = (*biases, given.get("position_bias")), given.get("softcap")
+        sinks = given.get("s_aux", given.get("sinks"))
+        P = heads_operator(q, k, Dot(), Softmax(), allowed, biases=tables, scale=scaling, softcap=softcap, sinks=sinks)
         out = P.apply(v).transpose(1, 2)
     size = max(1.0, v.abs().max().item())
     if out.shape != right.shape or not (out - right).abs().max() <= _TOLERANCE[query.dtype] * size:

@@ -71,7 +71,7 @@ class Mechanism:
             self.similarity,
             self.normalization,
             mask,
-            biases=biases if position_bias is None else [*biases, position_bias],
+            biases=[*biases, position_bias],
             scale=scaling if isinstance(self.similarity, Dot) else None,
             softcap=softcap,
             sinks=s_aux if s_aux is not None else sinks,

@@ -22,7 +22,9 @@ def split_additive(
         if least > torch.finfo(mask.dtype).min:
             return None, None if least == most == 0 and not mask.requires_grad else mask
     hidden = mask.detach() <= torch.finfo(mask.dtype).min
-    # Every hidden entry is other than zero, so equal counts say that nothing is added: cheaper than writing it out.
-    adds = mask.requires_grad or not is_readable(mask) or bool(mask.count_nonzero() != hidden.count_nonzero())
-    hides = not is_readable(hidden) or bool(hidden.any())
+    hides, adds = True, True
+    if is_readable(mask):
+        # Every hidden entry is other than zero, so equal counts say that nothing is added: cheaper than writing it out.
+        count = int(hidden.count_nonzero())
+        hides, adds = count > 0, mask.requires_grad or int(mask.count_nonzero()) != count
     return Boolean(~hidden) if hides else None, mask.masked_fill(hidden, 0) if adds else None

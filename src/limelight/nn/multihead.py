@@ -123,8 +123,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         if real is not None or real_queries is not None:
             present = padding(keys=real, queries=real_queries)
             allowed = present if allowed is None else allowed & present
-        biases = [table for table in (bias, key_bias) if table is not None]
-        P = heads_operator(q, k, self.similarity, self.normalization, allowed, biases=biases)
+        P = heads_operator(q, k, self.similarity, self.normalization, allowed, biases=(bias, key_bias))
 
         p, weights = self.dropout if self.training else 0.0, None
         if need_weights:

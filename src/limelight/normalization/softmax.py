@@ -186,7 +186,7 @@ class Sinkhorn(KeyBiased):
                 f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
-        return -zero_neg_inf(columns)  # the last row step is the softmax of the operator itself
+        return -columns  # the last row step is the softmax of the operator itself
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")
