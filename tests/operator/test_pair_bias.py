@@ -205,3 +205,18 @@ def test_masks_of_one_row_and_of_some_heads_are_never_repeated():
         found = [Attention(q, k, mask=allowed, kernel=kernel) for kernel in ("fused", "reference")]
         torch.testing.assert_close(found[0] @ v, found[1] @ v)
         torch.testing.assert_close(found[0].column_mass(), found[1].column_mass())
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3, N, M), (2, 1, 1, N, M), (1, 2, 3, N, M), (2, 2, 1, 1, M)], ids=str)
+def test_a_mask_and_a_table_of_some_of_three_batch_dimensions(shape):
+    q, k, v = tokens(2, 2, 3)
+    allowed = table(*shape) > -0.5
+    for options in ({"mask": allowed}, {"similarity": Dot() + Bias(table(*shape))}):
+        found = []
+        for kernel in ("fused", "reference"):
+            A = Attention(q, k, **options, kernel=kernel)
+            out, mass = A @ v, A.column_mass()
+            first = torch.autograd.grad(out.square().sum() + mass.square().sum(), (q, k, v), create_graph=True)
+            second = torch.autograd.grad(sum(g.square().sum() for g in first), (q, k, v))
+            found.append((out, mass, *first, *second))
+        torch.testing.assert_close(*found)
