@@ -13,9 +13,9 @@ ROWS = [
         "results",
         {
             "claims": "statements on trial",
-            "experiment": "trials, results, verdicts",
-            "report": "report and terminal",
-            "figures": "numbers to pictures",
+            "experiment": "trials and verdicts",
+            "report": "HTML, terminal",
+            "figures": "Plotly pictures",
         },
     ),
     (
@@ -36,7 +36,7 @@ ROWS = [
         {
             "attention": "P, never stored",
             "similarity": "β(q, k)",
-            "mask": "who may see whom",
+            "mask": "who sees whom",
             "normalization": "scores to weights",
             "kernels": "how it is computed",
             "propagation": "P again and again",
@@ -45,32 +45,36 @@ ROWS = [
     ),
 ]
 COLORS = {"light": ("#1f2933", "#5b6875", "#eef3f8", "#9fb3c8"), "dark": ("#e4e9ee", "#a9b6c2", "#22303c", "#5b7288")}
-WIDTH, ROOM, ROW, GAP = 1040, 54, 84, 10
+WIDTH, ACROSS, ROOM, HEADING, GAP = 520, 4, 50, 22, 10  # narrow, so that a phone shows it in a size that can be read
 
 
 def drawing(scheme):
     ink, soft, fill, line = COLORS[scheme]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {ROW * len(ROWS)}" role="img" '
-        'font-family="system-ui, sans-serif">',
-        "<title>The rooms of Limelight, four rows; each uses the rows below it</title>",
-    ]
-    for i, (row, rooms) in enumerate(ROWS):
-        top = i * ROW + 14
-        width = (WIDTH - 80) / len(rooms) - GAP
-        parts.append(f'<text x="0" y="{top + 32}" font-size="13" fill="{soft}">{row}</text>')
-        for j, (name, words) in enumerate(rooms.items()):
-            left = 80 + j * (width + GAP)
-            middle = left + width / 2
-            parts += [
-                f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROOM}" rx="6" fill="{fill}" '
-                f'stroke="{line}"/>',
-                f'<text x="{middle:.1f}" y="{top + 23}" font-size="14" font-weight="600" text-anchor="middle" '
-                f'fill="{ink}">{escape(name)}</text>',
-                f'<text x="{middle:.1f}" y="{top + 42}" font-size="11" text-anchor="middle" fill="{soft}">'
-                f"{escape(words)}</text>",
-            ]
-    return "\n".join([*parts, "</svg>\n"])
+    parts, top = [], 0
+    for row, rooms in ROWS:
+        parts.append(f'<text x="0" y="{top + 15}" font-size="13" fill="{soft}">{row}</text>')
+        top += HEADING
+        for first in range(0, len(rooms), ACROSS):
+            some = list(rooms.items())[first : first + ACROSS]
+            width = (WIDTH + GAP) / len(some) - GAP
+            for place, (name, words) in enumerate(some):
+                left = place * (width + GAP)
+                middle = left + width / 2
+                parts += [
+                    f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROOM}" rx="6" fill="{fill}" '
+                    f'stroke="{line}"/>',
+                    f'<text x="{middle:.1f}" y="{top + 21}" font-size="14" font-weight="600" text-anchor="middle" '
+                    f'fill="{ink}">{escape(name)}</text>',
+                    f'<text x="{middle:.1f}" y="{top + 39}" font-size="12" text-anchor="middle" fill="{soft}">'
+                    f"{escape(words)}</text>",
+                ]
+            top += ROOM + GAP
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 0 {WIDTH + 2} {top}" role="img" '
+        'font-family="system-ui, sans-serif">\n'
+        "<title>The rooms of Limelight in four rows; each uses the rows below it</title>"
+    )
+    return "\n".join([head, *parts, "</svg>\n"])
 
 
 if __name__ == "__main__":
