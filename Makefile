@@ -8,6 +8,9 @@ BIN := .venv/bin
 CONSTRAINED = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1) $(2)/bin/python -m pip install --quiet --disable-pip-version-check
 PIP := $(call CONSTRAINED,constraints.txt,.venv) -c constraints.txt
 
+# With a test process on each core, more threads than one in each only wait for one another.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
 PEERS := x-transformers entmax POT pykeops
 
 .DEFAULT_GOAL := help
@@ -32,10 +35,10 @@ check: .venv/.dev ## formatting, lint and types
 	$(BIN)/mypy
 
 tests: .venv/.dev ## the tests, on all cores
-	$(BIN)/pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n logical --dist worksteal -m "not slow"
 
 test-slow: .venv/.dev ## the tests that take longer
-	$(BIN)/pytest -n logical -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n logical -m slow
 
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser
@@ -43,11 +46,11 @@ test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chro
 # Once a week. pip upgrades all that it finds there, so a release of last night is in.
 test-latest: .venv-latest/bin/python ## the tests on the newest versions that the ranges allow, with a table of deprecations
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev,ray]'
-	PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
 test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that the ranges allow, with a table of deprecations
 	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
-	PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
 bench: .venv/.bench ## each mechanism's time and memory beside torch's own attention, and beside its peers
 	$(BIN)/python -m benchmarks.operator

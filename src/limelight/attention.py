@@ -13,7 +13,6 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -161,14 +160,13 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:
-        """(D ∘ P) v with D_ij = 0 with probability p, else 1/(1 − p): drawn anew at each call, a few rows at a time."""
+        """(D ∘ P) v with D_ij = 0 with probability p, else 1/(1 − p): drawn anew at each call.
+
+        Weights are dropped a few rows at a time, or along the edges of a graph. A small matrix goes to torch's own
+        attention, which stores it.
+        """
         v, weights = self.require_values(v), self.weights()
-
-        def some(own: Weights, v: Tensor, rows: slice) -> Tensor:
-            kept = F.dropout(own.block(rows), p)
-            return (kept @ v.to(kept.dtype)).to(v.dtype)
-
-        out = self._apart(lambda v: weights.by_rows(some, v, dim=-2), v, self.mask)
+        out = self._apart(lambda v: weights.apply_with_dropout(v, p), v, self.mask)
         return self._whole_batch(out, v)
 
     @_apart_from_autocast

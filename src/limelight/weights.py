@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -53,6 +54,10 @@ class Weights(ABC):
             return p @ v.to(p)
 
         return self.by_rows(some, v, dim=-2)
+
+    def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
+        """(D ∘ P) v, D_ij = 0 with probability p and 1/(1 − p) otherwise."""
+        return self.by_rows(lambda own, v, rows: _mix(F.dropout(own.block(rows), p), v), v, dim=-2)
 
     @property
     @abstractmethod
@@ -127,6 +132,10 @@ class SoftmaxWeights(Weights):
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         return self._scores.reduce(v)
+
+    def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
+        out = self._scores.softmax_with_dropout(v, p)
+        return super().apply_with_dropout(v, p) if out is None else out
 
     @property
     def _learns(self) -> bool:

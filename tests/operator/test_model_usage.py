@@ -12,13 +12,16 @@ from torch.utils.checkpoint import checkpoint
 from limelight import (
     ALiBi,
     Attention,
+    Bias,
     Boolean,
     Dot,
     Entmax,
     Euclidean,
+    Graph,
     Hybrid,
     Metric,
     Softmax,
+    Sparsemax,
     StudentT,
     TopK,
     attend,
@@ -103,15 +106,48 @@ def test_a_float_mask_is_added_and_has_a_gradient(shape):
     )
 
 
-def test_dropout_takes_whole_weights_and_keeps_the_mean():
-    q, k = torch.randn(3, 40, 8).double(), torch.randn(3, 60, 8).double()
-    P = Attention(q, k).dense()
-    seen = attend(q, k, torch.eye(60).double().expand(3, 60, 60), dropout_p=0.25)
+WITH_DROPOUT = {
+    "torch's own": {},
+    "causal": {"mask": causal},
+    "padding": {"mask": padding(keys=torch.arange(60) % 3 > 0)},
+    "window": {"mask": window(7, 9)},
+    "bias": {"similarity": Dot() + Bias(torch.randn(60, 60).double())},
+    "some rows at a time": {"normalization": Softmax(1.0)},
+    "not a softmax": {"normalization": Sparsemax()},
+    "edges": {"mask": Graph(torch.randint(0, 60, (2, 700), generator=torch.Generator().manual_seed(1)), 60)},
+}
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_takes_whole_weights_and_keeps_the_mean(name):
+    q, k = torch.randn(3, 60, 8).double(), torch.randn(3, 60, 8).double()
+    A = Attention(q, k, **WITH_DROPOUT[name])
+    P, identity = A.dense(), torch.eye(60).double().expand(3, 60, 60)
+    seen = A.apply_with_dropout(identity, 0.25)
     kept = seen != 0
     torch.testing.assert_close(seen[kept], P[kept] / 0.75)
-    assert abs(kept.double().mean() - 0.75) < 0.03
-    again = attend(q, k, torch.eye(60).double().expand(3, 60, 60), dropout_p=0.25)
-    assert ((again != 0) != kept).any()
+    assert abs(kept[P != 0].double().mean() - 0.75) < 0.05
+    assert ((A.apply_with_dropout(identity, 0.25) != 0) != kept).any()
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_the_gradients_of_dropout_are_of_the_same_weights(name):
+    q, k, v = (torch.randn(60, 8).double().requires_grad_() for _ in range(3))
+
+    def out(q, k, v):
+        torch.manual_seed(5)
+        return Attention(q, k, **WITH_DROPOUT[name]).apply_with_dropout(v, 0.4)
+
+    assert torch.autograd.gradcheck(out, (q, k, v), fast_mode=True)
+
+
+def test_what_dropout_stores_for_a_small_matrix_it_does_not_for_a_large_one(monkeypatch):
+    q, k, v = (torch.randn(40, 8).double() for _ in range(3))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)
+    with pytest.raises(TypeError):
+        attend(q, k, v, dropout_p=0.5)
+    monkeypatch.setattr("limelight.kernels.fused._STORED_FOR_DROPOUT", 1599)
+    attend(q, k, v, dropout_p=0.5)
 
 
 def test_the_gradient_of_dropout_drops_the_same_weights(monkeypatch):

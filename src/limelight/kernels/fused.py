@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
 _FINE = 64  # up to here float32 tells 4e-6 apart
+_STORED_FOR_DROPOUT = 1 << 24  # entries of all matrices: 64 MB as float32
 _STATISTICS_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
 
 
@@ -129,14 +131,37 @@ class InnerProductScores(Scores):
         return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _STATISTICS_FROM
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if self.key_bias is None:
-            batch = Batch.of(self.q, self.k, v, self.pair_bias, mask=self.mask)
-            n, m = self.q.shape[-2], v.shape[-2]
-            table = None if self.pair_bias is None else batch.merge_pairs(self.pair_bias)
-            tile = plain_tile(self.mask, n, m, self.scale, batch, v.device, table)
-            if tile is not None and 0 not in (*batch.merged, n, m):
-                return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
-        return self.reduce(v)[0]
+        one = self._as_one_tile(v)
+        if one is None:
+            return self.reduce(v)[0]
+        tile, batch = one
+        return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
+
+    def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"] | None:
+        # torch's CPU kernel knows no dropout: its `scaled_dot_product_attention` stores the matrix, and is the fastest
+        # where that is small. In half precision it would round the weights.
+        n, m = self.q.shape[-2], self.k.shape[-2]
+        if self.q.device.type != "cpu" or self.q.dtype != flash.lse_dtype(self.q.dtype):
+            return None
+        one = self._as_one_tile(v)
+        if one is None or math.prod(one[1].shape) * n * m > _STORED_FOR_DROPOUT:
+            return None
+        tile, batch = one
+        if tile.causal and (tile.allowed is not None or tile.pair_bias is not None):
+            return None
+        added = tile.allowed if tile.pair_bias is None else tile.additive(None, self.q.dtype)
+        q, k, v = (batch.merge(x) for x in (self.q, self.k, v))
+        return batch.unmerge(F.scaled_dot_product_attention(q, k, v, added, p, tile.causal, scale=tile.scale))
+
+    def _as_one_tile(self, v: Tensor) -> tuple[Tile, Batch] | None:
+        """The whole matrix as what torch's own call takes, or None where it is more than that."""
+        if self.key_bias is not None:
+            return None
+        batch = Batch.of(self.q, self.k, v, self.pair_bias, mask=self.mask)
+        n, m = self.q.shape[-2], v.shape[-2]
+        table = None if self.pair_bias is None else batch.merge_pairs(self.pair_bias)
+        tile = plain_tile(self.mask, n, m, self.scale, batch, v.device, table)
+        return None if tile is None or 0 in (*batch.merged, n, m) else (tile, batch)
 
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, tile: Tile, batch: Batch) -> Tensor:
         """torch's own operation, whose derivative torch cannot differentiate."""

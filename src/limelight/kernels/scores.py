@@ -66,6 +66,13 @@ class Scores(ABC):
         """Σ_j softmax_j(s_ij) v_j; zero where every key is masked."""
         return self.reduce(v)[0]
 
+    def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"] | None:
+        """Σ_j D_ij softmax_j(s_ij) v_j, D_ij = 0 with probability p and 1/(1 − p) otherwise.
+
+        None where the kernel has no better way than some rows at a time.
+        """
+        return None
+
     @abstractmethod
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -56,8 +57,19 @@ class EdgeScores(Scores):
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
+        p, lse = self._softmax()
+        return self._mix(p, v), lse
+
+    def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
+        return self._mix(F.dropout(self._softmax()[0], p), v)
+
+    def _softmax(self) -> tuple[Float[Tensor, "*#batch e"], Float[Tensor, "*#batch n"]]:
+        """(p_e, log-normalizers)."""
         lse = self.logsumexp()
-        p = (self.scores - zero_neg_inf(lse)[..., self.i]).exp()
+        return (self.scores - zero_neg_inf(lse)[..., self.i]).exp(), lse
+
+    def _mix(self, p: Float[Tensor, "*#batch e"], v: Float[Tensor, "*#batch m w"]) -> Float[Tensor, "*#batch n w"]:
+        """Σ_e p_e v_j(e), for the query of each edge; some edges at a time."""
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
         def some(own: tuple[Tensor, Tensor], edges: slice) -> Tensor:
@@ -67,8 +79,7 @@ class EdgeScores(Scores):
                 -2, self.i[edges], parts.expand(*batch, -1, -1)
             )
 
-        out = sum_over_rows(some, (p, v), len(self.i), math.prod(batch) * max(v.shape[-1], 1))
-        return out.to(v.dtype), lse
+        return sum_over_rows(some, (p, v), len(self.i), math.prod(batch) * max(v.shape[-1], 1)).to(v.dtype)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         surprise = zero_neg_inf(self.logsumexp())[..., self.i] - self.scores
