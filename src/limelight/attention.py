@@ -21,12 +21,13 @@ from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
+from limelight.kernels.few import are_few, scores_of_few, softmax_of_few
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
 from limelight.normalization import Normalization, Softmax
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Dot, Similarity
+from limelight.similarity import Dot, Similarity, is_finite
 from limelight.tracing import holds, is_autocast
 from limelight.weights import Weights
 
@@ -103,11 +104,14 @@ class Attention(LinearOperator):
             self.scale = self.scale / per_head(normalization.temperature)
         heads = {"the similarity": similarity.batch_shape, "the normalization": normalization.batch_shape}
         self.shape = check.shape(q, k, self.mask, self.scale, heads)
-        self.q, self.k = check.finite(q, k, self.mask)
         # What is asked for may be cheaper under this mask, and the same.
         self._similarity = similarity.under(self.mask)
         not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
+        self.q, self.k, self._stores_few = q, k, kernel == "auto" and self.kernel != "sparse"
+        if self._few_scores is None:  # else they have told that q and k are finite
+            self._stores_few = False
+            self.q, self.k = check.finite(q, k, self.mask)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
         if normalization.needs_symmetry:
             check.symmetric(normalization, self.q, self.k, similarity, self.mask)
@@ -129,6 +133,11 @@ class Attention(LinearOperator):
         return v.to(self.q.dtype) if self._autocast and isinstance(v, Tensor) else v
 
     def _apply(self, v: Tensor) -> Tensor:
+        scores = self._few_scores
+        if scores is not None and type(self.normalization) is Softmax and not self.normalization.uses_column_sums:
+            out = softmax_of_few(scores, self.mask, v)
+            if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
+                return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
 
     @_apart_from_autocast
@@ -328,6 +337,13 @@ class Attention(LinearOperator):
     @kept
     def _weights(self) -> Weights:
         return self.normalization(self._scores())
+
+    @kept
+    def _few_scores(self) -> Tensor | None:
+        """The scores where there are so few that they are stored, and finite; else None."""
+        if not self._stores_few or not are_few(self.q, self.k, self.similarity, self.scale):
+            return None
+        return scores_of_few(self.q, self.k, self.similarity, self.scale)
 
     @kept
     def _logsumexp(self) -> Tensor:

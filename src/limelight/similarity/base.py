@@ -88,6 +88,15 @@ class Similarity(nn.Module, ABC):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         """β, entry by entry: the definition. q and k are in at least float32."""
 
+    def of_few(
+        self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]
+    ) -> Float[Tensor, "*#batch n m"] | None:
+        """β of a few queries in one pass over the keys, without gradients; None where there is no such way.
+
+        NaN or infinite for a pair whose query or key is so: then finite scores tell that all keys are finite.
+        """
+        return None
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
@@ -221,6 +230,18 @@ class Sum(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return reduce(torch.add, [scale * term.dense(q, k) for term, scale in self._scaled(q)])
+
+    def of_few(
+        self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]
+    ) -> Float[Tensor, "*#batch n m"] | None:
+        scaled = self._scaled(q)
+        found = [term.of_few(q, k) for term, _ in scaled]
+        if all(beta is None for beta in found):
+            return None
+        terms = zip(scaled, found, strict=True)  # one that is not finite is enough for a sum that is not
+        return reduce(
+            torch.add, [scale * (term.dense(q, k) if beta is None else beta) for (term, scale), beta in terms]
+        )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

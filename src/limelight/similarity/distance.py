@@ -50,6 +50,9 @@ class Euclidean(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -0.5 * (upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).square().sum(-1)
 
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return -0.5 * _square_distances(q, k)
+
     def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
@@ -172,6 +175,9 @@ class Laplacian(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -(upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).abs().sum(-1)
 
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return -torch.cdist(q, k, p=1.0)
+
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         q, k = parts.queries[0], parts.keys[0]
         if in_transform():
@@ -215,6 +221,9 @@ class StudentT(Similarity):
         square = (upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).square().sum(-1)
         return -torch.log1p(square / per_head(self.nu))
 
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return -torch.log1p(_square_distances(q, k) / per_head(self.nu))
+
     def parts(
         self,
         q: Float[Tensor, "*#batch n d"],
@@ -233,6 +242,11 @@ class StudentT(Similarity):
 
     def extra_repr(self) -> str:
         return f"nu={self.nu}"
+
+
+def _square_distances(q: Tensor, k: Tensor) -> Float[Tensor, "*#batch n m"]:
+    """|q_i − k_j|² from the differences themselves, none of which is stored."""
+    return torch.cdist(q, k, compute_mode="donot_use_mm_for_euclid_dist").square_()
 
 
 def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,9 @@ class Dot(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return upcast(q) @ upcast(k).mT
 
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return self.dense(q, k)
+
     def as_inner_product(
         self,
         q: Float[Tensor, "*#batch n d"],
@@ -56,6 +59,9 @@ class Cosine(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return _unit(upcast(q)) @ _unit(upcast(k)).mT
+
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return self.dense(q, k)
 
     def as_inner_product(
         self,
@@ -83,6 +89,9 @@ class Alignment(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return 0.5 + 0.5 * _unit(upcast(q)) @ _unit(upcast(k)).mT
+
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        return self.dense(q, k)
 
     def as_inner_product(
         self,
@@ -119,6 +128,9 @@ class Bilinear(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         require_widths(self, q, k, *self.weight.shape)
         return upcast(q) @ self.weight.to(upcast(q).dtype) @ upcast(k).mT
+
+    def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        return self.dense(q, k)
 
     def as_inner_product(
         self,

@@ -43,6 +43,11 @@ class Scaled(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.similarity.dense(q, k)
 
+    def of_few(
+        self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]
+    ) -> Float[Tensor, "*#batch n m"] | None:
+        return self.similarity.of_few(q, k)
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return self.similarity.batch_shape
