@@ -108,9 +108,9 @@ class Attention(LinearOperator):
         self._similarity = similarity.under(self.mask)
         not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
-        self.q, self.k, self._stores_few = q, k, kernel == "auto" and self.kernel != "sparse"
-        if self._few_scores is None:  # else they have told that q and k are finite
-            self._stores_few = False
+        self.q, self.k = q, k
+        self._stores_few = kernel == "auto" and self.kernel != "sparse" and are_few(q)
+        if not self._stores_few or self._few_scores is None:  # else they have told that q and k are finite
             self.q, self.k = check.finite(q, k, self.mask)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
         if normalization.needs_symmetry:
@@ -133,7 +133,7 @@ class Attention(LinearOperator):
         return v.to(self.q.dtype) if self._autocast and isinstance(v, Tensor) else v
 
     def _apply(self, v: Tensor) -> Tensor:
-        scores = self._few_scores
+        scores = self._few_scores if self._stores_few else None
         if scores is not None and type(self.normalization) is Softmax and not self.normalization.uses_column_sums:
             out = softmax_of_few(scores, self.mask, v)
             if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
@@ -341,8 +341,6 @@ class Attention(LinearOperator):
     @kept
     def _few_scores(self) -> Tensor | None:
         """The scores where there are so few that they are stored, and finite; else None."""
-        if not self._stores_few or not are_few(self.q, self.k, self.similarity, self.scale):
-            return None
         return scores_of_few(self.q, self.k, self.similarity, self.scale)
 
     @kept

@@ -10,7 +10,7 @@ from limelight.heads import FINITE, require
 from limelight.mask import Mask, real_keys
 from limelight.nonfinite import finite_or_padded
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Similarity, is_finite
+from limelight.similarity import Similarity, are_finite, is_finite
 from limelight.tracing import is_readable
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -50,7 +50,7 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
 
 def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
     """q and k, after both are found finite; a token that padding hides may hold anything, and becomes zero."""
-    if is_finite(q) and (k is q or is_finite(k)):
+    if is_finite(q) if k is q else are_finite(q, k):
         return q, k
     kept_q = finite_or_padded(q, None if mask is None else real_keys(mask.T))
     kept_k = finite_or_padded(k, real_keys(mask))

@@ -55,9 +55,13 @@ MASKS = {
 def computed(monkeypatch):
     """The scores that were stored because they are few."""
     found = []
-    monkeypatch.setattr(
-        "limelight.attention.scores_of_few", lambda *given: found.append(few.scores_of_few(*given)) or found[-1]
-    )
+
+    def scores_of_few(*given):
+        scores = few.scores_of_few(*given)
+        found.extend([] if scores is None else [scores])
+        return scores
+
+    monkeypatch.setattr("limelight.attention.scores_of_few", scores_of_few)
     return found
 
 

@@ -16,39 +16,42 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.heads import learns
+from limelight.kernels.rows import learned_by
 from limelight.kernels.scores import softmax_of
 from limelight.mask import Mask
 from limelight.similarity import Similarity, is_finite
 from limelight.tracing import in_transform, is_readable
 
 _QUERIES = 4  # for more, a product of matrices is faster
-_PER_KEY = 64  # numbers held for each key while β is computed
 
 
-def are_few(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor) -> bool:
-    """True if the scores are best stored: of few queries, on the CPU, not in half precision, and without gradients."""
-    n = q.shape[-2]
-    if torch.compiler.is_compiling() or not 0 < n <= _QUERIES or n * similarity.pair_size > _PER_KEY:
+def are_few(q: Tensor) -> bool:
+    """True if there are so few queries that their scores may be stored; on the CPU, and not in half precision."""
+    if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= _QUERIES or in_transform():
         return False
-    if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64) or 0 in k.shape:
-        return False
-    if in_transform() or not is_readable(k):
-        return False
-    return not torch.is_grad_enabled() or not (
-        q.requires_grad or k.requires_grad or learns(scale) or any(p.requires_grad for p in similarity.parameters())
-    )
+    return q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64) and is_readable(q)
 
 
-@torch.no_grad()
 def scores_of_few(
     q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"], similarity: Similarity, scale: float | Tensor
 ) -> Float[Tensor, "*#batch n m"] | None:
-    """scale · β of every pair, masked ones too; None if some are not finite, so that q and k must be looked at."""
-    beta = similarity.of_few(q, k)
-    if beta is None:
+    """scale · β of every pair, masked ones too.
+
+    None where a gradient may be wanted of them, where the similarity has no way to compute them in one pass, and where
+    some are not finite, so that q and k must be looked at.
+    """
+    if 0 in k.shape or not is_readable(k) or (torch.is_grad_enabled() and _learns(q, k, similarity, scale)):
         return None
-    scores = beta * scale
-    return scores if is_finite(scores) else None
+    with torch.no_grad():
+        beta = similarity.of_few(q, k)
+        if beta is None:
+            return None
+        scores = beta * scale
+        return scores if is_finite(scores) else None
+
+
+def _learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor) -> bool:
+    return q.requires_grad or k.requires_grad or learns(scale) or any(x.requires_grad for x in learned_by(similarity))
 
 
 def softmax_of_few(

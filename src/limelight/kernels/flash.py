@@ -212,7 +212,7 @@ def pick(x: Tensor, at: Matrices) -> Tensor:
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of lse and of biases: float64 for float64, else float32."""
-    return torch.promote_types(dtype, torch.float32)
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _infinite_lse_of_empty_rows(lse: Tensor) -> Tensor:

@@ -141,6 +141,8 @@ def plain_tile(
 
     A mask that the kernel does not know is written out where that array is small and has few keys to skip.
     """
+    if mask is None and pair_bias is None:
+        return Tile(None, False, scale)
     simple, copies = _Simple.of(mask), _copies(mask, batch, False, pair_bias)
     if simple is not None:
         if simple.queries is not None or (pair_bias is not None and copies * pair_bias.shape[-2] * m > _ENTRIES):

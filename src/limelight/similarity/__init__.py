@@ -8,7 +8,15 @@ from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
 from limelight.similarity.scaled import Scaled
 from limelight.similarity.softcap import SoftCap
-from limelight.similarity.tensors import center, is_finite, shift_for_precision, squeeze_head, upcast, upcast_pair
+from limelight.similarity.tensors import (
+    are_finite,
+    center,
+    is_finite,
+    shift_for_precision,
+    squeeze_head,
+    upcast,
+    upcast_pair,
+)
 
 __all__ = [
     "GAT",
@@ -33,6 +41,7 @@ __all__ = [
     "SoftCap",
     "StudentT",
     "Sum",
+    "are_finite",
     "as_one_product",
     "center",
     "checked_dense",

@@ -137,6 +137,8 @@ class Similarity(nn.Module, ABC):
         k', because only then is the distance of near points small (`Euclidean`).
         """
         upcast_q, upcast_k = upcast_pair(q, k)
+        if upcast_q is q and upcast_k is k:
+            return self.as_inner_product(q, k, real)
         factors = self.as_inner_product(upcast_q, upcast_k, real)
         left = q if factors.q is upcast_q else factors.q.to(q.dtype)
         right = k if factors.k is upcast_k else factors.k.to(k.dtype)

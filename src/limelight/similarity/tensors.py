@@ -11,6 +11,8 @@ from torch import Tensor
 from limelight.shapes import broadcast_shapes
 from limelight.tracing import is_readable
 
+_WIDE = (torch.float32, torch.float64)
+
 
 def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """q and k in at least float32; one tensor if they are."""
@@ -25,7 +27,16 @@ def is_finite(x: Tensor) -> bool:
     """
     if not is_readable(x):
         return True
-    return math.isfinite(x.detach().sum().item()) or bool(x.detach().isfinite().all())
+    x = x.detach()
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+
+
+def are_finite(x: Tensor, y: Tensor) -> bool:
+    """`is_finite` of both, with one look at the device where they are."""
+    if not (is_readable(x) and is_readable(y)):
+        return True
+    x, y = x.detach(), y.detach()
+    return math.isfinite(x.sum().add_(y.sum()).item()) or bool(x.isfinite().all() and y.isfinite().all())
 
 
 _NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
@@ -70,7 +81,7 @@ def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
 
 def upcast(x: Tensor) -> Tensor:
     """x in at least float32, the precision of biases and statistics."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype in _WIDE else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def times(table: Float[Tensor, "*#batch n m"], scale: float | Tensor) -> Float[Tensor, "*#batch n m"]:
