@@ -19,7 +19,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kept import keep, kept, kept_value
-from limelight.kernels.rows import by_rows, sum_over_rows, tensors_of
+from limelight.kernels.rows import by_rows, learned_of, results_by_rows, sum_over_rows, tensors_of
 from limelight.kernels.scores import RowStatistics, Scores, softmax_of
 
 
@@ -100,6 +100,17 @@ class Weights(ABC):
             return measure(*tree, rows)
 
         return by_rows(some, (self.for_rows(), *values), self.scores.shape[-2], self.scores.entries_per_row, dim)
+
+    def results_by_rows(
+        self, measure: Callable[[Weights, slice], tuple[Tensor, ...]], dims: tuple[int, ...]
+    ) -> tuple[Tensor, ...]:
+        """Several results of one walk, measure(these weights, rows), each joined along its own of `dims`."""
+        return results_by_rows(measure, self.for_rows(), self.scores.shape[-2], self.scores.entries_per_row, dims)
+
+    @property
+    def learns(self) -> bool:
+        """True if a gradient may be wanted of them."""
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (*tensors_of(self), *learned_of(self)))
 
     def for_rows(self) -> Weights:
         """The same, with what all rows share computed already."""

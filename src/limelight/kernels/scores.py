@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limelight.kernels.rows import gradients_by_rows, results_by_rows
 from limelight.mask import Mask
+from limelight.tracing import is_readable
 
 
 class RowStatistics(NamedTuple):
@@ -155,17 +156,29 @@ def zero_neg_inf(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#bat
 
 def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     """−Σ_j p_ij log p_ij of p = softmax_j(s), from the scores; zero where every key is masked."""
-    hidden = s == -math.inf
-    empty = hidden.all(-1, keepdim=True)
-    s = s.masked_fill(empty, 0)
-    surprise = (torch.logsumexp(s, -1, keepdim=True) - s).masked_fill(hidden, 0)
-    return (torch.softmax(s, -1) * surprise).sum(-1).masked_fill(empty[..., 0], 0)
+    empty = _empty_rows(s)
+    s = s if empty is None else s.masked_fill(empty, 0)
+    surprise = torch.logsumexp(s, -1, keepdim=True) - s
+    surprise = surprise.masked_fill(s == -math.inf, 0)
+    entropy = (torch.softmax(s, -1) * surprise).sum(-1)
+    return entropy if empty is None else entropy.masked_fill(empty[..., 0], 0)
 
 
 def logsumexp_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     """log Σ_j exp s_ij; −∞ where every key is masked, with no gradient there."""
-    empty = (s == -math.inf).all(-1)
-    return torch.logsumexp(s.masked_fill(empty[..., None], 0), -1).masked_fill(empty, -math.inf)
+    empty = _empty_rows(s)
+    if empty is None:
+        return torch.logsumexp(s, -1)
+    return torch.logsumexp(s.masked_fill(empty, 0), -1).masked_fill(empty[..., 0], -math.inf)
+
+
+def _empty_rows(s: Float[Tensor, "*batch r m"]) -> Bool[Tensor, "*batch r 1"] | None:
+    """The rows whose keys are all masked, (*batch, r, 1); None where there is seen to be none, which saves passes."""
+    if s.shape[-1] == 0:
+        return torch.ones_like(s[..., :1].sum(-1, keepdim=True), dtype=torch.bool)
+    empty = s.detach().amax(-1, keepdim=True) == -math.inf
+    looks = s.device.type == "cpu" and is_readable(s)
+    return None if looks and not bool(empty.any()) else empty
 
 
 def with_terms(s: Tensor, rows: slice, row_bias: Tensor | None, col_bias: Tensor | None, mask: Mask | None) -> Tensor:
@@ -181,5 +194,7 @@ def with_terms(s: Tensor, rows: slice, row_bias: Tensor | None, col_bias: Tensor
 
 def softmax_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r m"]:
     """softmax_j(s); a row whose keys are all masked is zero."""
-    empty = (s == -math.inf).all(-1, keepdim=True)
+    empty = _empty_rows(s)
+    if empty is None:
+        return torch.softmax(s, -1)
     return torch.softmax(s.masked_fill(empty, 0), -1).masked_fill(empty, 0)
