@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limelight.errors import ConvergenceError, InputError
+from limelight.kernels import largest
 from limelight.mask import Mask
 from limelight.tracing import require_readable
 from limelight.weights import Weights
@@ -52,7 +53,7 @@ def topk(weights: Weights, k: int) -> TopKWeights:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
         raise InputError(f"topk(k) expects a whole number from 1 to the {m} keys, got {k!r}")
     with torch.no_grad():
-        values, keys = weights.results_by_rows(lambda own, rows: tuple(own.block(rows).topk(k, -1)), dims=(-2, -2))
+        values, keys = weights.results_by_rows(lambda own, rows: largest.topk(own.block(rows), k), dims=(-2, -2))
     if weights.learns:
         values = weights.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
     return TopKWeights(values, keys.masked_fill(values == 0, -1))

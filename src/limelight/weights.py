@@ -207,6 +207,9 @@ class RowMap(Protocol):
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r t"]:
         """t_i, from a whole row of scores; −∞ is a key that is masked."""
 
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r t"]:
+        """`thresholds(s)` as a function of s, where t are its values, found in the forward pass."""
+
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r t"]) -> Float[Tensor, "*batch r c"]:
         """w, entry by entry; zero where s is −∞."""
 
@@ -223,7 +226,19 @@ class RowWeights(Weights):
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        return self.by_rows(lambda own, v, rows: _mix(own.block(rows), v), v, dim=-2)
+        found: dict[int, Tensor] = {}  # thresholds of the forward pass, by the first row; the backward pass needs them
+
+        def some(own: RowWeights, v: Tensor, rows: slice) -> Tensor:
+            s, row_map = own._scores.block(rows), own._map
+            if rows.start in found and torch.is_grad_enabled():
+                t = row_map.thresholds_at(s, found[rows.start])
+            else:
+                t = row_map.thresholds(s)
+                if not t.requires_grad:
+                    found[rows.start] = t
+            return _mix(row_map.weights(s, t), v)
+
+        return self.by_rows(some, v, dim=-2)
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         def some(own: tuple[RowWeights, Tensor], rows: slice) -> Tensor:

@@ -98,7 +98,9 @@ class ChunkedScores(Scores):
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         s = online_softmax.beta(self.similarity, self.parts, self.swapped, rows, slice(0, self.cols))
-        s = s * (self.scale * self.similarity.coefficient)
+        factor = self.scale * self.similarity.coefficient
+        if isinstance(factor, Tensor) or factor != 1:
+            s = s * factor
         s = with_terms(s, rows, self.row_bias, self.col_bias, self.mask)
         return s.expand(*self.batch, *s.shape[-2:])
 
@@ -138,8 +140,18 @@ def chunked_scores(
     real = real_keys(mask)
     kept = k if real is None else torch.where(real[..., None], k, 0)
     parts = similarity.parts(*upcast_pair(q, kept), real)
+    if _is_one_product(similarity) and not isinstance(scale, Tensor) and scale != 0:
+        (left,) = parts.queries
+        parts, scale = replace(parts, queries=(scale * left,)), 1.0  # there are fewer queries than pairs
     if not isinstance(scale, Tensor) and scale == 0:
         scale = torch.zeros((), device=q.device)  # as a tensor, which multiplies β before anything is masked
     if isinstance(scale, Tensor):
         scale = scale.to(upcast(q).dtype).reshape(scale.shape or (1, 1))
     return ChunkedScores(similarity, parts, scale, mask, q.shape[-2], k.shape[-2])
+
+
+def _is_one_product(similarity: Similarity) -> bool:
+    """True if β is the product of its parts, as the base class has it."""
+    kind = type(similarity)
+    own = kind.parts is Similarity.parts and kind.block is Similarity.block
+    return own and similarity.is_inner_product and not similarity.has_pair_bias

@@ -86,6 +86,13 @@ class RowWise(Normalization):
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r t"]:
         """t_i, from a whole row of scores; −∞ is a key that is masked."""
 
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r t"]:
+        """`thresholds(s)` as a differentiable function of s, given its values t from the forward pass.
+
+        To be overridden where that costs less than to compute them again.
+        """
+        return self.thresholds(s)
+
     @abstractmethod
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r t"]) -> Float[Tensor, "*batch r c"]:
         """w(s_ij, t_i), entry by entry; zero where s is −∞."""

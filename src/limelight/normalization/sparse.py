@@ -9,10 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
+from limelight.kernels.largest import topk
+from limelight.kernels.scores import logsumexp_of, zero_neg_inf
 from limelight.normalization.base import RowWise
-from limelight.tracing import is_readable
+from limelight.tracing import in_transform, is_readable
 
 _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
+_GROUPS = 128  # of a row's scores, whose maxima are looked at first
 _STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
 
 
@@ -39,21 +42,34 @@ class Entmax(RowWise):
 
     # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. f is convex and falls, so Newton's method from a t
     # below the root climbs to it without passing it. t₀ = max_j (α − 1) s_j − 1 is below: there the largest weight
-    # alone is 1. The derivative of the root by the implicit function theorem is what one more Newton step has, taken
-    # at the root, as autograd sees it; a second step makes the second derivative exact too.
+    # alone is one. So is the root for some of a row's scores, since f then has fewer terms, and the nearer the larger
+    # they are. Hence the method first runs on a few large scores, where a step costs little, then on the whole row.
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
         with torch.no_grad():
-            x = (self.alpha - 1) * s
-            top = x.amax(-1, keepdim=True) if x.shape[-1] else x.new_full((*x.shape[:-1], 1), -math.inf)
-            t = torch.where(top == -math.inf, 0, top - 1)  # there the largest weight alone is one: t is no smaller
-            for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
-                after = self._newton(s, t)
-                near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
-                t = after
-                if is_readable(near) and bool(near.all()):
-                    break
-        if torch.is_grad_enabled() and s.requires_grad:
-            t = self._newton(s, self._newton(s, t))
+            some = _some_large(s)
+            top = some.amax(-1, keepdim=True) if s.shape[-1] else s.new_full((*s.shape[:-1], 1), -math.inf)
+            top = (self.alpha - 1) * top
+            t = torch.where(top == -math.inf, 0, top - 1)
+            if some is not s:
+                t = self._root(some, t)
+            t = self._root(s, t)
+        return self.thresholds_at(s, t)
+
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 1"]:
+        if not (torch.is_grad_enabled() and s.requires_grad):
+            return t
+        if torch.compiler.is_compiling() or in_transform():
+            return self._newton(s, self._newton(s, t))  # as a function of s it has the root's two derivatives
+        return _Root.apply(s, t, self)  # type: ignore[no-untyped-call]
+
+    def _root(self, s: Tensor, t: Tensor) -> Tensor:
+        """The root, by Newton's method from t below it."""
+        for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
+            after = self._newton(s, t)
+            near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
+            t = after
+            if is_readable(near) and bool(near.all()):
+                break
         return t
 
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 1"]) -> Float[Tensor, "*batch r c"]:
@@ -62,6 +78,13 @@ class Entmax(RowWise):
 
     def _above(self, s: Tensor, t: Tensor) -> Tensor:
         return torch.relu((self.alpha - 1) * s - t)
+
+    def slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """∂w/∂s_j divided by a number that all keys share."""
+        above = self._above(s, t)
+        if self.alpha == 2:
+            return (above > 0).to(s.dtype)
+        return above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
         """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1, which is convex: from below it comes no further than the root."""
@@ -78,6 +101,37 @@ class Entmax(RowWise):
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}"
+
+
+def _some_large(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r c"]:
+    """Some scores of each row, large ones among them: the maxima of some groups. A short row itself."""
+    groups = s.shape[-1] // _GROUPS
+    if groups < 4 or torch.compiler.is_compiling():
+        return s
+    return s[..., : groups * _GROUPS].unflatten(-1, (groups, _GROUPS)).amax(-2)
+
+
+class _Root(torch.autograd.Function):
+    """s ↦ t with Σ_j w(s_j, t) = 1, whose gradient is that of an implicit function.
+
+    With w(s_j, t) = u((α − 1) s_j − t) the sum stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
+    ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. That is a function of s and t, hence differentiable in turn.
+    """
+
+    @staticmethod
+    def forward(ctx, s, t, entmax):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(s, t)
+        ctx.entmax = entmax
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx, dt):  # type: ignore[no-untyped-def]
+        (s, t), entmax = ctx.saved_tensors, ctx.entmax
+        if torch.is_grad_enabled():
+            t = _Root.apply(s, t, entmax)  # type: ignore[no-untyped-call]
+        slope = entmax.slope(s, t)
+        total = slope.sum(-1, keepdim=True)
+        return (entmax.alpha - 1) * dt * slope / total.masked_fill(total == 0, 1), None, None
 
 
 class Sparsemax(Entmax):
@@ -118,18 +172,49 @@ class TopK(RowWise):
         self.k = k
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:
-        least = s.detach().topk(min(self.k, s.shape[-1]), -1).values[..., -1:]
-        kept = s.masked_fill(s < least, -math.inf)
-        empty = (s == -math.inf).all(-1, keepdim=True)
-        lse = torch.logsumexp(kept.masked_fill(empty, 0), -1, keepdim=True)
-        return torch.cat([least, lse], -1)
+        m = s.shape[-1]
+        if m == 0:
+            return s.new_zeros((*s.shape[:-1], 2))
+        # The k largest scores are all that counts, unless others tie with the last of them: one more tells.
+        with torch.no_grad():
+            largest, _ = topk(s, min(self.k + 1, m))
+            least = largest[..., min(self.k, m) - 1, None]
+            tie = self.k < m and not (is_readable(s) and bool((largest[..., -1:] < least).all()))
+            kept = s.masked_fill(s < least, -math.inf) if tie else largest[..., : self.k]
+            t = torch.cat([least, zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
+        return self.thresholds_at(s, t)
+
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 2"]:
+        if not (torch.is_grad_enabled() and s.requires_grad):
+            return t
+        if torch.compiler.is_compiling() or in_transform():
+            kept = s.masked_fill(s < t[..., :1], -math.inf)
+            return torch.cat([t[..., :1], zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
+        return _LogSumExpOfKept.apply(s, t, self)  # type: ignore[no-untyped-call]
 
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 2"]) -> Float[Tensor, "*batch r c"]:
         least, lse = t[..., :1], t[..., 1:]
-        return torch.exp(s - lse).masked_fill((s < least) | (s == -math.inf), 0)
+        return torch.where(s < least, 0, torch.exp(s - lse))  # not exp(−∞), which takes five times as long
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
+
+
+class _LogSumExpOfKept(torch.autograd.Function):
+    """s ↦ (the least score that is kept, the log-sum-exp L of those kept), given both. ∂L/∂s_j = P_j."""
+
+    @staticmethod
+    def forward(ctx, s, t, top):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(s, t)
+        ctx.top = top
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx, dt):  # type: ignore[no-untyped-def]
+        s, t = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            t = _LogSumExpOfKept.apply(s, t, ctx.top)  # type: ignore[no-untyped-call]
+        return dt[..., 1:] * ctx.top.weights(s, t), None, None
 
 
 class Sigmoid(RowWise):
