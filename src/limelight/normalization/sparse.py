@@ -13,15 +13,15 @@ from limelight.normalization.base import RowWise
 from limelight.tracing import is_readable
 
 _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
-_STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
+_STEPS_UNSEEN = 20  # where values cannot be read to see whether the root is reached, as in a compiled graph
 
 
 class Entmax(RowWise):
     """P_ij = [(α − 1) s_ij − t_i]₊^{1/(α−1)} with t_i such that rows sum to one (Peters et al. 2019).
 
     1 < α ≤ 2: the nearer to 1 the nearer to softmax; α = 2 is sparsemax (Martins & Astudillo 2016).
-    Far keys get exactly no weight. t is found by Newton's method to the dtype's accuracy, and two of
-    its steps are differentiated, which is the exact first and second derivative.
+    Keys with low scores get exactly zero weight. t is found to the dtype's accuracy, and its first and
+    second derivatives are exact.
 
     >>> import torch
     >>> from limelight import Attention, Entmax
@@ -37,21 +37,25 @@ class Entmax(RowWise):
             raise InputError(f"Entmax(alpha=…) expects a number in (1, 2], got {alpha!r}; for alpha = 1 use Softmax()")
         self.alpha = float(alpha)
 
-    # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. f is convex and falls, so Newton's method from a t
-    # below the root climbs to it without passing it. t₀ = max_j (α − 1) s_j − 1 is below: there the largest weight
-    # alone is 1. The derivative of the root by the implicit function theorem is what one more Newton step has, taken
-    # at the root, as autograd sees it; a second step makes the second derivative exact too.
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. The exponent is at least 1, so f is convex, and it
+        # falls; Newton's method from a t below the root therefore climbs to it without passing it. We start from
+        # max_j (α − 1) s_j − 1, where the largest weight alone is one already, so that the root is no smaller. For
+        # α = 2 f is piecewise linear, and the method ends at the exact root after finitely many steps.
         with torch.no_grad():
             x = (self.alpha - 1) * s
             top = x.amax(-1, keepdim=True) if x.shape[-1] else x.new_full((*x.shape[:-1], 1), -math.inf)
-            t = torch.where(top == -math.inf, 0, top - 1)  # there the largest weight alone is one: t is no smaller
+            t = torch.where(top == -math.inf, 0, top - 1)  # a row whose keys are all masked has no root: any t will do
             for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
                 after = self._newton(s, t)
                 near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
                 t = after
                 if is_readable(near) and bool(near.all()):
                     break
+        # The search is not differentiated. By the implicit function theorem the root moves with the scores as
+        # dt = −(∂f/∂s)/(∂f/∂t) ds, and one Newton step N(s, t) = t − f/f′ from the root, with t held fixed, has exactly
+        # this derivative, because f = 0 there. Its error is of second order in a change of s; a second step squares
+        # that error, so that second derivatives are exact too.
         if torch.is_grad_enabled() and s.requires_grad:
             t = self._newton(s, self._newton(s, t))
         return t
@@ -64,7 +68,7 @@ class Entmax(RowWise):
         return torch.relu((self.alpha - 1) * s - t)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
-        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1, which is convex: from below it comes no further than the root."""
+        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which from below never passes the root."""
         power = 1 / (self.alpha - 1)
         above = self._above(s, t)
         if self.alpha == 1.5:
@@ -101,7 +105,7 @@ class Sparsemax(Entmax):
 class TopK(RowWise):
     """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
 
-    Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
+    Where several scores tie for the last place, all of them are kept. Raises `InputError` for k < 1.
 
     >>> import torch
     >>> from limelight import Attention, TopK
@@ -118,6 +122,9 @@ class TopK(RowWise):
         self.k = k
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:
+        # A row has two numbers: its k-th largest score, at or above which a key is kept, and the log-sum-exp over the
+        # keys that are kept. The first only selects, so it has no gradient. In a row whose keys are all masked the
+        # second is made finite, since the gradient through a log-sum-exp of nothing but −∞ would be NaN.
         least = s.detach().topk(min(self.k, s.shape[-1]), -1).values[..., -1:]
         kept = s.masked_fill(s < least, -math.inf)
         empty = (s == -math.inf).all(-1, keepdim=True)
@@ -133,9 +140,9 @@ class TopK(RowWise):
 
 
 class Sigmoid(RowWise):
-    """P_ij = σ(s_ij + b), each pair for itself; b = −log m unless told (Ramapuram et al., 2409.04431).
+    """P_ij = σ(s_ij + b), each pair by itself; b = −log m by default (Ramapuram et al., 2409.04431).
 
-    Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.
+    Rows do not sum to one. Entropy and free energy are computed from the rows divided by their sums.
 
     >>> import torch
     >>> from limelight import Attention, Sigmoid
@@ -152,6 +159,8 @@ class Sigmoid(RowWise):
         self.bias = bias
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        # With b = −log m a row of m scores of 0 sums to m σ(−log m) = m/(m + 1): about one, as a row of a softmax does,
+        # however many keys there are. With b = 0 it would sum to m/2.
         bias = -math.log(max(s.shape[-1], 1)) if self.bias is None else self.bias
         return s.new_full((*s.shape[:-1], 1), -bias)
 
