@@ -1,4 +1,4 @@
-"""What centers do that attend to points: start, step until they rest, tell whose a point is."""
+"""What soft k-means and fuzzy c-means share: where centers start, when they rest, which center a point belongs to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from limelight.errors import InputError
 
 
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """Where centers start, when they have come to rest, whose a point is.
+    """Where centers start, when they have come to rest, and which center a point belongs to.
 
     Nothing depends on the unit or the offset of the data: points are moved to their mean, measured in a power of two of
     the size of the largest, and computed with in float64. What is given out is in the units and the dtype of X.
@@ -41,6 +41,10 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     @undisturbed
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) counts a point so often."""
+        # Points are measured from their mean, in a unit near the largest coordinate, so that no square overflows or
+        # underflows and steps do not depend on the units of X. Each step sets memberships and centers in turn to what
+        # makes the cost least while the other is held, so the cost never rises. The centers are at rest when the sum of
+        # their squared moves is at most tol times the mean squared distance, for each feature, from the first ones.
         given = points(self, X, reset=True)
         w = weights_of(self, sample_weight, given)
         name = type(self).__name__
@@ -134,6 +138,8 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return self._measured(as_tensor(centers))
 
     def _labels(self, X: Float[Tensor, "n d"]) -> Int[np.ndarray, " n"]:
+        # Between two centers that are equally near `argmin` takes the first. Distances by differences are then equal to
+        # the last digit if the coordinates' differences are, where those from products would let rounding decide.
         labels: Int[np.ndarray, " n"] = distances(X, self._centers).argmin(1).numpy()
         return labels
 
@@ -157,10 +163,10 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
 
 def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
-    """The root mean squared distance, for each feature, from the nearest center.
-
-    Where the centers are the points it is zero: then a tenth of the least distance that is not, or 1 if all are.
-    """
+    """The root mean squared distance, for each feature, from the nearest center; positive in any case."""
+    # Where the first centers are all the points it would be zero, which is no bandwidth. Then it is a tenth of the
+    # least positive distance of a point from a center: each center keeps to its point, since exp(−10²/2) is as good
+    # as 0. It is 1 where all points coincide.
     apart = distances(X, centers)
     mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
     if mean > 0:

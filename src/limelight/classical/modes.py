@@ -154,7 +154,7 @@ class BlurringMeanShift(_Modes):
 
 
 def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
-    """The h under which exp −|x_i − x_j|²/2h² has the mean `share` over pairs of points that differ; None if none do."""
+    """The h for which the mean of exp −|x_i − x_j|²/2h² over different points is `share`; None if all coincide."""
     # The mean grows with h, from 0 to 1, so bisection of log h finds it. Distances are divided by their median before,
     # so that one interval serves every unit. For Gaussian points of deviation σ in d dimensions the mean is
     # (1 + 2σ²/h²)^{−d/2}. It is 1/20 for an h that grows with d, about σ √(d/3) where d is large: the estimate stays
