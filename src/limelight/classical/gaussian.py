@@ -52,7 +52,7 @@ def gaussian(
     # |q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is. But where points stand far from the
     # mean it is a small difference of large numbers, of which rounding may leave nothing. So the product is used where
     # its rounding is small beside h², first in the dtype of the points and then in float64; otherwise each distance is
-    # computed from the differences of coordinates, which costs more time and nothing else.
+    # computed from the differences of coordinates, which takes more time.
     if Q.dtype != X.dtype or not distances_resolvable(Q, X, h, X.dtype):
         Q, X = Q.double(), X.double()
     exact = distances_resolvable(Q, X, h, X.dtype)
@@ -69,10 +69,10 @@ def power_of_two(h: float) -> float:
 
 def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """True if rounding in |q − x|², computed from inner products in this dtype, is small beside h²."""
-    # With q̄ and x̄ measured from the mean of X, rounding changes |q − x|² = |q̄|² + |x̄|² − 2⟨q̄, x̄⟩ by up to a few times
-    # eps (|q̄| |x̄| + |q − x|²); |q̄|² is the same for all keys and cancels in the softmax. The second part is a relative
-    # error of the distance, which any way of computing has. The first, for the points farthest out, is what must be
-    # small beside h²: half of its share of h² is the relative error of a weight exp(−|q − x|²/2h²).
+    # With q̄ and x̄ measured from the mean of X, rounding changes |q − x|² = |q̄|² + |x̄|² − 2⟨q̄, x̄⟩ by up to a few
+    # times eps (|q̄| |x̄| + |q − x|²); |q̄|² is the same for all keys and cancels in the softmax. The second part is a
+    # relative error of the distance, which any way of computing has. The first, for the points farthest out, is what
+    # must be small beside h²: half of its share of h² is the relative error of a weight exp(−|q − x|²/2h²).
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 
 

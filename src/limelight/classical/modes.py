@@ -103,9 +103,9 @@ class MeanShift(_Modes):
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
         # P(x, ·) X − x = h² ∇ log p(x), where p is the kernel density estimate: a step is along the gradient, its
-        # length needs no choice, and it never lowers p (Cheng 1995). Three things make it fast. Points that have come
-        # to rest are left out. Those that have come together climb on as one, their `leader`. And where float32 tells
-        # points apart well enough, they climb in it until they rest, and then on in the dtype of the points.
+        # length needs no choice, and it never lowers p (Comaniciu & Meer 2002). Three things make it fast. Points that
+        # have come to rest are left out. Those that have come together climb on as one, their `leader`. And where
+        # float32 tells points apart well enough, they climb in it until they rest, and then on in their own dtype.
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
         # Rounding of at most 1e-3 fine² in |x − x_j|², with fine² = 100 tol h², is 0.1 tol of h², which moves a step by
         # about a tenth of the length tol·h at which a point is at rest.
@@ -138,7 +138,7 @@ class BlurringMeanShift(_Modes):
         # A Gaussian cluster of deviation s keeps its shape and shrinks to s³/(s² + h²) in each step: once s is smaller
         # than h, it collapses cubically (Carreira-Perpiñán 2006). Clusters that have collapsed still have a little
         # weight exp(−D²/2h²) on each other, and after very many steps all would meet in one point. So the steps end as
-        # soon as the mean step is short, in the long rest between the two.
+        # soon as the mean step is short, in the long pause between the two.
         at = self._prepare(X)
         for step_number in range(1, self.max_iter + 1):
             self.n_iter_ = step_number

@@ -27,7 +27,7 @@ from limelight.classical.points import bandwidth_for, median_distance, points, u
 from limelight.errors import InputError
 from limelight.normalization import Softmax
 
-_LEAST_LOG_DEGREE = -700.0  # below it a degree underflows in float64
+_LEAST_LOG_DEGREE = -700.0  # float64 underflows a little below e^−700
 
 _Apply = Callable[[Float[Tensor, "n b"]], Float[Tensor, "n b"]]
 
