@@ -38,7 +38,7 @@ def mds(X: Float[Tensor, "n d"]) -> Centered:
 def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "n n"]:
     """Geodesic distances: shortest paths along each point's `n_neighbors` nearest (Tenenbaum et al. 2000).
 
-    Isomap is classical MDS of these. They are n×n by nature. ∞ where no path leads.
+    Isomap is classical MDS of these distances, an array (n, n) with ∞ where no path leads.
     """
     keys, apart = neighbors(X, n_neighbors)
     return shortest_path(_sparse(apart, keys), directed=False)
@@ -76,7 +76,7 @@ def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     # of the others.
     n = len(X)
     if not 1 < perplexity < n - 1:
-        raise InputError(f"the perplexity of {n} points lies between 1 and {n - 1}, got {perplexity!r}")
+        raise InputError(f"the perplexity of {n} points must lie between 1 and {n - 1}, got {perplexity!r}")
     keys = torch.cat([X.new_zeros(n, 1), X], 1)
 
     def at(temperature: Float[Tensor, " n"]) -> Attention:
@@ -104,7 +104,7 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
     # around it. 1/σ_i is found by bisection, since the sum of weights falls as it grows. If w_ij and w_ji are the
     # probabilities of two independent edges, w_ij + w_ji − w_ij w_ji is that of one at least.
     if not 2 < n_neighbors <= len(X):
-        raise InputError(f"n_neighbors, the point among them, is from 3 to the {len(X)} points, got {n_neighbors!r}")
+        raise InputError(f"n_neighbors counts the point itself and must be from 3 to {len(X)}, got {n_neighbors!r}")
     keys, apart = neighbors(X, n_neighbors - 1)
     beyond = (apart - apart[:, :1]).clamp(min=0)
 
@@ -154,7 +154,7 @@ def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Floa
     # from |x|² + |y|² − 2⟨x, y⟩, of which only rounding may be left where points stand far from the origin. The
     # distances of the k that were found are computed again here, by differences and in the dtype of the points.
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(X):
-        raise InputError(f"the neighbors of {len(X)} points are a whole number from 1 to {len(X) - 1}, got {k!r}")
+        raise InputError(f"n_neighbors of {len(X)} points must be a whole number from 1 to {len(X) - 1}, got {k!r}")
     tree = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(X.numpy())
     keys = torch.from_numpy(tree.kneighbors(return_distance=False))
     return keys, (X[keys] - X[:, None]).norm(dim=-1)

@@ -28,8 +28,8 @@ from limelight.errors import InputError
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Where centers start, when they have come to rest, and which center a point belongs to.
 
-    Nothing depends on the unit or the offset of the data: points are moved to their mean, measured in a power of two of
-    the size of the largest, and computed with in float64. What is given out is in the units and the dtype of X.
+    The result does not depend on the unit or the offset of the data. It is computed in float64 and returned in the
+    units and the dtype of X.
     """
 
     n_clusters: int
@@ -40,7 +40,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) counts a point so often."""
+        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) is how much each counts."""
         # Points are measured from their mean, in a unit near the largest coordinate, so that no square overflows or
         # underflows and steps do not depend on the units of X. Each step sets memberships and centers in turn to what
         # makes the cost least while the other is held, so the cost never rises. The centers are at rest when the sum of
@@ -103,7 +103,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus what the steps make small, summed over these points; as h → 0 or m → 1 minus the inertia of k-means."""
+        """Minus the cost that the steps make small; for h → 0 or m → 1 minus the inertia of k-means."""
         asked, _ = self._asked(X)
         w = weights_of(self, sample_weight, asked)
         return -float(w @ self._cost(asked)) * self._unit**2
@@ -145,7 +145,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @abstractmethod
     def _prepare(self, within: float) -> None:
-        """Check what is the method's own; within is the root mean squared distance from the nearest first center."""
+        """Check the method's own parameters; within is the root mean squared distance from the nearest first center."""
 
     @abstractmethod
     def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
@@ -159,7 +159,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @abstractmethod
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """What each point adds to that which the steps make small, in squared units."""
+        """The part of each point in the cost that the steps make small, in squared units."""
 
 
 def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:

@@ -28,10 +28,10 @@ from limelight.mask import Graph
 class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """P ← rows of (P²)ʳ, entry by entry, divided by their sums; clusters are what flows to one place (van Dongen 2000).
 
-    Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. How
-    many clusters there are comes out: the larger `inflation` r > 1, the more. The first P is attention of a
-    Gaussian on the graph of each point's `n_neighbors` nearest, in either direction, and of itself; or, with
-    affinity="precomputed", X is the graph, weights (n, n) ≥ 0, dense or sparse, each loop its row's largest weight.
+    Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. The
+    number of clusters is a result: the larger `inflation` r > 1, the more. The first P is attention of a Gaussian on
+    the graph of each point's `n_neighbors` nearest, in either direction, and of itself. With affinity="precomputed" X
+    is the graph, weights (n, n) ≥ 0, dense or sparse; each loop is replaced by the largest weight of its row.
 
     The power of each entry needs the entries, so here the matrix is stored: sparse, without entries below `prune`.
     bandwidth None is the median distance of neighbors. It ends where no entry moves by more than `tol`.

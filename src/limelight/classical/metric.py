@@ -56,7 +56,9 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
                 descent.step(loss)
             self.n_iter_ = int(descent.state[parameters[0]]["n_iter"])
         if not all(bool(each.isfinite().all()) for each in parameters):
-            raise ConvergenceError(f"{type(self).__name__}: φ has left the finite numbers; scale the features")
+            raise ConvergenceError(
+                f"{type(self).__name__}: φ became NaN or infinite while it was learned; scale the features"
+            )
         self.phi_.requires_grad_(False)
         if self.phi is None:
             self.phi_.get_parameter("weight").div_(h)
@@ -77,7 +79,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     (*, d) → (*, r) may be given and is copied. L-BFGS takes `max_iter` steps at most.
 
     Attributes: `phi_`, `n_iter_`, `classes_`, `n_features_in_`. Raises `InputError` for a single point, and
-    `ConvergenceError` where φ leaves the finite numbers.
+    `ConvergenceError` where φ becomes NaN or infinite.
     """
 
     @undisturbed

@@ -80,7 +80,7 @@ class MeanShift(_Modes):
     points in float64 climb in float32 where that tells them apart; the last steps are in the dtype of X.
 
     Attributes: `cluster_centers_` (clusters, d), densest first, `labels_` (n,), `n_iter_`, `bandwidth_`,
-    `n_features_in_`. Raises `InputError` for parameters without meaning; warns (`ConvergenceWarning`) where
+    `n_features_in_`. Raises `InputError` for parameters out of range; warns (`ConvergenceWarning`) where
     points still move after `max_iter` steps.
     """
 

@@ -1,4 +1,4 @@
-"""What the estimators share: points as tensors, samples that no order of the rows changes, a bandwidth by default."""
+"""What the estimators share: points as tensors, samples that ignore the order of the rows, a default bandwidth."""
 
 from __future__ import annotations
 

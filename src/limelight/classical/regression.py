@@ -1,4 +1,4 @@
-"""Kernel regression and classification: a weighted mean of what is known of the other points."""
+"""Kernel regression and classification: a weighted mean of the targets of the other points."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
             )
         elif self.bandwidth is not None:
             raise InputError(
-                f"{type(self).__name__} takes a bandwidth or a similarity, which has its own; got "
+                f"{type(self).__name__} expects a bandwidth or a similarity, which has its own, not both; got "
                 f"bandwidth={self.bandwidth!r} and similarity={self.similarity!r}"
             )
         counted = w > 0
@@ -60,10 +60,10 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
 
 
 class KernelRegressor(TargetMeans, _Smoother):
-    """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: the mean of what is known, near points counting more.
+    """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: a mean of the known targets, in which near points count more.
 
-    Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and what is known of
-    them as values. `bandwidth` is h. With None, fifteen are tried, from twice the median distance of two points down to
+    Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and their targets
+    as values. `bandwidth` is h. With None, fifteen are tried, from twice the median distance of two points down to
     1/64 of it, and the one is taken under which each point is best predicted by all others (leave-one-out). At most
     1000 points are left out in turn, the same in every order of the rows. Any limelight `similarity` may replace the
     Gaussian one.

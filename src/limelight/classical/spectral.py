@@ -87,7 +87,7 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     @undisturbed
     def transform(self, X: Any) -> Float[np.ndarray, "m components"]:
-        """The images of points X (m, d): those fitted already keep theirs."""
+        """The images of points X (m, d); points that were fitted keep their images."""
         check_is_fitted(self)
         given = points(self, X, reset=False)
         X = given.double()
@@ -128,7 +128,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"{name}(gamma={self.gamma_:g}): point {int(others.log_degree.argmin())} is so far from all others "
                 f"that its similarity to them underflows; try a gamma near {0.5 / median_distance(given) ** 2:.3g}, "
-                "of the median distance, or leave the point out"
+                "which is 1/2h² for the median distance h, or leave the point out"
             )
         return others, given.numpy().dtype
 
@@ -213,7 +213,7 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
 
 
 def _eigenmaps(graph: OffDiagonalAttention | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
-    """The k leading eigenvalues of D⁻¹W after the first, and u = D^{-1/2} × unit ones of D^{-1/2} W D^{-1/2}."""
+    """The k leading eigenvalues of D⁻¹W after the first, and D^{-1/2} v, v unit eigenvectors of D^{-1/2} W D^{-1/2}."""
     degree = graph.log_degree
     values, vectors = _leading(graph.__matmul__, degree, k, graph.dense)
     return values, with_sign(vectors * (-0.5 * degree).exp()[:, None].numpy())

@@ -55,8 +55,8 @@ class Mask(ABC):
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         """True if the mask hides the future: it is lower triangular, or each query sees more keys than the one before.
 
-        Column normalization asks, since it would let the future through. The pattern is looked
-        for in the entries, a few rows at a time, so a causal boolean tensor is known as one too.
+        A normalization with column sums refuses such a mask, since these sums would let the future through. The
+        entries are examined, a few rows at a time, so that a causal boolean tensor is recognized too.
         """
         # Two patterns hide the future. Either something below the diagonal is allowed and nothing above it; or,
         # whatever the diagonal, each query sees all that the one before sees, and sometimes more, as with a cache of
@@ -83,7 +83,7 @@ class Mask(ABC):
         return all(torch.equal(self.block(rows, every, device), self.T.block(rows, every, device)) for rows in some)
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
-        """The predicate on single pairs, or None where it has batch dimensions or can say rectangles only."""
+        """The predicate on single pairs, or None where it has batch dimensions or is known for rectangles only."""
         return None
 
     def for_groups(self) -> Mask:

@@ -91,7 +91,7 @@ class Graph(Mask):
 
 
 def edges_of(mask: Mask | None) -> Int[Tensor, "2 e"] | None:
-    """The pairs that a mask shows, where one of the masks that must all allow is a graph and the others say pairs."""
+    """The pairs that a mask allows if it is a graph, alone or joined by & with masks that define `pairs`; else None."""
     parts = conjuncts(mask)
     graph = next((part for part in parts if isinstance(part, Graph)), None)
     if graph is None:

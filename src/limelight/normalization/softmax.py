@@ -47,7 +47,7 @@ class Softmax(Normalization):
 
     @staticmethod
     def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
-        """The family with an α of its own for each head, learned, `alpha` at first."""
+        """The family with a learned α for each head, which starts at `alpha`."""
         return LearnedSoftmax(heads, alpha)
 
     @property
@@ -100,7 +100,7 @@ class LearnedSoftmax(Softmax):
         Normalization.__init__(self)  # here α is a function of a parameter, which Softmax would set
         hold(self, "temperature", temperature, POSITIVE)
         if not 0 < alpha < 1:
-            raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
+            raise InputError(f"LearnedSoftmax(alpha=…) expects a number strictly between 0 and 1, got {alpha!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
 
     @property
@@ -123,7 +123,7 @@ class Hybrid(Normalization):
     def __init__(self, heads: int = 1, share: float = 0.5) -> None:
         super().__init__()
         if not 0 < share < 1:
-            raise InputError(f"the share of softmax starts strictly between 0 and 1, got {share!r}")
+            raise InputError(f"Hybrid(share=…) expects a number strictly between 0 and 1, got {share!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
 
     @property

@@ -90,7 +90,7 @@ class Similarity(nn.Module, ABC):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
+        """The batch dimensions (…, heads) of parameters that differ from head to head; () if there are none."""
         return ()
 
     @property
