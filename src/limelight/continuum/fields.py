@@ -117,8 +117,8 @@ class VonMises(Field):
         # The density of an angle about its mean is the Fourier series (1 + 2 Σ_j I_j(κ)/I_0(κ) · cos jθ)/2π with
         # modified Bessel functions I_j, and its integral from −π is the distribution function
         #     F(θ) = ½ + (θ + 2 Σ_j I_j(κ)/I_0(κ) · sin(jθ)/j)/2π.
-        # The ratios fall like exp(−j²/2κ), and faster once j exceeds κ: 20 + 4κ terms leave out less than rounding.
-        # `ive` is e^{−κ} I_j(κ), so that neither part of a ratio overflows.
+        # The ratios fall like exp(−j²/2κ) while j is below κ, and like e^{−κ} (eκ/2j)^j far beyond: what 20 + 4κ terms
+        # leave out is less than rounding. `ive` is e^{−κ} I_j(κ), so that neither part of a ratio overflows.
         terms = 20 + int(4 * float(self.kappa.max()))
         j = torch.arange(1, terms + 1, dtype=torch.float64)
         ratios = torch.stack([torch.as_tensor(ive(j.numpy(), kappa) / ive(0, kappa)) for kappa in self.kappa.tolist()])

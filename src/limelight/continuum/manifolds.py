@@ -95,10 +95,10 @@ class Torus(Manifold):
         _require_count(n)
         if not 0 <= start < 1:
             raise InputError(f"grid(start=…) expects a part of a step in [0, 1), got {start!r}")
-        # Quantiles at equal steps turn a mean under the density into a mean over equal steps of u in [0, 1):
-        # E h = ∫ h(F⁻¹(u)) du. The integrand is periodic in u and smooth, and for those equal steps (the trapezoidal
-        # rule) converge faster than any power of n (Trefethen & Weideman 2014). The angles are independent, so in
-        # d dimensions the points are the products of those of one.
+        # Quantiles at equal steps turn a mean under the density into a mean over equal steps of u in [0, 1): E h = ∫
+        # h(F⁻¹(u)) du. The integrand is smooth and periodic in u. For such a function the error of equal steps (the
+        # trapezoidal rule) falls faster than any power of n (Trefethen & Weideman 2014). The angles are independent, so
+        # in d dimensions the points are the products of those in one.
         u = (torch.arange(n, dtype=torch.float64)[:, None] + start).expand(n, self.dimension) / n
         angles = _TAU * u if log_density is None else log_density.quantiles(u)
         return torch.cartesian_prod(*angles.mT).reshape(-1, self.dimension)
