@@ -124,7 +124,7 @@ def test_bad_input():
     for wrong in (1.0, 177.0, float("nan")):
         with pytest.raises(InputError, match="between 1 and 177"):
             affinities.sne(X, wrong)
-    with pytest.raises(InputError, match="from 3 to the 178 points"):
+    with pytest.raises(InputError, match="counts the point itself and must be from 3 to 178"):
         affinities.umap(X, 2)
     crowd = torch.cat([X[:12], X[12:13].expand(8, -1)])
     apart = squares(crowd.numpy(), crowd.numpy()) + np.diag(np.full(20, np.inf))

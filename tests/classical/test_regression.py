@@ -215,7 +215,7 @@ def test_autocast_and_inference_mode_change_nothing():
 def test_refuses_what_is_no_similarity_and_two_bandwidths():
     with pytest.raises(InputError, match=r"similarity=…\) expects a limelight Similarity"):
         KernelClassifier(similarity="rbf").fit(*CLASSES["iris"])
-    with pytest.raises(InputError, match="takes a bandwidth or a similarity"):
+    with pytest.raises(InputError, match="expects a bandwidth or a similarity, which has its own, not both"):
         KernelClassifier(1.0, Laplacian()).fit(*CLASSES["iris"])
 
 

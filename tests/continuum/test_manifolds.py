@@ -162,12 +162,12 @@ def test_what_has_no_meaning_is_refused():
         (lambda: Torus(1).grid(4, start=1.0), r"\[0, 1\), got 1.0"),
         (lambda: Torus(1).sample(0, seeded()), "whole number ≥ 1, got 0"),
         (lambda: Torus(1).sample(9, seeded(), VonMises(torch.tensor([1e9]), torch.tensor([0.0]))), "too concentrated"),
-        (lambda: Sphere(3).quadrature(4), r"sphere S², got S\^3"),
+        (lambda: Sphere(3).quadrature(4), r"sphere S² only, got S\^3"),
         (lambda: Cloud(good / 0, 1), "finite points"),
-        (lambda: Cloud(good, 3), "no wider, got 3"),
+        (lambda: Cloud(good, 3), "width of the points, got 3"),
         (lambda: diffusion(good, 0.0), "squared bandwidth, got 0.0"),
         (lambda: laplace_beltrami(lambda x: x, lambda x: x.sum(-1), good), "got \\(3, 2\\)"),
-        (lambda: order([1, 1], [1, 2]), "two different sizes"),
+        (lambda: order([1, 1], [1, 2]), "two or more sizes, all different"),
         (lambda: order([1, 2], [0, 2]), "positive finite"),
     ):
         with pytest.raises(InputError, match=says):

@@ -1,7 +1,7 @@
 """Affinities of methods whose optimizer is not our subject: each is initialized, strengthened and normalized here.
 
-MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines, graph convolution. What a method does with its affinity
-(eigenvectors, gradient descent, a quadratic programme) is scikit-learn's to do; `table` sets them side by side.
+MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines, graph convolution. What a method then does with its
+affinity (eigenvectors, gradient descent, a quadratic program) is left to scikit-learn; `table` sets them side by side.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def mds(X: Float[Tensor, "n d"]) -> Centered:
 def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "n n"]:
     """Geodesic distances: shortest paths along each point's `n_neighbors` nearest (Tenenbaum et al. 2000).
 
-    Isomap is classical MDS of these. They are n×n by nature. ∞ where no path leads.
+    Isomap is classical MDS of these distances, an array (n, n) with ∞ where no path leads.
     """
     keys, apart = neighbors(X, n_neighbors)
     return shortest_path(_sparse(apart, keys), directed=False)
@@ -51,6 +51,10 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
     be negative: an affine combination, where attention is convex.
     """
     keys, _ = neighbors(X, n_neighbors)
+    # Σ_j w_j = 1 makes x_i − Σ_j w_j x_j = −Σ_j w_j (x_j − x_i), so the square to be minimized is wᵀ G w. Lagrange's
+    # condition under the constraint is G w = λ 1, and λ is what makes the sum one. G has a rank of at most d, and is
+    # singular where there are more neighbors than dimensions: then the square is least for many w, and the ridge picks
+    # one with small entries.
     edges = X[keys] - X[:, None]
     gram = edges @ edges.mT
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -62,15 +66,17 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
 def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     """p_{j|i} ∝ exp −τ_i |x_i − x_j|²/2, p_{i|i} = 0, τ_i such that H(p_i) = log `perplexity` (Hinton & Roweis 2002).
 
-    Each query carries its temperature. Distances are computed from the differences of coordinates, so that an outlier
-    far off changes none of the others. The entropies are the operator's, in memory linear in n.
-
-    Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` where a point has so many others at
-    one distance that no τ gives it.
+    It takes memory linear in n. Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` where a
+    point has so many others at one distance that no τ gives this perplexity.
     """
+    # The perplexity exp H(p_i) is the effective number of a point's neighbors. As τ_i grows from 0 to ∞ it falls from
+    # n − 1 to the number of points that are nearest at one distance, so that bisection finds the τ_i between, for all
+    # points at once. The entropies are those of an attention whose queries are (τ_i, x_i), each with its own
+    # temperature. Distances are computed from the differences of coordinates, so that an outlier far off changes none
+    # of the others.
     n = len(X)
     if not 1 < perplexity < n - 1:
-        raise InputError(f"the perplexity of {n} points lies between 1 and {n - 1}, got {perplexity!r}")
+        raise InputError(f"the perplexity of {n} points must lie between 1 and {n - 1}, got {perplexity!r}")
     keys = torch.cat([X.new_zeros(n, 1), X], 1)
 
     def at(temperature: Float[Tensor, " n"]) -> Attention:
@@ -92,10 +98,13 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
     """w_ij + w_ji − w_ij w_ji, w_ij = exp −max(0, d_ij − ρ_i)/σ_i over neighbors j (McInnes et al., 1802.03426).
 
     Sparse (n, n). ρ_i is the distance of the nearest neighbor, σ_i such that Σ_j w_ij = log₂ k. k counts the point
-    itself, as in umap-learn: k − 1 others are looked at.
+    itself, as in umap-learn, so that each point has k − 1 neighbors.
     """
+    # Less ρ_i, the nearest neighbor always has the weight 1, so that no point is cut off, however thin the data are
+    # around it. 1/σ_i is found by bisection, since the sum of weights falls as it grows. If w_ij and w_ji are the
+    # probabilities of two independent edges, w_ij + w_ji − w_ij w_ji is that of one at least.
     if not 2 < n_neighbors <= len(X):
-        raise InputError(f"n_neighbors, the point among them, is from 3 to the {len(X)} points, got {n_neighbors!r}")
+        raise InputError(f"n_neighbors counts the point itself and must be from 3 to {len(X)}, got {n_neighbors!r}")
     keys, apart = neighbors(X, n_neighbors - 1)
     beyond = (apart - apart[:, :1]).clamp(min=0)
 
@@ -110,7 +119,7 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
 def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) -> Rescaled:
     """K_ij = exp −γ|x_i − z_j|² over support vectors z: K @ dual + intercept decides (Cortes & Vapnik 1995).
 
-    A softmax knows what it divided by: K = e^L P.
+    The log-normalizer L of a softmax P gives back the weights before they were divided: K = e^L P.
     """
     A = gaussian(X, support, 1 / math.sqrt(2 * gamma))
     return Rescaled(A, A.logsumexp().exp())
@@ -121,6 +130,8 @@ def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
 
     Attention under which all neighbors are alike is D̃⁻¹(A + I), and its log-normalizer is log D̃.
     """
+    # With all features zero the scores of all edges are 0, and the softmax gives each neighbor the same share: P is
+    # D̃⁻¹(A + I), with a loop at each node.
     itself = torch.arange(nodes)
     nothing = torch.zeros(nodes, 1, dtype=torch.float64)
     graph = Graph(torch.cat([edges, torch.stack([itself, itself])], 1), nodes)
@@ -129,6 +140,7 @@ def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
 
 def conjugate(A: Attention) -> Rescaled:
     """D^{1/2} P D^{-1/2} of a softmax P = D⁻¹W: D^{-1/2} W D^{-1/2}, symmetric where the scores are."""
+    # W = D P with log D the log-normalizer. So D^{-1/2} W D^{-1/2} = D^{1/2} P D^{-1/2}, and no sum is computed anew.
     half = 0.5 * A.logsumexp()
     return Rescaled(A, half.exp(), (-half).exp())
 
@@ -136,11 +148,13 @@ def conjugate(A: Attention) -> Rescaled:
 def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
     """The k others nearest to each point, nearest first, and their distances, by scikit-learn's tree.
 
-    The tree computes each distance from the differences of coordinates, so an outlier far off changes none of them.
     Raises `InputError` for k outside 1 … n − 1.
     """
+    # A tree computes each distance from the differences of coordinates, where a search by brute force would take it
+    # from |x|² + |y|² − 2⟨x, y⟩, of which only rounding may be left where points stand far from the origin. The
+    # distances of the k that were found are computed again here, by differences and in the dtype of the points.
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(X):
-        raise InputError(f"the neighbors of {len(X)} points are a whole number from 1 to {len(X) - 1}, got {k!r}")
+        raise InputError(f"n_neighbors of {len(X)} points must be a whole number from 1 to {len(X) - 1}, got {k!r}")
     tree = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(X.numpy())
     keys = torch.from_numpy(tree.kneighbors(return_distance=False))
     return keys, (X[keys] - X[:, None]).norm(dim=-1)
@@ -165,7 +179,11 @@ def _sparse(weights: Float[Tensor, "n k"], keys: Int[Tensor, "n k"]) -> csr_arra
 
 
 def _bisect(excess: Callable[[Tensor], Tensor], value: Float[Tensor, " n"], wanted: str) -> Float[Tensor, " n"]:
-    """value_i with excess_i = 0, which falls in each: doubled or halved until bracketed, and then bisected."""
+    """The positive value_i with excess_i = 0, where each excess falls as its own value grows."""
+    # For all points at once. A value is doubled while no upper bound of its root is known, halved while no lower one
+    # is, and from then on it is the middle of the two. A point that has reached the tolerance keeps its value, so that
+    # those that take longer do not change it. Where no value gives an excess of 0, the values run to 0 or to ∞, or
+    # halve an interval that is rounding alone, and the steps run out.
     low, high = torch.full_like(value, 0), torch.full_like(value, math.inf)
     settled = torch.zeros_like(value, dtype=torch.bool)
     for _ in range(_STEPS):

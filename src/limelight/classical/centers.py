@@ -1,4 +1,4 @@
-"""What centers do that attend to points: start, step until they rest, tell whose a point is."""
+"""What soft k-means and fuzzy c-means share: where centers start, when they rest, which center a point belongs to."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from limelight.errors import InputError
 
 
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """Where centers start, when they have come to rest, whose a point is.
+    """Where centers start, when they have come to rest, and which center a point belongs to.
 
-    Nothing depends on the unit or the offset of the data: points are moved to their mean, measured in a power of two of
-    the size of the largest, and computed with in float64. What is given out is in the units and the dtype of X.
+    The result does not depend on the unit or the offset of the data. It is computed in float64 and returned in the
+    units and the dtype of X.
     """
 
     n_clusters: int
@@ -40,7 +40,11 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) counts a point so often."""
+        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) is how much each counts."""
+        # Points are measured from their mean, in a unit near the largest coordinate, so that no square overflows or
+        # underflows and steps do not depend on the units of X. Each step sets memberships and centers in turn to what
+        # makes the cost least while the other is held, so the cost never rises. The centers are at rest when the sum of
+        # their squared moves is at most tol times the mean squared distance, for each feature, from the first ones.
         given = points(self, X, reset=True)
         w = weights_of(self, sample_weight, given)
         name = type(self).__name__
@@ -99,7 +103,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus what the steps make small, summed over these points; as h → 0 or m → 1 minus the inertia of k-means."""
+        """Minus the cost that the steps make small; for h → 0 or m → 1 minus the inertia of k-means."""
         asked, _ = self._asked(X)
         w = weights_of(self, sample_weight, asked)
         return -float(w @ self._cost(asked)) * self._unit**2
@@ -134,12 +138,14 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return self._measured(as_tensor(centers))
 
     def _labels(self, X: Float[Tensor, "n d"]) -> Int[np.ndarray, " n"]:
+        # Between two centers that are equally near `argmin` takes the first. Distances by differences are then equal to
+        # the last digit if the coordinates' differences are, where those from products would let rounding decide.
         labels: Int[np.ndarray, " n"] = distances(X, self._centers).argmin(1).numpy()
         return labels
 
     @abstractmethod
     def _prepare(self, within: float) -> None:
-        """Check what is the method's own; within is the root mean squared distance from the nearest first center."""
+        """Check the method's own parameters; within is the root mean squared distance from the nearest first center."""
 
     @abstractmethod
     def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
@@ -153,14 +159,14 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @abstractmethod
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """What each point adds to that which the steps make small, in squared units."""
+        """The part of each point in the cost that the steps make small, in squared units."""
 
 
 def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
-    """The root mean squared distance, for each feature, from the nearest center.
-
-    Where the centers are the points it is zero: then a tenth of the least distance that is not, or 1 if all are.
-    """
+    """The root mean squared distance, for each feature, from the nearest center; positive in any case."""
+    # Where the first centers are all the points it would be zero, which is no bandwidth. Then it is a tenth of the
+    # least positive distance of a point from a center: each center keeps to its point, since exp(−10²/2) is as good
+    # as 0. It is 1 where all points coincide.
     apart = distances(X, centers)
     mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
     if mean > 0:

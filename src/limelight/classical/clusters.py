@@ -21,7 +21,7 @@ from limelight.errors import InputError
 from limelight.normalization import Softmax
 from limelight.similarity import Similarity, upcast
 
-_ON_THE_SPOT = 1000.0  # the score of a point that a center lies on: above −log of every positive float64
+_ON_THE_SPOT = 1000.0  # the score of a point on which a center lies: above −log of every positive float64
 
 
 class SoftKMeans(Centers):
@@ -33,8 +33,8 @@ class SoftKMeans(Centers):
 
     n_clusters: 1 to n. init: "k-means++", or centers (n_clusters, d). bandwidth h: None for the root mean squared
     distance, for each feature, of points from the nearest first center (where the first centers are all the points, a
-    tenth of the least distance of two). It ends when the centers' squared moves sum to
-    at most tol × the square of that distance.
+    tenth of the least distance of two). It ends when the centers' squared moves sum to at most tol × the square of
+    that distance.
 
     Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and
     `score` is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns where max_iter does not suffice and where fewer centers
@@ -70,6 +70,9 @@ class SoftKMeans(Centers):
     def _step(
         self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
+        # A softmax over centers makes u_ik, and division by Σ_i u_ik makes it weights over points. As attention of the
+        # centers to the points this is exp(s_ki) divided by its column sums and then by its row sums, which is
+        # `Softmax(alpha=1)`. The values (w x, w) give a weighted sum and the sum of weights that it is divided by.
         sums = gaussian(centers, X, self._h, Softmax(alpha=1.0)) @ (
             w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1)
         )
@@ -112,7 +115,9 @@ class FuzzyCMeans(Centers):
     def _step(
         self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
-        # uᵐ = exp m(s − L) is a softmax at m times the scale, times what that softmax divided by.
+        # With scores s and log-normalizer L, uᵐ = exp m(s − L). The softmax of m s is exp(m s − L_m), so that
+        # uᵐ = exp(L_m − m L) times that softmax: a number for each point times an operator, which is then transposed to
+        # sum over points.
         powers = Attention(X, centers, LogDistance(self.m), scale=self.m / (self.m - 1))
         share = (powers.logsumexp() - self.m * self._memberships(X, centers).logsumexp()).exp()
         sums = powers.T @ ((w * share)[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1))
@@ -127,7 +132,7 @@ class FuzzyCMeans(Centers):
 class LogDistance(Similarity):
     """β = −log|q − k|², scale 1/(m − 1): weights ∝ |q − k|^{−2/(m−1)}, the memberships of fuzzy c-means.
 
-    Where q = k the weight is all but infinite, and shared by the keys that coincide. Raises `InputError` for m ≤ 1.
+    Keys at q itself share all its weight, up to rounding. Raises `InputError` for m ≤ 1.
     """
 
     def __init__(self, m: float = 2.0) -> None:
@@ -140,6 +145,10 @@ class LogDistance(Similarity):
         return 1 / (self.m - 1)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        # At distance 0 the score −2 log|q − k| would be ∞, and a softmax of it NaN. A finite score far above all others
+        # gives the limit. A squared distance that is not 0 is at least the least positive float64, about e^{−744}, so
+        # that no other score exceeds 744. The scale divides scores by m − 1, so where m − 1 > 1 this one is multiplied
+        # by it first and stays far above.
         apart = distances(upcast(q), upcast(k))
         return torch.where(apart == 0, _ON_THE_SPOT * max(1.0, self.m - 1), -2 * apart.log())
 

@@ -28,13 +28,13 @@ from limelight.mask import Graph
 class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """P ← rows of (P²)ʳ, entry by entry, divided by their sums; clusters are what flows to one place (van Dongen 2000).
 
-    Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. How
-    many clusters there are comes out: the larger `inflation` r > 1, the more. The first P is attention of a
-    Gaussian on the graph of each point's `n_neighbors` nearest, in either direction, and of itself; or, with
-    affinity="precomputed", X is the graph, weights (n, n) ≥ 0, dense or sparse, each loop its row's largest weight.
+    Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. The
+    number of clusters is a result: the larger `inflation` r > 1, the more. The first P is attention of a Gaussian on
+    the graph of each point's `n_neighbors` nearest, in either direction, and of itself. With affinity="precomputed" X
+    is the graph, weights (n, n) ≥ 0, dense or sparse; each loop is replaced by the largest weight of its row.
 
-    A power of each entry of P² is no product with P, so here the matrix is stored: sparse, without entries below
-    `prune`. bandwidth None is the median distance of neighbors. It ends where no entry moves by more than `tol`.
+    The power of each entry needs the entries, so here the matrix is stored: sparse, without entries below `prune`.
+    bandwidth None is the median distance of neighbors. It ends where no entry moves by more than `tol`.
 
     Sets `labels_`, `flow_` (sparse, the last P) and `n_iter_`. A point whose flow ends in two places makes one cluster
     of them. Warns where max_iter does not suffice; raises `InputError` for parameters and weights out of range.
@@ -62,6 +62,10 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         require_whole(self, "max_iter", self.max_iter, 1)
         require_tolerance(self, "tol", self.tol)
         require_tolerance(self, "prune", self.prune)
+        # P² (expansion) carries flow along two steps and so spreads it; entries to the power r, rows divided by their
+        # sums again (inflation), favor the strong ones. Between clusters there are few paths, and their flow dies out.
+        # Where P comes to rest, but for rare exceptions, P² = P, and each point flows to the attractors of its cluster
+        # (van Dongen 2000). So clusters are the connected components of what is left.
         P, self.n_iter_ = self._first(X), 0
         while self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
@@ -94,9 +98,12 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return _attention_on(keys, X, bandwidth_for(self, X, near))
 
     def _inflated(self, P: csr_array) -> csr_array:
-        """Entries to the power r, rows to sum one, and again without those below `prune`; the largest stay."""
+        """Entries to the power r, rows divided by their sums, and entries below `prune` left out."""
+        # A row is first divided by its largest entry, which the division by the sum cancels: otherwise a large power
+        # may underflow in all of a row. Small entries are left out, since P would fill up with them; the largest of a
+        # row stays however small it is, so that no row becomes empty.
         largest = P.max(axis=1).toarray().reshape(-1)
-        P.data = (P.data / np.repeat(largest, np.diff(P.indptr))) ** self.inflation  # else all of a row may underflow
+        P.data = (P.data / np.repeat(largest, np.diff(P.indptr))) ** self.inflation
         P = _stochastic(P)
         least = np.minimum(self.prune, P.max(axis=1).toarray().reshape(-1))
         P.data[P.data < np.repeat(least, np.diff(P.indptr))] = 0
@@ -112,7 +119,7 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def neighbor_graph(keys: Int[Tensor, "n k"]) -> Graph:
-    """Each point's neighbors, those whose neighbor it is, and itself."""
+    """An edge from each point to its neighbors, to the points whose neighbor it is, and to itself."""
     n, k = keys.shape
     i = torch.arange(n)
     there = torch.stack([i.repeat_interleave(k), keys.reshape(-1)])
@@ -121,6 +128,8 @@ def neighbor_graph(keys: Int[Tensor, "n k"]) -> Graph:
 
 def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -> csr_array:
     """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normalizer."""
+    # Here P is needed entry by entry, on the edges alone. The operator gives the log-normalizer L_i over each point's
+    # edges without rows of the matrix, and P_ij = exp(s_ij − L_i).
     n, graph = len(X), neighbor_graph(keys)
     rows, cols = graph.edges
     s = -((X[rows] - X[cols]) / h).square().sum(1) / 2
@@ -134,6 +143,8 @@ def _with_loops(W: Any) -> csr_array:
     if W.shape[0] != W.shape[1]:
         raise InputError(f"MarkovClustering(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
     require_weights("MarkovClustering", W)
+    # Without loops P² has only paths of exactly two steps: two points joined by an edge have P² = I, and would fall
+    # apart. A loop as strong as the strongest edge lets a part of the flow stay in each step (van Dongen 2000).
     W = W - diags_array(W.diagonal())
     largest = W.max(axis=1).toarray().reshape(-1)
     n = np.arange(W.shape[0])

@@ -1,10 +1,4 @@
-"""A Gaussian's attention, P_ij = softmax_j(−|q_i − x_j|²/2h²), whatever the unit, the offset or the outliers.
-
-|q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is; but it is a difference of large numbers
-where points stand far from the mean, and then no distance. So the product is used where its rounding is small beside
-h², first in the dtype of the points and then in float64; else each distance is computed from the differences of
-coordinates.
-"""
+"""A Gaussian's attention, P_ij = softmax_j(−|q_i − x_j|²/2h²), whatever the unit, the offset or the outliers."""
 
 from __future__ import annotations
 
@@ -22,7 +16,7 @@ from limelight.mask import Mask
 from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Euclidean, Similarity, upcast
 
-_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # of |q − x|²/h², up to which a product is taken for a distance
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # error of |q − x|²/h² from products that is still accepted
 
 
 class Differences(Similarity):
@@ -55,21 +49,30 @@ def gaussian(
     mask: Mask | None = None,
 ) -> Attention:
     """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
+    # |q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is. But where points stand far from the
+    # mean it is a small difference of large numbers, of which rounding may leave nothing. So the product is used where
+    # its rounding is small beside h², first in the dtype of the points and then in float64; otherwise each distance is
+    # computed from the differences of coordinates, which takes more time.
     if Q.dtype != X.dtype or not distances_resolvable(Q, X, h, X.dtype):
         Q, X = Q.double(), X.double()
     exact = distances_resolvable(Q, X, h, X.dtype)
+    # In units of about h, squares of very small or very large numbers neither underflow nor overflow.
     unit = power_of_two(h)
     Q, X, h = Q / unit, X / unit, h / unit
     return Attention(Q, X, Euclidean(h) if exact else Differences(h), normalization, mask)
 
 
 def power_of_two(h: float) -> float:
-    """The power of two next to h: data in this unit have a bandwidth near 1, and division by it rounds nothing."""
+    """The power of two next to h: data in this unit have a bandwidth near 1, and dividing by it is exact."""
     return 2.0 ** min(max(round(math.log2(h)), -1000), 1000)
 
 
 def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
     """True if rounding in |q − x|², computed from inner products in this dtype, is small beside h²."""
+    # With q̄ and x̄ measured from the mean of X, rounding changes |q − x|² = |q̄|² + |x̄|² − 2⟨q̄, x̄⟩ by up to a few
+    # times eps (|q̄| |x̄| + |q − x|²); |q̄|² is the same for all keys and cancels in the softmax. The second part is a
+    # relative error of the distance, which any way of computing has. The first, for the points farthest out, is what
+    # must be small beside h²: half of its share of h² is the relative error of a weight exp(−|q − x|²/2h²).
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 
 
@@ -81,7 +84,7 @@ def reach(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"]) -> float:
 def warn_of_underflow(
     estimator: BaseEstimator, log_sums: Float[Tensor, " n"], X: Float[Tensor, "m d"], h: float
 ) -> None:
-    """Say of how many queries all exp −|q − x|²/2h² are zero in this dtype, so that the nearest point alone counts."""
+    """Warn where all exp −|q − x|²/2h² of a query are zero in this dtype, so that the nearest point alone counts."""
     lost = int((log_sums < math.log(torch.finfo(log_sums.dtype).tiny)).sum())
     if lost:
         warnings.warn(

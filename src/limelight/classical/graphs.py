@@ -30,6 +30,8 @@ class Given:
         W = (W + W.T) / 2
         W = W - (diags_array(W.diagonal()) if issparse(W) else np.diag(W.diagonal()))
         sums = np.asarray(W.sum(axis=1)).reshape(-1)
+        # A row without weights would be divided by 0. With a loop of weight 1 it is a row of the identity, so that all
+        # rows of P sum to one, and an isolated point is a piece of the graph by itself.
         alone = sums <= 0
         if alone.any():
             loops = diags_array(alone.astype(np.float64))

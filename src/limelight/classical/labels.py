@@ -84,9 +84,13 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _normalized(gaussian(Q.double(), self._X, self._h) @ self._F).to(Q.dtype)
 
     def _settle(self, known: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        # S has no eigenvalue beyond ±1, so each step multiplies the error by α or less, and F tends to
+        # (1 − α)(I − α S)⁻¹ Y (Zhou et al. 2004). With P = D⁻¹W, S F = D^{1/2} P D^{−1/2} F: a step is one product with
+        # the attention P and two multiplications of rows, and log D is the log-normalizer of P. Where all weights of a
+        # point underflow, its row of S is 0, although P, which is normalized in logarithms, still has one.
         others = OffDiagonalAttention(self._X, self._h)
         log_d = others.log_degree
-        reached = log_d > math.log(torch.finfo(log_d.dtype).tiny)  # else W is a row of zeros, and so is S
+        reached = log_d > math.log(torch.finfo(log_d.dtype).tiny)
         root, inverse = ((sign * log_d / 2).exp().masked_fill(~reached, 0)[:, None] for sign in (1, -1))
         F, before, self.n_iter_ = known, torch.zeros_like(known), 0
         while float((F - before).abs().sum()) >= self.tol:  # counted and compared as scikit-learn does

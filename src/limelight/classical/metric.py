@@ -1,4 +1,4 @@
-"""A metric learned for kernel regression: φ such that near points in its image know most of each other."""
+"""A metric learned for kernel regression: φ such that points that are near in its image predict each other well."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
         self.max_iter = max_iter
 
     def _learn(self, X: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> None:
-        """φ by L-BFGS on the mean squared error of what the other points say of each: the diagonal is masked."""
+        """φ that makes the leave-one-out error small: the mean squared error of each point's mean over all others."""
+        # The diagonal is masked. If a point saw itself, a φ that moves all points far apart would predict each by
+        # itself, without an error and without having learned. L-BFGS finds φ, with a line search (strong Wolfe
+        # conditions), so that no step size has to be chosen. The default φ is learned on X in units of the median
+        # distance h, so that it does not depend on the units of X, and is divided by h afterwards.
         require_whole(self, "max_iter", self.max_iter, 1)
         if self.phi is not None and not isinstance(self.phi, nn.Module):
             raise InputError(f"{type(self).__name__}(phi=…) expects a torch module or None, got {self.phi!r}")
@@ -34,7 +38,7 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
             told = f"{type(self).__name__} leaves each point out in turn and expects two or more"
             raise InputError(f"{told}; got n_samples = {len(X)}")
         h = 1.0 if self.phi is not None else median_distance(X) or 1.0
-        given, X = X, (X.double() / h).to(X.dtype)  # a φ of our own is learned in units of the median distance
+        given, X = X, (X.double() / h).to(X.dtype)
         self.phi_ = (_linear(X) if self.phi is None else copy.deepcopy(self.phi)).to(X.dtype)
         parameters = [each for each in self.phi_.parameters() if each.requires_grad]
         self.n_iter_ = 0
@@ -52,7 +56,9 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
                 descent.step(loss)
             self.n_iter_ = int(descent.state[parameters[0]]["n_iter"])
         if not all(bool(each.isfinite().all()) for each in parameters):
-            raise ConvergenceError(f"{type(self).__name__}: φ has left the finite numbers; scale the features")
+            raise ConvergenceError(
+                f"{type(self).__name__}: φ became NaN or infinite while it was learned; scale the features"
+            )
         self.phi_.requires_grad_(False)
         if self.phi is None:
             self.phi_.get_parameter("weight").div_(h)
@@ -73,7 +79,7 @@ class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     (*, d) → (*, r) may be given and is copied. L-BFGS takes `max_iter` steps at most.
 
     Attributes: `phi_`, `n_iter_`, `classes_`, `n_features_in_`. Raises `InputError` for a single point, and
-    `ConvergenceError` where φ leaves the finite numbers.
+    `ConvergenceError` where φ becomes NaN or infinite.
     """
 
     @undisturbed

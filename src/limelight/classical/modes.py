@@ -18,10 +18,10 @@ from limelight.classical.gaussian import distances, distances_resolvable, gaussi
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, pair_distances, points, undisturbed
 
-_SHARE = 0.05  # of all points, that a point sees on average under the default bandwidth
-_HALVINGS = 40  # of the interval that the default bandwidth lies in
-_EVERY = 4  # steps between two looks for points that climb together
-_CELL = 0.01  # of a bandwidth: so near, points climb to the same mode
+_SHARE = 0.05  # the mean weight of a pair of points under the default bandwidth
+_HALVINGS = 40  # bisection steps that find the default bandwidth
+_EVERY = 4  # steps after which points that have come together are merged
+_CELL = 0.01  # bandwidths within which points count as having come together
 
 
 class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,6 +49,8 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _finish(self, at: Float[Tensor, "n d"], keys: Float[Tensor, "n d"]) -> None:
         """The clusters of points that have come to stand at `at`, under the density of `keys`."""
+        # Points do not arrive at a mode exactly, and a flat summit stops them at many places. The places are therefore
+        # sorted by density, and one that is nearer than h to a denser center belongs to that center's mode.
         places = torch.unique(at, dim=0)
         density = gaussian(places, keys, self._h).logsumexp()
         self._centers = _apart(places, density, self._h)
@@ -78,7 +80,7 @@ class MeanShift(_Modes):
     points in float64 climb in float32 where that tells them apart; the last steps are in the dtype of X.
 
     Attributes: `cluster_centers_` (clusters, d), densest first, `labels_` (n,), `n_iter_`, `bandwidth_`,
-    `n_features_in_`. Raises `InputError` for parameters without meaning; warns (`ConvergenceWarning`) where
+    `n_features_in_`. Raises `InputError` for parameters out of range; warns (`ConvergenceWarning`) where
     points still move after `max_iter` steps.
     """
 
@@ -100,8 +102,14 @@ class MeanShift(_Modes):
 
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
         """Where the points arrive, after how many steps, and how many still move."""
+        # P(x, ·) X − x = h² ∇ log p(x), where p is the kernel density estimate: a step is along the gradient, its
+        # length needs no choice, and it never lowers p (Comaniciu & Meer 2002). Three things make it fast. Points that
+        # have come to rest are left out. Those that have come together climb on as one, their `leader`. And where
+        # float32 tells points apart well enough, they climb in it until they rest, and then on in their own dtype.
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
-        fine = self._h * (100 * self.tol) ** 0.5  # what tells this apart errs by a tenth of tol·h in a step
+        # Rounding of at most 1e-3 fine² in |x − x_j|², with fine² = 100 tol h², is 0.1 tol of h², which moves a step by
+        # about a tenth of the length tol·h at which a point is at rest.
+        fine = self._h * (100 * self.tol) ** 0.5
         first = [torch.float32] * (Q.dtype == torch.float64 and distances_resolvable(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
             keys, moving = self._X.to(dtype), leader.unique()
@@ -120,13 +128,17 @@ class BlurringMeanShift(_Modes):
     """X ← P(X) X, P = softmax(−|x_i − x_j|²/2h²): Euclidean attention with Q = K = V, applied again and again.
 
     Blurring mean shift (Fukunaga & Hostetler 1975; Carreira-Perpiñán 2006): the points climb the density of
-    where they stand now, so the data sharpen as they go and clusters collapse cubically; in the end those collapsed
-    would draw each other in, so it stops where the mean step is shorter than `tol`·h. Parameters, default bandwidth,
-    attributes and warnings are `MeanShift`'s; a point belongs to where it ends, so there is no `predict`.
+    where they stand now, until the mean step is shorter than `tol`·h. Parameters, default bandwidth, attributes and
+    warnings are `MeanShift`'s. The density moves with the points, so new points cannot be placed, and there is no
+    `predict`.
     """
 
     @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
+        # A Gaussian cluster of deviation s keeps its shape and shrinks to s³/(s² + h²) in each step: once s is smaller
+        # than h, it collapses cubically (Carreira-Perpiñán 2006). Clusters that have collapsed still have a little
+        # weight exp(−D²/2h²) on each other, and after very many steps all would meet in one point. So the steps end as
+        # soon as the mean step is short, in the long pause between the two.
         at = self._prepare(X)
         for step_number in range(1, self.max_iter + 1):
             self.n_iter_ = step_number
@@ -142,11 +154,11 @@ class BlurringMeanShift(_Modes):
 
 
 def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
-    """h under which exp −|x_i − x_j|²/2h² is `share` in the mean over pairs of points that differ; None if none do.
-
-    In a Gaussian of deviation σ in d dimensions that mean is (1 + 2σ²/h²)^(−d/2): unlike the radius of a ball that
-    holds so many points, h stays as wide as σ, and wider, where d is large and all distances are alike.
-    """
+    """The h for which the mean of exp −|x_i − x_j|²/2h² over different points is `share`; None if all coincide."""
+    # The mean grows with h, from 0 to 1, so bisection of log h finds it. Distances are divided by their median before,
+    # so that one interval serves every unit. For Gaussian points of deviation σ in d dimensions the mean is
+    # (1 + 2σ²/h²)^{−d/2}. It is 1/20 for an h that grows with d, about σ √(d/3) where d is large: the estimate stays
+    # smooth also where all distances are alike.
     apart = pair_distances(X)
     if not len(apart):
         return None
@@ -164,6 +176,10 @@ def _together(
     at: Float[Tensor, "n d"], moving: Int[Tensor, " m"], leader: Int[Tensor, " n"], cell: float
 ) -> tuple[Int[Tensor, " fewer"], Int[Tensor, " n"]]:
     """Those that still climb, one for each cell of a grid, and for every point the one it now climbs with."""
+    # A grid finds points that have come together in a time linear in their number, where their distances would take
+    # a quadratic one. Two points on both sides of a border stay apart, which costs time and nothing else. The first
+    # point of a cell leads. `lead[leader]` follows one more link: who climbed with a point that now has a leader
+    # climbs with that one.
     cells, which = torch.unique((at[moving] / cell).round(), dim=0, return_inverse=True)
     first = torch.full((len(cells),), len(moving)).scatter_reduce(0, which, torch.arange(len(moving)), "amin")
     lead = torch.arange(len(at))
@@ -172,7 +188,7 @@ def _together(
 
 
 def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> Float[Tensor, "clusters d"]:
-    """The densest, then the densest at least h away from those before, and so on."""
+    """The densest point, then the densest that is at least h away from those before, and so on."""
     order = density.argsort(descending=True, stable=True)
     left, centers = at[order], []
     while len(left):

@@ -53,10 +53,13 @@ class Symmetrized(_OfAttention):
 class Centered(LinearOperator):
     """J β J, J = I − 11ᵀ/n, of a similarity that is an inner product plus two biases, β_ij = ⟨q_i, k_j⟩ + a_i + b_j.
 
-    Centering removes the biases: J β J = ⟨q_i − q̄, k_j − k̄⟩, in memory linear in n.
+    It equals ⟨q_i − q̄, k_j − k̄⟩, and takes memory linear in n.
     """
 
     def __init__(self, X: Float[Tensor, "n d"], similarity: Similarity) -> None:
+        # J subtracts the mean. A bias a_i is the same in every column, so that J from the right makes it 0, and J from
+        # the left does so with b_j; of the inner products, centered factors are left. So J β J v = q̃ (k̃ᵀ v), two
+        # thin products.
         product = similarity.as_inner_product(X, X)
         self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (product.q, product.k))
         self.shape = (len(X), len(X))

@@ -1,4 +1,4 @@
-"""What the estimators share: points as tensors, samples that no order of the rows changes, a bandwidth by default."""
+"""What the estimators share: points as tensors, samples that ignore the order of the rows, a default bandwidth."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def as_tensor(array: Any) -> Tensor:
 
 
 def sample(X: Float[Tensor, "n d"], most: int, *beside: Float[Tensor, "n e"]) -> Int[Tensor, " m"]:
-    """Row numbers of at most `most` points, drawn at random but the same points in whatever order the rows stand.
-
-    The rows are sorted by their values before the draw, whose seed is fixed; `beside` decides between equal rows.
-    """
+    """Row numbers of at most `most` points, drawn at random, but the same points for every order of the rows."""
+    # A random draw of positions would give other points where the rows are shuffled, and every k-th row would follow
+    # the order of the data. So rows are sorted by their values, `beside` deciding between equal ones, and then drawn
+    # with a fixed seed: the order in which they came no longer counts.
     if len(X) <= most:
         return torch.arange(len(X))
     columns = torch.cat([X, *(each.to(X.dtype) for each in beside)], 1).numpy()

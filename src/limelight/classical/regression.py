@@ -1,4 +1,4 @@
-"""Kernel regression and classification: a weighted mean of what is known of the other points."""
+"""Kernel regression and classification: a weighted mean of the targets of the other points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from limelight.errors import InputError
 from limelight.mask import window
 from limelight.similarity import Similarity
 
-_QUERIES = 1000  # points that are left out in turn
+_QUERIES = 1000  # points, at most, that are left out in turn
 _TRIED = [2 ** (-step / 2) for step in range(-2, 13)]  # of the median distance, from 2 to 1/64, widest first
 
 
@@ -39,7 +39,7 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
             )
         elif self.bandwidth is not None:
             raise InputError(
-                f"{type(self).__name__} takes a bandwidth or a similarity, which has its own; got "
+                f"{type(self).__name__} expects a bandwidth or a similarity, which has its own, not both; got "
                 f"bandwidth={self.bandwidth!r} and similarity={self.similarity!r}"
             )
         counted = w > 0
@@ -60,12 +60,13 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
 
 
 class KernelRegressor(TargetMeans, _Smoother):
-    """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: the mean of what is known, near points counting more.
+    """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: a mean of the known targets, in which near points count more.
 
-    Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and what is known of
-    them as values. `bandwidth` is h. None takes that one of fifteen, from twice the median distance of two points down
-    to 1/64 of it, under which the points are best predicted by all others (leave-one-out): of at most 1000 points, the
-    same whatever the order of the rows. Any limelight `similarity` may stand in for the Gaussian one.
+    Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and their targets
+    as values. `bandwidth` is h. With None, fifteen are tried, from twice the median distance of two points down to
+    1/64 of it, and the one is taken under which each point is best predicted by all others (leave-one-out). At most
+    1000 points are left out in turn, the same in every order of the rows. Any limelight `similarity` may replace the
+    Gaussian one.
 
     `fit(X, y, sample_weight)` takes X (n, d) and y (n,) or (n, targets), and multiplies each point's weight by its
     `sample_weight`; `predict` answers in the dtype of its X (float32 or float64), in memory linear in the number of
@@ -98,9 +99,14 @@ class KernelClassifier(ClassMeans, _Smoother):
 def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Tensor, " n"]) -> float | None:
     """h with the least Σ_i w_i |v_i − ŷ_{−i}(x_i)|², ŷ_{−i} the mean of all others: attention without its diagonal.
 
-    Tried are fifteen bandwidths from twice the median distance down; of those equally good the widest is taken. None
+    Fifteen bandwidths are tried, from twice the median distance down; of those equally good the widest is taken. None
     for fewer than three points, and where all coincide.
     """
+    # With the diagonal, the best bandwidth would be 0: each point would predict itself. A mask leaves it out, and all
+    # points are left out in turn by one product. Where there are many, only a sample is asked about, with all points
+    # as keys. A point of weight 0 is no key and is not asked about. Targets are centered and divided by their largest
+    # absolute value, so that the error does not depend on their units, and several targets count alike. Errors that
+    # differ by less than 1e-9 of the mean weighted square of these targets count as equal: that is rounding.
     X, w, v = X[w > 0], w[w > 0, None], v[w > 0].double()
     unit = median_distance(X)
     if len(X) < 3 or unit == 0:
@@ -111,7 +117,7 @@ def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Te
     asked = sample(X, _QUERIES, v, w)
     first = torch.ones(len(X), dtype=torch.bool)
     first[asked] = False
-    order = torch.cat([asked, first.nonzero()[:, 0]])  # those asked about come first, so that i itself is key i
+    order = torch.cat([asked, first.nonzero()[:, 0]])  # those asked about come first, so that query i is key i
     X, v, w = X[order], v[order], w[order]
     errors = []
     for share in _TRIED:
@@ -124,6 +130,8 @@ def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Te
 
 def _weighted(A: Attention, v: Float[Tensor, "m e"], w: Float[Tensor, "m 1"] | None) -> Float[Tensor, "n e"]:
     """The mean of v under the weights of A times w."""
+    # Weighting keys by w_j changes the normalizer of each row too: Σ_j P_ij w_j v_j / Σ_j P_ij w_j. One product with
+    # (w v, w) gives both sums, and what P divided by cancels in their quotient.
     if w is None:
         return A @ v
     sums = A @ torch.cat([w * v, w], 1)

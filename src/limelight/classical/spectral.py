@@ -1,8 +1,6 @@
 """Eigenvectors of attention without its matrix: diffusion maps, Laplacian eigenmaps, spectral clustering.
 
-For a symmetric kernel P_ij = M_ij exp ½(d_j − d_i), with M symmetric and d_i the logarithm of point i's degree: so
-ψ is an eigenvector of P where e^{d/2} ψ is one of M, and the first one, ψ = 1, is known beforehand. The others are
-found by `limelight.classical.eigen`, also where the graph falls apart and eigenvalues repeat.
+They are found by `limelight.classical.eigen`, also where the graph falls apart and eigenvalues repeat.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from limelight.classical.points import bandwidth_for, median_distance, points, u
 from limelight.errors import InputError
 from limelight.normalization import Softmax
 
-_LEAST_LOG_DEGREE = -700.0  # below it e^d is no normal float64
+_LEAST_LOG_DEGREE = -700.0  # float64 underflows a little below e^−700
 
 _Apply = Callable[[Float[Tensor, "n b"]], Float[Tensor, "n b"]]
 
@@ -42,12 +40,12 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     walks on the kernel's graph. The eigenvectors of more than 2000 points are found by products with P alone,
     in memory linear in n.
 
-    n_components: of them, without the constant one; 1 to n − 1. alpha in [0, 1]. bandwidth h of exp −|x − y|²/2h²,
-    None for the median distance. time t: steps of the walk, a whole number ≥ 1.
+    n_components: the number of eigenvectors, without the constant one; 1 to n − 1. alpha in [0, 1]. bandwidth h of
+    exp −|x − y|²/2h², None for the median distance. time t: steps of the walk, a whole number ≥ 1.
 
     Sets `embedding_` (n, n_components), `eigenvalues_` λ, largest first, `stationary_` π, and `bandwidth_`. ψ has mean
-    square one under π; of its two signs that one is taken under which the largest entry is positive. Points that
-    were not fitted are placed by Nyström's formula, Ψ_l(x) = λ_lᵗ⁻¹ Σ_y P(x, y) ψ_l(y).
+    square one under π, and the sign that makes its largest entry positive. Points that were not fitted are placed by
+    Nyström's formula, Ψ_l(x) = λ_lᵗ⁻¹ Σ_y P(x, y) ψ_l(y).
 
     An eigenvalue that repeats, as 1 does for points that fall apart into groups, is found as often as it repeats; its
     eigenvectors are a basis of their space that is the same in each fit.
@@ -68,6 +66,10 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         require_whole(self, "time", self.time, 1)
         require_whole(self, "n_components", self.n_components, 1, len(X) - 1)
         self.bandwidth_ = bandwidth_for(self, X, self.bandwidth)
+        # With K the Gaussian kernel and c its column sums, K_ij/(c_i c_j)^α is symmetric, and P is that divided by its
+        # row sums D_i = c_i^{−α} Σ_j K_ij c_j^{−α}. The first factor cancels in P, so the log-normalizer of P lacks it,
+        # and it is added here. The stationary law is π ∝ D, because D_i P_ij is symmetric. A unit vector of the
+        # symmetric form divided by √π is ψ, with Σ_i π_i ψ_i² = 1.
         A = gaussian(X, X, self.bandwidth_, Softmax(self.alpha))
         columns = gaussian(X, X, self.bandwidth_).logsumexp()
         degree = A.logsumexp() - self.alpha * columns
@@ -85,11 +87,14 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     @undisturbed
     def transform(self, X: Any) -> Float[np.ndarray, "m components"]:
-        """The images of points X (m, d): those fitted already keep theirs."""
+        """The images of points X (m, d); points that were fitted keep their images."""
         check_is_fitted(self)
         given = points(self, X, reset=False)
         X = given.double()
-        # The columns are divided by sums over the fitted points, not over those asked about: as values, not as a bias.
+        # ψ = P ψ/λ holds at the fitted points, and its right-hand side is defined at any x (Nyström): so
+        #     Ψ(x) = λᵗ ψ(x) = λᵗ⁻¹ Σ_y P(x, y) ψ(y),   P(x, y) = K(x, y) c_y^{−α} / Σ_z K(x, z) c_z^{−α}.
+        # c are sums over the fitted points, and x must not change them. So c^{−α} is not left to the normalization,
+        # but multiplies the values, and a column of its own beside them gives the denominator.
         values = torch.cat([self._weights * torch.from_numpy(self._psi), self._weights], 1)
         psi = gaussian(X, self._points, self.bandwidth_) @ values
         images = self.eigenvalues_ ** (self.time - 1) * (psi[:, :-1] / psi[:, -1:]).numpy()
@@ -101,7 +106,7 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 
 class _OnGraph(BaseEstimator):  # type: ignore[misc]
-    """What the two share: a graph of points, or one that is given."""
+    """What spectral embedding and clustering share: a graph of points, or a given graph."""
 
     affinity: str
     gamma: float | None
@@ -123,7 +128,7 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"{name}(gamma={self.gamma_:g}): point {int(others.log_degree.argmin())} is so far from all others "
                 f"that its similarity to them underflows; try a gamma near {0.5 / median_distance(given) ** 2:.3g}, "
-                "of the median distance, or leave the point out"
+                "which is 1/2h² for the median distance h, or leave the point out"
             )
         return others, given.numpy().dtype
 
@@ -137,10 +142,10 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
 class SpectralEmbedding(_OnGraph):
     """Laplacian eigenmaps: u minimizes Σ_ij W_ij (u_i − u_j)² / Σ_i D_i u_i², u ⟂ D 1 (Belkin & Niyogi 2003).
 
-    W_ij = exp −γ|x_i − x_j|², W_ii = 0, D_i = Σ_j W_ij, so u are eigenvectors of D⁻¹W: attention that does not look at
-    itself. As scikit-learn's `SpectralEmbedding(affinity="rbf")`, to the sign, in memory linear in n. With
-    affinity="precomputed" X is W (n, n), symmetric, ≥ 0, dense or sparse, of which the diagonal is not looked at. A
-    sparse X of points is made dense.
+    W_ij = exp −γ|x_i − x_j|², W_ii = 0, D_i = Σ_j W_ij, so u are eigenvectors of D⁻¹W: attention in which no point
+    attends to itself. As scikit-learn's `SpectralEmbedding(affinity="rbf")`, up to the signs, in memory linear in n.
+    With affinity="precomputed" X is W (n, n), symmetric, ≥ 0, dense or sparse, whose diagonal is ignored. A sparse X of
+    points is made dense.
 
     n_components: 1 to n − 1. gamma: None for 1/d. Sets `embedding_` (n, n_components), `eigenvalues_` of D⁻¹W,
     largest first, and `gamma_`. Where the graph falls apart into k pieces, the eigenvalue 1 repeats, and k − 1
@@ -196,10 +201,11 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
         n = len(graph.log_degree)
         require_whole(self, "n_clusters", self.n_clusters, 1, n)
         random = check_random_state(self.random_state)
-        random.uniform(-1, 1, n)  # where scikit-learn's eigenvectors start: so k-means starts where its does
+        random.uniform(-1, 1, n)  # scikit-learn draws these to start its eigenvectors: k-means then draws as its does
         maps = np.ones((n, 1))
         if self.n_clusters > 1:
-            # With the constant one, which says nothing but counts in the tolerance of k-means.
+            # The constant eigenvector tells no points apart, but scikit-learn has it too, and k-means stops at a
+            # tolerance that is relative to the mean variance of all columns.
             maps = np.hstack([maps, _eigenmaps(graph, self.n_clusters - 1)[1]])
         labels: Int[np.ndarray, " n"] = k_means(maps, self.n_clusters, random_state=random, n_init=self.n_init)[1]
         self.labels_ = labels
@@ -207,7 +213,7 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
 
 
 def _eigenmaps(graph: OffDiagonalAttention | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
-    """The k leading eigenvalues of D⁻¹W after the first, and u = D^{-1/2} × unit ones of D^{-1/2} W D^{-1/2}."""
+    """The k leading eigenvalues of D⁻¹W after the first, and D^{-1/2} v, v unit eigenvectors of D^{-1/2} W D^{-1/2}."""
     degree = graph.log_degree
     values, vectors = _leading(graph.__matmul__, degree, k, graph.dense)
     return values, with_sign(vectors * (-0.5 * degree).exp()[:, None].numpy())
@@ -218,14 +224,20 @@ def _leading(
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k largest eigenvalues, after the known one, of M = e^{d/2} P e^{−d/2}, and unit eigenvectors of M.
 
-    P is what `apply` multiplies with, and what `dense` returns, as a new matrix, where it is at hand; d is the
-    logarithm of degrees that make M symmetric. What is known, e^{d/2}, is moved from 1 to −2, below everything that a
-    stochastic matrix has.
+    `apply` multiplies by P; `dense` returns P, as a new matrix, or None where it is not at hand; d is the logarithm of
+    degrees that make M symmetric.
     """
+    # P = D⁻¹W of a symmetric W is not symmetric itself, but M = D^{1/2} P D^{−1/2} = D^{−1/2} W D^{−1/2} is, and has
+    # the same eigenvalues: if M v = λ v, then P ψ = λ ψ with ψ = D^{−1/2} v. The first is known, ψ = 1 with λ = 1, so
+    # v = D^{1/2} 1. With the unit vector z along it, M − 3 z zᵀ (deflation) has the eigenvalue −2 there, below
+    # everything that a stochastic matrix has, and all others as they were: the search does not find it again. Degrees
+    # are divided by the largest, on which M does not depend, so that none overflows.
     half = (0.5 * (degree - degree.max())).exp()[:, None]
     known = half / half.norm()
 
     def product(block: np.ndarray) -> np.ndarray:
+        # M is applied to what is orthogonal to z alone, and what rounding puts back along z is removed, so that errors
+        # do not grow in the direction of the largest eigenvalue of M.
         v = torch.from_numpy(np.ascontiguousarray(block))
         along = known.mT @ v
         image = half * apply((v - known * along) / half)

@@ -1,4 +1,4 @@
-"""What is known of points, as values to take means of: classes as their indicators, numbers as columns."""
+"""Targets as values of which means are taken: classes as their indicators, numbers as columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Functions on a manifold with their gradient and Laplacian in closed form, to test functions and log-densities by.
+"""Functions on a manifold with their gradient and Laplacian in closed form: test functions and log-densities.
 
 On a torus points are angles and the gradient is by angle; on a sphere points are unit vectors and the
-gradient is the tangent vector. Inner products of gradients are those of the manifold's metric in both.
+gradient is the tangent vector. On both, the sum over coordinates of a product of two gradients is their inner
+product in the manifold's metric.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Field(ABC):
     @property
     @abstractmethod
     def highest(self) -> float:
-        """A bound on h from above, which is what rejection needs."""
+        """An upper bound of h, which sampling by rejection needs."""
 
 
 class Wave(Field):
@@ -58,7 +59,7 @@ class Wave(Field):
 
     def __init__(self, k: Float[Tensor, " d"], phase: float = 0.0) -> None:
         if k.ndim != 1 or not bool((k == k.round()).all()):
-            raise InputError(f"a wave on a torus has whole wave numbers (d,), got {k.tolist()}")
+            raise InputError(f"Wave(k) expects whole wave numbers of shape (d,), got {k.tolist()}")
         self.k, self.phase = k.double(), phase
 
     @classmethod
@@ -112,10 +113,12 @@ class VonMises(Field):
         return float(self.kappa.sum())
 
     def quantiles(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """The angles θ_c below which a share u_c in [0, 1) of each angle's density lies, counted from μ_c − π.
-
-        Newton's method between bounds, on F(θ) = ½ + (θ + 2 Σ_j I_j(κ)/I_0(κ) · sin(jθ)/j)/2π.
-        """
+        """The angles θ_c below which a share u_c in [0, 1) of each angle's density lies, counted from μ_c − π."""
+        # The density of an angle about its mean is the Fourier series (1 + 2 Σ_j I_j(κ)/I_0(κ) · cos jθ)/2π with
+        # modified Bessel functions I_j, and its integral from −π is the distribution function
+        #     F(θ) = ½ + (θ + 2 Σ_j I_j(κ)/I_0(κ) · sin(jθ)/j)/2π.
+        # The ratios fall like exp(−j²/2κ) while j is below κ, and like e^{−κ} (eκ/2j)^j far beyond: what 20 + 4κ terms
+        # leave out is less than rounding. `ive` is e^{−κ} I_j(κ), so that neither part of a ratio overflows.
         terms = 20 + int(4 * float(self.kappa.max()))
         j = torch.arange(1, terms + 1, dtype=torch.float64)
         ratios = torch.stack([torch.as_tensor(ive(j.numpy(), kappa) / ive(0, kappa)) for kappa in self.kappa.tolist()])
@@ -125,6 +128,9 @@ class VonMises(Field):
 
     @staticmethod
     def _invert(u: Tensor, ratio: Tensor, j: Tensor, table: Tensor) -> Tensor:
+        # F(θ) = u is solved by Newton's method. Far from the mean F is nearly flat, and a step could be thrown far off.
+        # So the root is first enclosed between two neighboring points of a table of F, which rises, and a step that
+        # leaves this interval ends at its border. In an interval this small (2π/4096) four steps reach rounding.
         def share(theta: Tensor) -> Tensor:
             return 0.5 + (theta + 2 * (theta[:, None] * j).sin() @ (ratio / j)) / _TAU
 
@@ -166,12 +172,17 @@ class Harmonic(Field):
         return self.size * (x @ self.axes.mT).prod(-1)
 
     def gradient(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        # The product rule gives the gradient in the surrounding space, Σ_c a_c Π_{b≠c} ⟨a_b, x⟩. The gradient on the
+        # sphere is its tangent part, without the component along the normal, which at a unit vector x is x itself.
         parts = x @ self.axes.mT
         others = [torch.cat([parts[:, :c], parts[:, c + 1 :]], 1).prod(-1) for c in range(len(self.axes))]
         ambient = self.size * torch.stack(others, -1) @ self.axes
         return ambient - (ambient * x).sum(-1, keepdim=True) * x
 
     def laplacian(self, x: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        # In the surrounding space h is a polynomial of degree ℓ with zero Laplacian, since the axes are orthogonal and
+        # each enters once. There Δ = ∂²/∂r² + (d/r) ∂/∂r + Δ_S/r², and h grows as r^ℓ along a ray, so that at r = 1
+        #     0 = ℓ(ℓ − 1) h + d ℓ h + Δ_S h,   which is   Δ_S h = −ℓ(ℓ + d − 1) h.
         degree, d = len(self.axes), x.shape[-1] - 1
         return -degree * (degree + d - 1) * self.value(x)
 

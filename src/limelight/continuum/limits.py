@@ -36,6 +36,8 @@ def diffusion(
     """
     if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
         raise InputError(f"epsilon expects a positive number, the squared bandwidth, got {epsilon!r}")
+    # exp(−|x − y|²/2ε) is, up to a factor that the normalization cancels, the kernel of heat that has spread for a time
+    # ε/2 in flat space: it moves h by (ε/2) Δh + O(ε²). That is why the limits divide P h − h by ε/2.
     return Attention(x, x if keys is None else keys, Euclidean(math.sqrt(epsilon)), normalization)
 
 
@@ -50,6 +52,11 @@ def drift_diffusion(
     >>> drift_diffusion(h, torch.zeros(1, 1).double())  # of a uniform density: Δh = −h
     tensor([-1.], dtype=torch.float64)
     """
+    # A sum over points of density p tends to an integral with the weight p. The column sums tend to a multiple of p, so
+    # that dividing by their power α leaves the weight w = p^{1−α}. The sum with h and the normalizer are then both
+    # heat flows on the manifold, and
+    #     P h = (w h + (ε/2) Δ(w h) + …)/(w + (ε/2) Δw + …) = h + (ε/2)(Δh + 2⟨∇log w, ∇h⟩) + O(ε²).
+    # Corrections by curvature multiply w h and w alike, and cancel in this order. ∇log w = (1 − α) ∇log p.
     if log_density is None:
         return h.laplacian(x)
     return h.laplacian(x) + 2 * (1 - alpha) * (log_density.gradient(x) * h.gradient(x)).sum(-1)
@@ -60,8 +67,8 @@ def laplace_beltrami(
 ) -> Float[Tensor, " n"]:
     """Δ_g h = |g|^{−½} Σ_ij ∂_i (|g|^{½} g^{ij} ∂_j h) at the points x, by automatic differentiation.
 
-    metric maps coordinates (n, d) to g (n, d, d), h maps them to (n,), row by row. It is the
-    definition and knows nothing of a conformal factor. Raises `InputError` for a metric of another shape.
+    metric maps coordinates (n, d) to g (n, d, d), h maps them to (n,), row by row. It is computed from the
+    definition, without any assumption about the metric. Raises `InputError` for a metric of another shape.
 
     >>> import torch
     >>> from limelight.continuum import laplace_beltrami
@@ -74,7 +81,10 @@ def laplace_beltrami(
     g = metric(x)
     n, d = x.shape
     if g.shape != (n, d, d):
-        raise InputError(f"the metric expects to map {(n, d)} to {(n, d, d)}, got {tuple(g.shape)}")
+        raise InputError(f"the metric must map points {(n, d)} to matrices {(n, d, d)}, got {tuple(g.shape)}")
+    # Row i of g and of h depends on row i of x alone. The gradient of a sum over rows is therefore each row's own
+    # gradient, and one backward pass serves all points. The divergence needs ∂_i of the i-th component of the flux
+    # |g|^½ g⁻¹ ∇h only: d more passes, each of which gives d derivatives of which one is kept.
     (slope,) = torch.autograd.grad(h(x).sum(), x, create_graph=True)
     volume = torch.linalg.det(g).sqrt()
     flux = volume[:, None] * torch.linalg.solve(g, slope)

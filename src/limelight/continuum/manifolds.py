@@ -1,8 +1,8 @@
-"""Where the points lie: a torus (a circle is one), a sphere, or a cloud that a user brings.
+"""Where the points lie: a torus (a circle is one), a sphere, or a cloud of given points.
 
 A manifold draws points of a density by rejection, and says where they lie in the space in which attention measures
-distances. Where it can it also has points of equal or known weights that integrate smooth
-functions to rounding: with these there is no variance, and what is left is bias.
+distances. The torus and the sphere S² also have points of equal or known weights that integrate smooth
+functions to rounding: with these an error has no variance, and all that is left is bias.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class Manifold(ABC):
         kept: list[Tensor] = []
         accepted = proposed = 0
         while accepted < n:
+            # A point x drawn uniformly is kept with probability exp(h(x) − b), where b ≥ max h, so that those kept
+            # have a density proportional to e^h (von Neumann 1951). Its factor need not be known, and a bound b that is
+            # too high only costs proposals. Logarithms are compared, so that nothing overflows.
             x = self.uniform(2 * n, generator)
             chance = torch.rand(2 * n, generator=generator, dtype=x.dtype)
             kept.append(x[chance.log() <= log_density.value(x) - log_density.highest])
@@ -91,7 +94,11 @@ class Torus(Manifold):
         """
         _require_count(n)
         if not 0 <= start < 1:
-            raise InputError(f"a grid starts at a part of a step in [0, 1), got {start!r}")
+            raise InputError(f"grid(start=…) expects a part of a step in [0, 1), got {start!r}")
+        # Quantiles at equal steps turn a mean under the density into a mean over equal steps of u in [0, 1): E h = ∫
+        # h(F⁻¹(u)) du. The integrand is smooth and periodic in u. For such a function the error of equal steps (the
+        # trapezoidal rule) falls faster than any power of n (Trefethen & Weideman 2014). The angles are independent, so
+        # in d dimensions the points are the products of those in one.
         u = (torch.arange(n, dtype=torch.float64)[:, None] + start).expand(n, self.dimension) / n
         angles = _TAU * u if log_density is None else log_density.quantiles(u)
         return torch.cartesian_prod(*angles.mT).reshape(-1, self.dimension)
@@ -110,6 +117,8 @@ class Sphere(Manifold):
         self.dimension = d
 
     def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:
+        # The density of d + 1 independent normal numbers, ∝ exp(−|x|²/2), depends on the length alone, so that all
+        # directions are equally likely.
         x = torch.randn(n, self.dimension + 1, generator=generator, dtype=torch.float64)
         return x / x.norm(dim=-1, keepdim=True)
 
@@ -123,7 +132,11 @@ class Sphere(Manifold):
         """
         _require_count(n)
         if self.dimension != 2:
-            raise InputError(f"the quadrature is of the sphere S², got S^{self.dimension}")
+            raise InputError(f"the quadrature exists for the sphere S² only, got S^{self.dimension}")
+        # Zones of equal height have equal areas on S² (Archimedes), so an integral over the sphere is one over the
+        # height z in [−1, 1] and one around. n Gauss–Legendre heights are exact for polynomials in z of degree up to
+        # 2n − 1, and 2n equal steps around for trigonometric polynomials of degree below 2n. Around, only terms that
+        # do not oscillate are left, and they are polynomials in z.
         height, weight = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(n))
         around = _TAU * torch.arange(2 * n, dtype=torch.float64) / (2 * n)
         ring = torch.stack([around.cos(), around.sin()], -1)
@@ -133,9 +146,9 @@ class Sphere(Manifold):
 
 
 class Cloud(Manifold):
-    """Points that a user brings, (n, c), of a manifold whose dimension they know. Its points are drawn from them.
+    """Given points (n, c) of a manifold whose dimension is known; samples are drawn from them, with replacement.
 
-    Raises `InputError` for fewer than two points, a dimension outside 1 … c, and what is not finite.
+    Raises `InputError` for fewer than two points, a dimension outside 1 … c, and points that are not finite.
 
     >>> import torch
     >>> from limelight.continuum import Cloud
@@ -148,7 +161,10 @@ class Cloud(Manifold):
         if points.ndim != 2 or len(points) < 2 or not bool(points.isfinite().all()):
             raise InputError(f"Cloud expects at least two finite points (n, c), got shape {tuple(points.shape)}")
         if isinstance(dimension, bool) or not isinstance(dimension, int) or not 1 <= dimension <= points.shape[1]:
-            raise InputError(f"points of width {points.shape[1]} lie on a manifold no wider, got {dimension!r}")
+            raise InputError(
+                f"Cloud(dimension=…) expects a whole number from 1 to {points.shape[1]}, the width of the points, "
+                f"got {dimension!r}"
+            )
         self.points, self.dimension = points.double(), dimension
 
     def uniform(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c"]:

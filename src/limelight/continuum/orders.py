@@ -20,7 +20,10 @@ def order(sizes: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndar
     """
     x, y = np.asarray(sizes, dtype=float), np.asarray(errors, dtype=float)
     if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < max(2, len(x)):
-        raise InputError(f"an order needs two different sizes at least, and an error for each; got {x} and {y}")
+        raise InputError(f"order expects two or more sizes, all different, and an error for each; got {x} and {y}")
     if not ((x > 0) & np.isfinite(x) & (y > 0) & np.isfinite(y)).all():
-        raise InputError(f"an order is of positive finite sizes and errors, got {x} and {y}")
+        raise InputError(f"order expects positive finite sizes and errors, got {x} and {y}")
+    # errors = C · sizes^r is the line log errors = log C + r log sizes, whose slope a least-squares fit finds, so that
+    # all sizes count and not the last two alone. It is the order only where the leading term of the error dominates:
+    # sizes that are too large bend the line, and so does an error that has reached rounding.
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -42,6 +42,8 @@ class Pseudometric(Similarity):
         self.f = f
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
+        # Broadcasting makes every pair: f sees queries (…, n, 1, d) and keys (…, 1, m, d). Of a general f no more is
+        # known, so it is not written as an inner product, and the kernels ask for some rows of it at a time.
         found = self.f(q[..., :, None, :], k[..., None, :, :])
         if found.shape[-2:] != (q.shape[-2], k.shape[-2]):
             raise InputError(
@@ -78,6 +80,9 @@ def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
     >>> minimizer(lambda x, y: (x - y).square().sum(-1), x, start=torch.zeros(1).double()).c
     tensor([2.], dtype=torch.float64)
     """
+    # A minimum has f_y = 0 and f_yy > 0. Newton's method for the first, y ← y − f_y/f_yy, squares the error in each
+    # step once it is near, but it finds maxima too, and it may find nothing. So in the end both conditions are
+    # checked: the curvature is positive, and one more step f_y/f_yy would be no longer than 1e-9.
     y = start.detach().clone()
     for _ in range(_MOST_STEPS):
         slope, c, d = _derivatives(f, x, y)
@@ -97,9 +102,6 @@ def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
 def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = True) -> Float[Tensor, " n"]:
     """h''/c + (2 p'/(p c) − d/c²) h' at y*: the limit of (P h − h(y*))/(ε/2); without `skew` d counts as 0.
 
-    Laplace's method with y = y* + √ε z: the weights are exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), so that
-    E z² = 1/c and E z = √ε (p'/(p c) − (d/6)(3/c²)), and P h = h + √ε E z h' + ½ ε E z² h'' + O(ε²).
-
     >>> import torch
     >>> from limelight.continuum import Wave, first_order, minimizer
     >>> x = torch.zeros(1, dtype=torch.float64)
@@ -108,6 +110,11 @@ def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = Tru
     >>> first_order(Wave(k=torch.tensor([1.0]).double()), at, uniform)  # h''/c
     tensor([-0.5000], dtype=torch.float64)
     """
+    # Laplace's method. With y = y* + √ε z, the expansions of f to third and of p to first order make the weights
+    #     exp(−f/ε) p ∝ exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p).
+    # Under the normal density of variance 1/c the means of z² and z⁴ are 1/c and 3/c², so that E z² = 1/c and
+    # E z = √ε (p'/(p c) − (d/6)(3/c²)) in the leading order. Then P h = h + √ε E z h' + ½ ε E z² h'' + O(ε²), and
+    # (P h − h)/(ε/2) is what is returned. At a minimizer of a skew f (d ≠ 0) even a uniform density drifts.
     y = at.y[:, None]
     slope = 2 * log_density.gradient(y)[:, 0] / at.c - (at.d / at.c.square() if skew else 0.0)
     return h.laplacian(y) / at.c + slope * h.gradient(y)[:, 0]
@@ -115,13 +122,15 @@ def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = Tru
 
 def _derivatives(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """f_y, f_yy and f_yyy at each pair."""
+    # f of pair i depends on y_i alone, so the gradient of a sum over pairs is each pair's own derivative; it is
+    # differentiated again while a graph of it is left.
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         now, found = f(x[:, None], y[:, None]), []
         for _ in range(3):
             (now,) = torch.autograd.grad(now.sum(), y, create_graph=True)
             found.append(now.detach())
-            if not now.requires_grad:  # a polynomial of this degree: the rest is zero
+            if not now.requires_grad:  # this derivative no longer depends on y: the higher ones are zero
                 break
     found += [torch.zeros_like(y.detach())] * (3 - len(found))
     return found[0], found[1], found[2]

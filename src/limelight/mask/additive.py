@@ -13,9 +13,9 @@ from limelight.tracing import is_readable
 def split_additive(
     mask: Float[Tensor, "*#batch #n #m"],
 ) -> tuple[Boolean | None, Float[Tensor, "*#batch #n #m"] | None]:
-    """(the pairs that it leaves, the finite numbers that it adds to them); None for what it does not do.
+    """(the pairs that it allows, the finite numbers that it adds to them); None where it hides, or adds, nothing.
 
-    −∞ and the least number of its dtype hide a pair. Where its entries cannot be looked at it is taken to do both.
+    −∞ and the least number of its dtype hide a pair. Where its entries cannot be read, neither is None.
     """
     if mask.numel() and is_readable(mask):
         least, most = (float(x) for x in mask.detach().aminmax())  # one pass settles the common case

@@ -18,7 +18,7 @@ from limelight.errors import DeviceError, DtypeError, InputError
 from limelight.shapes import broadcast_shapes, rectangle
 from limelight.tracing import require_readable
 
-_ENTRIES = 1 << 22  # of a mask looked at in one go
+_ENTRIES = 1 << 22  # entries of a mask that are examined at a time
 
 
 class Mask(ABC):
@@ -55,9 +55,13 @@ class Mask(ABC):
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         """True if the mask hides the future: it is lower triangular, or each query sees more keys than the one before.
 
-        Column normalization asks, since it would let the future through. The pattern is looked
-        for in the entries, a few rows at a time, so a causal boolean tensor is known as one too.
+        A normalization with column sums refuses such a mask, since these sums would let the future through. The
+        entries are examined, a few rows at a time, so that a causal boolean tensor is recognized too.
         """
+        # Two patterns hide the future. Either something below the diagonal is allowed and nothing above it; or,
+        # whatever the diagonal, each query sees all that the one before sees, and sometimes more, as with a cache of
+        # earlier keys. One growth is not counted as a pattern, since padded queries before real ones make it too. Rows
+        # are taken some at a time, with the last row of those before, to compare each row with the one before it.
         past, future, shrinks, growths = False, False, False, 0
         step = max(2, _ENTRIES // max(m, 1))
         for start in range(0, n, step):
@@ -79,7 +83,7 @@ class Mask(ABC):
         return all(torch.equal(self.block(rows, every, device), self.T.block(rows, every, device)) for rows in some)
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
-        """The predicate on single pairs, or None where it has batch dimensions or can say rectangles only."""
+        """The predicate on single pairs, or None where it has batch dimensions or is known for rectangles only."""
         return None
 
     def for_groups(self) -> Mask:
@@ -155,7 +159,7 @@ class Boolean(Mask):
 
 
 class _Pair(Mask):
-    """Two masks, each asked where the other is."""
+    """Two masks joined by a logical operation."""
 
     symbol: str
 
@@ -247,7 +251,7 @@ class Or(_Pair):
 
 
 class Not(Mask):
-    """What the other forbids.
+    """Allows what the other mask forbids.
 
     >>> import torch
     >>> from limelight import Attention, window

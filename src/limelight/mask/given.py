@@ -121,6 +121,9 @@ class Documents(Mask):
     def span(self, rows: slice, m: int) -> slice:
         if not self._sorted or rows.stop <= rows.start or m == 0:
             return slice(0, m)
+        # The keys' numbers never fall, so the keys of these queries' documents stand in one range: from the first that
+        # is not below the least of their numbers to the last that is not above the largest. Bisection finds both ends,
+        # and the range of a batch covers those of all its sequences.
         some, keys = self.queries[..., rows], self.keys
         batch = broadcast_shapes(some.shape[:-1], keys.shape[:-1])
         keys = keys.expand(*batch, m).contiguous()

@@ -17,7 +17,7 @@ class Graph(Mask):
     `nodes` is n = m, or (n, m). An edge given twice counts once. Under a graph attention costs time
     and memory linear in the edges (kernel "sparse").
 
-    Raises `DtypeError` and `InputError` for edges that are no such list, or lie outside.
+    Raises `DtypeError` and `InputError` for edges of another dtype or shape, and for edges that lie outside.
 
     >>> import torch
     >>> from limelight import Attention, Graph
@@ -44,7 +44,10 @@ class Graph(Mask):
                 f"edges lie outside {n} queries and {m} keys: queries {int(i.min())} to {int(i.max())}, "
                 f"keys {int(j.min())} to {int(j.max())}"
             )
-        number = torch.unique(i * m + j)  # sorted by query, then by key
+        # The number i·m + j of a pair orders edges by query and then by key, and equal edges have equal numbers, so
+        # that `unique` sorts them and drops duplicates. Edges of query i then stand from starts_i to starts_{i+1}, as
+        # in the compressed rows of a sparse matrix (CSR), and any run of rows is one slice.
+        number = torch.unique(i * m + j)
         self.edges, self.nodes = torch.stack([number // max(m, 1), number % max(m, 1)]), (n, m)
         self._starts = torch.searchsorted(self.edges[0], torch.arange(n + 1, device=edges.device))
 
@@ -88,7 +91,7 @@ class Graph(Mask):
 
 
 def edges_of(mask: Mask | None) -> Int[Tensor, "2 e"] | None:
-    """The pairs that a mask shows, where one of the masks that must all allow is a graph and the others say pairs."""
+    """The pairs that a mask allows if it is a graph, alone or joined by & with masks that define `pairs`; else None."""
     parts = conjuncts(mask)
     graph = next((part for part in parts if isinstance(part, Graph)), None)
     if graph is None:

@@ -40,7 +40,7 @@ class Normalization(nn.Module, ABC):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
+        """The batch dimensions (…, heads) of parameters that differ from head to head; () if there are none."""
         return ()
 
     @property
@@ -59,7 +59,7 @@ class RowWise(Normalization):
     Define `thresholds`, which computes t_i (*batch, r, t) from whole rows of scores (*batch, r, m), where −∞ is a
     masked key; and `weights`, which computes w entry by entry, zero where s is −∞. Both get some rows at a time, in at
     least float32, and are differentiated by autograd, so that no n×m array is stored. `Entmax`, `TopK` and `Sigmoid`
-    are such.
+    are built on it.
 
     >>> import torch
     >>> from limelight import Attention, RowWise
@@ -107,7 +107,8 @@ class KeyBiased(Normalization):
     Define `key_bias`, which returns b (*#batch, m) from the `Scores`: their `logsumexp()` over keys, that of their
     transpose `scores.T` over queries, and `scores.add_key_bias(b)` are all that it needs. A log-sum-exp is −∞ where
     every pair is masked; a bias that is infinite counts as 0, since there the mask decides. No n×m array is stored on
-    any kernel. Scores come without what all of them share, which cancels. `Sinkhorn` and `SymmetricSinkhorn` are such.
+    any kernel. A number that all scores share is removed from them before, since it cancels. `Sinkhorn` and
+    `SymmetricSinkhorn` are built on it.
 
     >>> import torch
     >>> from limelight import Attention, KeyBiased
@@ -129,6 +130,10 @@ class KeyBiased(Normalization):
         """b_j, a number for each key."""
 
     def forward(self, scores: Scores) -> Weights:
+        # P = diag(e^f) e^s diag(e^b). Only b is asked for: f, the logarithm of what each row is multiplied by, is what
+        # the row softmax at the end finds by itself, so that rows sum to one however exact b is. A number that all
+        # scores share would change b by one number for all keys, which the softmax cancels too; it is removed first,
+        # because a large one costs digits.
         scores = scores.remove_shift()[0].with_recompute()
         bias = self.key_bias(scores)
         return SoftmaxWeights(scores.add_key_bias(bias.masked_fill(bias.isinf(), 0)))

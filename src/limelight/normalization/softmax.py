@@ -47,7 +47,7 @@ class Softmax(Normalization):
 
     @staticmethod
     def learned(heads: int, alpha: float = 0.5) -> LearnedSoftmax:
-        """The family with an α of its own for each head, learned, `alpha` at first."""
+        """The family with a learned α for each head, which starts at `alpha`."""
         return LearnedSoftmax(heads, alpha)
 
     @property
@@ -64,9 +64,11 @@ class Softmax(Normalization):
             require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
         elif alpha == 0:
             return SoftmaxWeights(scores)
-        # With s = s̄ + δ, c_j = Σ_i exp s_ij = exp(δ) Σ_i exp s̄_ij. So s_ij − α log c_j = (1 − α) δ + s̄_ij − α log
-        # c̄_j: the shared δ, which costs digits where it is large, comes back only as one number beside the small
-        # scores.
+        # Dividing exp s_ij by c_jᵅ is a bias −α log c_j of key j, and the row softmax does the rest. With s = s̄ + δ,
+        # where δ is one number that all scores share, c_j = exp(δ) Σ_i exp s̄_ij = exp(δ) c̄_j, and so
+        #     s_ij − α log c_j = s̄_ij − α log c̄_j + (1 − α) δ.
+        # A large δ would cost digits in every score; here it comes back only as one number beside them. A key that no
+        # query sees has log c̄_j = −∞, which counts as 0, since its scores are −∞ already.
         rest, common = scores.remove_shift()
         columns = zero_neg_inf(rest.T.logsumexp())
         if isinstance(alpha, Tensor):
@@ -77,9 +79,9 @@ class Softmax(Normalization):
         return SoftmaxWeights(rest.add_key_bias(-alpha * columns).add_constant(shift))
 
     def extra_repr(self) -> str:
-        parts = [f"alpha={_brief(self.alpha)}"]
+        parts = [f"alpha={_number_or_shape(self.alpha)}"]
         if isinstance(self.temperature, Tensor) or self.temperature != 1:
-            parts.append(f"temperature={_brief(self.temperature)}")
+            parts.append(f"temperature={_number_or_shape(self.temperature)}")
         return ", ".join(parts)
 
 
@@ -98,7 +100,7 @@ class LearnedSoftmax(Softmax):
         Normalization.__init__(self)  # here α is a function of a parameter, which Softmax would set
         hold(self, "temperature", temperature, POSITIVE)
         if not 0 < alpha < 1:
-            raise InputError(f"a learned alpha starts strictly between 0 and 1, got {alpha!r}")
+            raise InputError(f"LearnedSoftmax(alpha=…) expects a number strictly between 0 and 1, got {alpha!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
 
     @property
@@ -109,7 +111,7 @@ class LearnedSoftmax(Softmax):
 class Hybrid(Normalization):
     """P = λ_h softmax + (1 − λ_h) doubly-normalized, λ_h = σ(logit_h) learned for each head (Ding et al., 2009.14308).
 
-    Batch dimensions (…, heads). Its free energy is of the scores themselves.
+    Batch dimensions (…, heads). Its free energy is computed from the scores of its softmax part.
 
     >>> import torch
     >>> from limelight import Attention, Hybrid
@@ -121,7 +123,7 @@ class Hybrid(Normalization):
     def __init__(self, heads: int = 1, share: float = 0.5) -> None:
         super().__init__()
         if not 0 < share < 1:
-            raise InputError(f"the share of softmax starts strictly between 0 and 1, got {share!r}")
+            raise InputError(f"Hybrid(share=…) expects a number strictly between 0 and 1, got {share!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
 
     @property
@@ -143,8 +145,9 @@ class Sinkhorn(KeyBiased):
     """`steps` times: divide every column by its sum, then every row by its sum.
 
     Rows always sum to one; column sums tend to n/m as steps grow (Sinkhorn 1967; Sander et al.,
-    2110.11773). Sinkhorn(1) is Softmax(alpha=1). With a `tolerance` it goes on, at most `steps` times
-    (1000 unless told), until no column sum differs from n/m by more than that share of it.
+    2110.11773). Sinkhorn(1) is Softmax(alpha=1). By default there are 3 steps. With a `tolerance`
+    it repeats until every column sum is within n/m · (1 ± tolerance), but at most `steps` times (by
+    default 1000).
 
     Raises `InputError` for fewer than one step or a tolerance ≤ 0, and `ConvergenceError` where the
     tolerance is not reached: under some masks no matrix with these sums exists.
@@ -165,11 +168,11 @@ class Sinkhorn(KeyBiased):
         self.steps = steps if steps is not None else 3 if tolerance is None else 1000
         self.tolerance = tolerance
 
-    # Sinkhorn's iteration in logarithms. The matrix is exp(s_ij + f_i + b_j) with a number f_i for each row and b_j
-    # for each column. Dividing rows by their sums sets f_i = −log Σ_j exp(s_ij + b_j), dividing columns sets b_j =
-    # −log Σ_i exp(s_ij + f_i). Each is a log-sum-exp that the kernel returns, the second with queries and keys
-    # exchanged. Only b is kept: f is what the final row softmax divides by.
     def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
+        # Sinkhorn's iteration in logarithms (Sinkhorn 1967). The matrix is exp(s_ij + f_i + b_j) with a number f_i for
+        # each row and b_j for each column. Dividing columns by their sums sets b_j = −log Σ_i exp(s_ij + f_i), dividing
+        # rows sets f_i = −log Σ_j exp(s_ij + b_j). Each is a log-sum-exp that the kernel returns, the first with
+        # queries and keys exchanged, so that no matrix is stored. `columns` is −b and `rows` is −f.
         by_key = scores.T
         columns, gap = by_key.logsumexp(), math.inf
         for _ in range(self.steps - 1):
@@ -177,7 +180,6 @@ class Sinkhorn(KeyBiased):
             before, columns = columns, by_key.add_key_bias(-zero_neg_inf(rows)).logsumexp()
             if self.tolerance is not None:
                 require_readable(columns, "Sinkhorn(tolerance=…)", "use Sinkhorn(steps) there")
-                # A column's sum, after the row step, is exp of what its normalizer has changed by.
                 gap = _gap(before, columns)
                 if gap <= self.tolerance:
                     break
@@ -193,12 +195,17 @@ class Sinkhorn(KeyBiased):
 
 
 def _gap(before: Float[Tensor, "*#batch m"], after: Float[Tensor, "*#batch m"]) -> float:
+    """The largest |column sum / mean column sum − 1| after the row step between these two column steps."""
+    # After that row step column j sums to e^{b_j} Σ_i exp(s_ij + f_i), with b_j = −before_j, and `after_j` is the
+    # logarithm of this last sum. So the column sum, which tells when to stop, costs no further pass over the scores:
+    # it is exp(after_j − before_j). Rows sum to one, so the mean is n/m, or what takes its place where the mask leaves
+    # out whole rows or columns.
     mass = (zero_neg_inf(after) - zero_neg_inf(before)).detach().exp()
     nonempty = (after > -math.inf).expand(mass.shape)
     mean = (mass * nonempty).sum(-1, keepdim=True) / nonempty.sum(-1, keepdim=True).clamp(min=1)
     return float((mass / mean - 1).abs().masked_fill(~nonempty, 0).max()) if mass.numel() else 0.0
 
 
-def _brief(value: float | Tensor) -> str:
-    """A number, or the shape of the numbers for heads."""
+def _number_or_shape(value: float | Tensor) -> str:
+    """The number as text, or the shape of a tensor that has one for each head."""
     return f"{tuple(value.shape)}" if isinstance(value, Tensor) else f"{value:g}"

@@ -16,15 +16,15 @@ from limelight.tracing import in_transform, is_readable
 
 _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
 _GROUPS = 128  # of a row's scores, whose maxima are looked at first
-_STEPS_UNSEEN = 20  # where nobody can look whether it is there yet, as in a compiled graph
+_STEPS_UNSEEN = 20  # where values cannot be read to see whether the root is reached, as in a compiled graph
 
 
 class Entmax(RowWise):
     """P_ij = [(α − 1) s_ij − t_i]₊^{1/(α−1)} with t_i such that rows sum to one (Peters et al. 2019).
 
     1 < α ≤ 2: the nearer to 1 the nearer to softmax; α = 2 is sparsemax (Martins & Astudillo 2016).
-    Far keys get exactly no weight. t is found by Newton's method to the dtype's accuracy, and two of
-    its steps are differentiated, which is the exact first and second derivative.
+    Keys with low scores get exactly zero weight. t is found to the dtype's accuracy, and its first and
+    second derivatives are exact.
 
     >>> import torch
     >>> from limelight import Attention, Entmax
@@ -40,11 +40,13 @@ class Entmax(RowWise):
             raise InputError(f"Entmax(alpha=…) expects a number in (1, 2], got {alpha!r}; for alpha = 1 use Softmax()")
         self.alpha = float(alpha)
 
-    # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. f is convex and falls, so Newton's method from a t
-    # below the root climbs to it without passing it. t₀ = max_j (α − 1) s_j − 1 is below: there the largest weight
-    # alone is one. So is the root for some of a row's scores, since f then has fewer terms, and the nearer the larger
-    # they are. Hence the method first runs on a few large scores, where a step costs little, then on the whole row.
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. The exponent is at least 1, so f is convex, and it
+        # falls; Newton's method from a t below the root therefore climbs to it without passing it. We start from
+        # max_j (α − 1) s_j − 1, where the largest weight alone is one already, so that the root is no smaller. For
+        # α = 2 f is piecewise linear, and the method ends at the exact root after finitely many steps.
+        # The root for some of a row's scores lies below that for all, since f then has fewer terms, and the nearer the
+        # larger they are. Hence the method first runs on a few large scores, where a step costs little.
         with torch.no_grad():
             some = _some_large(s)
             top = some.amax(-1, keepdim=True) if s.shape[-1] else s.new_full((*s.shape[:-1], 1), -math.inf)
@@ -59,7 +61,10 @@ class Entmax(RowWise):
         if not (torch.is_grad_enabled() and s.requires_grad):
             return t
         if torch.compiler.is_compiling() or in_transform():
-            return self._newton(s, self._newton(s, t))  # as a function of s it has the root's two derivatives
+            # The search is not differentiated. One Newton step N(s, t) = t − f/f′ from the root, with t held fixed, has
+            # the root's derivative dt = −(∂f/∂s)/(∂f/∂t) ds, because f = 0 there. Its error is of second order in a
+            # change of s; a second step squares that error, so that second derivatives are exact too.
+            return self._newton(s, self._newton(s, t))
         return _Root.apply(s, t, self)  # type: ignore[no-untyped-call]
 
     def _root(self, s: Tensor, t: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ class Entmax(RowWise):
         return above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
-        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1, which is convex: from below it comes no further than the root."""
+        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which from below never passes the root."""
         power = 1 / (self.alpha - 1)
         above = self._above(s, t)
         if self.alpha == 1.5:
@@ -155,7 +160,7 @@ class Sparsemax(Entmax):
 class TopK(RowWise):
     """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
 
-    Where several tie for the last place all of them are in. Raises `InputError` for k < 1.
+    Where several scores tie for the last place, all of them are kept. Raises `InputError` for k < 1.
 
     >>> import torch
     >>> from limelight import Attention, TopK
@@ -175,7 +180,10 @@ class TopK(RowWise):
         m = s.shape[-1]
         if m == 0:
             return s.new_zeros((*s.shape[:-1], 2))
-        # The k largest scores are all that counts, unless others tie with the last of them: one more tells.
+        # A row has two numbers: its k-th largest score, at or above which a key is kept, and the log-sum-exp over the
+        # keys that are kept. The first only selects, so it has no gradient. The second is over the k largest scores
+        # alone, unless others tie with the last of them, which one more score tells. In a row whose keys are all
+        # masked it is made finite, since the gradient through a log-sum-exp of nothing but −∞ would be NaN.
         with torch.no_grad():
             largest, _ = topk(s, min(self.k + 1, m))
             least = largest[..., min(self.k, m) - 1, None]
@@ -218,9 +226,9 @@ class _LogSumExpOfKept(torch.autograd.Function):
 
 
 class Sigmoid(RowWise):
-    """P_ij = σ(s_ij + b), each pair for itself; b = −log m unless told (Ramapuram et al., 2409.04431).
+    """P_ij = σ(s_ij + b), each pair by itself; b = −log m by default (Ramapuram et al., 2409.04431).
 
-    Rows do not sum to one. Entropy and free energy are of the rows divided by their sums.
+    Rows do not sum to one. Entropy and free energy are computed from the rows divided by their sums.
 
     >>> import torch
     >>> from limelight import Attention, Sigmoid
@@ -237,6 +245,8 @@ class Sigmoid(RowWise):
         self.bias = bias
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+        # With b = −log m a row of m scores of 0 sums to m σ(−log m) = m/(m + 1): about one, as a row of a softmax does,
+        # however many keys there are. With b = 0 it would sum to m/2.
         bias = -math.log(max(s.shape[-1], 1)) if self.bias is None else self.bias
         return s.new_full((*s.shape[:-1], 1), -bias)
 

@@ -43,9 +43,14 @@ class SymmetricSinkhorn(KeyBiased):
         return True
 
     def key_bias(self, scores: Scores) -> Float[Tensor, "*#batch m"]:
+        # We look for u with u_i = −log Σ_j exp(s_ij + u_j). Setting u to the right-hand side again and again is
+        # Sinkhorn's iteration, one half step for rows and the next for columns. It tends to u* + c and u* − c in turn,
+        # where c is a number: together they scale rows and columns rightly, but neither does it alone. The mean of u
+        # and the right-hand side, which is u − ½ log(row sum), cancels c in one step (Knight, Ruiz & Uçar 2014). Rows
+        # and columns have the same sums, so the row sums alone tell when to stop. The first u is such a step from 0.
         u, gap = -0.5 * zero_neg_inf(scores.logsumexp()), math.inf
         for _ in range(self.steps):
-            row = u + scores.add_key_bias(u).logsumexp()  # the log of a row's sum, which is to be 0
+            row = u + scores.add_key_bias(u).logsumexp()  # the logarithm of a row's sum, which is to become 0
             row = zero_neg_inf(row)
             require_readable(row, "SymmetricSinkhorn", "use Sinkhorn(steps) there")
             gap = float(row.detach().expm1().abs().max()) if row.numel() else 0.0

@@ -75,6 +75,8 @@ class GAT(Similarity):
         self.slope = slope
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
+        # The paper's ⟨a, (q, k)⟩ of two vectors side by side splits into ⟨a₁, q⟩ + ⟨a₂, k⟩: one number for each query
+        # and one for each key. A pair then costs one addition, whatever the width.
         (left,), (right,) = self.parts(q, k).queries, self.parts(q, k).keys
         return F.leaky_relu(left + right.mT, self.slope)
 

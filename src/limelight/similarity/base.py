@@ -99,7 +99,7 @@ class Similarity(nn.Module, ABC):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The batch dimensions of what it holds for single heads, (…, heads); () if nothing."""
+        """The batch dimensions (…, heads) of parameters that differ from head to head; () if there are none."""
         return ()
 
     @property
@@ -168,6 +168,10 @@ class Similarity(nn.Module, ABC):
 
     def _require_pairs(self, q: Tensor, k: Tensor) -> None:
         """Raise `InputError` if `dense` of a pair depends on other tokens or positions; tried on three tokens."""
+        # A kernel computes β in rectangles, which is right only if the value of a pair does not depend on the
+        # rectangle. So the first, the middle and the last token are given to `dense` together, and each pair of them
+        # alone. Equal values prove nothing for all inputs, but a bias of positions, a softmax or a mean over tokens is
+        # found out. Once found to be of pairs, a similarity is not asked again.
         if self._is_of_pairs or not (is_readable(q) and is_readable(k)) or 0 in (*q.shape, *k.shape):
             return
         with torch.no_grad():
@@ -190,7 +194,7 @@ class Similarity(nn.Module, ABC):
             )
         self._is_of_pairs = some_q.shape[-2] > 1 and some_k.shape[-2] > 1
 
-    _is_of_pairs = False  # found so by `_require_pairs`
+    _is_of_pairs = False  # set by `_require_pairs`
 
     def under(self, mask: Mask | None) -> Similarity:
         """The same β on the pairs that the mask shows, perhaps in a form that is computed faster."""
@@ -204,7 +208,7 @@ class Similarity(nn.Module, ABC):
 class Sum(Similarity):
     """β = Σ_t scale_t · β_t(q, k), scale 1: each term with its own scale, such as content + position.
 
-    Where every term is an inner product and two terms, so is the sum.
+    Where every term is an inner product plus biases, so is the sum.
 
     >>> import torch
     >>> from limelight import ALiBi, Dot
@@ -284,6 +288,8 @@ class Sum(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
+        # All terms that are inner products become one: a rectangle then costs one product of matrices, however many
+        # they are. Every other term keeps its own parts and its scale, and is added block by block.
         scaled = self._scaled(q)
         products = [(term.as_inner_product(q, k, real), scale) for term, scale in scaled if _is_product(term)]
         others = [(term, scale) for term, scale in scaled if not _is_product(term)]
@@ -336,7 +342,9 @@ def _is_product(term: Similarity) -> bool:
 
 
 def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProduct:
-    """Σ scale · β of similarities that factor, as one inner product and two terms."""
+    """Σ scale · β of similarities that factor, as one inner product and biases."""
+    # Σ_t s_t ⟨q_t, k_t⟩ = ⟨(s_1 q_1, s_2 q_2, …), (k_1, k_2, …)⟩, the features side by side. Biases are added, each
+    # times its own scale, since a sum has the scale 1.
     lefts, rights, a, b, t = [], [], [], [], []
     for factors, scale in terms:
         outer = per_row(scale)

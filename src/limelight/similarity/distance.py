@@ -230,7 +230,9 @@ class StudentT(Similarity):
         k: Float[Tensor, "*#batch m d"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> Parts:
-        # |q − k|²/ν as one inner product: ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩.
+        # |q − k|²/ν is one inner product, ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩, so that a rectangle of β is a product
+        # of matrices and one logarithm for each pair. Distances do not change when q and k move by one vector; about
+        # the keys' mean the three terms are small, and so is what is lost where they cancel.
         middle, nu = center(k, real), per_head(self.nu)
         q, k = upcast(q) - middle, upcast(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
@@ -256,11 +258,11 @@ def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tenso
 
 
 def _factors(q: Tensor, k: Tensor, real: Tensor | None, dtype: torch.dtype) -> InnerProduct:
-    """−½|q − k|² as an inner product and two terms, of q and k moved by the keys' mean and then rounded to `dtype`.
-
-    Both norms are of the rounded points: the sum of the three parts is then the distance of points that are a rounding
-    unit away, and small where they are near. With the norms of the points themselves it would err by a unit of |k|².
-    """
+    """−½|q − k|² as an inner product and two biases, of q and k moved by the keys' mean and then rounded to `dtype`."""
+    # −½|q − k|² = ⟨q, k⟩ − ½|q|² − ½|k|², and moving q and k by one vector does not change it. Moved by the keys' mean,
+    # the three terms are small, and so is what is lost where they cancel. Both norms are of the rounded points: then
+    # the sum of the three is the exact distance of points that are a rounding unit away, and small where they are near.
+    # With the norms of the points themselves it would be wrong by a rounding unit of |k|².
     middle = shift_for_precision(k, real)
     if middle is not None:
         q, k = upcast(q) - middle, upcast(k) - middle

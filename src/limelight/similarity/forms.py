@@ -29,7 +29,7 @@ class InnerProduct:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a rectangle of β is computed from; `within` holds those of a sum's terms, `scales` theirs (None = 1)."""
+    """What a rectangle of β is computed from. For a sum, `within` and `scales` are those of its terms (None = 1)."""
 
     queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
     keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()

@@ -1,4 +1,4 @@
-"""Similarities that look at positions only: which is how far from which, whatever they hold.
+"""Similarities of positions only: how far a key is from a query, whatever the two hold.
 
 Add one to a similarity of contents: `Dot() + ALiBi(heads=8)`. Query i stands at position i + offset
 (a cache of `offset` earlier keys), key j at position j.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Positional(Similarity):
-    """β_ij is a function of j − i alone. `of` is that function, given what has the batch's dimensions."""
+    """β_ij is a function of j − i alone: `of`, which is also given the tensors of `learned`."""
 
     same_width = False
     offset: int
@@ -58,6 +58,8 @@ class Positional(Similarity):
         return Parts(shared=tuple(tensor.to(q.device, upcast(q).dtype) for tensor in self.learned()))
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
+        # A rectangle of r queries and c keys has r·c pairs but only r + c − 1 distances j − i. β is computed once for
+        # each of these, and written along the diagonals.
         r, c = i.shape[0], j.shape[0]  # len() would fix them in an exported graph
         first = j[0] - i[0] - self.offset - (r - 1)
         along = self.of(first + torch.arange(r + c - 1, device=j.device), *parts.shared)
@@ -85,7 +87,9 @@ class _Toeplitz(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         r, c = ctx.shape
-        # Written in rows of w and read in rows of w + 1, diagonals are columns.
+        # The gradient of t is the sum along each diagonal of T. Entry (a, b) is written to position r − 1 + a·w + b of
+        # a flat array, in rows of w. Read in rows of w + 1, that is row a and column b − a + r − 1, the number of its
+        # diagonal: so the diagonals have become columns, which one sum adds up.
         w = r + c - 1
         batch = gradient.shape[:-2]
         flat = gradient.new_zeros(*batch, r * (w + 1) + r - 1)
@@ -138,10 +142,6 @@ class ALiBi(Positional):
         return f"heads={len(self.slopes)}"
 
 
-# Why ALiBi needs no n×m bias under a causal mask. There every key j that query i may see has j ≤ i, so that −slope ·
-# |i − j| = slope · (j − i) = (−slope · i) + (slope · j): a number of the query plus a number of the key. The first
-# cancels in the softmax of its row, the second is a key bias, which the fused kernel takes as it is. Without the mask
-# |i − j| is no such sum, and β is computed in rectangles.
 class _Ramp(Similarity):
     """β = slope_h · (j − i): ALiBi where no key is ahead of its query."""
 
@@ -163,6 +163,10 @@ class _Ramp(Similarity):
         k: Float[Tensor, "*#batch m e"],
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> InnerProduct:
+        # Why ALiBi needs no n×m bias under a causal mask. There every key j that query i may see has j ≤ i, so that
+        # −slope · |i − j| = slope · (j − i) = (−slope · i) + (slope · j): a number of the query plus a number of the
+        # key. The first cancels in the softmax of its row, the second is a key bias, which the fused kernel takes as it
+        # is. Without the mask |i − j| is no such sum, and β is computed in rectangles.
         slope = squeeze_head(self.slopes[:, None, None])[..., 0].to(q.device, upcast(q).dtype)
         i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
         nothing = q.new_zeros(q.shape[-2], 0), k.new_zeros(k.shape[-2], 0)  # an inner product that adds nothing

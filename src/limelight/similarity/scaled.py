@@ -95,7 +95,7 @@ class Scaled(Similarity):
 
 
 def _properties(similarity: Similarity, scale: float | Tensor) -> Properties:
-    """Those of the similarity; a scale that is not positive turns a distance round."""
+    """Those of the similarity; times a scale that is not positive, β is neither positive definite nor a distance."""
     positive = holds((scale.detach() > 0).all()) if isinstance(scale, Tensor) else scale > 0
     kept = similarity.properties
     return kept if positive else replace(kept, positive_definite=False, metric=False)

@@ -24,7 +24,7 @@ class SoftCap(Similarity):
     more than e^2c. `scale` belongs to the scores within, `similarity.default_scale` unless it is given; what is
     added to a `SoftCap` (a `Bias`, say) is not capped. tanh is no inner product, hence the chunked kernel.
 
-    Raises `InputError` for a cap that is not a positive number, and for what is no similarity.
+    Raises `InputError` for a cap that is not a positive number, and unless `similarity` is a `Similarity`.
 
     >>> import torch
     >>> from limelight import Dot, SoftCap

@@ -21,10 +21,9 @@ def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_finite(x: Tensor) -> bool:
-    """No NaN and no infinity. One sum decides in the common case; overflow asks entry by entry.
-
-    Where the entries cannot be looked at (a compiled graph, torch.func) it is taken for granted.
-    """
+    """True if x has no NaN and no infinity, and where its entries cannot be read (a compiled graph, torch.func)."""
+    # A sum over a NaN or an infinity is not finite, so a finite sum settles the common case in one pass and without an
+    # array of booleans. Finite numbers may overflow in a sum; only then is each entry examined.
     if not is_readable(x):
         return True
     x = x.detach()
@@ -39,7 +38,7 @@ def are_finite(x: Tensor, y: Tensor) -> bool:
     return math.isfinite(x.sum().add_(y.sum()).item()) or bool(x.isfinite().all() and y.isfinite().all())
 
 
-_NEAR = 0.25  # of the variance: a mean square up to there adds less than a bit to the largest product
+_NEAR = 0.25  # |mean|² over the variance, up to which subtracting the mean would gain less than a bit
 
 
 def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
@@ -52,11 +51,11 @@ def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | No
 
 
 def shift_for_precision(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Tensor | None:
-    """The mean of the keys, or None if subtracting it would not reduce rounding error.
-
-    That is so where the mean is smaller than half a standard deviation. On a GPU, where reading the answer would wait
-    for the device, and under padding the mean is always returned.
-    """
+    """The mean of the keys, or None if subtracting it would not reduce rounding error."""
+    # The rounding error of ⟨q, k⟩ is in proportion to |k|, and the mean of |k|² is |μ|² + the variance. Subtracting μ
+    # takes the first part away, for the price of a copy of the keys. That pays only where |μ| is more than half a
+    # standard deviation. On a GPU, where reading the answer would wait for the device, and under padding, whose rows
+    # must not enter the variance, the mean is always returned.
     middle = center(k, real)
     if real is not None or k.device.type != "cpu" or not is_readable(k) or 0 in k.shape:
         return middle
