@@ -17,6 +17,7 @@ from .errors import (
     UnknownNameError,
 )
 from .functional import attend
+from .key_cache import KeyCache
 from .linear_operator import LinearOperator
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
 from .normalization import (
@@ -79,6 +80,7 @@ __all__ = [
     "InputError",
     "KernelError",
     "KeyBiased",
+    "KeyCache",
     "Laplacian",
     "LimelightError",
     "LinearOperator",

@@ -21,7 +21,7 @@ from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
-from limelight.kernels.few import are_few, scores_of_few, softmax_of_few
+from limelight.kernels.few import are_few, scores_of_few, weights_of_few
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
@@ -135,7 +135,7 @@ class Attention(LinearOperator):
     def _apply(self, v: Tensor) -> Tensor:
         scores = self._few_scores if self._stores_few else None
         if scores is not None and type(self.normalization) is Softmax and not self.normalization.uses_column_sums:
-            out = softmax_of_few(scores, self.mask, v)
+            out = weights_of_few(scores, self.mask) @ v
             if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
                 return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)

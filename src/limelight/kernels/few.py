@@ -54,12 +54,10 @@ def _learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor)
     return q.requires_grad or k.requires_grad or learns(scale) or any(x.requires_grad for x in learned_by(similarity))
 
 
-def softmax_of_few(
-    scores: Float[Tensor, "*#batch n m"], mask: Mask | None, v: Float[Tensor, "*#batch m e"]
-) -> Float[Tensor, "*#batch n e"]:
-    """Σ_j softmax_j(s_ij) v_j over the keys that the mask shows; zero where it shows none."""
+def weights_of_few(scores: Float[Tensor, "*#batch n m"], mask: Mask | None) -> Float[Tensor, "*#batch n m"]:
+    """softmax_j(s_ij) over the keys that the mask shows; zero where it shows none."""
     if mask is None:
-        return torch.softmax(scores, -1) @ v
+        return torch.softmax(scores, -1)
     n, m = scores.shape[-2:]
     allowed = mask.block(slice(0, n), slice(0, m), scores.device)
-    return softmax_of(torch.where(allowed, scores, -math.inf)) @ v
+    return softmax_of(torch.where(allowed, scores, -math.inf))

@@ -3,7 +3,7 @@
 from limelight.similarity.additive import GAT, Additive
 from limelight.similarity.base import Properties, Similarity, Sum, checked_dense
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
-from limelight.similarity.forms import InnerProduct, Parts, as_one_product
+from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
 from limelight.similarity.scaled import Scaled
@@ -30,6 +30,7 @@ __all__ = [
     "Dot",
     "Euclidean",
     "InnerProduct",
+    "KeyFactors",
     "Laplacian",
     "Metric",
     "Parts",

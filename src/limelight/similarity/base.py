@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import batch_shape_of, learns, per_row
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.forms import InnerProduct, Parts, as_one_product
+from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product
 from limelight.similarity.tensors import concat_features, times, upcast, upcast_pair
 from limelight.tracing import is_readable
 
@@ -96,6 +96,22 @@ class Similarity(nn.Module, ABC):
         NaN or infinite for a pair whose query or key is so: then finite scores tell that all keys are finite.
         """
         return None
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors | None:
+        """(k', b) where β(q, k) = ⟨q', k'⟩ + b(k) + a(q), from keys alone, so that they can be kept; else None.
+
+        a(q) is left out, since a softmax over keys cancels it. Keys are taken as they are: the mean of those that come
+        later is not known yet.
+        """
+        return None
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        """q' beside `key_factors`."""
+        return q
+
+    def at(self, offset: int) -> Similarity:
+        """The same β for queries the first of which stands at position `offset` of the keys. Contents have none."""
+        return self
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -226,6 +242,9 @@ class Sum(Similarity):
         self.properties = reduce(and_, (term.properties for term in flat), Properties(True, True, True, True))
         self.same_width = any(term.same_width for term in flat)
         self.pair_size = max(term.pair_size for term in flat)
+
+    def at(self, offset: int) -> Similarity:
+        return Sum(*(term.at(offset) for term in self.parts_of_sum()))
 
     def parts_of_sum(self) -> list[Similarity]:
         """The similarities that are added."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import POSITIVE, batch_shape_of, hold, per_head, require
 from limelight.similarity.base import Properties, Similarity
-from limelight.similarity.forms import InnerProduct, Parts
+from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
 from limelight.similarity.tensors import center, concat_features, is_finite, shift_for_precision, upcast, upcast_pair
 from limelight.tracing import in_transform
 from limelight.twice import twice_differentiable
@@ -52,6 +52,9 @@ class Euclidean(Similarity):
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -0.5 * _square_distances(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return KeyFactors(k, _minus_half_square(k))
 
     def as_inner_product(
         self,
@@ -105,6 +108,12 @@ class Metric(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self._distance.dense(*self._images(q, k))
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return self._distance.key_factors(self._image(k, "k"))
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        return self._image(q, "q")
 
     def as_inner_product(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +26,13 @@ class InnerProduct:
     query_bias: Float[Tensor, "*#batch n"] | None = None
     key_bias: Float[Tensor, "*#batch m"] | None = None
     pair_bias: Float[Tensor, "*#batch #n #m"] | None = None
+
+
+class KeyFactors(NamedTuple):
+    """What β needs of keys: k', whose product with q' it is, and a bias of each key, or None where that is zero."""
+
+    k: Float[Tensor, "*#batch m r"]
+    bias: Float[Tensor, "*#batch m"] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limelight.errors import InputError
 from limelight.similarity.base import Properties, Similarity
-from limelight.similarity.forms import InnerProduct
+from limelight.similarity.forms import InnerProduct, KeyFactors
 from limelight.similarity.tensors import upcast
 
 
@@ -35,6 +35,9 @@ class Dot(Similarity):
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.dense(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return KeyFactors(k)
 
     def as_inner_product(
         self,
@@ -62,6 +65,12 @@ class Cosine(Similarity):
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.dense(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return KeyFactors(_unit(k))
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        return _unit(q)
 
     def as_inner_product(
         self,
@@ -92,6 +101,12 @@ class Alignment(Similarity):
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.dense(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return KeyFactors(_unit(k))
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        return 0.5 * _unit(q)
 
     def as_inner_product(
         self,
@@ -131,6 +146,12 @@ class Bilinear(Similarity):
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         return self.dense(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m e"]) -> KeyFactors:
+        return KeyFactors(k)
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        return q @ self.weight.to(q.dtype)
 
     def as_inner_product(
         self,

@@ -6,6 +6,7 @@ Add one to a similarity of contents: `Dot() + ALiBi(heads=8)`. Query i stands at
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ class Positional(Similarity):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return broadcast_shapes(*(tensor.shape[:-2] for tensor in self.learned()))
+
+    def at(self, offset: int) -> Positional:
+        moved = copy.copy(self)  # what it learns is shared
+        moved.offset = self.offset + offset
+        return moved
 
     @abstractmethod
     def learned(self) -> tuple[Float[Tensor, "*#batch _ _"], ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limelight.heads import FINITE, hold, per_head
 from limelight.similarity.base import Properties, Similarity
-from limelight.similarity.forms import InnerProduct, Parts
+from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
 from limelight.tracing import holds
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ class Scaled(Similarity):
         self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]
     ) -> Float[Tensor, "*#batch n m"] | None:
         return self.similarity.of_few(q, k)
+
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors | None:
+        return self.similarity.key_factors(k)
+
+    def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
+        return self.similarity.query_factors(q)
+
+    def at(self, offset: int) -> Similarity:
+        return Scaled(self.similarity.at(offset), self.scale)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -49,6 +49,9 @@ class SoftCap(Similarity):
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.cap * (self.scores.dense(q, k) / self.cap).tanh()
 
+    def at(self, offset: int) -> Similarity:
+        return SoftCap(self.scores.at(offset), self.cap)
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return self.scores.batch_shape

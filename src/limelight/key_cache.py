@@ -1,0 +1,254 @@
+"""Keys and values that grow, for queries that come a few at a time, as when a model writes one token after another."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight import check
+from limelight.errors import InputError
+from limelight.heads import per_head
+from limelight.heads_operator import heads_operator
+from limelight.kernels.few import weights_of_few
+from limelight.kernels.rows import learned_by
+from limelight.mask import Band, Mask, as_mask, causal
+from limelight.normalization import Normalization, Softmax
+from limelight.similarity import Dot, Positional, Scaled, Similarity, Sum, is_finite, shift_for_precision, upcast
+
+_FIRST = 64  # keys for which there is room at first
+_FEW = 16  # queries for which the scores are stored
+
+
+class KeyCache:
+    """Attention(q, k₁ … k_m) @ v₁ … v_m, where keys and values are appended and queries stand at the end.
+
+    What a similarity needs of the keys alone (their norms, their directions, a learned φ of them) is computed once,
+    when they are appended, and that they are finite is checked then. A call for a few queries reads keys and values
+    once. The room for them is doubled when it is full, so that appending m keys one by one copies O(m) numbers, where
+    `torch.cat` copies O(m²).
+
+    n queries are the last n of the m positions: under `mask`, `causal` by default or a `window`, query i sees what it
+    allows at position m − n + i; with `mask=None` every query sees every key, as in cross-attention. A similarity of
+    positions (`Dot() + ALiBi(8)`) counts in the same way. For inference: what is appended has no gradient.
+
+    Raises what `Attention` raises, and `InputError` for keys that need a gradient, keys and values that do not fit
+    those before them, more queries than keys, and a normalization that mixes queries.
+
+    >>> import torch
+    >>> from limelight import Euclidean, KeyCache, attend
+    >>> q, k, v = torch.randn(3, 8, 100, 64).unbind()
+    >>> cache = KeyCache(Euclidean(8.0))
+    >>> cache.append(k[:, :99], v[:, :99])  # a prompt
+    >>> cache.append(k[:, 99:], v[:, 99:])  # the next token
+    >>> out = cache.attend(q[:, 99:])
+    >>> torch.allclose(out, attend(q, k, v, is_causal=True, similarity=Euclidean(8.0))[:, 99:], atol=1e-5)
+    True
+    """
+
+    def __init__(
+        self,
+        similarity: Similarity = Dot(),
+        normalization: Normalization = Softmax(),
+        *,
+        scale: float | Tensor | None = None,
+        mask: Band | None = causal,
+    ) -> None:
+        check.instance("similarity", similarity, Similarity)
+        check.instance("normalization", normalization, Normalization)
+        if mask is not None and not isinstance(mask, Band):
+            raise InputError(f"KeyCache(mask=…) expects causal, a window or None, got {mask!r}")
+        if normalization.uses_column_sums:
+            raise InputError(f"{normalization!r} mixes queries, of which a cache sees a few at a time; use Softmax()")
+        self.similarity, self.normalization, self.mask = similarity, normalization, mask
+        self._scale = scale
+        self._keys, self._values = _Growing("key"), _Growing("value")
+        terms = similarity.parts_of_sum() if isinstance(similarity, Sum) else [similarity]
+        self._positions = [term for term in terms if isinstance(_unscaled(term), Positional)]
+        self._contents = [_Content(term) for term in terms if term not in self._positions]
+
+    def __len__(self) -> int:
+        """m, the number of keys."""
+        return self._keys.length
+
+    @property
+    def keys(self) -> Float[Tensor, "*batch m d"]:
+        """All keys so far, as they were appended."""
+        return self._keys.all()
+
+    @property
+    def values(self) -> Float[Tensor, "*batch m e"]:
+        """All values so far."""
+        return self._values.all()
+
+    def append(self, key: Float[Tensor, "*batch t d"], value: Float[Tensor, "*batch t e"]) -> None:
+        """t more keys and values, after those that are there."""
+        check.operands(key, key, same_width=True)
+        check.values("value", value, key.dtype, key.device, key.shape[-2], key.shape[:-2])
+        if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad):
+            raise InputError("a KeyCache keeps no gradients: append under torch.no_grad(), or what is detached")
+        self._keys.require_fits(key)
+        self._values.require_fits(value)
+        if not is_finite(key):
+            raise InputError(f"key has {int((~key.isfinite()).sum())} NaN or infinite of {key.numel()} entries")
+        with torch.no_grad():
+            grew = self._keys.append(key)
+            self._values.append(value)
+            for content in self._contents:
+                content.keep(self.keys if grew else key, anew=grew)
+
+    def crop(self, length: int) -> None:
+        """Forget all but the first `length` keys and values, as when guessed tokens are taken back."""
+        if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= len(self):
+            raise InputError(f"crop(length) expects a whole number from 0 to {len(self)}, got {length!r}")
+        for kept in (self._keys, self._values, *(x for content in self._contents for x in (content.k, content.bias))):
+            kept.length = min(kept.length, length)
+
+    def attend(
+        self, query: Float[Tensor, "*batch n d"], mask: Mask | Tensor | None = None
+    ) -> Float[Tensor, "*batch n e"]:
+        """The outputs of n queries, the last n of the positions; (…, H, n, d) where keys are (…, H/g, m, d).
+
+        `mask`, where given, must allow a pair too: a boolean tensor that broadcasts to (…, n, m), or a `Mask` such as
+        `padding(keys=…)`.
+        """
+        check.operands(query, self.keys, self.similarity.same_width)
+        n, m = query.shape[-2], len(self)
+        if self.mask is not None and n > m:
+            raise InputError(f"the queries are the last of the {m} positions, got {n} of them; append their keys first")
+        allowed = None if mask is None else as_mask(mask)
+        if self.mask is not None and not (n == 1 and self.mask.before is None and self.mask.after == 0):
+            own = self.mask.at(m - n)
+            allowed = own if allowed is None else allowed & own
+        groups = self._groups(query)
+        position = m - n if self.mask is not None else 0
+        scores = self._scores_of_few(query, position, groups)
+        if scores is not None:
+            return self._average(scores, allowed, groups)
+        return heads_operator(
+            query, self.keys, self.similarity.at(position), self.normalization, allowed, scale=self._scale,
+            grouped=groups > 1,
+        ).apply(self.values)  # fmt: skip
+
+    def _groups(self, query: Tensor) -> int:
+        """The number of query heads that share one key head."""
+        heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, self.keys))
+        if heads % key_heads:
+            raise InputError(f"{heads} query heads share no whole number of the cache's {key_heads} key heads")
+        return heads // key_heads
+
+    def _scores_of_few(self, query: Tensor, position: int, groups: int) -> Float[Tensor, "*batch n m"] | None:
+        """scale · β of all pairs; None where they are not to be stored, or cannot be told from what is kept."""
+        n, exact = query.shape[-2], (torch.float32, torch.float64)
+        if n * groups > _FEW or query.dtype not in exact or type(self.normalization) is not Softmax or not len(self):
+            return None
+        if not self._contents or any(content.is_unknown for content in self._contents):
+            return None
+        if torch.is_grad_enabled() and (
+            query.requires_grad or any(x.requires_grad for x in learned_by(self.similarity))
+        ):
+            return None
+        with torch.no_grad():
+            d = query.shape[-1]
+            scores = [(own.term, own.scores(query, self.keys, groups)) for own in self._contents]
+            scores += [(term, term.at(position).dense(query, self.keys)) for term in self._positions]
+            own_scale = self.similarity.default_scale(d) if self._scale is None else per_head(self._scale)
+            if not isinstance(self.similarity, Sum):
+                return scores[0][1] * own_scale
+            total = reduce(torch.add, [term.default_scale(d) * beta for term, beta in scores])
+            return total if self._scale is None else total * own_scale
+
+    def _average(self, scores: Tensor, allowed: Mask | None, groups: int) -> Tensor:
+        temperature = per_head(self.normalization.temperature)
+        if isinstance(temperature, Tensor) or temperature != 1:
+            scores = scores / temperature
+        weights = weights_of_few(scores, allowed)
+        if groups == 1:
+            return weights @ self.values
+        rows = weights.unflatten(-3, (-1, groups)).flatten(-3, -2)
+        return (rows @ self.values).unflatten(-2, (groups, -1)).flatten(-4, -3)
+
+
+class _Content:
+    """A similarity of contents, and what it needs of the keys alone."""
+
+    def __init__(self, term: Similarity) -> None:
+        self.term = term
+        self.middle: Tensor | None = None  # subtracted from keys and queries, which β does not feel
+        self.k, self.bias = _Growing("k'"), _Growing("b")
+        self.is_unknown = False
+
+    def keep(self, keys: Tensor, anew: bool) -> None:
+        """What more keys need; with `anew`, of all keys, with a middle that is right for them."""
+        if anew:
+            self.k, self.bias = _Growing("k'"), _Growing("b")
+            self.middle = shift_for_precision(keys, None) if self.term.properties.translation_invariant else None
+        keys = upcast(keys)
+        moved = keys if self.middle is None else keys - self.middle
+        factors = self.term.key_factors(moved)
+        self.is_unknown = factors is None
+        if factors is None:
+            return
+        if factors.k is not keys:
+            self.k.append(factors.k)
+        if factors.bias is not None:
+            self.bias.append(factors.bias[..., None])
+
+    def scores(
+        self, q: Float[Tensor, "*batch n d"], keys: Float[Tensor, "*batch m d"], groups: int
+    ) -> Float[Tensor, "*batch n m"]:
+        """⟨q', k'⟩ + b(k), where g query heads share each key head: they are g·n queries of it."""
+        q = q if groups == 1 else q.unflatten(-3, (-1, groups))
+        if self.middle is not None:
+            q = q - (self.middle if groups == 1 else self.middle.unsqueeze(-3))
+        q = self.term.query_factors(q)
+        rows = q if groups == 1 else q.flatten(-3, -2)
+        scores = rows @ (self.k.all() if self.k.length else keys).mT
+        if self.bias.length:
+            scores += self.bias.all().mT
+        return scores if groups == 1 else scores.unflatten(-2, (groups, -1)).flatten(-4, -3)
+
+
+class _Growing:
+    """A tensor (*batch, length, width) to which rows are appended, in a larger one with room for more."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.length = name, 0
+        self._room: Tensor | None = None
+
+    def all(self) -> Tensor:
+        if self._room is None:
+            raise InputError("the cache holds no keys yet; append some first")
+        return self._room[..., : self.length, :]
+
+    def require_fits(self, rows: Tensor) -> None:
+        """Raise `InputError` unless the rows have the shape, dtype and device of those that are there."""
+        room = self._room
+        if room is None:
+            return
+        mine, theirs = ((*x.shape[:-2], x.shape[-1], x.dtype, x.device) for x in (room, rows))
+        if mine != theirs:
+            expected = (*room.shape[:-2], "t", room.shape[-1])
+            raise InputError(
+                f"{self.name} expects {expected} in {room.dtype} on {room.device}, as the cache has it; got "
+                f"{tuple(rows.shape)} in {rows.dtype} on {rows.device}"
+            )
+
+    def append(self, rows: Tensor) -> bool:
+        """True if new room had to be made for all of them."""
+        length = self.length + rows.shape[-2]
+        room = self._room
+        grew = room is None or length > room.shape[-2]
+        if room is None or grew:
+            room = rows.new_empty(*rows.shape[:-2], max(2 * self.length, length, _FIRST), rows.shape[-1])
+            if self.length:
+                room[..., : self.length, :] = self.all()
+        room[..., self.length : length, :] = rows
+        self._room, self.length = room, length
+        return grew
+
+
+def _unscaled(term: Similarity) -> Similarity:
+    return _unscaled(term.similarity) if isinstance(term, Scaled) else term
