@@ -65,7 +65,7 @@ class KeyCache:
         self.similarity, self.normalization, self.mask = similarity, normalization, mask
         self._scale = scale
         self._keys, self._values = _Growing("key"), _Growing("value")
-        terms = similarity.parts_of_sum() if isinstance(similarity, Sum) else [similarity]
+        terms = similarity.parts_of_sum() if type(similarity) is Sum else [similarity]
         self._positions = [term for term in terms if isinstance(_unscaled(term), Positional)]
         self._contents = [_Content(term) for term in terms if term not in self._positions]
 
@@ -155,7 +155,7 @@ class KeyCache:
             scores = [(own.term, own.scores(query, self.keys, groups)) for own in self._contents]
             scores += [(term, term.at(position).dense(query, self.keys)) for term in self._positions]
             own_scale = self.similarity.default_scale(d) if self._scale is None else per_head(self._scale)
-            if not isinstance(self.similarity, Sum):
+            if type(self.similarity) is not Sum:
                 return scores[0][1] * own_scale
             total = reduce(torch.add, [term.default_scale(d) * beta for term, beta in scores])
             return total if self._scale is None else total * own_scale

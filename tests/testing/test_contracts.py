@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from limelight import (
+    Attention,
     Bias,
     Boolean,
     ContractError,
@@ -12,10 +13,12 @@ from limelight import (
     Graph,
     InputError,
     KeyBiased,
+    KeyCache,
     Mask,
     RowWise,
     Similarity,
     Softmax,
+    StudentT,
     SymmetricSinkhorn,
     causal,
     documents,
@@ -23,7 +26,7 @@ from limelight import (
     window,
 )
 from limelight.mask import Band
-from limelight.similarity import InnerProduct, Parts, Properties
+from limelight.similarity import InnerProduct, Parts, Properties, Sum
 from limelight.testing import check_mask, check_normalization, check_similarity
 from limelight.weights import SoftmaxWeights
 from tests.operator.mechanisms import EVERY_NORMALIZATION, EVERY_SIMILARITY, WIDTH
@@ -121,9 +124,61 @@ class Detached(Dot):
         return InnerProduct(q, k.detach())
 
 
+class WrongForFew(Dot):
+    def of_few(self, q, k):
+        return 1.1 * self.dense(q, k)
+
+
+class Unalarmed(Dot):
+    def of_few(self, q, k):
+        return self.dense(q, k.nan_to_num(0, 0, 0))
+
+
+class WrongKeyFactors(Euclidean):
+    def key_factors(self, k):
+        return super().key_factors(2 * k)
+
+
+class Centers(Euclidean):
+    def key_factors(self, k):
+        return super().key_factors(k - k.mean(-2, keepdim=True))
+
+    def query_factors(self, q):
+        return q
+
+
 class Rounds(Dot):
     def rounded_inner_product(self, q, k, real=None):
         return InnerProduct((0.9 * q).to(q.dtype) if q.dtype != torch.float64 else q, k)
+
+
+class Nearest(Euclidean):
+    """Defines β anew, and nothing else."""
+
+    def dense(self, q, k):
+        return 3 * super().dense(q, k) - 1
+
+
+class Heavier(StudentT):
+    def dense(self, q, k):
+        return 3 * super().dense(q, k)
+
+
+class Twice(Sum):
+    def dense(self, q, k):
+        return 2 * super().dense(q, k)
+
+
+@pytest.mark.parametrize("similarity", [Nearest(), Heavier(), Twice(Dot(), Euclidean())])
+def test_a_class_that_defines_its_values_anew_does_not_compute_its_parent_s(similarity):
+    q, k, v = torch.randn(3, 9, 4).double().unbind()
+    for n in (1, 9):
+        exact = Attention(q[:n], k, similarity, kernel="reference") @ v
+        torch.testing.assert_close(Attention(q[:n], k, similarity, kernel="chunked") @ v, exact)
+        torch.testing.assert_close(Attention(q[:n], k, similarity) @ v, exact)
+    cache = KeyCache(similarity, mask=None)
+    cache.append(k, v)
+    torch.testing.assert_close(cache.attend(q[:1]), Attention(q[:1], k, similarity, kernel="reference") @ v)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +193,10 @@ class Rounds(Dot):
         (NotDefinite(), "declares exp β positive definite, but it has the eigenvalue −?-?"),
         (Detached(), "the gradient of k on the fused kernel"),
         (Rounds(), "Rounds in torch.float16"),
+        (WrongForFew(), "WrongForFew.of_few"),
+        (Unalarmed(), "Unalarmed.of_few gave finite scores for a key that holds nan"),
+        (WrongKeyFactors(), "WrongKeyFactors.key_factors and query_factors, put together"),
+        (Centers(), "Centers.key_factors and query_factors"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Similarity) else "",
 )

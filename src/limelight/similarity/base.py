@@ -18,11 +18,12 @@ All of them get q and k in at least float32. Only the fused kernel computes in h
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -61,6 +62,13 @@ class Properties:
         return Properties(*(getattr(self, name) and getattr(other, name) for name in self.__dataclass_fields__))
 
 
+# What computes the β that `dense` defines, and what says in which form that is done.
+_WAYS = {
+    "as_inner_product", "rounded_inner_product", "is_inner_product", "has_pair_bias", "parts", "block", "coefficient",
+    "of_few", "key_factors", "query_factors", "under",
+}  # fmt: skip
+
+
 class Similarity(nn.Module, ABC):
     """β(q, k), a module so that what it learns is trained with the model that holds it.
 
@@ -79,6 +87,14 @@ class Similarity(nn.Module, ABC):
     same_width: bool = True  # True if queries and keys must have the same width
     pair_size: int = 1  # numbers held for each pair while a block is computed
     coefficient: float = 1.0  # β = coefficient · block: the kernel multiplies by it together with the scale
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # A class that defines β anew does not inherit how its parent computes the old one: a subclass of `Euclidean`
+        # with a `dense` of its own would otherwise run on the parent's inner product, and nobody would see it.
+        super().__init_subclass__(**options)
+        if "dense" in cls.__dict__:
+            for name in _WAYS - cls.__dict__.keys():
+                setattr(cls, name, Similarity.__dict__[name])
 
     def default_scale(self, d: int) -> float | Tensor:
         """What β is multiplied by when no `scale=` is given; d is the width of q."""
@@ -112,6 +128,12 @@ class Similarity(nn.Module, ABC):
     def at(self, offset: int) -> Similarity:
         """The same β for queries the first of which stands at position `offset` of the keys. Contents have none."""
         return self
+
+    def _with(self, **modules: nn.Module) -> Similarity:
+        """The same similarity, of the same class, with other modules in it; all else is shared."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, **modules}
+        return other
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -237,14 +259,14 @@ class Sum(Similarity):
         for term in terms:
             if not isinstance(term, Similarity):
                 raise InputError(f"a sum of similarities expects Similarity objects, got {term!r}")
-        flat = [part for term in terms for part in (term.parts_of_sum() if isinstance(term, Sum) else [term])]
+        flat = [part for term in terms for part in (term.parts_of_sum() if type(term) is Sum else [term])]
         self.terms = nn.ModuleList(flat)
         self.properties = reduce(and_, (term.properties for term in flat), Properties(True, True, True, True))
         self.same_width = any(term.same_width for term in flat)
         self.pair_size = max(term.pair_size for term in flat)
 
     def at(self, offset: int) -> Similarity:
-        return Sum(*(term.at(offset) for term in self.parts_of_sum()))
+        return self._with(terms=nn.ModuleList(term.at(offset) for term in self.parts_of_sum()))
 
     def parts_of_sum(self) -> list[Similarity]:
         """The similarities that are added."""

@@ -55,7 +55,7 @@ class Scaled(Similarity):
         return self.similarity.query_factors(q)
 
     def at(self, offset: int) -> Similarity:
-        return Scaled(self.similarity.at(offset), self.scale)
+        return self._with(similarity=self.similarity.at(offset))
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ class SoftCap(Similarity):
         return self.cap * (self.scores.dense(q, k) / self.cap).tanh()
 
     def at(self, offset: int) -> Similarity:
-        return SoftCap(self.scores.at(offset), self.cap)
+        return self._with(scores=self.scores.at(offset))
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -22,8 +23,9 @@ def check_similarity(similarity: Similarity, d: int = 4, key_width: int | None =
     """Raise `ContractError` unless everything that a similarity says of β agrees with `dense`, its definition.
 
     Checked for queries of width d and keys of width `key_width` (d unless given), on the CPU: the inner-product form;
-    rectangles of β, exchanged ones too; that padding keys have no influence; the declared properties; outputs, measures
-    and gradients on every kernel, masked and not; float16 and bfloat16.
+    rectangles of β, exchanged ones too; what is computed for few queries and kept of keys; that padding keys have no
+    influence; the declared properties; outputs, measures and gradients on every kernel, masked and not; float16 and
+    bfloat16.
 
     >>> from limelight import StudentT
     >>> from limelight.testing import check_similarity
@@ -39,6 +41,8 @@ def check_similarity(similarity: Similarity, d: int = 4, key_width: int | None =
             raise ContractError(f"{name}.dense returned NaN or infinity for normal tokens")
         _check_inner_product(name, own, q, k, dense)
         _check_rectangles(name, own, q, k, dense)
+        _check_few(name, own, q, k, dense)
+        _check_key_factors(name, own, q, k, dense)
         if own.properties != Properties():
             _check_properties(name, own, q)
     for mask in (None, causal, Padding(keys=torch.arange(_M) % 4 > 0)):
@@ -70,6 +74,38 @@ def _check_rectangles(name: str, own: Similarity, q: Tensor, k: Tensor, dense: T
             block.expand(right.shape),
             right,
         )
+
+
+def _check_few(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) -> None:
+    few = own.of_few(q, k)
+    if few is None:
+        return
+    require_equal(f"{name}.of_few", few.expand(dense.shape), dense)
+    for value in (math.nan, math.inf, -math.inf):
+        bad = k.clone()
+        bad[..., 3, 0] = value
+        scores = own.of_few(q, bad)
+        if scores is not None and bool(scores[..., 3].isfinite().any()):
+            raise ContractError(
+                f"{name}.of_few gave finite scores for a key that holds {value}; finite scores must tell that all keys "
+                "are finite. Leave `of_few` out if they cannot"
+            )
+
+
+def _check_key_factors(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) -> None:
+    """⟨q', k'⟩ + b(k) is β up to a number of each query, and keys have the same factors whenever they come."""
+    factors = own.key_factors(k)
+    if factors is None:
+        return
+    beta = own.query_factors(q) @ factors.k.mT
+    beta = beta if factors.bias is None else beta + factors.bias[..., None, :]
+    require_equal(
+        f"{name}.key_factors and query_factors, put together,", beta.expand(dense.shape).softmax(-1), dense.softmax(-1)
+    )
+    some = own.key_factors(k[..., 5:8, :])
+    if some is None:
+        raise ContractError(f"{name}.key_factors is None for some keys and not for others")
+    require_equal(f"{name}.key_factors of some of the keys", some.k, factors.k[..., 5:8, :])
 
 
 def _check_properties(name: str, own: Similarity, x: Tensor) -> None:
