@@ -22,6 +22,7 @@ from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
 from limelight.kernels.few import are_few, scores_of_few, weights_of_few
+from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
 from limelight.nonfinite import apply_to_weighted
@@ -99,7 +100,7 @@ class Attention(LinearOperator):
         self.mask = None if mask is None else as_mask(mask)
         scale = similarity.default_scale(q.shape[-1]) if scale is None else scale
         check.scale(scale, q)
-        self.scale = per_head(scale)
+        self.scale = per_head(scale if isinstance(scale, Tensor) else float(scale))
         if not _is_one(normalization.temperature):
             self.scale = self.scale / per_head(normalization.temperature)
         heads = {"the similarity": similarity.batch_shape, "the normalization": normalization.batch_shape}
@@ -109,7 +110,8 @@ class Attention(LinearOperator):
         not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
         self.q, self.k = q, k
-        self._stores_few = kernel == "auto" and self.kernel != "sparse" and are_few(q)
+        self._is_automatic = kernel == "auto"
+        self._stores_few = self._is_automatic and self.kernel != "sparse" and are_few(q)
         if not self._stores_few or self._few_scores is None:  # else they have told that q and k are finite
             self.q, self.k = check.finite(q, k, self.mask)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
@@ -134,11 +136,22 @@ class Attention(LinearOperator):
 
     def _apply(self, v: Tensor) -> Tensor:
         scores = self._few_scores if self._stores_few else None
-        if scores is not None and type(self.normalization) is Softmax and not self.normalization.uses_column_sums:
+        if scores is not None and self._is_row_softmax:
             out = weights_of_few(scores, self.mask) @ v
             if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
                 return self._whole_batch(out, v)
-        return self._whole_batch(self._apart(self.weights().apply, v, self.mask), v)
+        return self._whole_batch(self._apart(self._apply_to_finite, v, self.mask), v)
+
+    def _apply_to_finite(self, v: Tensor) -> Tensor:
+        out = None
+        if self._is_automatic and self.kernel == "chunked" and self._is_row_softmax:
+            out = softmax_with_learned_bias(self.q, self.k, v, self.similarity, self.scale, self.mask)
+        return self.weights().apply(v) if out is None else out
+
+    @property
+    def _is_row_softmax(self) -> bool:
+        """True if P is the softmax of the scores, with nothing added to them."""
+        return type(self.normalization) is Softmax and not self.normalization.uses_column_sums
 
     @_apart_from_autocast
     def apply_with_logsumexp(

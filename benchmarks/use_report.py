@@ -1,0 +1,98 @@
+"""The results of `benchmarks.use` as a table in Markdown and as a picture on a page of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from plotly.graph_objects import Figure, Scatter
+
+from limelight.figures.theme import COLORS, NEUTRAL, styled
+
+
+def table(results: dict[str, Any]) -> str:
+    """All rows, with ✓ or ✗ where there is a target."""
+    return "\n".join(_lines(results))
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    s, rows = results["setting"], results["rows"]
+    yield f"{s['on']}, {s['threads']} {'thread' if s['threads'] == 1 else 'threads'}, torch {s['torch']}, float32\n"
+    yield "| | beside | its time | Limelight's time over that | aimed at |"
+    yield "|---|---|---|---|---|"
+    group = ""
+    for row in rows:
+        if row["group"] != group:
+            group = row["group"]
+            yield f"| **{group}** | | | | |"
+        yield f"| {row['name']} | {row['beside']} | {_time(row)} | {_ratio(row)} | {_target(row['target'])} |"
+    if results["call"]:
+        call = results["call"]
+        found = (
+            f"{call['median']:.0f} [{call['low']:.0f}, {call['high']:.0f}] µs {_mark(call['median'], call['target'])}"
+        )
+        yield f"| **one call** at 1×8×64×64 beside its kernel | SDPA | | {found} | ≤ {call['target']:.0f} µs |"
+    marks = [_mark(row["ratio"]["median"], row["target"]) for row in rows if row["ratio"]]
+    met, missed = marks.count("✓"), marks.count("✗")
+    yield f"\n{met} of {met + missed} targets of this table are met, by the medians."
+    for row in rows:
+        if row["memory"] is not None:
+            peaks = f"{row['memory'] / 1e6:.0f} MB, and {row['beside']} by {row['memory_beside'] / 1e6:.0f} MB"
+            yield f"{row['name']} raises the peak of memory by {peaks}."
+
+
+def _time(row: dict[str, Any]) -> str:
+    ms = row["milliseconds"]
+    return "" if ms is None else f"{ms:.2g} ms" if ms < 100 else f"{ms:.0f} ms"
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    ratio = row["ratio"]
+    if ratio is None:
+        return row["note"]
+    spread = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    return f"{spread} {_mark(ratio['median'], row['target'])}".rstrip()
+
+
+def _target(target: float | None) -> str:
+    return "" if target is None else f"≤ {target:g}"
+
+
+def _mark(value: float, target: float | None) -> str:
+    return "" if target is None else "✓" if value <= target else "✗"
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Write the page."""
+    path.write_text(figure(results).to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
+
+
+def figure(results: dict[str, Any]) -> Figure:
+    """One line for each case: the ratio of the times with its quartiles, and a mark where its target lies."""
+    rows = [row for row in results["rows"] if row["ratio"]]
+    names = [row["name"] for row in rows]
+    middle = [row["ratio"]["median"] for row in rows]
+    shown = Figure(
+        Scatter(
+            x=middle, y=names, mode="markers", name="Limelight",
+            marker={"size": 9, "color": COLORS[0]}, hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+            error_x={
+                "type": "data", "symmetric": False, "color": COLORS[0], "thickness": 1.5, "width": 4,
+                "array": [row["ratio"]["high"] - row["ratio"]["median"] for row in rows],
+                "arrayminus": [row["ratio"]["median"] - row["ratio"]["low"] for row in rows],
+            },
+        )
+    )  # fmt: skip
+    aimed = [row for row in rows if row["target"]]
+    shown.add_scatter(
+        x=[row["target"] for row in aimed], y=[row["name"] for row in aimed], mode="markers", name="aimed at",
+        marker={"symbol": "line-ns", "size": 14, "line": {"width": 3, "color": NEUTRAL}},
+        hovertemplate="%{y}: at most %{x}<extra></extra>",
+    )  # fmt: skip
+    shown.add_vline(1, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
+    shown.update_xaxes(type="log", title="time over torch's or transformers' own; less is better", dtick="D2")
+    shown.update_yaxes(categoryorder="array", categoryarray=names, autorange="reversed", ticks="")
+    styled(shown, 170 + 22 * len(names))
+    shown.update_layout(title_text="Limelight in ordinary use: medians and quartiles", margin_t=80)
+    return shown

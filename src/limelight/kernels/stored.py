@@ -1,0 +1,64 @@
+"""A bias of pairs that learns, where the matrix is small: torch's own attention, which stores the matrix.
+
+The gradient of such a bias is an array as large as the matrix. The chunked kernel computes all scores once more for it;
+to keep them from the forward pass takes a few such arrays, and a third less time.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from limelight.kernels.rows import learned_by
+from limelight.mask import Mask
+from limelight.shapes import broadcast_shapes
+from limelight.similarity import Bias, Scaled, Similarity, Sum
+from limelight.similarity.tensors import times
+from limelight.tracing import in_transform
+
+_ENTRIES = 1 << 24  # of all matrices: 64 MB as float32
+
+
+def softmax_with_learned_bias(
+    q: Float[Tensor, "*#batch n d"],
+    k: Float[Tensor, "*#batch m d"],
+    v: Float[Tensor, "*#batch m e"],
+    similarity: Similarity,
+    scale: float | Tensor,
+    mask: Mask | None,
+) -> Float[Tensor, "*#batch n e"] | None:
+    """Σ_j softmax_j(scale · β(q_i, k_j)) v_j for β a product of contents plus biases of pairs, one of which learns.
+
+    None where β is not so, where the matrix is not small, and where it is not on the CPU or is in half precision.
+    """
+    if type(similarity) is not Sum or not torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform():
+        return None
+    if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
+        return None
+    terms = similarity.parts_of_sum()
+    biases = [term for term in terms if type(_unscaled(term)) is Bias]
+    contents = [term for term in terms if term not in biases]
+    if len(contents) != 1 or not any(x.requires_grad for term in biases for x in learned_by(term)):
+        return None
+    factors = contents[0].key_factors(k)
+    if factors is None or factors.bias is not None:
+        return None
+    n, m, d = q.shape[-2], k.shape[-2], q.shape[-1]
+    added = reduce(torch.add, [times(term.dense(q, k), term.default_scale(d)) for term in biases])
+    batch = broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], added.shape[:-2])
+    if not 0 < math.prod(batch) * n * m <= _ENTRIES:
+        return None
+    added = times(added, scale)
+    if mask is not None:
+        added = torch.where(mask.block(slice(0, n), slice(0, m), q.device), added, -math.inf)
+    queries = contents[0].query_factors(q) * (contents[0].default_scale(d) * scale)
+    return F.scaled_dot_product_attention(queries, factors.k, v, attn_mask=added, scale=1.0)
+
+
+def _unscaled(term: Similarity) -> Similarity:
+    return _unscaled(term.similarity) if isinstance(term, Scaled) else term
