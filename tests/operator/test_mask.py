@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limelight import Boolean, DtypeError, Graph, InputError, causal, documents, padding, window
+from limelight import Boolean, DtypeError, Graph, InputError, attend, causal, documents, padding, window
 from limelight.kernels.tiles import _rows_per_tile
-from limelight.mask import Band, Mask, conjuncts, real_keys
+from limelight.mask import Band, Mask, conjuncts, real_keys, split_additive
 from tests.oracle import band
 
 CPU = torch.device("cpu")
@@ -151,3 +151,33 @@ def test_a_narrow_window_gets_narrow_tiles():
 def test_a_mask_that_makes_no_sense_is_refused(make, error, says):
     with pytest.raises(error, match=says):
         make()
+
+
+LEAST = torch.finfo(torch.float64).min
+PADDED = torch.zeros(2, 1, 1, 7).double()
+PADDED[1, ..., 5:] = LEAST
+
+
+@pytest.mark.parametrize(
+    ("mask", "rows"),
+    [
+        (PADDED.expand(2, 1, 6, 7), 1),
+        (PADDED.repeat(1, 1, 6, 1), 1),
+        (PADDED.repeat(1, 1, 6, 1).index_fill(-2, torch.tensor([3]), LEAST), 6),  # first and last row alike, others not
+        (PADDED.repeat(1, 1, 6, 1).index_add(-1, torch.tensor([1]), torch.ones(2, 1, 6, 1).double()), 1),
+    ],
+)
+def test_a_float_mask_whose_rows_are_alike_is_one_row(mask, rows):
+    allowed, added = split_additive(mask)
+    assert allowed.allowed.shape[-2] == rows
+    assert added is None or added.shape[-2] == rows
+    q, k, v = torch.randn(2, 3, 6, 4).double(), torch.randn(2, 3, 7, 4).double(), torch.randn(2, 3, 7, 4).double()
+    hidden = (mask == LEAST).all(-1, keepdim=True)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask).masked_fill(hidden, 0)
+    torch.testing.assert_close(attend(q, k, v, mask), expected)
+
+
+def test_a_float_mask_of_numbers_that_are_none_is_still_refused():
+    q, k, v = torch.randn(6, 4), torch.randn(7, 4), torch.randn(7, 4)
+    with pytest.raises(InputError, match="finite"):
+        attend(q, k, v, torch.full((6, 7), torch.nan))

@@ -17,6 +17,8 @@ def split_additive(
 
     −∞ and the least number of its dtype hide a pair. Where its entries cannot be read, neither is None.
     """
+    if _is_of_keys(mask):
+        mask = mask[..., :1, :]
     if mask.numel() and is_readable(mask):
         least, most = (float(x) for x in mask.detach().aminmax())  # one pass settles the common case
         if least > torch.finfo(mask.dtype).min:
@@ -28,3 +30,11 @@ def split_additive(
         count = int(hidden.count_nonzero())
         hides, adds = count > 0, mask.requires_grad or int(mask.count_nonzero()) != count
     return Boolean(~hidden) if hides else None, mask.masked_fill(hidden, 0) if adds else None
+
+
+def _is_of_keys(mask: Float[Tensor, "*#batch #n #m"]) -> bool:
+    """True if all rows are seen to be alike, as in padding that was written out: then one row says all."""
+    if mask.shape[-2] < 2 or mask.requires_grad or not is_readable(mask):
+        return False
+    first = mask[..., :1, :]
+    return mask.stride(-2) == 0 or (torch.equal(mask[..., -1:, :], first) and bool((mask == first).all()))
