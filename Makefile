@@ -52,7 +52,8 @@ test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that th
 	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
 	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
-bench: .venv/.bench ## each mechanism's time and memory beside torch's own attention, and beside its peers
+bench: .venv/.bench ## time and memory in ordinary use, and of each mechanism, beside torch's own and beside peers
+	$(BIN)/python -m benchmarks.use
 	$(BIN)/python -m benchmarks.operator
 
 evidence: .venv/.dev ## how often the evidence errs, on simulated results

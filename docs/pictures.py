@@ -6,6 +6,7 @@ Results that are missing are computed first.
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import re
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
+from benchmarks import use_report
 from limelight import Attention, Dot, Euclidean, Softmax, Sparsemax, causal, figures, window
 from limelight.claims.drift_diffusion import drift_fields
 from limelight.classical import KernelRegressor
@@ -142,6 +144,12 @@ def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, gray
 
 
 # What makes pictures, and how wide and high each is.
+def in_use() -> dict[str, Figure]:
+    """What ordinary uses cost, from the run that docs/speed.json keeps."""
+    results = json.loads((Path(__file__).with_name("speed.json")).read_text(encoding="utf-8"))
+    return {"use": use_report.figure(results)}
+
+
 PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
     (mechanisms, 340, 300),
     (temperature, 440, 330),
@@ -151,6 +159,7 @@ PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
     (entropies, 540, 320),
     (regression, 540, 320),
     (search, 540, 340),
+    (in_use, 640, 900),
 )
 
 

@@ -21,7 +21,7 @@ from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
-from limelight.kernels.few import are_few, scores_of_few, weights_of_few
+from limelight.kernels.few import are_few, average_of_few, scores_of_few, weights_of_few
 from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -137,7 +137,7 @@ class Attention(LinearOperator):
     def _apply(self, v: Tensor) -> Tensor:
         scores = self._few_scores if self._stores_few else None
         if scores is not None and self._is_row_softmax:
-            out = weights_of_few(scores, self.mask) @ v
+            out = average_of_few(weights_of_few(scores, self.mask), v)
             if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
                 return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self._apply_to_finite, v, self.mask), v)

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import subprocess
 import sys
 
@@ -240,6 +241,34 @@ def test_a_limelight_mask_says_who_may_see(mask, need_weights):
     seen = mask.block(slice(0, L), slice(0, S), torch.device("cpu"))
     out = mine(*inputs, attn_mask=mask, need_weights=need_weights)
     torch.testing.assert_close(out, theirs(*inputs, attn_mask=~seen, need_weights=need_weights))
+
+
+@pytest.mark.parametrize("kind", ["boolean", "float", "Mask"])
+@pytest.mark.parametrize("shape", [(150, 150), (150, 90), (90, 150)])
+def test_a_causal_mask_is_known_and_one_with_a_single_other_entry_too(shape, kind):
+    n, m = shape
+    future = torch.ones(n, m, dtype=torch.bool).triu(1)
+    layer = MultiheadAttention(4, 1, batch_first=True)
+    query, key = torch.randn(1, n, 4), torch.randn(1, m, 4)
+
+    def ask(blocked):
+        mask = Boolean(~blocked) if kind == "Mask" else blocked
+        if kind == "float":
+            mask = torch.zeros(n, m).masked_fill(blocked, -math.inf)
+        return layer(query, key, key, attn_mask=mask, is_causal=True, need_weights=False)
+
+    ask(future)
+    for i, j in ((0, 0), (149, 3), (3, 88), (70, 70), (63, 64), (64, 63), (89, 149), (0, 1)):
+        if i < n and j < m:
+            other = future.clone()
+            other[i, j] ^= True
+            with pytest.raises(InputError, match="not the causal mask"):
+                ask(other)
+    if kind == "float":
+        with pytest.raises(InputError, match="not the causal mask"):
+            added = torch.zeros(n, m).masked_fill(future, -math.inf)
+            added[80, 10] = 0.1
+            layer(query, key, key, attn_mask=added, is_causal=True)
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

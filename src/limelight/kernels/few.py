@@ -19,7 +19,7 @@ from limelight.heads import learns
 from limelight.kernels.rows import learned_by
 from limelight.kernels.scores import softmax_of
 from limelight.mask import Mask
-from limelight.similarity import Similarity, is_finite
+from limelight.similarity import Bias, Positional, Similarity, is_finite
 from limelight.tracing import in_transform, is_readable
 
 _QUERIES = 4  # for more, a product of matrices is faster
@@ -43,15 +43,30 @@ def scores_of_few(
     if 0 in k.shape or not is_readable(k) or (torch.is_grad_enabled() and _learns(q, k, similarity, scale)):
         return None
     with torch.no_grad():
-        beta = similarity.of_few(q, k)
+        shares = _is_shared(q, k) and not any(isinstance(part, Positional | Bias) for part in similarity.modules())
+        beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:
             return None
-        scores = beta * scale
+        scores = beta * scale if not shares else beta.unflatten(-2, q.shape[-3:-1]) * scale
         return scores if is_finite(scores) else None
 
 
 def _learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor) -> bool:
     return q.requires_grad or k.requires_grad or learns(scale) or any(x.requires_grad for x in learned_by(similarity))
+
+
+def average_of_few(
+    weights: Float[Tensor, "*#batch n m"], v: Float[Tensor, "*#batch m e"]
+) -> Float[Tensor, "*#batch n e"]:
+    """P v."""
+    if not _is_shared(weights, v):
+        return weights @ v
+    return (weights.flatten(-3, -2) @ v.squeeze(-3)).unflatten(-2, weights.shape[-3:-1])
+
+
+def _is_shared(x: Tensor, y: Tensor) -> bool:
+    """True for (…, g, n, _) and (…, 1, m, _): then g·n rows share one matrix, which `@` would copy g times."""
+    return x.ndim == y.ndim > 2 and y.shape[-3] == 1 < x.shape[-3]
 
 
 def weights_of_few(scores: Float[Tensor, "*#batch n m"], mask: Mask | None) -> Float[Tensor, "*#batch n m"]:

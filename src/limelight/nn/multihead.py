@@ -266,29 +266,41 @@ def _require_mask(name: str, mask: Tensor, shapes: tuple[tuple[int, ...], ...], 
         raise DeviceError(f"{name} is on {mask.device}, the queries are on {device}; move one of them with .to()")
 
 
-_COMPARED = 1 << 22  # entries of a mask that are compared at a time
+_ROWS = 64  # of a mask that are compared at a time
 
 
 def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: torch.device) -> None:
-    """Raise `InputError` unless the mask is the causal one, which is compared with it some rows at a time."""
+    """Raise `InputError` unless the mask is the causal one, some rows at a time, so that no other is written out."""
     if attn_mask is None:
         raise InputError("is_causal=True says what attn_mask is, as in torch, and none came; try attn_mask=causal")
     if isinstance(attn_mask, Mask):
         attn_mask.check(n, m, device)
     if not is_readable(torch.empty(0, device=device) if isinstance(attn_mask, Mask) else attn_mask):
         return
-    step = max(1, _COMPARED // max(m, 1))
-    for rows in (slice(start, min(start + step, n)) for start in range(0, n, step)):
-        allowed = causal.block(rows, slice(0, m), device)
+    for rows in (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)):
         if isinstance(attn_mask, Mask):
-            agrees = attn_mask.block(rows, slice(0, m), device) == allowed
+            blocked, shown = ~attn_mask.block(rows, slice(0, m), device), None
         elif attn_mask.dtype == torch.bool:
-            agrees = attn_mask[..., rows, :] != allowed
+            blocked, shown = attn_mask[..., rows, :], None
         else:
-            own = attn_mask[..., rows, :]
-            agrees = torch.where(allowed, own == 0, own == float("-inf"))
-        if not bool(agrees.all()):
-            raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
+            shown = attn_mask[..., rows, :] != 0  # a number that is added to a key in the past
+            blocked = attn_mask[..., rows, :] == float("-inf")
+        past, here, future = blocked.split(_around(rows, m), -1)
+        shown_past, shown_here, _ = (past, here, future) if shown is None else shown.split(_around(rows, m), -1)
+        diagonal = torch.ones_like(here).triu(1)
+        if bool(shown_past.any()) or not (torch.equal(here, diagonal) and torch.equal(shown_here, diagonal)):
+            break
+        if not bool(future.all()):
+            break
+    else:
+        return
+    raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
+
+
+def _around(rows: slice, m: int) -> list[int]:
+    """The numbers of keys before these rows, beside them, and after them."""
+    start, stop = min(rows.start, m), min(rows.stop, m)
+    return [start, stop - start, m - stop]
 
 
 def _mask_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:
