@@ -1,4 +1,4 @@
-"""The pictures of the site in docs/images, drawn by the library: `python docs/pictures.py`. Needs Debian's Chromium.
+"""The pictures of the site in docs/images, drawn by the library: `python -m docs.pictures`. Needs Debian's Chromium.
 
 Results that are missing are computed first.
 """
@@ -17,11 +17,11 @@ from urllib.parse import unquote
 
 import numpy as np
 import torch
+from benchmarks import use_report
 from playwright.sync_api import Browser, sync_playwright
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from benchmarks import use_report
 from limelight import Attention, Dot, Euclidean, Softmax, Sparsemax, causal, figures, window
 from limelight.claims.drift_diffusion import drift_fields
 from limelight.classical import KernelRegressor

@@ -1,6 +1,6 @@
-"""Write the table of ordinary uses in docs/speed.md from a run: `python docs/speed.py [benchmarks/results/use-cpu.json]`.
+"""Write the table of ordinary uses in docs/speed.md from a run: `python -m docs.speed benchmarks/results/use-cpu.json`.
 
-With the path of a run it is kept in docs/speed.json first. Everything from "## In ordinary use" to the next heading is
+The run is kept in docs/speed.json first. Everything from "## In ordinary use" to the next heading is
 written anew.
 """
 
@@ -19,10 +19,11 @@ HEADING = "## In ordinary use"
 def section(results):
     return f"""{HEADING}
 
-Beside torch's own attention, or transformers' own layers, on the same inputs: `make bench`, or `python -m benchmarks.use
---quick` in two minutes. Each case ran next to what it is compared with, in one process; medians and quartiles over rounds. A
-layer or a model costs what it does with torch's attention, and so does a mask however it is written. A single query costs more
-where keys are few, because a call of Limelight does more before its kernel; a `KeyCache` keeps what depends on keys alone.
+Beside torch's own attention, or transformers' own layers, on the same inputs: `make bench`, or in two minutes
+`python -m benchmarks.use --quick`. Each case ran next to what it is compared with, in one process; medians and
+quartiles over rounds. A layer or a model costs what it does with torch's attention, and so does a mask however it is
+written. A single query costs more where keys are few, because a call of Limelight does more before its kernel; a
+`KeyCache` keeps what depends on keys alone.
 
 ![Limelight's time over torch's or transformers' own, case by case.](images/use-light.svg#only-light)
 ![Limelight's time over torch's or transformers' own, case by case.](images/use-dark.svg#only-dark)
