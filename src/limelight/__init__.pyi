@@ -53,6 +53,7 @@ from .similarity import (
     StudentT,
     Sum,
 )
+from .tracing import without_value_checks
 
 __version__: str
 __all__ = [
@@ -115,4 +116,5 @@ __all__ = [
     "propagation",
     "similarity",
     "window",
+    "without_value_checks",
 ]

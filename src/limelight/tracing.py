@@ -7,6 +7,9 @@ depend on values. Every check of values and every short cut that depends on them
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -17,8 +20,42 @@ from limelight.errors import InputError
 _FAKE = "torch._subclasses.fake_tensor"  # not imported here: where nobody has, there are no fake tensors
 
 
+_VALUES_ARE_CHECKED = ContextVar("_VALUES_ARE_CHECKED", default=True)
+
+
+@contextmanager
+def without_value_checks() -> Iterator[None]:
+    """Within it no call looks at the values of tensors before it computes: inputs are taken to be finite and in range.
+
+    To see that queries and keys are finite, that a bandwidth is positive, or that a float mask is padding, a call reads
+    a number from the device, one to five times. A GPU has to finish its work first. Under this switch nothing is read,
+    as in a compiled graph: NaN then goes on into the outputs, and short cuts that depend on values are not taken.
+    Shapes, dtypes and devices are checked as ever. What depends on values by its nature (`irreversibility`, a tolerance
+    of `Sinkhorn`) still reads them.
+
+    >>> import torch
+    >>> from limelight import attend, without_value_checks
+    >>> q = torch.full((2, 4), torch.nan)
+    >>> with without_value_checks():
+    ...     out = attend(q, torch.ones(3, 4), torch.ones(3, 4))  # else an InputError
+    >>> bool(out.isnan().all())
+    True
+    """
+    before = _VALUES_ARE_CHECKED.set(False)
+    try:
+        yield
+    finally:
+        _VALUES_ARE_CHECKED.reset(before)
+
+
 def is_readable(x: Tensor) -> bool:
-    """True if the entries of x can be looked at: `bool(x.any())` has an answer, and depends on it alone."""
+    """True if the entries of x can be looked at, and may be: `bool(x.any())` has an answer, and depends on it alone."""
+    if torch.compiler.is_compiling():
+        return False
+    return _VALUES_ARE_CHECKED.get() and _has_values(x)
+
+
+def _has_values(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or x.device.type == "meta":
         return False
     if _is_batched(x):
@@ -68,7 +105,7 @@ def holds(answer: Tensor) -> bool:
 
 def require_readable(x: Tensor, what: str, instead: str) -> None:
     """Raise `InputError` where `what` must read the entries of x and cannot. A compiled graph breaks there itself."""
-    if not is_readable(x) and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not _has_values(x):
         raise InputError(
             f"{what} depends on the values of a tensor, which cannot be read for meta tensors and inside "
             f"torch.func.vmap; {instead}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,10 +17,10 @@ def topk(s: Float[Tensor, "*batch r m"], k: int) -> tuple[Float[Tensor, "*batch 
     outside them is no larger than k others, those maxima. So only k groups are searched, and finding the maxima of
     groups is one fast pass over the row.
     """
-    groups = s.shape[-1] // _GROUP
-    if groups < _LEAST_GROUPS * k or s.shape[-1] % _GROUP:
+    if torch.compiler.is_compiling() or s.shape[-1] % _GROUP or s.shape[-1] < _GROUP * _LEAST_GROUPS * k:
         values, indices = s.topk(k, -1)
         return values, indices
+    groups = s.shape[-1] // _GROUP
     grouped = s.unflatten(-1, (_GROUP, groups))  # a group is every `groups`-th number, so that maxima are of columns
     best = grouped.amax(-2).topk(k, -1, sorted=False).indices
     candidates = grouped.gather(-1, best[..., None, :].expand(*best.shape[:-1], _GROUP, k))

@@ -185,9 +185,10 @@ class TopK(RowWise):
         # alone, unless others tie with the last of them, which one more score tells. In a row whose keys are all
         # masked it is made finite, since the gradient through a log-sum-exp of nothing but −∞ would be NaN.
         with torch.no_grad():
-            largest, _ = topk(s, min(self.k + 1, m))
+            looks = is_readable(s)
+            largest, _ = topk(s, min(self.k + looks, m))
             least = largest[..., min(self.k, m) - 1, None]
-            tie = self.k < m and not (is_readable(s) and bool((largest[..., -1:] < least).all()))
+            tie = not looks or (self.k < m and not bool((largest[..., -1:] < least).all()))
             kept = s.masked_fill(s < least, -math.inf) if tie else largest[..., : self.k]
             t = torch.cat([least, zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
         return self.thresholds_at(s, t)
