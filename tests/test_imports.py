@@ -71,9 +71,9 @@ def test_no_module_imports_one_that_imports_it():
 
 
 ROOMS = {
-    "core": {"kernels", "similarity", "mask", "normalization", "attention", "weights", "functional", "propagation",
-             "measures", "heads_operator", "key_cache", "linear_operator", "check", "errors", "heads", "kept",
-             "nonfinite", "shapes", "tracing", "twice"},
+    "core": {"kernels", "edge_weights", "similarity", "mask", "normalization", "attention", "weights", "functional",
+             "propagation", "measures", "heads_operator", "key_cache", "linear_operator", "check", "errors", "heads",
+             "kept", "nonfinite", "shapes", "tracing", "twice"},
     "layers": {"nn", "huggingface", "testing", "classical", "continuum", "models", "interpret", "data"},
     "results": {"experiment", "report", "claims"},
     "figures": {"figures"},

@@ -30,7 +30,7 @@ from limelight.normalization import Normalization, Softmax
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Similarity, is_finite
 from limelight.tracing import holds, is_autocast
-from limelight.weights import Weights
+from limelight.weights import TopKWeights, Weights
 
 _Given = ParamSpec("_Given")
 _Returned = TypeVar("_Returned")
@@ -291,7 +291,7 @@ class Attention(LinearOperator):
         return self._full(measures.mean_distance(self.weights(), offset), -2)
 
     @_apart_from_autocast
-    def topk(self, k: int) -> measures.TopKWeights:
+    def topk(self, k: int) -> TopKWeights:
         """The k largest weights of each query and their keys, both (*batch, n, k), largest first.
 
         The key is −1 where fewer than k keys have any weight. Raises `InputError` for k outside 1 … m.
@@ -304,7 +304,7 @@ class Attention(LinearOperator):
         """
         weights, keys = measures.topk(self.weights(), k)
         whole = (*self.shape[:-1], k)
-        return measures.TopKWeights(weights.expand(whole), keys.expand(whole))
+        return TopKWeights(weights.expand(whole), keys.expand(whole))
 
     @_apart_from_autocast
     def irreversibility(self) -> Float[Tensor, "*batch"]:

@@ -52,7 +52,7 @@ def attend(
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
-    allowed, biases = read_masks(attn_mask, mask, causal if is_causal else None)
+    allowed, biases = read_masks(query.shape[-2], key.shape[-2], attn_mask, mask, causal if is_causal else None)
     if enable_gqa:
         for name, x in (("key", key), ("value", value)):
             _require_groups(query, x, name)

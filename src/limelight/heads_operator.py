@@ -119,8 +119,8 @@ def heads_operator(
     )
 
 
-def read_masks(*given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
-    """(the pairs that all masks allow, what the float masks among them add to the scores).
+def read_masks(n: int, m: int, *given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
+    """(the pairs that all masks allow, what the float masks among them add to the scores of n queries and m keys).
 
     A boolean mask is True where a query may see a key. Of a float mask, −∞ and its dtype's least number hide a pair;
     they are taken out before anything is added to them.
@@ -130,11 +130,22 @@ def read_masks(*given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]
     for mask in given:
         own: Mask | Tensor | None = mask
         if isinstance(mask, Tensor) and mask.is_floating_point():
-            own, added = split_additive(mask)
+            _require_shape(mask, n, m)
+            own, added = split_additive(mask, n)
             biases += [] if added is None else [added]
         if own is not None:
             allowed = as_mask(own) if allowed is None else allowed & own
     return allowed, biases
+
+
+def _require_shape(mask: Tensor, n: int, m: int) -> None:
+    """Raise `InputError` unless the float mask broadcasts to (*batch, n, m)."""
+    shape = (1,) * (2 - mask.ndim) + tuple(mask.shape)
+    if shape[-2] not in (1, n) or shape[-1] not in (1, m):
+        raise InputError(
+            f"a mask that is added to the scores of {n} queries and {m} keys has the shape (*batch, {n}, {m}), "
+            f"got {tuple(mask.shape)}"
+        )
 
 
 def _heads_differ(

@@ -5,46 +5,30 @@ Entropy, column mass and free energy are the operator's own; these stand on its 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from limelight.edge_weights import along_edges
 from limelight.errors import ConvergenceError, InputError
-from limelight.kernels import largest
 from limelight.mask import Mask
 from limelight.tracing import require_readable
-from limelight.weights import Weights
+from limelight.weights import TopKWeights, Weights
 
 _MOST_STEPS = 1000
 _TOLERANCE = 1e-5  # of the stationary distribution, in total variation
 
 
-class TopKWeights(NamedTuple):
-    """The k largest weights of each query, largest first, and whose they are; −1 where fewer than k keys have any."""
-
-    weights: Float[Tensor, "*batch n k"]
-    keys: Int[Tensor, "*batch n k"]
-
-
 def mean_position(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij j, rows divided by their sums; 0 where every key is masked."""
     j = torch.arange(weights.scores.shape[-1])
-    sums = weights.apply_wide(torch.stack([j, torch.ones_like(j)], -1))
+    sums = along_edges(weights).apply_wide(torch.stack([j, torch.ones_like(j)], -1))
     return sums[..., 0] / sums[..., 1].masked_fill(sums[..., 1] == 0, 1)
 
 
 def mean_distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
-
-    def of(own: Weights, rows: slice) -> Tensor:
-        p = own.block(rows)
-        i, j = (torch.arange(at.start, at.stop, device=p.device) for at in (rows, slice(0, p.shape[-1])))
-        total = p.sum(-1)
-        return (p * (i[:, None] + offset - j).abs()).sum(-1) / total.masked_fill(total == 0, 1)
-
-    return weights.by_rows(of)
+    return along_edges(weights).mean_distance(offset)
 
 
 def topk(weights: Weights, k: int) -> TopKWeights:
@@ -52,11 +36,7 @@ def topk(weights: Weights, k: int) -> TopKWeights:
     m = weights.scores.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
         raise InputError(f"topk(k) expects a whole number from 1 to the {m} keys, got {k!r}")
-    with torch.no_grad():
-        values, keys = weights.results_by_rows(lambda own, rows: largest.topk(own.block(rows), k), dims=(-2, -2))
-    if weights.learns:
-        values = weights.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
-    return TopKWeights(values, keys.masked_fill(values == 0, -1))
+    return along_edges(weights).topk(k)
 
 
 @torch.no_grad()
@@ -82,7 +62,7 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
 
 def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """π = Pᵀπ by powers of the lazy walk ½(1 + P), which has no periods."""
-    row_sums = weights.apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
+    row_sums = along_edges(weights).apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
     require_readable(row_sums, "irreversibility()", "ask for it outside")
     if bool(((row_sums - 1).abs() > 1e-3).logical_and(row_sums != 0).any()):
         raise InputError("reversibility is of rows that sum to one; those of this normalization do not")

@@ -10,17 +10,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kept import keep, kept, kept_value
+from limelight.kernels import largest
 from limelight.kernels.rows import by_rows, learned_of, results_by_rows, sum_over_rows, tensors_of
 from limelight.kernels.scores import RowStatistics, Scores, softmax_of
+
+
+class TopKWeights(NamedTuple):
+    """The k largest weights of each query, largest first, and whose they are; −1 where fewer than k keys have any."""
+
+    weights: Float[Tensor, "*batch n k"]
+    keys: Int[Tensor, "*batch n k"]
 
 
 class Weights(ABC):
@@ -111,6 +119,25 @@ class Weights(ABC):
     def learns(self) -> bool:
         """True if a gradient may be wanted of them."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (*tensors_of(self), *learned_of(self)))
+
+    def mean_distance(self, offset: int) -> Float[Tensor, "*#batch n"]:
+        """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
+
+        def of(own: Weights, rows: slice) -> Tensor:
+            p = own.block(rows)
+            i, j = (torch.arange(at.start, at.stop, device=p.device) for at in (rows, slice(0, p.shape[-1])))
+            total = p.sum(-1)
+            return (p * (i[:, None] + offset - j).abs()).sum(-1) / total.masked_fill(total == 0, 1)
+
+        return self.by_rows(of)
+
+    def topk(self, k: int) -> TopKWeights:
+        """The k largest P_ij of each row i, and their j."""
+        with torch.no_grad():
+            values, keys = self.results_by_rows(lambda own, rows: largest.topk(own.block(rows), k), dims=(-2, -2))
+        if self.learns:
+            values = self.by_rows(lambda own, rows: own.block(rows).gather(-1, keys[..., rows, :]), dim=-2)
+        return TopKWeights(values, keys.masked_fill(values == 0, -1))
 
     def for_rows(self) -> Weights:
         """The same, with what all rows share computed already."""

@@ -110,6 +110,12 @@ def spoilt(x, value):
         (lambda: attend(Q, K, V, dropout_p=1.0), InputError, r"in \[0, 1\), got 1.0"),
         (lambda: attend(Q, K, V, torch.full((5, 7), float("nan"))), InputError, "finite numbers"),
         (lambda: attend(Q, K, V, torch.full((5, 6), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(5, 6\)"),
+        (
+            lambda: attend(Q, K, V, torch.zeros(9, 7)[:, :1].expand(9, 7)),
+            InputError,
+            r"\(\*batch, 5, 7\), got \(9, 7\)",
+        ),
+        (lambda: attend(Q, K, V, torch.full((9, 7), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(9, 7\)"),
         (lambda: attend(Q, K[:, :2], V[:, :2], enable_gqa=True), InputError, "whole g"),
     ],
 )

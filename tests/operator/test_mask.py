@@ -168,7 +168,7 @@ PADDED[1, ..., 5:] = LEAST
     ],
 )
 def test_a_float_mask_whose_rows_are_alike_is_one_row(mask, rows):
-    allowed, added = split_additive(mask)
+    allowed, added = split_additive(mask, 6)
     assert allowed.allowed.shape[-2] == rows
     assert added is None or added.shape[-2] == rows
     q, k, v = torch.randn(2, 3, 6, 4).double(), torch.randn(2, 3, 7, 4).double(), torch.randn(2, 3, 7, 4).double()

@@ -61,7 +61,7 @@ class Mechanism:
         how = "causal" if is_causal else "none" if attention_mask is None else "given"
         require_agreement(module, query, key, value, how, scaling, told)
         selected = arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2])
-        mask, biases = read_masks(causal if is_causal else attention_mask, selected)
+        mask, biases = read_masks(query.shape[-2], key.shape[-2], causal if is_causal else attention_mask, selected)
         if self.normalization.uses_column_sums:
             _refuse_a_decoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)

@@ -50,25 +50,25 @@ class EdgeScores(Scores):
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
         top = zero_neg_inf(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
-        total = self._sums((self.scores - top[..., self.i]).exp())
+        total = self.sums((self.scores - top[..., self.i]).exp())
         empty = total == 0
         return (total.masked_fill(empty, 1).log() + top).masked_fill(empty, -math.inf)
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
-        p, lse = self._softmax()
-        return self._mix(p, v), lse
+        p, lse = self.softmax_on_edges()
+        return self.mix(p, v), lse
 
     def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
-        return self._mix(F.dropout(self._softmax()[0], p), v)
+        return self.mix(F.dropout(self.softmax_on_edges()[0], p), v)
 
-    def _softmax(self) -> tuple[Float[Tensor, "*#batch e"], Float[Tensor, "*#batch n"]]:
+    def softmax_on_edges(self) -> tuple[Float[Tensor, "*#batch e"], Float[Tensor, "*#batch n"]]:
         """(p_e, log-normalizers)."""
         lse = self.logsumexp()
         return (self.scores - zero_neg_inf(lse)[..., self.i]).exp(), lse
 
-    def _mix(self, p: Float[Tensor, "*#batch e"], v: Float[Tensor, "*#batch m w"]) -> Float[Tensor, "*#batch n w"]:
+    def mix(self, p: Float[Tensor, "*#batch e"], v: Float[Tensor, "*#batch m w"]) -> Float[Tensor, "*#batch n w"]:
         """Σ_e p_e v_j(e), for the query of each edge; some edges at a time."""
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
@@ -83,7 +83,7 @@ class EdgeScores(Scores):
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         surprise = zero_neg_inf(self.logsumexp())[..., self.i] - self.scores
-        return self._sums((-surprise).exp() * surprise)
+        return self.sums((-surprise).exp() * surprise)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         inside = (self.i >= rows.start) & (self.i < rows.stop)
@@ -96,7 +96,8 @@ class EdgeScores(Scores):
     def shape(self) -> tuple[int, ...]:
         return (*self.scores.shape[:-1], self.n, self.m)
 
-    def _sums(self, x: Float[Tensor, "*#batch e"]) -> Float[Tensor, "*#batch n"]:
+    def sums(self, x: Float[Tensor, "*#batch e"]) -> Float[Tensor, "*#batch n"]:
+        """Σ_e x_e over the edges of each query."""
         return x.new_zeros(*x.shape[:-1], self.n).index_add(-1, self.i, x)
 
 

@@ -11,13 +11,13 @@ from limelight.tracing import is_readable
 
 
 def split_additive(
-    mask: Float[Tensor, "*#batch #n #m"],
+    mask: Float[Tensor, "*#batch #n #m"], n: int
 ) -> tuple[Boolean | None, Float[Tensor, "*#batch #n #m"] | None]:
     """(the pairs that it allows, the finite numbers that it adds to them); None where it hides, or adds, nothing.
 
     −∞ and the least number of its dtype hide a pair. Where its entries cannot be read, neither is None.
     """
-    if _is_of_keys(mask):
+    if mask.shape[-2] == n and _is_of_keys(mask):
         mask = mask[..., :1, :]
     if mask.numel() and is_readable(mask):
         least, most = (float(x) for x in mask.detach().aminmax())  # one pass settles the common case

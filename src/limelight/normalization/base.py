@@ -8,8 +8,10 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limelight.edge_weights import weights_on_edges
 from limelight.errors import InputError
 from limelight.kernels.scores import Scores
+from limelight.kernels.sparse import EdgeScores
 from limelight.weights import RowWeights, SoftmaxWeights, Weights
 
 
@@ -74,6 +76,9 @@ class RowWise(Normalization):
     tensor([0.2500, 0.2500, 0.2500])
     """
 
+    # False if the weights of a row are the same when its masked keys are left out. Then a row of a graph is its edges.
+    counts_masked_keys = True
+
     @property
     def uses_column_sums(self) -> bool:
         return False
@@ -98,6 +103,8 @@ class RowWise(Normalization):
         """w(s_ij, t_i), entry by entry; zero where s is −∞."""
 
     def forward(self, scores: Scores) -> Weights:
+        if isinstance(scores, EdgeScores) and not self.counts_masked_keys:
+            return weights_on_edges(scores, self)
         return RowWeights(scores, self)
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limelight.edge_weights import along_edges
 from limelight.errors import ConvergenceError, InputError
 from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
 from limelight.kernels.scores import Scores, zero_neg_inf
@@ -135,7 +136,8 @@ class Hybrid(Normalization):
         return True
 
     def forward(self, scores: Scores) -> Weights:
-        return Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
+        mixture = Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
+        return along_edges(mixture)
 
     def extra_repr(self) -> str:
         return f"heads={len(self.logit)}"

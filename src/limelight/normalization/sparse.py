@@ -10,9 +10,10 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.kernels.largest import topk
-from limelight.kernels.scores import logsumexp_of, zero_neg_inf
+from limelight.kernels.scores import Scores, logsumexp_of, zero_neg_inf
 from limelight.normalization.base import RowWise
 from limelight.tracing import in_transform, is_readable
+from limelight.weights import Weights
 
 _MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
 _GROUPS = 128  # of a row's scores, whose maxima are looked at first
@@ -33,6 +34,8 @@ class Entmax(RowWise):
     >>> Attention(q, k, normalization=Entmax(1.5)).dense().round(decimals=2)
     tensor([[0.6700, 0.3300, 0.0000]])
     """
+
+    counts_masked_keys = False
 
     def __init__(self, alpha: float = 1.5) -> None:
         super().__init__()
@@ -170,6 +173,8 @@ class TopK(RowWise):
     tensor([[0.6200, 0.3800, 0.0000]])
     """
 
+    counts_masked_keys = False
+
     def __init__(self, k: int) -> None:
         super().__init__()
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -244,6 +249,16 @@ class Sigmoid(RowWise):
         if bias is not None and not math.isfinite(bias):
             raise InputError(f"Sigmoid(bias=…) expects a finite number, got {bias!r}")
         self.bias = bias
+
+    @property
+    def counts_masked_keys(self) -> bool:  # type: ignore[override]
+        return self.bias is None
+
+    def forward(self, scores: Scores) -> Weights:
+        m = scores.shape[-1]
+        if self.bias is None and m:  # from here on, rows need not tell m
+            return Sigmoid(-math.log(m)).forward(scores)
+        return super().forward(scores)
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
         # With b = −log m a row of m scores of 0 sums to m σ(−log m) = m/(m + 1): about one, as a row of a softmax does,
