@@ -41,6 +41,15 @@ class InductiveBiasSimulation(Simulation):
         super().__init__(values)
         self._begin()
 
+    @classmethod
+    def preload(cls, values: Values) -> None:
+        """Load the digits, and draw blank pictures: those of networks need `backward`."""
+        blank, curve = drawn(str(values["kind"]), SHOWN, 0).images[:SHOWN].numpy() * 0, np.ones(1)
+        said = dict.fromkeys(_SHORT.values(), [0] * SHOWN)
+        figures.accuracies(curve, {FULL: curve}, {FULL: curve}, chance=0.1, log_x=True).to_json()
+        figures.prediction_grid(blank, [0] * SHOWN, said, 0).to_json()
+        figures.saliency_overlay(blank[0], blank[0], "gradient").to_json()
+
     def _begin(self) -> None:
         seed, size = int(self.values["seed"]), int(self.values["images"])
         self._data = drawn(str(self.values["kind"]), size, seed)
