@@ -31,7 +31,7 @@ _NUMBER = re.compile(r'\{"n": (\d+)')  # of a frame; reading all of its JSON wou
 _PAGES = {"slopes": {}, "bias": {}, "operator": {"process": "circle", "bandwidth": 0.2, "speed": 60}}
 _HEADINGS = (
     "page", "visitors", "frames/s", "private MB", "proportional MB", "fork server MB", "first frame s",
-    "hidden: CPU, frames", "gone after s",
+    "CPU ms a frame: worker, server", "hidden: CPU, frames", "gone after s",
 )  # fmt: skip
 
 
@@ -45,6 +45,8 @@ class Found:
     proportional: Sequence[float]  # the same with a worker's share of what it shares
     shared: float  # resident memory of the process that workers are forked from
     first_frame: Sequence[float]  # seconds from opening the page
+    worker_ms: float  # of processor time for each frame, training included
+    server_ms: float
     hidden_cpu: float  # of all workers, in percent of a core, while all pages are hidden
     hidden_frames: int  # that they sent meanwhile
     gone: float  # seconds from the moment when all have left to the end of the last worker
@@ -131,20 +133,23 @@ async def _measure(page: str, number: int, seconds: float, lab: psutil.Process, 
     visitors = [_Visitor(page, seed) for seed in range(number)]
     await asyncio.gather(*(each.open(address) for each in visitors))
     await asyncio.sleep(_SETTLING)
-    before, start = [each.frames for each in visitors], time.perf_counter()
-    await asyncio.sleep(seconds)
-    took = time.perf_counter() - start
-    rates = [(each.frames - count) / took for each, count in zip(visitors, before, strict=True)]
     workers = _workers(lab)
     assert len(workers) == number
+    before, start, spent = [each.frames for each in visitors], time.perf_counter(), (_cpu(workers), _cpu([lab]))
+    await asyncio.sleep(seconds)
+    took = time.perf_counter() - start
+    counts = [each.frames - count for each, count in zip(visitors, before, strict=True)]
+    worker_ms, server_ms = (
+        1000 * (_cpu(of) - by) / sum(counts) for of, by in zip((workers, [lab]), spent, strict=True)
+    )
     memory = [_memory(each.pid) for each in workers]
     shared = workers[0].parent().memory_info().rss / 2**20
     for each in visitors:
         each.hide()
     await asyncio.sleep(_SETTLING)
-    frames, spent, start = sum(each.frames for each in visitors), _cpu(workers), time.perf_counter()
+    frames, idle, start = sum(each.frames for each in visitors), _cpu(workers), time.perf_counter()
     await asyncio.sleep(seconds)
-    cpu = 100 * (_cpu(workers) - spent) / (time.perf_counter() - start)
+    cpu = 100 * (_cpu(workers) - idle) / (time.perf_counter() - start)
     sent = sum(each.frames for each in visitors) - frames
     await asyncio.gather(*(each.leave() for each in visitors))
     start = time.perf_counter()
@@ -153,7 +158,10 @@ async def _measure(page: str, number: int, seconds: float, lab: psutil.Process, 
     gone = time.perf_counter() - start
     private = [each["Private_Clean"] + each["Private_Dirty"] for each in memory]
     first = [each.first_frame for each in visitors]
-    return Found(page, rates, private, [each["Pss"] for each in memory], shared, first, cpu, sent, gone)
+    return Found(
+        page, [count / took for count in counts], private, [each["Pss"] for each in memory], shared, first, worker_ms,
+        server_ms, cpu, sent, gone,
+    )  # fmt: skip
 
 
 def _row(found: Found) -> str:
@@ -162,7 +170,8 @@ def _row(found: Found) -> str:
 
     cells = [
         found.page, str(len(found.rates)), three(found.rates, 1), three(found.private, 0), three(found.proportional, 0),
-        f"{found.shared:.0f}", three(found.first_frame, 1), f"{found.hidden_cpu:.1f} %, {found.hidden_frames}",
+        f"{found.shared:.0f}", three(found.first_frame, 1),
+        f"{found.worker_ms:.1f}, {found.server_ms:.1f}", f"{found.hidden_cpu:.1f} %, {found.hidden_frames}",
         f"{found.gone:.1f}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
