@@ -10,6 +10,7 @@ would stay locked in the copy, whose thread pools would wait for threads that do
 thread, and does not call `backward`, for which torch starts a thread per GPU.
 """
 
+import contextlib
 import gc
 import importlib
 import os
@@ -44,7 +45,8 @@ class _Rest:
         self._is_loaded = True
         importlib.import_module("torch._dynamo")
         for page, simulation in _SIMULATIONS:
-            simulation.preload(read(page.fields, {})[0])
+            with contextlib.suppress(Exception):  # of one page, whose worker will raise it: others are to be forked
+                simulation.preload(read(page.fields, {})[0])
         gc.collect()
 
     def before_fork(self) -> None:

@@ -115,7 +115,7 @@ class Session:
 class Sessions:
     """All sessions, by the key that a page receives when it is opened."""
 
-    def __init__(self, most: int = 16) -> None:
+    def __init__(self, most: int = 32) -> None:
         self.most = most
         self._open: dict[str, Session] = {}
         self._connected: Counter[str] = Counter()  # open connections of each page
