@@ -31,7 +31,7 @@ _NUMBER = re.compile(r'\{"n": (\d+)')  # of a frame; reading all of its JSON wou
 _PAGES = {"slopes": {}, "bias": {}, "operator": {"process": "circle", "bandwidth": 0.2, "speed": 60}}
 _HEADINGS = (
     "page", "visitors", "frames/s", "private MB", "proportional MB", "fork server MB", "first frame s",
-    "CPU ms a frame: worker, server", "hidden: CPU, frames", "gone after s",
+    "CPU ms a frame: worker, server", "cores of others", "hidden: CPU, frames", "gone after s",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Found:
     first_frame: Sequence[float]  # seconds from opening the page
     worker_ms: float  # of processor time for each frame, training included
     server_ms: float
+    others: float  # cores that other programs took meanwhile, which the lab did not have
     hidden_cpu: float  # of all workers, in percent of a core, while all pages are hidden
     hidden_frames: int  # that they sent meanwhile
     gone: float  # seconds from the moment when all have left to the end of the last worker
@@ -58,7 +59,7 @@ class _Visitor:
     def __init__(self, page: str, seed: int) -> None:
         self._page, self._seed = page, seed
         self.frames, self.first_frame = 0, 0.0
-        self._is_hidden = False
+        self.is_hidden = False
 
     async def open(self, address: str) -> None:
         start = time.perf_counter()
@@ -72,7 +73,7 @@ class _Visitor:
 
     async def _play(self) -> None:
         while True:
-            if not self._is_hidden:
+            if not self.is_hidden:
                 await self._say({"after": self._n})
             self._n = await self._heard()
             self.frames += 1
@@ -86,9 +87,6 @@ class _Visitor:
         if number is None:
             raise RuntimeError(f"this is no frame: {answer[:200]}")
         return int(number[1])
-
-    def hide(self) -> None:
-        self._is_hidden = True
 
     async def leave(self) -> None:
         self._playing.cancel()
@@ -124,44 +122,66 @@ def _memory(pid: int) -> dict[str, float]:
     return {name.rstrip(":"): int(kb) / 1024 for name, kb, *_ in map(str.split, lines)}
 
 
-def _cpu(workers: Sequence[psutil.Process]) -> float:
+def _cpu(processes: Sequence[psutil.Process]) -> float:
     """Seconds of processor time that they have taken."""
-    return sum(sum(each.cpu_times()[:2]) for each in workers)
+    return sum(sum(each.cpu_times()[:2]) for each in processes)
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """Counts at one time: what was sent to each visitor, and seconds of processor time."""
+
+    time: float
+    frames: Sequence[int]
+    workers: float
+    server: float
+    others: float
+
+    @classmethod
+    def now(cls, visitors: Sequence[_Visitor], workers: Sequence[psutil.Process], lab: psutil.Process) -> _Moment:
+        machine = psutil.cpu_times()
+        spent = sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice  # these count twice
+        own, server = _cpu(workers), _cpu([lab])
+        others = spent - own - server - _cpu([psutil.Process()])
+        return cls(time.perf_counter(), [each.frames for each in visitors], own, server, others)
 
 
 async def _measure(page: str, number: int, seconds: float, lab: psutil.Process, address: str) -> Found:
     visitors = [_Visitor(page, seed) for seed in range(number)]
     await asyncio.gather(*(each.open(address) for each in visitors))
-    await asyncio.sleep(_SETTLING)
     workers = _workers(lab)
     assert len(workers) == number
-    before, start, spent = [each.frames for each in visitors], time.perf_counter(), (_cpu(workers), _cpu([lab]))
-    await asyncio.sleep(seconds)
-    took = time.perf_counter() - start
-    counts = [each.frames - count for each, count in zip(visitors, before, strict=True)]
-    worker_ms, server_ms = (
-        1000 * (_cpu(of) - by) / sum(counts) for of, by in zip((workers, [lab]), spent, strict=True)
-    )
-    memory = [_memory(each.pid) for each in workers]
-    shared = workers[0].parent().memory_info().rss / 2**20
-    for each in visitors:
-        each.hide()
-    await asyncio.sleep(_SETTLING)
-    frames, idle, start = sum(each.frames for each in visitors), _cpu(workers), time.perf_counter()
-    await asyncio.sleep(seconds)
-    cpu = 100 * (_cpu(workers) - idle) / (time.perf_counter() - start)
-    sent = sum(each.frames for each in visitors) - frames
+    moments = []
+    for hidden in (False, True):
+        for each in visitors:
+            each.is_hidden = hidden
+        for wait in (_SETTLING, seconds):
+            await asyncio.sleep(wait)
+            moments.append(_Moment.now(visitors, workers, lab))
+        if not hidden:
+            memory = [_memory(each.pid) for each in workers]
+            shared = workers[0].parent().memory_info().rss / 2**20
     await asyncio.gather(*(each.leave() for each in visitors))
-    start = time.perf_counter()
+    left = time.perf_counter()
     while _workers(lab):
         await asyncio.sleep(0.05)
-    gone = time.perf_counter() - start
-    private = [each["Private_Clean"] + each["Private_Dirty"] for each in memory]
-    first = [each.first_frame for each in visitors]
+    gone = time.perf_counter() - left
+    seen, seen_end, unseen, unseen_end = moments
+    took, counts = seen_end.time - seen.time, [b - a for a, b in zip(seen.frames, seen_end.frames, strict=True)]
     return Found(
-        page, [count / took for count in counts], private, [each["Pss"] for each in memory], shared, first, worker_ms,
-        server_ms, cpu, sent, gone,
-    )  # fmt: skip
+        page=page,
+        rates=[count / took for count in counts],
+        worker_ms=1000 * (seen_end.workers - seen.workers) / sum(counts),
+        server_ms=1000 * (seen_end.server - seen.server) / sum(counts),
+        others=(seen_end.others - seen.others) / took,
+        private=[each["Private_Clean"] + each["Private_Dirty"] for each in memory],
+        proportional=[each["Pss"] for each in memory],
+        shared=shared,
+        first_frame=[each.first_frame for each in visitors],
+        hidden_cpu=100 * (unseen_end.workers - unseen.workers) / (unseen_end.time - unseen.time),
+        hidden_frames=sum(unseen_end.frames) - sum(unseen.frames),
+        gone=gone,
+    )
 
 
 def _row(found: Found) -> str:
@@ -171,7 +191,7 @@ def _row(found: Found) -> str:
     cells = [
         found.page, str(len(found.rates)), three(found.rates, 1), three(found.private, 0), three(found.proportional, 0),
         f"{found.shared:.0f}", three(found.first_frame, 1),
-        f"{found.worker_ms:.1f}, {found.server_ms:.1f}", f"{found.hidden_cpu:.1f} %, {found.hidden_frames}",
+        f"{found.worker_ms:.1f}, {found.server_ms:.1f}", f"{found.others:.1f}", f"{found.hidden_cpu:.1f} %, {found.hidden_frames}",
         f"{found.gone:.1f}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
