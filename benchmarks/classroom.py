@@ -191,8 +191,8 @@ def _row(found: Found) -> str:
     cells = [
         found.page, str(len(found.rates)), three(found.rates, 1), three(found.private, 0), three(found.proportional, 0),
         f"{found.shared:.0f}", three(found.first_frame, 1),
-        f"{found.worker_ms:.1f}, {found.server_ms:.1f}", f"{found.others:.1f}", f"{found.hidden_cpu:.1f} %, {found.hidden_frames}",
-        f"{found.gone:.1f}",
+        f"{found.worker_ms:.1f}, {found.server_ms:.1f}", f"{found.others:.1f}",
+        f"{found.hidden_cpu:.1f} %, {found.hidden_frames}", f"{found.gone:.1f}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
