@@ -59,7 +59,7 @@ class InductiveBiasSimulation(Simulation):
         self._steps = self._seen = 0
         self._history = History(1 + len(PLACES) * (len(TESTS) + 1))
         self._measured = self._looked = 0  # times
-        self._tests, self._looks = Pace(_PAUSE), Pace(_LOOK)
+        self._tests, self._looks = Pace(_PAUSE), Pace(_LOOK, share=0.05)
         self._set_out()
         self._measure()
         self._look()
