@@ -213,7 +213,7 @@ def lab(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
-    sessions: Annotated[int, typer.Option(help="How many pages may play at once.", min=1, max=64)] = 16,
+    sessions: Annotated[int, typer.Option(help="How many pages may play at once.", min=1, max=64)] = 32,
     results: Folder = RESULTS,
 ) -> None:
     """Open the lab in the browser: train toy models live, move points and see the weights, read the verdicts."""

@@ -44,6 +44,33 @@ def test_the_loss_falls_while_it_plays_and_pause_holds(visit):
     visitor.until(lambda: step(visitor) == 0, "the beginning")
 
 
+HIDE = """
+(hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
+
+def test_a_hidden_page_asks_for_no_frame_and_plays_on_when_it_is_seen_again(visit):
+    visitor = visit("slopes").drawn()
+    visitor.page.get_by_role("button", name="Play", exact=True).click()
+    visitor.until(lambda: step(visitor) > 0, "a step")
+    visitor.page.evaluate(HIDE, True)
+    counts = []
+
+    def is_still():
+        visitor.page.wait_for_timeout(500)
+        counts.append(visitor.frames)
+        return len(counts) > 3 and counts[-1] == counts[-4]
+
+    visitor.until(is_still, "an end of frames")
+    at = step(visitor)
+    visitor.page.evaluate(HIDE, False)
+    visitor.until(lambda: step(visitor) > at, "a step after the last one that was seen")
+    visitor.page.get_by_role("button", name="Pause", exact=True).click()
+
+
 def test_what_is_set_stands_in_the_address(visit):
     visitor = visit("slopes").drawn()
     experts = visitor.page.get_by_label("Experts of the gate")

@@ -33,7 +33,7 @@ def test_it_is_bound_to_this_machine_unless_told(monkeypatch):
     given = []
     monkeypatch.setattr(server, "serve", lambda *values: given.append(values))
     assert CliRunner().invoke(app, ["lab"]).exit_code == 0
-    assert given[0][:4] == ("127.0.0.1", 8765, True, 16)
+    assert given[0][:4] == ("127.0.0.1", 8765, True, 32)
 
 
 @pytest.mark.parametrize("sessions", ["0", "1000"])

@@ -1,6 +1,7 @@
 """The websocket of frames, spoken to directly: who may, and what nonsense gets."""
 
 import asyncio
+import contextlib
 import json
 import uuid
 
@@ -19,7 +20,15 @@ class Sessions:
     most = 1
 
     def __init__(self, problem=None):
-        self.problem, self.sent, self.asked = problem, [], []
+        self.problem, self.sent, self.asked, self.open = problem, [], [], []
+
+    def __contains__(self, key):
+        return key in self.open
+
+    @contextlib.contextmanager
+    def connected(self, key):
+        self.open = [key]
+        yield
 
     def send(self, key, do, **more):
         self.sent.append((key, do, more))
@@ -43,9 +52,9 @@ def talk(*messages, sessions=None, query=f"page=slopes&key={KEY}", headers=HERE)
             received.put_nowait({"type": "websocket.receive", "text": message})
 
         async def receive():
-            if received.empty():  # an answer may be on its way
-                for _ in range(20):
-                    await asyncio.sleep(0)
+            for _ in range(20):  # an answer may be on its way
+                await asyncio.sleep(0)
+            if received.empty():
                 return {"type": "websocket.disconnect", "code": 1000}
             return received.get_nowait()
 
@@ -121,6 +130,22 @@ def test_where_there_is_no_frame_it_says_why_and_when_to_ask_again(problem, told
     frame = json.loads(talk(asked(), sessions=Sessions(problem))[1]["text"])
     assert told in frame["note"]
     assert frame["again"] > 0
+
+
+class Forgetful(Sessions):
+    """The worker of a page is gone after each frame, as if it had been hidden for long."""
+
+    async def frame(self, key, module, values, after):
+        self.open = []
+        return await super().frame(key, module, values, after)
+
+
+def test_a_page_whose_worker_has_ended_is_told_before_its_simulation_starts_again():
+    sessions = Forgetful()
+    frames = [json.loads(each["text"]) for each in talk(*[asked()] * 3, sessions=sessions)[1:]]
+    assert [list(frame) for frame in frames] == [["n"], ["again", "note"], ["n"]]
+    assert "hidden for ten minutes" in frames[1]["note"]
+    assert len(sessions.asked) == 2
 
 
 @pytest.mark.parametrize("origin", [b"http://evil.example", b"http://127.0.0.1:9", b"http://[::1", b"null", b""])

@@ -117,6 +117,32 @@ def test_it_plays_until_there_is_nowhere_to_go_and_pause_holds():
         assert frame(now["n"])["words"] == {"said": "5"}
 
 
+def test_a_page_that_nobody_sees_has_a_worker_that_takes_no_step(monkeypatch):
+    """It neither steps nor wakes up, and plays on from there when the page is seen again."""
+    now = 100.0
+    monkeypatch.setattr("limelight.lab.worker.time.monotonic", lambda: now)
+    ours, theirs = Pipe()
+    player = Player(theirs, Counting, {"n": 0})
+
+    def hear(**message):
+        player._hear(message)
+        player._answer()
+
+    hear(do="frame", after=-1)
+    hear(do="play")
+    assert player._advances
+    now += 1.9  # the page draws
+    assert player._advances
+    now += 0.2
+    assert not player._advances
+    assert player._wait() is None  # until there is a message
+    hear(do="frame", after=player._version)
+    assert player._advances
+    player._play()
+    assert player._live.steps > 0
+    ours.close()
+
+
 def test_a_frame_is_sent_though_nothing_is_new_so_that_the_page_knows(monkeypatch):
     monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
     with playing() as (_, frame):
@@ -327,3 +353,43 @@ def test_a_page_that_asks_no_more_loses_its_worker(sessions, monkeypatch):
     assert len(sessions) == 0
     worker._process.join(30)
     assert not worker.alive
+
+
+def test_an_open_page_that_is_hidden_keeps_its_worker_for_some_time(sessions, monkeypatch):
+    session = sessions.of("a", SIMULATION, values())
+    assert session.is_quiet(session.heard + 60)
+    assert not session.is_quiet(session.seen + 599, connected=True)
+    assert session.is_quiet(session.seen + 601, connected=True)
+
+
+def test_a_page_that_hangs_up_may_come_back_to_its_worker_for_some_seconds(sessions):
+    session = sessions.of("a", SIMULATION, values())
+    with sessions.connected("a"):
+        session.heard -= 500  # hidden
+    assert not session.is_quiet(time.monotonic() + 7)
+    assert session.is_quiet(time.monotonic() + 9)
+
+
+def test_the_reaper_spares_who_is_connected(sessions, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+
+    async def visit():
+        for key in "ab":
+            await sessions.frame(key, SIMULATION, values(), -1)
+        monkeypatch.setattr(module, "_QUIET", 0.0)
+        with sessions.connected("b"):
+            while len(sessions) == 2:
+                await asyncio.sleep(0.01)
+            return list(sessions._open)
+
+    assert asyncio.run(asyncio.wait_for(visit(), 60)) == ["b"]
+
+
+def test_a_hidden_page_makes_room_for_a_visitor_where_there_is_none(sessions):
+    first, second = (sessions.of(key, SIMULATION, values()) for key in "ab")
+    with pytest.raises(FullError):
+        sessions.of("c", SIMULATION, values())
+    first.seen, second.seen = time.monotonic() - 20, time.monotonic() - 30
+    with second._asking:  # it is being drawn: a slow worker is no hidden page
+        sessions.of("c", SIMULATION, values())
+    assert ("a" in sessions, "b" in sessions, "c" in sessions) == (False, True, True)

@@ -40,7 +40,7 @@ def policy(hashes: Sequence[str]) -> str:
 class Guard:
     """ASGI middleware that refuses other host names and requests that are too large, and adds the security policy.
 
-    `/alive?key` returns the identity of this server and keeps a page's worker alive; `/bye?key` ends that worker."""
+    `/alive` returns the identity of this server; `/bye?key` ends the worker of a page."""
 
     def __init__(self, application: Application, host: str, hashes: Sequence[str], sessions: Sessions) -> None:
         self._application, self._sessions = application, sessions
@@ -65,7 +65,6 @@ class Guard:
         elif int(headers.get(b"content-length", b"0") or 0) > MOST or b"transfer-encoding" in headers:
             await self._refuse(scope, receive, send, 413, "The request is larger than this lab accepts.")
         elif scope["type"] == "http" and scope["path"] == "/alive":
-            self._sessions.touch(scope["query_string"].decode("latin-1"))
             await self._answer(send, 200, self._instance)
         elif scope["type"] == "http" and scope["path"] == "/bye":
             await asyncio.to_thread(self._sessions.end, scope["query_string"].decode("latin-1"))

@@ -1,6 +1,7 @@
 """One worker process for each visitor and page.
 
-Workers are forked from a process that has loaded torch, and end when their page is closed.
+Workers are forked from a process that has loaded torch, and end when their page is closed. The worker of a page that
+is open but hidden waits, and ends after ten minutes, or when a lab that is full needs its place for another visitor.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import multiprocessing
 import threading
 import time
 import uuid
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from limelight.experiment.processes import without_current_folder
 from limelight.lab.worker import main
 
-_QUIET = 8.0  # seconds without a request from the page, after which its worker is ended
+_QUIET = 8.0  # seconds after the page has hung up, in which it may come back to its worker
+_HIDDEN = 600.0  # seconds in which an open page requests no frame, because it is hidden, before its worker is ended
 _GONE = 120.0  # the same limit while a request is pending, since the worker may be slow
 _LOOK = 1.0  # seconds between two searches for idle sessions
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows, where each worker loads torch anew
@@ -49,7 +53,8 @@ class Session:
     """A worker and the pipe to it. Messages may be sent from any thread, even before the worker has started."""
 
     def __init__(self, module: str, values: dict[str, Any]) -> None:
-        self.module, self.heard = module, time.monotonic()
+        self.module = module
+        self.heard = self.seen = time.monotonic()  # of the last message, and of the last frame
         self._connection, self._theirs = _CONTEXT.Pipe()
         self._sending, self._asking, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
         self._process = _CONTEXT.Process(target=main, args=(self._theirs, module, values), daemon=True)
@@ -76,13 +81,19 @@ class Session:
                 if not self.alive:
                     raise EOFError("the worker has ended")
             answer = self._connection.recv_bytes().decode()
-        self.heard = time.monotonic()
+        self.heard = self.seen = time.monotonic()
         return answer
 
-    def is_quiet(self, now: float) -> bool:
-        """True if the page has sent nothing for `_QUIET` seconds, or `_GONE` seconds while a request is pending."""
-        waits = self._asking.locked() or self._starting.locked()
-        return now - self.heard > (_GONE if waits else _QUIET)
+    @property
+    def waits(self) -> bool:
+        """True while a request for a frame is pending."""
+        return self._asking.locked() or self._starting.locked()
+
+    def is_quiet(self, now: float, connected: bool = False) -> bool:
+        """True if the worker is to be ended: its page is gone or, if it is still connected, has long been hidden."""
+        if self.waits:
+            return now - self.heard > _GONE
+        return now - self.seen > _HIDDEN if connected else now - self.heard > _QUIET
 
     @property
     def alive(self) -> bool:
@@ -104,9 +115,10 @@ class Session:
 class Sessions:
     """All sessions, by the key that a page receives when it is opened."""
 
-    def __init__(self, most: int = 16) -> None:
+    def __init__(self, most: int = 32) -> None:
         self.most = most
         self._open: dict[str, Session] = {}
+        self._connected: Counter[str] = Counter()  # open connections of each page
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="frames")
         self._reaper: asyncio.Task[None] | None = None
@@ -121,11 +133,21 @@ class Sessions:
             with contextlib.suppress(OSError):
                 session.send(do, **more)
 
-    def touch(self, key: str) -> None:
-        """Record that the page of this key is open, even if it draws too slowly to request frames."""
-        session = self._open.get(key)
-        if session is not None:
-            session.heard = time.monotonic()
+    def __contains__(self, key: str) -> bool:
+        return key in self._open
+
+    @contextlib.contextmanager
+    def connected(self, key: str) -> Iterator[None]:
+        """Within the block, the page of this key is connected, so that its worker is kept while it is hidden."""
+        self._connected[key] += 1
+        try:
+            yield
+        finally:
+            self._connected[key] -= 1
+            self._connected += Counter()  # without those that have none left
+            session = self._open.get(key)
+            if session is not None:
+                session.heard = time.monotonic()
 
     def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
         """The session of this key, created with these values if needed. Raises `FullError` at the limit of sessions."""
@@ -134,11 +156,19 @@ class Sessions:
             if session is not None and session.module == module and session.alive:
                 return session
             if session is None and len(self._open) >= self.most:
-                raise FullError
+                self._make_room()
             if session is not None:
                 session.end()
             session = self._open[key] = Session(module, values)
             return session
+
+    def _make_room(self) -> None:
+        """End the worker of the page that has been hidden longest. Raises `FullError` if all pages are seen."""
+        hidden = {key: each.seen for key, each in self._open.items() if not each.waits}
+        key = min(hidden, key=hidden.__getitem__, default=None)
+        if key is None or time.monotonic() - hidden[key] < _QUIET:
+            raise FullError
+        self._open.pop(key).end()
 
     async def frame(self, key: str, module: str, values: dict[str, Any], after: int) -> str:
         """Wait for a frame of a session that is newer than `after`, and return it."""
@@ -154,9 +184,11 @@ class Sessions:
             await asyncio.sleep(_LOOK)
             now = time.monotonic()
             for session in list(self._open.values()):
-                session.heard += max(now - due, 0.0)  # messages that arrived while this process was stalled are unread
+                stalled = max(now - due, 0.0)  # messages that arrived while this process was stalled are unread
+                session.heard += stalled
+                session.seen += stalled
             for key, session in list(self._open.items()):
-                if session.is_quiet(now) or not session.alive:
+                if session.is_quiet(now, key in self._connected) or not session.alive:
                     await asyncio.to_thread(self.end, key)
 
     def end(self, key: str) -> None:

@@ -46,6 +46,16 @@ class Simulation(ABC):
     def __init__(self, values: Values) -> None:
         self.values = values
 
+    @classmethod
+    def preload(cls, values: Values) -> None:
+        """Import what a worker imports until it plays, and fill the caches that all visitors share.
+
+        This is called once, in the process that workers are forked from. It must start no thread and not call
+        `backward` (see `limelight.lab.preload`). By default all pictures are drawn once.
+        """
+        for figure in cls(values).figures().values():
+            figure.to_json()
+
     @abstractmethod
     def step(self) -> bool:
         """Take one step. Return False if no further step is possible."""

@@ -42,7 +42,8 @@ def serve_frames(server: FastAPI, sessions: Sessions, pages: Mapping[str, Page])
             await socket.close(_NONSENSE, "no such page")
             return
         await socket.accept()
-        await _Visitor(socket, sessions, page, key).listen()
+        with sessions.connected(key):
+            await _Visitor(socket, sessions, page, key).listen()
 
 
 class _Visitor:
@@ -50,6 +51,7 @@ class _Visitor:
         self._socket, self._sessions, self._page, self._key = socket, sessions, page, key
         self._values = read(page.fields, {})[0]
         self._answer: asyncio.Task[None] | None = None
+        self._has_worker = False
 
     async def listen(self) -> None:
         try:
@@ -85,16 +87,26 @@ class _Visitor:
         await asyncio.to_thread(self._sessions.send, self._key, do, **more)
 
     async def _send(self, after: int) -> None:
+        frame = await self._frame(after)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page may be closed by now
+            await self._socket.send_text(frame)
+
+    async def _frame(self, after: int) -> str:
+        """A frame of the page's simulation, or why there is none now."""
         assert self._page.simulation is not None
+        had_worker, self._has_worker = self._has_worker, False
+        if had_worker and self._key not in self._sessions:
+            return _wait(2, "This page's worker has ended, as it does when the page is hidden for ten minutes. "
+                         "The simulation starts again.")  # fmt: skip
         try:
             frame = await self._sessions.frame(self._key, self._page.simulation, self._values, after)
         except FullError:
-            frame = _wait(3, f"{self._sessions.most} visitors play already, which is the limit of this lab. "
-                          "This page starts when one of them leaves.")  # fmt: skip
+            return _wait(3, f"{self._sessions.most} visitors play already, which is the limit of this lab. "
+                         "This page starts when one of them leaves.")  # fmt: skip
         except (OSError, EOFError):
-            frame = _wait(1, "The worker of this page was lost; the simulation starts again.")
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page may be closed by now
-            await self._socket.send_text(frame)
+            return _wait(1, "The worker of this page was lost; the simulation starts again.")
+        self._has_worker = True
+        return frame
 
 
 def _wait(seconds: float, note: str) -> str:

@@ -2,6 +2,9 @@
 
 Messages are JSON. In: {"do": "frame", "after": n}, and {"do": …} with "play", "pause", "step", "reset", "change" or
 "act". Out: one frame for each "frame" message, as soon as it is newer than n, or unchanged after two seconds.
+
+A simulation plays only while its page requests frames. A page that nobody sees requests none: its worker waits for the
+next message, takes no processor time, and plays on from the same step when the page is seen again.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +25,7 @@ from limelight.errors import LimelightError
 from limelight.lab.simulation import Change, Simulation, load
 
 _PATIENCE = 2.0  # seconds after which an unchanged frame is sent, so that the page knows that the worker lives
+_ATTENTION = 2.0  # seconds after a request for a frame in which the simulation plays, while the page draws the last one
 _BURST = 0.02  # seconds of steps between two checks for messages
 _LEISURE = 2.0  # seconds left for the first drawing of a page
 
@@ -31,9 +36,10 @@ def main(connection: Connection, module: str, values: dict[str, Any]) -> None:
     import torch  # here, since the server imports this module and does without torch
 
     torch.set_num_threads(1)
-    later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])  # for an optimizer's first step
-    later.daemon = True
-    later.start()
+    if "torch._dynamo" not in sys.modules:  # which an optimizer's first step imports; see `preload`
+        later = threading.Timer(_LEISURE, importlib.import_module, ["torch._dynamo"])
+        later.daemon = True
+        later.start()
     try:
         Player(connection, load(module), values).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -58,20 +64,27 @@ class Player:
         self._sent: dict[str, str] = {}  # the last update of each picture
         self._note = ""
         self._asked: tuple[int, float] | None = None  # the requested frame is newer than this; deadline
+        self._seen_until = 0.0  # the time at which the page is taken to be hidden, unless it requests a frame
 
     def run(self) -> None:
         while True:
-            if self._playing:
+            if self._advances:
                 self._play()
             self._answer()
             while self._connection.poll(self._wait()):
                 self._hear(json.loads(self._connection.recv_bytes()))
                 self._answer()
 
+    @property
+    def _advances(self) -> bool:
+        """True if the simulation plays and its page is seen."""
+        return self._playing and (self._asked is not None or time.monotonic() < self._seen_until)
+
     def _wait(self) -> float | None:
+        """Seconds until there is something to do without a message, or None if there will be nothing."""
         now = time.monotonic()
         until = [] if self._asked is None else [self._asked[1] - now]
-        if self._playing:
+        if self._advances:
             until.append(self._due - now)
         return max(min(until), 0.0) if until else None
 
@@ -97,7 +110,8 @@ class Player:
         if what == "frame":
             after = int(message["after"])
             self._whole = self._whole or after != self._shown  # the page lacks the last frame sent
-            self._asked = (after, time.monotonic() + _PATIENCE)
+            now = time.monotonic()
+            self._asked, self._seen_until = (after, now + _PATIENCE), now + _ATTENTION
             return
         self._version += 1
         self._note = ""

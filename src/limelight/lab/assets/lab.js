@@ -103,14 +103,20 @@
 
   // One socket for each page that plays. The next frame is asked for before this one is drawn, so that neither the worker
   // nor the picture waits for the other; a frame that comes meanwhile waits for its turn.
-  const here = { page: undefined, values: undefined, socket: undefined, waiting: [] };
+  const here = { page: undefined, values: undefined, socket: undefined, waiting: [], unasked: undefined };
   const isOpen = () => here.socket?.readyState === WebSocket.OPEN;
   const send = (message) => { if (isOpen()) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); } };
-  const ask = (after) => { if (isOpen()) { send(after < 0 ? { after, values: here.values } : { after }); } };
+  // While nobody sees the page no frame is asked for, so that its simulation waits and takes no processor time.
+  const ask = (after) => {
+    here.unasked = document.hidden ? after : undefined;
+    if (!document.hidden && isOpen()) { send(after < 0 ? { after, values: here.values } : { after }); }
+  };
+  document.addEventListener("visibilitychange", () => { if (here.unasked !== undefined) { ask(here.unasked); } });
   const open = () => {
     const { name, key } = here.page, address = new URL(`/frames?page=${name}&key=${key}`, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = here.socket = new WebSocket(address);
+    here.unasked = undefined;
     let drawing = Promise.resolve();
     socket.onopen = () => { ask(-1); here.waiting.splice(0).forEach(send); };
     socket.onmessage = ({ data }) => {
@@ -251,7 +257,7 @@
   };
   const look = async () => {
     try {
-      const answer = await fetch(`/alive?${key()}`, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      const answer = await fetch("/alive", { cache: "no-store", signal: AbortSignal.timeout(4000) });
       const now = await answer.text();
       if (server !== undefined && now !== server) { location.reload(); return; }
       server = now;

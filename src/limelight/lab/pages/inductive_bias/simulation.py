@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from plotly.graph_objects import Figure
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from limelight import figures
 from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS
@@ -21,6 +21,7 @@ from limelight.interpret.saliency import received_attention, saliency
 from limelight.lab.address import Values
 from limelight.lab.descents import descent, stepped
 from limelight.lab.history import History
+from limelight.lab.pace import Pace
 from limelight.lab.pages.inductive_bias.images import drawn
 from limelight.lab.pages.inductive_bias.settings import NETWORKS, SHOWN, TESTS
 from limelight.lab.simulation import Change, Figures, Simulation, Updates, numbers
@@ -29,7 +30,7 @@ PLACES = {name: place for place, name in NETWORKS.items()}  # what the networks 
 PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in NETWORKS), "bias-received")
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
 _PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
-_LOOK = 0.2  # seconds between two looks at the shown images
+_LOOK = 0.2  # seconds between two looks at the shown images, at least
 _EARLY = 32  # steps, before which every power of two is tested: much happens then
 _ANEW = {"kind", "images", "seed"}
 
@@ -41,15 +42,26 @@ class InductiveBiasSimulation(Simulation):
         super().__init__(values)
         self._begin()
 
+    @classmethod
+    def preload(cls, values: Values) -> None:
+        """Load the digits, and draw blank pictures: those of networks need `backward`."""
+        blank, curve = drawn(str(values["kind"]), SHOWN, 0).images[:SHOWN].numpy() * 0, np.ones(1)
+        said = dict.fromkeys(_SHORT.values(), [0] * SHOWN)
+        figures.accuracies(curve, {FULL: curve}, {FULL: curve}, chance=0.1, log_x=True).to_json()
+        figures.prediction_grid(blank, [0] * SHOWN, said, 0).to_json()
+        figures.saliency_overlay(blank[0], blank[0], "gradient").to_json()
+
     def _begin(self) -> None:
         seed, size = int(self.values["seed"]), int(self.values["images"])
         self._data = drawn(str(self.values["kind"]), size, seed)
         torch.manual_seed(seed)
         self._batches = torch.Generator().manual_seed(seed)
-        self._models = {name: MODELS[name][0]() for name in PLACES}
+        self._models = {name: _network(name) for name in PLACES}
+        self._sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in self._models.items()}
         self._steps = self._seen = 0
         self._history = History(1 + len(PLACES) * (len(TESTS) + 1))
         self._measured = self._looked = 0  # times
+        self._tests, self._looks = Pace(_PAUSE), Pace(_LOOK, share=0.05)
         self._set_out()
         self._measure()
         self._look()
@@ -94,18 +106,17 @@ class InductiveBiasSimulation(Simulation):
 
     def _measure(self) -> None:
         """The accuracy of all networks, on each kind of test image and on the training images."""
-        began = time.monotonic()
         row = [float(self._seen)]
-        for model in self._models.values():
-            row += self._data.accuracies(model)
+        with self._tests.measuring():
+            for model in self._models.values():
+                row += self._data.accuracies(model)
         self._history.add(self._measured, row)
         self._newest = row
         self._measured += 1
-        now = time.monotonic()
-        self._measured_at, self._measure_after = self._steps, now + max(_PAUSE, 4 * (now - began))
+        self._measured_at = self._steps
 
     def _measure_if_due(self) -> None:
-        if self._measured_at != self._steps and time.monotonic() >= self._measure_after:
+        if self._measured_at != self._steps and self._tests.is_due:
             self._measure()
 
     def _accuracy(self, name: str, on: str, rows: np.ndarray) -> Any:
@@ -130,16 +141,17 @@ class InductiveBiasSimulation(Simulation):
 
     def _look(self) -> None:
         """What the networks say of the images shown, and what of the chosen one they go by."""
-        with torch.no_grad():
-            self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
-        image = self._shown[self._chosen : self._chosen + 1]
-        self._maps = {f"bias-map-{PLACES[name]}": saliency(model, image)[0] for name, model in self._models.items()}
-        self._maps["bias-received"] = received_attention(self._models[ATTENTION], image)[0]  # type: ignore[arg-type]
+        with self._looks.measuring():
+            with torch.no_grad():
+                self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
+            image = self._shown[self._chosen : self._chosen + 1]
+            self._maps = {f"bias-map-{PLACES[name]}": saliency(model, image)[0] for name, model in self._models.items()}
+            self._maps["bias-received"] = received_attention(self._models[ATTENTION], image)[0]  # type: ignore[arg-type]
         self._looked += 1
-        self._looked_at, self._look_after = self._steps, time.monotonic() + _LOOK
+        self._looked_at = self._steps
 
     def _look_if_due(self) -> None:
-        if self._looked_at != self._steps and time.monotonic() >= self._look_after:
+        if self._looked_at != self._steps and self._looks.is_due:
             self._look()
 
     def figures(self) -> Mapping[str, Figure]:
@@ -205,11 +217,18 @@ class InductiveBiasSimulation(Simulation):
             found = self._said[name][self._chosen]
             said[f"bias-tested-{place}"] = f"{self._accuracy(name, str(self.values['tested']), newest):.2f}"
             said[f"bias-training-{place}"] = f"{self._accuracy(name, 'training', newest):.2f}"
-            said[f"bias-size-{place}"] = f"{sum(p.numel() for p in self._models[name].parameters()):,}"
+            said[f"bias-size-{place}"] = f"{self._sizes[name]:,}"
             said[f"bias-said-{place}"] = f"says {found}, which is {'right ✓' if found == digit else 'wrong ✗'}"
         shares = self._maps["bias-received"]
         said["bias-said-received"] = f"shares {float(shares.min()):.2f} to {float(shares.max()):.2f}"
         return said
+
+
+def _network(name: str) -> nn.Module:
+    """A network before its first step. With its channels last in memory, a convolution learns a third faster."""
+    network = MODELS[name][0]()
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    return network
 
 
 SIMULATION = InductiveBiasSimulation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from limelight.interpret.linear_regions import count_linear_regions
 from limelight.lab.address import Values
 from limelight.lab.descents import descent, stepped
 from limelight.lab.history import History
+from limelight.lab.pace import Pace
 from limelight.lab.simulation import Figures, Simulation, Updates, numbers
 from limelight.lab.upload import require_rows
 from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
@@ -29,7 +29,7 @@ from limelight.models.mlp import mlp
 GATE, RELU = "gate", "ReLU network"
 POINTS = 500
 _NEAR = 0.2  # of a slope, as in the claim
-_PAUSE = 0.5  # seconds between two counts of the pieces
+_PAUSE = 0.5  # seconds between two counts of the pieces, at least
 
 _SURFACES = ("slopes-gate", "slopes-relu")
 _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
@@ -62,7 +62,7 @@ class SlopesSimulation(Simulation):
         self._models = {name: nn.Sequential(model, nn.Flatten(0)) for name, model in ((GATE, gate), (RELU, relu))}
         self._steps, self._history = 0, History(len(self._models))
         self._pieces: dict[str, int] = {}
-        self._counted = 0.0
+        self._pace = Pace(_PAUSE)
         self._history.add(0, [self._error(model) for model in self._models.values()])
         self._set_out()
 
@@ -98,7 +98,7 @@ class SlopesSimulation(Simulation):
             self._begin()
         else:
             self._set_out()
-        self._counted = time.monotonic()  # the pieces can wait, the picture cannot
+        self._pace.postpone()  # the pieces can wait, the picture cannot
         surfaces = _SURFACES if changed & (_OF_THE_DATA | {"outside"}) else ()
         return {*surfaces, *(["slopes-weights"] if "experts" in changed else [])}
 
@@ -182,12 +182,12 @@ class SlopesSimulation(Simulation):
         return int((np.abs(slopes_of(model) - self._true) < _NEAR).sum())
 
     def _count(self) -> None:
-        """The linear pieces of both, now and then: it costs more than a step."""
-        if self._pieces and time.monotonic() - self._counted < _PAUSE:
+        """The linear pieces of both, now and then: it costs more than ten steps."""
+        if self._pieces and not self._pace.is_due:
             return
         points = grid_points(*grid(X_MAX))
-        self._pieces = {name: count_linear_regions(model, points) for name, model in self._models.items()}
-        self._counted = time.monotonic()
+        with self._pace.measuring():
+            self._pieces = {name: count_linear_regions(model, points) for name, model in self._models.items()}
 
 
 SIMULATION = SlopesSimulation

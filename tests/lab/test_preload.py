@@ -1,0 +1,91 @@
+"""What workers share: all that they import is imported once, in the process that they are forked from."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limelight.lab.pages import PAGES
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120  # seconds, on a busy machine
+PLAYED = [page.name for page in PAGES if page.simulation is not None]
+PRIVATE_MB = 60  # the most that a worker has for itself
+TRIFLES = 5  # modules
+
+SCRIPT = """
+import json
+from multiprocessing import forkserver
+
+from limelight.lab import sessions
+from limelight.lab.address import read
+from limelight.lab.pages import PAGES
+from tests.lab.worker_probe import main
+
+def play(page):
+    session = sessions.Session(page.simulation, read(page.fields, {})[0])
+    frames = [json.loads(session.frame(-1))]
+    session.send("play")
+    for _ in range(6):
+        frames.append(json.loads(session.frame(frames[-1]["n"])))
+    session.send("step")
+    probe = json.loads(session.frame(frames[-1]["n"]))["probe"]
+    session.end()
+    return probe
+
+if __name__ == "__main__":
+    sessions._CONTEXT.set_forkserver_preload(["limelight.lab.preload", "tests.lab.worker_probe"])
+    forkserver.ensure_running()
+    sessions.main = main
+    pages = [page for page in PAGES if page.simulation is not None]
+    first = play(pages[0])
+    print(json.dumps({"first": first, **{page.name: play(page) for page in pages}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory):
+    """What a first visitor's worker says of itself, who does not wait for all to be loaded; and one of each page."""
+    if not os.path.exists("/proc/self/smaps_rollup"):
+        pytest.skip("needs /proc, which only Linux has")
+    script = tmp_path_factory.mktemp("probe") / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in threads}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("page", PLAYED)
+def test_a_worker_imports_nothing_after_the_fork(probes, page):
+    """But a module or two that multiprocessing and torch load lazily."""
+    imported = probes[page]["imported"]
+    assert {name.partition(".")[0] for name in imported} <= {"multiprocessing", "torch"}
+    assert len(imported) <= TRIFLES
+
+
+@pytest.mark.parametrize("page", PLAYED)
+def test_a_worker_has_little_memory_for_itself(probes, page):
+    assert probes[page]["private_mb"] <= PRIVATE_MB
+
+
+@pytest.mark.parametrize("page", ["first", *PLAYED])
+def test_what_is_forked_has_one_thread_and_computes_with_one(probes, page):
+    assert probes[page]["server_threads"] == 1
+    assert probes[page]["torch_threads"] == 1
+
+
+@pytest.mark.parametrize("page", ["first", *PLAYED])
+def test_a_collection_of_garbage_leaves_shared_objects_alone(probes, page):
+    assert probes[page]["frozen"] > 100_000
+
+
+def test_a_first_visitor_waits_for_no_more_than_a_first_picture_needs(probes):
+    assert "torch._dynamo" in probes["first"]["imported"]
