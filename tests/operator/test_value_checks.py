@@ -81,7 +81,7 @@ def test_a_call_reads_no_more_than_this_and_nothing_without_checks(name):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_not_checked_goes_on_into_the_output():
+def test_a_key_of_nan_that_is_not_checked_goes_on_into_the_output():
     bad = K.index_fill(-2, torch.tensor([4]), torch.nan)
     with pytest.raises(InputError, match="NaN"):
         attend(Q, bad, V)

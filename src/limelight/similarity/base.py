@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -88,13 +88,17 @@ class Similarity(nn.Module, ABC):
     pair_size: int = 1  # numbers held for each pair while a block is computed
     coefficient: float = 1.0  # β = coefficient · block: the kernel multiplies by it together with the scale
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __new__(cls, *_: Any, **__: Any) -> Self:
         # A class that defines β anew does not inherit how its parent computes the old one: a subclass of `Euclidean`
-        # with a `dense` of its own would otherwise run on the parent's inner product, and nobody would see it.
-        super().__init_subclass__(**options)
-        if "dense" in cls.__dict__:
-            for name in _WAYS - cls.__dict__.keys():
-                setattr(cls, name, Similarity.__dict__[name])
+        # with a `dense` of its own would otherwise run on the parent's inner product, and nobody would see it. It gets
+        # the ways of the base class, and so do its own subclasses.
+        for kind in cls.__mro__:
+            if kind is Similarity:
+                break
+            if "dense" in kind.__dict__:
+                for name in _WAYS - kind.__dict__.keys():
+                    setattr(kind, name, Similarity.__dict__[name])
+        return super().__new__(cls)
 
     def default_scale(self, d: int) -> float | Tensor:
         """What β is multiplied by when no `scale=` is given; d is the width of q."""
