@@ -160,8 +160,8 @@ def _dropout() -> Iterator[Case]:
 
         return step(0.6), step(0.0)
 
-    yield Case("dropout", "0.1, n = 512, forward + backward", dense, 1.2)
-    yield Case("dropout", "GAT on 2,708 nodes, 13,264 edges, a step", graph, 1.3, beside="without dropout")
+    yield Case("dropout", "dropout 0.1, n = 512, forward + backward", dense, 1.2)
+    yield Case("dropout", "dropout in GAT, 2,708 nodes, 13,264 edges, a step", graph, 1.3, beside="without dropout")
 
 
 def _measures() -> Iterator[Case]:
