@@ -84,6 +84,8 @@ class ChunkedScores(Scores):
         dlse: Tensor | None,
     ) -> list[Tensor | None]:
         """The gradients of `reduce`, which can be differentiated: of v, the bias, the scale, the parts, parameters."""
+        # The hand-written backward pass cannot be differentiated. Where it is to be, the same gradients are found from
+        # the entries of some rows at a time (`rows.gradients_by_rows`), with operations that autograd knows.
         given = iter(tensors)
         parts = self.parts.map(*(3 * [lambda _: next(given)]))
         own = replace(self, parts=parts, scale=self.scale if scale is None else scale, col_bias=bias)

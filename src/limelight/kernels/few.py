@@ -43,6 +43,9 @@ def scores_of_few(
     if 0 in k.shape or not is_readable(k) or (torch.is_grad_enabled() and _learns(q, k, similarity, scale)):
         return None
     with torch.no_grad():
+        # Query heads that share a key head are further queries of it. `@` would copy the keys for each head of a group;
+        # as g·n rows beside one matrix they are read once. A position is of a row, so similarities of positions are
+        # left alone.
         shares = _is_shared(q, k) and not any(isinstance(part, Positional | Bias) for part in similarity.modules())
         beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:

@@ -147,6 +147,8 @@ def backward(
 
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
     width = max(q.shape[-1], v.shape[-1])
+    # The kernel always averages something. Where only the log-sum-exp is wanted v has no columns, and k takes its
+    # place: it has the right shape and need not be made.
     averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
     out, lse = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
@@ -160,6 +162,10 @@ def _cpu_backward(
     bias_gradient: bool,
 ) -> Gradients:  # fmt: skip
     d, e = q.shape[-1], v.shape[-1]
+    # The kernel takes one width for q, k and v, so the narrower are padded with zeros, which add nothing to products.
+    # The gradient of a key bias b_j is Σ_i dS_ij. A column of ones in q against one of zeros in k leaves the scores as
+    # they are, and its place in dk = scale · dSᵀ q is scale · Σ_i dS_ij: the bias's gradient comes with the keys'.
+    # Padded copies are made for a few matrices at a time, so that they stay small.
     width = max(d + bias_gradient, e)
     if width > d or width > e:
         width += -width % _SPEED_MULTIPLE
@@ -297,6 +303,9 @@ def bias_in_columns(
     d = q.shape[-1]
     if bias is None:
         return _pad(q, _cuda_width(d)), _pad(k, _cuda_width(d))
+    # A bias in q's half precision would be rounded to 8 or 11 bits. So it is split into a sum of three numbers of that
+    # precision, each the rounded rest of what the ones before have missed, in three columns of k against a constant c
+    # in q: scale · c · (b₁ + b₂ + b₃) = b to float32's 24 bits. For float32 one column is enough.
     column, rest, parts = _column(q.dtype), bias / (scale * _column(q.dtype)), []
     for _ in range(1 if q.dtype == torch.float32 else 3):
         parts.append(rest.to(k.dtype))
@@ -319,5 +328,7 @@ def _cuda_mask(q: Tensor, k: Tensor, tile: Tile) -> Tensor | None:
         return None
     m = k.shape[-2]
     additive = torch.where(tile.allowed, tile.allowed.new_zeros((), dtype=q.dtype), float("-inf"))
+    # The kernel wants each row of this array to begin at a multiple of eight numbers. Padded and then cut back to m as
+    # a view, the array keeps the longer rows in memory: its strides are aligned and its shape is as it was.
     aligned = F.pad(additive, (0, -m % _CUDA_MULTIPLE))[..., :m]
     return aligned.expand(q.shape[0], q.shape[1], q.shape[2], m)

@@ -176,6 +176,8 @@ class InnerProductScores(Scores):
         if self.pair_bias is not None:  # its mean is no column of a product
             return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.q.shape[-2], self.entries_per_row)
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
+        # The mean score is no sum over entries either: Σ_j p_ij s_ij = scale · ⟨q_i, Σ_j p_ij k_j⟩ + Σ_j p_ij b_j, an
+        # average of keys and biases, for which they stand in the place of the values.
         alone = self.stabilized()
         q, k, term = alone.q, alone.k, alone.key_bias
         out, lse = alone.reduce(_with_column(k, term))
@@ -214,6 +216,8 @@ class InnerProductScores(Scores):
         alone = replace(rest, query_bias=None)
         shift = _plus(rest.query_bias, common[..., None])
         own = alone.logsumexp() if lse is None or _is_rough(lse, shift) else lse - shift
+        # With its normalizer as a bias of the query, log p is an inner product like the scores, so that one walk over
+        # tiles gives p without a second look at the row (`row_statistics.py`).
         # log p as one product: ⟨(q, −lse, 1), (k, 1, b)⟩.
         log_p = as_one_product(InnerProduct(alone.scale * alone.q, alone.k, -zero_neg_inf(own), alone.key_bias))
         (x,), (y,) = log_p.queries, log_p.keys
@@ -350,6 +354,8 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, bias, walk):  # type: ignore[no-untyped-def]
+        # ∂lse_i/∂q_i = scale · Σ_j P_ij k_j is an average of keys, which the kernel computes in the same pass if keys
+        # stand in the place of values. Kept, it makes q's part of the backward pass one multiplication.
         keep = ctx.needs_input_grad[0] and not walk.recompute
         mean_k, lse = walk.reduce(q, k, k if keep else k[..., :0], bias)
         ctx.save_for_backward(q, k, bias, mean_k, lse)
@@ -373,6 +379,10 @@ class _LogSumExp(torch.autograd.Function):
                 _multiply_into(dq[at], mean, some.scale * g[at])
             if not (for_k or for_bias):
                 continue
+            # Σ_i P_ij g_i q_i is a sum over queries. With queries and keys exchanged, and −lse as the bias of what are
+            # keys now, log P_ij are scores whose softmax over i has the column mass as its normalizer: the average that
+            # the kernel returns, times that mass, is the sum. A column of g beside g q gives the bias's gradient in the
+            # same pass.
             parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
             mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -zero_neg_inf(lse[at]))
             mass = _plus(own, log_mass).exp()[..., None]
@@ -433,6 +443,8 @@ class _Pieces:
         self.sum: Tensor | None = None
 
     def add(self, at: slice, piece: Tensor) -> None:
+        # A matrix in one tile, the common case, costs no copy. Pieces that are added up are added in float32, because
+        # half precision would lose what later tiles add to a large sum.
         if self.sum is None and at == slice(0, self.shape[2]):
             self.sum = piece
             return

@@ -21,6 +21,8 @@ def topk(s: Float[Tensor, "*batch r m"], k: int) -> tuple[Float[Tensor, "*batch 
         values, indices = s.topk(k, -1)
         return values, indices
     groups = s.shape[-1] // _GROUP
+    # The maxima are taken along a dimension that is not the last: eight rows of `groups` numbers each, compared entry
+    # by entry, which is as fast as memory is read.
     grouped = s.unflatten(-1, (_GROUP, groups))  # a group is every `groups`-th number, so that maxima are of columns
     best = grouped.amax(-2).topk(k, -1, sorted=False).indices
     candidates = grouped.gather(-1, best[..., None, :].expand(*best.shape[:-1], _GROUP, k))

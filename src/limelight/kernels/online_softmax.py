@@ -83,6 +83,10 @@ class Walk:
         """Rectangles of about `ENTRIES` in the matrices that are taken together; all columns before the next rows."""
         if 0 in (self.rows, self.cols, *self.batch):
             return
+        # A rectangle is as large as a core's cache holds, and all columns of some rows are visited before the next
+        # rows, so that the sums of these rows stay in the cache while their softmax is continued. Under a narrow mask
+        # rectangles are low, so that few of their entries are hidden, and begin and end with the span of keys that
+        # their rows may see.
         fixed = self._fixed()
         together = math.prod(self.batch[fixed:]) * self.similarity.pair_size
         side = _rounded(math.isqrt(max(self._entries // together, 1)))
@@ -106,6 +110,8 @@ class Walk:
         The others are taken together: a few matrices for each thread, which then keeps to its own, or
         as many as are small.
         """
+        # Matrices are taken together from the last batch dimension on, until they are more than the threads have use
+        # for and hold more numbers than a rectangle; the dimensions before that are walked over.
         fixed, together = len(self.batch), 1
         each = self.rows * self.cols * self.similarity.pair_size
         few = max(_TOGETHER, 4 * torch.get_num_threads())
@@ -161,6 +167,9 @@ class Walk:
         corner = Visit(
             visit.at, slice(visit.rows.start, visit.rows.start + 1), slice(visit.cols.start, visit.cols.start + 1)
         )
+        # Autograd's graph of one entry of β tells what β is made of: the leaves that are reached from it backward are
+        # the tensors with gradients that `block` has used. All parts are detached here, so a leaf that is none of the
+        # module's parameters came from outside.
         parts = self.cut([x.detach() for x in tensors], corner)
         known, allowed = {id(x) for x in parameters}, set()
         stack = [self.beta(parts, corner).grad_fn]
@@ -227,11 +236,16 @@ class _Reduce(torch.autograd.Function):
         dtensors, dparameters = rest[: len(tensors)], rest[len(tensors) :]
         inner = torch.zeros_like(lse) if dout is None else (upcast(dout) * out).sum(-1)  # D_i = ⟨out_i, dout_i⟩
         inner = (inner if dlse is None else inner - dlse)[..., None]
+        # exp(s − lse) is computed as a power of two, 2^(log₂e · s − log₂e · lse). A row without keys has lse = −∞; as
+        # +∞ it gives weights of exactly 0 instead of NaN.
         minus_lse = -_LOG2_E * lse.masked_fill(lse == -math.inf, math.inf)[..., None]
         for visit in walk.visits():
             cut = walk.cut(tensors, visit)
             own = [x.detach().requires_grad_(d is not None) for x, d in zip(cut.tensors(), dtensors, strict=True)]
             given = iter(own)
+            # Only β of this rectangle is recorded by autograd, from parts that are cut off from what made them. Its
+            # gradient dS is found by hand, and autograd carries it from β to the parts, where it is added to what other
+            # rectangles gave.
             with torch.enable_grad():
                 beta = walk.beta(cut.map(*(3 * [lambda _: next(given)])), visit)  # noqa: B023
             s, factor = walk.scores(beta.detach(), visit, bias, scale)

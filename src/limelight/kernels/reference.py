@@ -76,6 +76,8 @@ def dense_scores(
     mask: Mask | None,
 ) -> DenseScores:
     """scale · β(q, k) by the similarity's definition, −∞ where the mask forbids; at least float32."""
+    # The definition, and nothing else: every number that a faster kernel gives is compared with what follows from these
+    # scores in float64. Half precision is widened, so that the reference errs by its inputs' rounding only.
     scores = scale * checked_dense(similarity, *upcast_pair(q, k))
     if mask is not None:
         n, m = scores.shape[-2:]

@@ -45,6 +45,10 @@ def _walk(x: Tensor, y: Tensor, mask: Mask | None, batch: Batch, at: slice, entr
         ones = x.new_ones(len(x), 1, rows.stop - rows.start)
         for left in range(span.start, span.stop, _WIDTH):
             cols = slice(left, min(left + _WIDTH, span.stop))
+            # Normalizers are part of x and y already (log p_ij = ⟨(q, −lse, 1), (k, 1, b)⟩), so a tile needs no maxima
+            # and no second pass: its product is log₂ p, its power of two p. The column mass Σ_i p_ij is a product with
+            # a row of ones, which is faster than a sum over rows, and the entropy is −Σ_j p log p from the two arrays
+            # that lie in the cache.
             log2_p = x[:, rows] @ y[:, cols].mT
             p = torch.exp2(log2_p)
             if mask is not None:

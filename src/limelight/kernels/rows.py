@@ -107,6 +107,7 @@ class _Walk:
         if self.entries_per_row == 0 or torch.compiler.is_exporting():  # an exported graph takes any number of rows
             yield slice(0, self.rows)
             return
+        # As many rows as make `ENTRIES` numbers, at least one: memory does not grow with the number of rows.
         step = max(1, ENTRIES // self.entries_per_row)
         for start in range(0, max(self.rows, 1), step):
             yield slice(start, min(start + step, self.rows))
@@ -161,6 +162,9 @@ class _Gradient:
 
     def __call__(self, tree_and_gradients: tuple[Any, tuple[Tensor, ...]], rows: slice) -> tuple[Tensor, ...]:
         tree, gradients = tree_and_gradients
+        # A gradient that will be differentiated itself must be a function of the tensors that came in, so the measure
+        # is given views of them and its graph is kept (`create_graph`). Otherwise it is given copies without a history,
+        # so that autograd goes back to these rows' own inputs and no further.
         again = torch.is_grad_enabled()  # then the result is to be a function of the tree's own tensors
         tensors, learned = list(tensors_of(tree)), list(learned_of(tree))
         with torch.enable_grad(), torch.autocast(gradients[0].device.type, enabled=False):
@@ -196,6 +200,9 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):  # type: ignore[no-untyped-def]
         tree = with_tensors(ctx.walk.tree, iter(ctx.saved_tensors))
+        # Nothing but the inputs was kept. The backward pass computes some rows again, takes their gradient, and forgets
+        # them before the next: the trade of memory for one more forward pass (Chen et al. 2016, 1604.06174). Random
+        # numbers are drawn from the same states, or dropout would drop other weights than in the forward pass.
         return None, *replace(ctx.walk, random=ctx.random).gradients(tree, gradients)
 
 

@@ -176,6 +176,8 @@ def _empty_rows(s: Float[Tensor, "*batch r m"]) -> Bool[Tensor, "*batch r 1"] | 
     """The rows whose keys are all masked, (*batch, r, 1); None where there is seen to be none, which saves passes."""
     if s.shape[-1] == 0:
         return torch.ones_like(s[..., :1].sum(-1, keepdim=True), dtype=torch.bool)
+    # A softmax of nothing but −∞ is NaN, so empty rows are set to 0 before it and after it, two more arrays. The
+    # largest score of each row tells whether there is such a row at all, in a pass that costs a tenth of the softmax.
     empty = s.detach().amax(-1, keepdim=True) == -math.inf
     looks = s.device.type == "cpu" and is_readable(s)
     return None if looks and not bool(empty.any()) else empty

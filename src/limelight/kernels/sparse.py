@@ -46,6 +46,8 @@ class EdgeScores(Scores):
         return replace(self, scores=self.scores - zero_neg_inf(self.logsumexp())[..., self.i])
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
+        # The log-sum-exp over the edges of each query, L_i = t_i + log Σ_e exp(s_e − t_i), in two passes over the
+        # edges: a scatter that takes the maximum t_i, and a scatter that adds.
         # By the largest score of each query, which carries no gradient: it cancels.
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
@@ -72,6 +74,9 @@ class EdgeScores(Scores):
         """Σ_e p_e v_j(e), for the query of each edge; some edges at a time."""
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
+        # Each edge carries p_e v_j(e) to its query, where index_add sums what arrives. Edges × columns numbers would be
+        # as many as a matrix where the graph is dense, so some edges are taken at a time, and computed again in the
+        # backward pass.
         def some(own: tuple[Tensor, Tensor], edges: slice) -> Tensor:
             p, v = own
             parts = p[..., edges, None] * v[..., self.j[edges], :].to(p.dtype)
@@ -112,6 +117,8 @@ def edge_scores(
     if any(isinstance(part, Positional | Bias) for part in similarity.modules()):
         raise InputError("nodes of a graph have no positions: use a similarity of contents, or kernel='chunked'")
     i, j = edges
+    # What β needs of each query and key is computed once per node, then picked for the two ends of each edge. An inner
+    # product is a sum of products along the edge; any other β sees each edge as a matrix of one query and one key.
     parts = similarity.parts(*upcast_pair(q, k))
     width = sum(x.shape[-1] for x in parts.tensors()) * math.prod(broadcast_shapes(q.shape[:-2], k.shape[:-2]))
 

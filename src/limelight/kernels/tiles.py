@@ -102,6 +102,8 @@ def _copies(mask: Mask | None, batch: Batch, biased: bool, pair_bias: Tensor | N
 
     A key bias, a mask and a bias of pairs are one array for the kernel. A bias of pairs alone is there already.
     """
+    # The kernel adds one array to the scores. A mask alone is one matrix, however many batch dimensions share it; a key
+    # bias differs from matrix to matrix, and whatever is added to it is written out for all of them.
     if pair_bias is None:
         return math.prod(batch.shape if biased else () if mask is None else mask.batch_shape)
     if biased:
@@ -194,6 +196,8 @@ def _nonempty_rows(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> 
     """Which queries see a real key; the causal one sees those up to its own position."""
     if not is_causal:
         return keys.any(-1)
+    # Under a causal mask and padding query i sees a key if one of keys 0 … i is real: the running count of real keys up
+    # to i is positive. Queries beyond the last key see all of them.
     any_so_far = keys[..., 0, :].cumsum(-1) > 0
     return any_so_far[..., torch.arange(n, device=keys.device).clamp(max=keys.shape[-1] - 1)]
 
@@ -213,6 +217,9 @@ def _rows_per_tile(mask: Mask | None, n: int, m: int, copies: int) -> int:
         length: int = span.stop - span.start
         return max(length, 1)
 
+    # Rows are doubled as long as the tile's mask stays small and its span does not widen much. Of a window of w keys a
+    # tile of r rows spans w + r: with r much larger than w most of the tile would be hidden pairs, computed for
+    # nothing.
     rows = max(1, min(_LEAST_ROWS, _ENTRIES // (copies * width(_LEAST_ROWS))))
     while rows < n and copies * 2 * rows * width(2 * rows) <= _ENTRIES and width(2 * rows) < 1.5 * width(rows):
         rows *= 2
