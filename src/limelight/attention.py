@@ -39,7 +39,7 @@ _Returned = TypeVar("_Returned")
 def _apart_from_autocast(
     method: Callable[Concatenate[Attention, _Given], _Returned],
 ) -> Callable[Concatenate[Attention, _Given], _Returned]:
-    """A method whose products keep their precision: autocast decides the dtype of q, k and v, and no more."""
+    """A method during which autocast is off: it has decided the dtype of q, k and v, and must not round products."""
 
     @wraps(method)
     def run(self: Attention, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:

@@ -83,7 +83,7 @@ def heat(
     """exp(t (P − 1)) h = Σ_k e^{−t} t^k/k! · P^k h: the solution at time t of ∂H/∂t = (P − 1) H, H(0) = h.
 
     The weights are Poisson's, all positive, so nothing cancels. The sum stops after K ≈ t + 6√t steps, where
-    what is left of the weights is below `tolerance` (the dtype's rounding unless told); that times the
+    what is left of the weights is below `tolerance` (by default the rounding unit of the dtype); that times the
     largest |h| bounds the error, since no P^k h is larger. Differentiable in h and in all that A
     depends on, at the price of keeping K steps. With ε the squared bandwidth, t = 2T/ε is the
     continuum's time T. (Uniformisation: Jensen 1953; Fox & Glynn 1988.)
@@ -124,7 +124,7 @@ def resolvent(
     It is the fixed point of x = s P x + (1 − s) h (label spreading, personalized PageRank), found by
     iteration: each step shrinks the largest error by s or more, so about log(tolerance)/log(s) of them
     do. The last change bounds the error: the iteration ends where that is at most `tolerance` times the largest
-    |h| of each column (16 rounding units over 1 − s unless told). The derivative, in h and in all that
+    |h| of each column (by default 16 rounding units divided by 1 − s). The derivative, in h and in all that
     A depends on, is one more solution, with Pᵀ: no step is kept. Second derivatives, and all inside torch.func, are of
     as many steps as are enough for any A, and keep them.
 

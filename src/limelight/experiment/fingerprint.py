@@ -59,7 +59,7 @@ def source_digest(claim: type[Claim]) -> str:
 
 
 def digest_in(reach: Reach, module: str, claim: str) -> str:
-    """The same for the class of that name, in the sources that are given."""
+    """The same for a class that is given by its name, in the given sources."""
     is_plain = claim in reach.sources[module].bound  # and not made within a function or another class
     return reach.digest([measuring(module, claim) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS])
 

@@ -4,8 +4,8 @@
     results/damaged/<claim>-<sha-256>…    files that were truncated or edited, set aside
 
 Any number of runners may share a folder: a trial that two of them compute is written twice, whole
-each time. A killed runner loses the trials that were being computed and nothing else. Whatever lies in the folder in
-place of a result is told of in one sentence, and the rest is read all the same, also where nothing can be written.
+each time. A killed runner loses the trials that were being computed and nothing else. A file that is not a valid
+result is reported in one sentence, and the other results are read, also from a folder that cannot be written.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Store:
         return self.folder / claim.name / f"{trial_key(claim, arm, seed)}.json"
 
     def load(self, claim: Claim, arm: str, seed: int) -> Record | None:
-        """The result of a trial, or None if there is none. What is no result is set aside, and told of in `damaged`."""
+        """The result of a trial, or None if there is none. A damaged file is moved away and listed in `damaged`."""
         if not os.path.lexists(self.folder / claim.name):  # the sources need not be read, which takes a second
             return None
         path = self.path(claim, arm, seed)

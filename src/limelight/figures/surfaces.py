@@ -26,7 +26,7 @@ def surfaces(
 
 
 def surface(name: str, x: np.ndarray, y: np.ndarray, heights: np.ndarray | None, data: tuple[Tensor, Tensor]) -> Figure:
-    """One of them: a surface z(x, y), or none, and the data."""
+    """One picture: the data, and a surface z(x, y) if there is one."""
     points, z = (part.numpy() for part in data)
     figure, most = Figure(), _most(z)
     if heights is not None:

@@ -5,8 +5,8 @@ without: then `None` means "everything may be seen" or "only the past", and the 
 Where sdpa is not supported that attribute is missing or wrong (NLLB-MoE's decoder says False, Phi-4's image encoder
 says True), and layers that do not ask the interface add whatever mask they get to their scores (GIT's text layers). So
 under a name of ours the masks are eager's, number by number, and `None` is what it is for eager: nothing is hidden.
-They only are not written out as long as nobody looks: an `AdditiveMask` keeps the boolean mask that it was made of, or,
-where it is causal and no more, nothing.
+They are written out only when a model reads their numbers: an `AdditiveMask` keeps the boolean mask that it was made
+of, and a causal one keeps nothing at all.
 """
 
 from __future__ import annotations

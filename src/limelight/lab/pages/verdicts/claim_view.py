@@ -145,4 +145,4 @@ def _place(place: str, caption: str, height: int) -> Component:
 def unknown(name: str, near: Sequence[str]) -> Component:
     """What is said of a name that no claim has."""
     hint = [" Did you mean ", dcc.Link(near[0], href=f"/verdicts?claim={near[0]}"), "?"] if near else []
-    return html.P([f"There is no claim called {name}.", *hint, " All that there are stand below."], className="wrong")
+    return html.P([f"There is no claim called {name}.", *hint, " The table below lists all claims."], className="wrong")

@@ -58,7 +58,7 @@ def ruling(verdict: Verdict) -> Component:
 def parts(verdict: Verdict, seeds: int) -> Component:
     """Every part, and the control."""
     headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", html.Span("As a bar", className="hidden"))
-    caption = f"What was expected, and what came of {seeds} seed{'' if seeds == 1 else 's'}"
+    caption = f"Each part of the claim: the effect in {seeds} seed{'' if seeds == 1 else 's'}, beside what was expected"
     return html.Table(
         [
             html.Caption(caption),

@@ -17,7 +17,7 @@ def button(name: str, seeds: int | str, label: str = "") -> Component:
 
 
 def now(name: str, run: Progress | None) -> Sequence[Component]:
-    """What stands where a claim's run is told of; nothing without one."""
+    """The part of the page that shows how far a claim's run has come; empty where no run is going on."""
     if run is None:
         return []
     if not run.goes_on:
