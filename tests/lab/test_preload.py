@@ -46,12 +46,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module")
-def probes(tmp_path_factory):
+def probes(folder):
     """What a first visitor's worker says of itself, who does not wait for all to be loaded; and one of each page."""
-    if not os.path.exists("/proc/self/smaps_rollup"):
-        pytest.skip("needs /proc, which only Linux has")
-    script = tmp_path_factory.mktemp("probe") / "script.py"
+    script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in threads}
@@ -63,29 +60,17 @@ def probes(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("page", PLAYED)
-def test_a_worker_imports_nothing_after_the_fork(probes, page):
-    """But a module or two that multiprocessing and torch load lazily."""
-    imported = probes[page]["imported"]
-    assert {name.partition(".")[0] for name in imported} <= {"multiprocessing", "torch"}
-    assert len(imported) <= TRIFLES
-
-
-@pytest.mark.parametrize("page", PLAYED)
-def test_a_worker_has_little_memory_for_itself(probes, page):
-    assert probes[page]["private_mb"] <= PRIVATE_MB
-
-
-@pytest.mark.parametrize("page", ["first", *PLAYED])
-def test_what_is_forked_has_one_thread_and_computes_with_one(probes, page):
-    assert probes[page]["server_threads"] == 1
-    assert probes[page]["torch_threads"] == 1
-
-
-@pytest.mark.parametrize("page", ["first", *PLAYED])
-def test_a_collection_of_garbage_leaves_shared_objects_alone(probes, page):
-    assert probes[page]["frozen"] > 100_000
-
-
-def test_a_first_visitor_waits_for_no_more_than_a_first_picture_needs(probes):
-    assert "torch._dynamo" in probes["first"]["imported"]
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs /proc, which only Linux has")
+def test_workers_share_what_they_import(tmp_path):
+    """One test, because to start the lab's processes takes most of its time."""
+    found = probes(tmp_path)
+    assert "torch._dynamo" in found["first"]["imported"]  # which the first visitor does not wait for
+    for page in PLAYED:  # the others import a module or two that multiprocessing and torch load lazily
+        imported = found[page]["imported"]
+        assert {name.partition(".")[0] for name in imported} <= {"multiprocessing", "torch"}, page
+        assert len(imported) <= TRIFLES, page
+        assert found[page]["private_mb"] <= PRIVATE_MB, page
+    for page in ("first", *PLAYED):
+        assert found[page]["server_threads"] == 1, page
+        assert found[page]["torch_threads"] == 1, page
+        assert found[page]["frozen"] > 100_000, page  # objects that a collection of garbage leaves alone
