@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from limelight import ClusterError
 from limelight.cli import INTERRUPTED
-from limelight.experiment import processes, runner
+from limelight.experiment import backends, processes, runner
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from tests.experiment.toy import GATE, HARD, Dying, Toy
@@ -113,6 +114,32 @@ def test_a_signal_that_was_ignored_is_ignored():
     finally:
         signal.signal(signal.SIGHUP, before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_undisturbed_a_signal_waits_for_the_end_of_the_block(number):
+    reached = []
+    with processes.stopping_like_ctrl_c():
+        heeded = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), processes.undisturbed():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            reached.append("the end")
+        assert signal.getsignal(signal.SIGINT) is heeded
+    assert reached
+
+
+def test_a_call_that_is_handed_over_while_ctrl_c_comes_is_known():
+    class Loky:
+        def submit(self, function, *arguments):
+            future = Future()
+            signal.raise_signal(signal.SIGINT)
+            return future
+
+    handed = set()
+    with pytest.raises(KeyboardInterrupt):
+        next(backends._by_loky(Loky(), handed, 2, abs, [(-1,), (-2,)]))
+    assert len(handed) == 1
 
 
 def test_a_worker_that_dies_is_one_sentence(tmp_path):

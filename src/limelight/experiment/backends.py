@@ -96,8 +96,9 @@ def _loky(count: int, address: str | None) -> Iterator[Spread]:
             "finished is kept, and the same command goes on from there; a smaller number for --workers needs less of it"
         ) from None
     finally:
-        _hand_over(handed)
-        executor.shutdown(kill_workers=True)
+        with processes.undisturbed():
+            _hand_over(handed)
+            executor.shutdown(kill_workers=True)
 
 
 @contextmanager
@@ -163,8 +164,9 @@ def _by_loky(
     left = iter(calls)
     while True:
         for call in islice(left, ahead - len(handed)):
-            future = executor.submit(function, *call)
-            handed.add(future)
+            with processes.undisturbed():  # else a call could be with loky of which `handed` does not know
+                future = executor.submit(function, *call)
+                handed.add(future)
             future.add_done_callback(finished.put)
         if not handed:
             return

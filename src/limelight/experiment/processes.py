@@ -31,8 +31,7 @@ def stopping_like_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in _STOPS if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _stops()}
     heeded = [number for number, handler in before.items() if handler == signal.SIG_DFL]
     for number in heeded:
         signal.signal(number, _interrupt)
@@ -43,9 +42,32 @@ def stopping_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+def _stops() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in _STOPS if hasattr(signal, name)]
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # asked once is enough: what is being put in order is not to be disturbed
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within the block, Ctrl-C and what `stopping_like_ctrl_c` heeds wait; they interrupt at the end of the block."""
+    came: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # else Python interrupts nothing here
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *_stops())}
+        before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager
