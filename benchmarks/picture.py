@@ -11,6 +11,7 @@ from pathlib import Path
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
+from benchmarks.measure import Ratio
 from benchmarks.results import Results, Row
 from limelight.figures.theme import COLORS, NEUTRAL, styled
 
@@ -62,13 +63,18 @@ def _times(rows: Sequence[Row], results: Results, kind: str, name: str, symbol: 
     return Scatter(
         x=[ratio.median for _, ratio in found], y=[_label(row, results) for row, _ in found], mode="markers", name=name,
         marker={"symbol": symbol, "size": 10, "color": color, "line": {"width": 2, "color": color}},
-        error_x={
-            "type": "data", "symmetric": False, "color": color, "thickness": 1.5, "width": 4,
-            "array": [ratio.high - ratio.median for _, ratio in found],
-            "arrayminus": [ratio.median - ratio.low for _, ratio in found],
-        },
+        error_x=quartiles([ratio for _, ratio in found], color),
         hovertemplate="%{y}: %{x:.2f} × SDPA's time<extra></extra>",
     )  # fmt: skip
+
+
+def quartiles(ratios: Sequence[Ratio], color: str) -> dict[str, object]:
+    """The quartiles on both sides of each median, as Plotly's error bars."""
+    return {
+        "type": "data", "symmetric": False, "color": color, "thickness": 1.5, "width": 4,
+        "array": [ratio.high - ratio.median for ratio in ratios],
+        "arrayminus": [ratio.median - ratio.low for ratio in ratios],
+    }  # fmt: skip
 
 
 def _targets(shown: Figure, results: Results, targets: Sequence[float | None], column: int) -> None:

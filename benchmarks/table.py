@@ -26,7 +26,7 @@ def _lines(results: Results) -> Iterator[str]:
         yield from _others(results)
     if results.statistics and results.statistics.forward:
         row = results.statistics
-        yield f"{row.name}, over A @ v alone: {_cell(row.forward, row.target)}, target ≤ {row.target}"
+        yield f"{row.name}, over A @ v alone: {cell(row.forward, row.target)}, target ≤ {row.target}"
     if results.overhead:
         mark = met(results.overhead.median, OVERHEAD)
         low, high = results.overhead.low, results.overhead.high
@@ -42,7 +42,7 @@ def _own(rows: Sequence[Row], n: int) -> Iterator[str]:
     yield f"{'Limelight':{NAME}}{'kernel':9}{headings}"
     for row in rows:
         name = row.name if row.n == n else f"{row.name}, n = {row.n}"
-        times = f"{_cell(row.forward, row.target):{CELL}}{_cell(row.training, row.target):{CELL}}{_limit(row.target):8}"
+        times = f"{cell(row.forward, row.target):{CELL}}{cell(row.training, row.target):{CELL}}{_limit(row.target):8}"
         memory = f"{_memory(row):{MEMORY}}{_limit(row.memory_target):8}"
         yield f"{name:{NAME}}{row.kernel:9}{times}{memory}{_rounds(row)}{_note(row)}"
     if any(row.over != "SDPA" for row in rows):
@@ -54,7 +54,7 @@ def _others(results: Results) -> Iterator[str]:
     headings = f"{'forward':{CELL}}{'forward + backward':{CELL}}{'memory':{MEMORY}}{'rounds':8}"
     yield f"{'Peers':{NAME + 2}}{'n':>5}  {headings}Limelight's, at this n"
     for row in results.peers:
-        times = f"{_cell(row.forward):{CELL}}{_cell(row.training):{CELL}}{_memory(row):{MEMORY}}"
+        times = f"{cell(row.forward):{CELL}}{cell(row.training):{CELL}}{_memory(row):{MEMORY}}"
         beside = _beside(results.alike.get(row.name))
         yield f"{row.name:{NAME + 2}}{row.n:5}  {times}{_rounds(row):8}{beside}{_note(row)}"
     if len({row.n for row in results.peers}) > 1:
@@ -69,7 +69,7 @@ def _beside(row: Row | None) -> str:
     return f"{row.name} {numbers[0]}, {numbers[1]}" + ("" if row.memory is None else f", memory {row.memory:.1f}")
 
 
-def _cell(ratio: Ratio | None, target: float | None = None) -> str:
+def cell(ratio: Ratio | None, target: float | None = None) -> str:
     if ratio is None:
         return "–"
     digits = 2 if ratio.high < 9.995 else 1

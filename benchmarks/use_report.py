@@ -8,6 +8,10 @@ from typing import Any
 
 from plotly.graph_objects import Figure, Scatter
 
+from benchmarks.measure import Ratio
+from benchmarks.picture import quartiles
+from benchmarks.results import met
+from benchmarks.table import cell
 from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 
@@ -29,13 +33,11 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield f"| {row['name']} | {row['beside']} | {_time(row)} | {_ratio(row)} | {_target(row['target'])} |"
     if results["call"]:
         call = results["call"]
-        found = (
-            f"{call['median']:.0f} [{call['low']:.0f}, {call['high']:.0f}] µs {_mark(call['median'], call['target'])}"
-        )
+        found = f"{call['median']:.0f} [{call['low']:.0f}, {call['high']:.0f}] µs {met(call['median'], call['target'])}"
         yield f"| **one call** at 1×8×64×64 beside its kernel | SDPA | | {found} | ≤ {call['target']:.0f} µs |"
-    marks = [_mark(row["ratio"]["median"], row["target"]) for row in rows if row["ratio"]]
-    met, missed = marks.count("✓"), marks.count("✗")
-    yield f"\n{met} of {met + missed} targets of this table are met, by the medians."
+    marks = [met(row["ratio"]["median"], row["target"]) for row in rows if row["ratio"]]
+    aimed = len(marks) - marks.count("")
+    yield f"\n{marks.count('✓')} of {aimed} targets of this table are met, by the medians."
     for row in rows:
         if row["memory"] is not None:
             peaks = f"{row['memory'] / 1e6:.0f} MB, and {row['beside']} by {row['memory_beside'] / 1e6:.0f} MB"
@@ -54,19 +56,11 @@ def _time(row: dict[str, Any]) -> str:
 
 
 def _ratio(row: dict[str, Any]) -> str:
-    ratio = row["ratio"]
-    if ratio is None:
-        return row["note"]
-    spread = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-    return f"{spread} {_mark(ratio['median'], row['target'])}".rstrip()
+    return row["note"] if row["ratio"] is None else cell(Ratio(**row["ratio"]), row["target"])
 
 
 def _target(target: float | None) -> str:
     return "" if target is None else f"≤ {target:g}"
-
-
-def _mark(value: float, target: float | None) -> str:
-    return "" if target is None else "✓" if value <= target else "✗"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -78,16 +72,12 @@ def figure(results: dict[str, Any]) -> Figure:
     """One line for each case: the ratio of the times with its quartiles, and a mark where its target lies."""
     rows = [row for row in _by_group(results["rows"]) if row["ratio"]]
     names = [row["name"] for row in rows]
-    middle = [row["ratio"]["median"] for row in rows]
+    ratios = [Ratio(**row["ratio"]) for row in rows]
     shown = Figure(
         Scatter(
-            x=middle, y=names, mode="markers", name="Limelight",
+            x=[ratio.median for ratio in ratios], y=names, mode="markers", name="Limelight",
             marker={"size": 9, "color": COLORS[0]}, hovertemplate="%{y}: %{x:.2f}<extra></extra>",
-            error_x={
-                "type": "data", "symmetric": False, "color": COLORS[0], "thickness": 1.5, "width": 4,
-                "array": [row["ratio"]["high"] - row["ratio"]["median"] for row in rows],
-                "arrayminus": [row["ratio"]["median"] - row["ratio"]["low"] for row in rows],
-            },
+            error_x=quartiles(ratios, COLORS[0]),
         )
     )  # fmt: skip
     aimed = [row for row in rows if row["target"]]

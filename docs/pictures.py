@@ -143,13 +143,13 @@ def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, gray
     return figures.curves(rows if gray else {**rows, "": np.empty((0, 0))}, at.tolist(), x, y)
 
 
-# What makes pictures, and how wide and high each is.
 def in_use() -> dict[str, Figure]:
     """What ordinary uses cost, from the run that docs/speed.json keeps."""
     results = json.loads((Path(__file__).with_name("speed.json")).read_text(encoding="utf-8"))
     return {"use": use_report.figure(results)}
 
 
+# What makes pictures, and how wide and high each is.
 PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
     (mechanisms, 340, 300),
     (temperature, 440, 330),

@@ -20,8 +20,7 @@ from limelight import check, measures
 from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kept import kept
-from limelight.kernels import Kernel, Scores, choose, compute, dense_scores
-from limelight.kernels.few import are_few, average_of_few, scores_of_few, weights_of_few
+from limelight.kernels import Kernel, Scores, choose, compute, dense_scores, few
 from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -111,7 +110,7 @@ class Attention(LinearOperator):
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
         self.q, self.k = q, k
         self._is_automatic = kernel == "auto"
-        self._stores_few = self._is_automatic and self.kernel != "sparse" and are_few(q)
+        self._stores_few = self._is_automatic and self.kernel != "sparse" and few.are_few(q)
         if not self._stores_few or self._few_scores is None:  # else they have told that q and k are finite
             self.q, self.k = check.finite(q, k, self.mask)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
@@ -137,7 +136,7 @@ class Attention(LinearOperator):
     def _apply(self, v: Tensor) -> Tensor:
         scores = self._few_scores if self._stores_few else None
         if scores is not None and self._is_row_softmax:
-            out = average_of_few(weights_of_few(scores, self.mask), v)
+            out = few.product(few.weights_of_few(scores, self.mask), v)
             if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
                 return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self._apply_to_finite, v, self.mask), v)
@@ -354,7 +353,7 @@ class Attention(LinearOperator):
     @kept
     def _few_scores(self) -> Tensor | None:
         """The scores where there are so few that they are stored, and finite; else None."""
-        return scores_of_few(self.q, self.k, self.similarity, self.scale)
+        return few.scores_of_few(self.q, self.k, self.similarity, self.scale)
 
     @kept
     def _logsumexp(self) -> Tensor:

@@ -72,9 +72,7 @@ class EdgeWeights(Weights):
         by_weight = self.p.detach().argsort(dim=-1, descending=True, stable=True)
         order = by_weight.gather(-1, scores.i[by_weight].argsort(dim=-1, stable=True))
         queries = scores.i[order]
-        first = torch.bincount(scores.i, minlength=scores.n).cumsum(0).roll(1)
-        first[:1] = 0
-        place = torch.arange(count, device=order.device) - first[queries]
+        place = torch.arange(count, device=order.device) - _first_edges(scores)[queries]
         at = torch.where(place < k, queries * k + place, scores.n * k)  # the others go where nobody looks
         weights = self.p.new_zeros(*batch, scores.n * k + 1).scatter(-1, at, self.p.gather(-1, order))
         keys = scores.j.new_full((*batch, scores.n * k + 1), -1).scatter(-1, at, scores.j[order])
@@ -101,7 +99,8 @@ def along_edges(weights: Weights) -> Weights:
 
 def weights_on_edges(scores: EdgeScores, row_map: RowMap) -> EdgeWeights:
     """w(s_e, t_i), where t_i depends on the edges of query i alone."""
-    order, first, longest = _rows_of_edges(scores)
+    order, first = scores.i.argsort(stable=True), _first_edges(scores)
+    longest = max(int(first.diff().max()), 1) if scores.n else 1
 
     def some(own: tuple[EdgeScores, RowMap], rows: slice) -> Tensor:
         scores, row_map = own
@@ -120,8 +119,7 @@ def weights_on_edges(scores: EdgeScores, row_map: RowMap) -> EdgeWeights:
     return EdgeWeights(scores, p)
 
 
-def _rows_of_edges(scores: EdgeScores) -> tuple[Int[Tensor, " e"], Int[Tensor, " n+1"], int]:
-    """(the edges in the order of their queries, where the edges of each query begin, the most that one has)."""
+def _first_edges(scores: EdgeScores) -> Int[Tensor, " n+1"]:
+    """Where the edges of each query begin, if edges stand in the order of their queries; at last, their number."""
     degrees = torch.bincount(scores.i, minlength=scores.n)
-    first = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
-    return scores.i.argsort(stable=True), first, max(int(degrees.max()), 1) if len(degrees) else 1
+    return torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])

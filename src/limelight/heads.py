@@ -83,6 +83,6 @@ def batch_shape_of(value: float | Tensor) -> tuple[int, ...]:
     return tuple(own.shape[:-2]) if isinstance(own, Tensor) else ()
 
 
-def learns(value: float | Tensor) -> bool:
+def learns(value: float | Tensor | None) -> bool:
     """True if the number has a gradient."""
     return isinstance(value, Tensor) and value.requires_grad

@@ -12,11 +12,20 @@ from limelight import check
 from limelight.errors import InputError
 from limelight.heads import per_head
 from limelight.heads_operator import heads_operator
-from limelight.kernels.few import weights_of_few
-from limelight.kernels.rows import learned_by
+from limelight.kernels.few import anything_learns, product, weights_of_few
 from limelight.mask import Band, Mask, as_mask, causal
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Dot, Positional, Scaled, Similarity, Sum, is_finite, shift_for_precision, upcast
+from limelight.similarity import (
+    Dot,
+    Positional,
+    Similarity,
+    Sum,
+    is_finite,
+    is_wide,
+    shift_for_precision,
+    unscaled,
+    upcast,
+)
 
 _FIRST = 64  # keys for which there is room at first
 _FEW = 16  # queries for which the scores are stored
@@ -66,7 +75,7 @@ class KeyCache:
         self._scale = scale
         self._keys, self._values = _Growing("key"), _Growing("value")
         terms = similarity.parts_of_sum() if type(similarity) is Sum else [similarity]
-        self._positions = [term for term in terms if isinstance(_unscaled(term), Positional)]
+        self._positions = [term for term in terms if isinstance(unscaled(term), Positional)]
         self._contents = [_Content(term) for term in terms if term not in self._positions]
 
     def __len__(self) -> int:
@@ -141,14 +150,11 @@ class KeyCache:
 
     def _scores_of_few(self, query: Tensor, position: int, groups: int) -> Float[Tensor, "*batch n m"] | None:
         """scale · β of all pairs; None where they are not to be stored, or cannot be told from what is kept."""
-        n, exact = query.shape[-2], (torch.float32, torch.float64)
-        if n * groups > _FEW or query.dtype not in exact or type(self.normalization) is not Softmax or not len(self):
+        if query.shape[-2] * groups > _FEW or not is_wide(query) or type(self.normalization) is not Softmax:
             return None
-        if not self._contents or any(content.is_unknown for content in self._contents):
+        if not len(self) or not self._contents or any(content.is_unknown for content in self._contents):
             return None
-        if torch.is_grad_enabled() and (
-            query.requires_grad or any(x.requires_grad for x in learned_by(self.similarity))
-        ):
+        if anything_learns(query, self.keys, self.similarity, self._scale):
             return None
         with torch.no_grad():
             d = query.shape[-1]
@@ -164,11 +170,7 @@ class KeyCache:
         temperature = per_head(self.normalization.temperature)
         if isinstance(temperature, Tensor) or temperature != 1:
             scores = scores / temperature
-        weights = weights_of_few(scores, allowed)
-        if groups == 1:
-            return weights @ self.values
-        rows = weights.unflatten(-3, (-1, groups)).flatten(-3, -2)
-        return (rows @ self.values).unflatten(-2, (groups, -1)).flatten(-4, -3)
+        return _product_by_groups(weights_of_few(scores, allowed), self.values, groups)
 
 
 class _Content:
@@ -199,16 +201,10 @@ class _Content:
     def scores(
         self, q: Float[Tensor, "*batch n d"], keys: Float[Tensor, "*batch m d"], groups: int
     ) -> Float[Tensor, "*batch n m"]:
-        """⟨q', k'⟩ + b(k), where g query heads share each key head: they are g·n queries of it."""
-        q = q if groups == 1 else q.unflatten(-3, (-1, groups))
-        if self.middle is not None:
-            q = q - (self.middle if groups == 1 else self.middle.unsqueeze(-3))
-        q = self.term.query_factors(q)
-        rows = q if groups == 1 else q.flatten(-3, -2)
-        scores = rows @ (self.k.all() if self.k.length else keys).mT
-        if self.bias.length:
-            scores += self.bias.all().mT
-        return scores if groups == 1 else scores.unflatten(-2, (groups, -1)).flatten(-4, -3)
+        """⟨q', k'⟩ + b(k), where g query heads share each key head."""
+        q = self.term.query_factors(q if self.middle is None else q - _for_groups(self.middle, groups))
+        scores = _product_by_groups(q, (self.k.all() if self.k.length else keys).mT, groups)
+        return scores + _for_groups(self.bias.all().mT, groups) if self.bias.length else scores
 
 
 class _Growing:
@@ -250,5 +246,15 @@ class _Growing:
         return grew
 
 
-def _unscaled(term: Similarity) -> Similarity:
-    return _unscaled(term.similarity) if isinstance(term, Scaled) else term
+def _for_groups(x: Float[Tensor, "*batch h r w"], groups: int) -> Float[Tensor, "*batch g r w"]:
+    """What each key head has, for the query heads that share it."""
+    return x if groups == 1 else x.repeat_interleave(groups, dim=-3)
+
+
+def _product_by_groups(
+    x: Float[Tensor, "*batch h n w"], y: Float[Tensor, "*batch k w m"], groups: int
+) -> Float[Tensor, "*batch h n m"]:
+    """x @ y, where g matrices of x share each one of y, which is read once for all of them."""
+    if groups == 1:
+        return x @ y
+    return product(x.unflatten(-3, (-1, groups)), y.unsqueeze(-3)).flatten(-4, -3)

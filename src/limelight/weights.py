@@ -159,7 +159,7 @@ class SoftmaxWeights(Weights):
         return self._scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        if torch.compiler.is_compiling() or not self._scores.lse_is_free or self._learns:
+        if torch.compiler.is_compiling() or not self._scores.lse_is_free or self.learns:
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
@@ -175,14 +175,10 @@ class SoftmaxWeights(Weights):
         out = self._scores.softmax_with_dropout(v, p)
         return super().apply_with_dropout(v, p) if out is None else out
 
-    @property
-    def _learns(self) -> bool:
-        return torch.is_grad_enabled() and any(x.requires_grad for x in tensors_of(self._scores))
-
     @kept
     def _row_statistics(self) -> RowStatistics | None:
         """All three statistics at once, where nobody wants their gradients."""
-        return None if self._learns else self._scores.row_statistics(kept_value(self, "_lse"))
+        return None if self.learns else self._scores.row_statistics(kept_value(self, "_lse"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         # Pᵀw is a softmax over queries times the column mass.
@@ -203,7 +199,7 @@ class SoftmaxWeights(Weights):
         return self.logsumexp()
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        if self._learns or torch.compiler.is_compiling():
+        if self.learns or torch.compiler.is_compiling():
             return self._scores.logsumexp()
         return self._lse
 

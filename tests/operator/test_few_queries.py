@@ -54,14 +54,14 @@ MASKS = {
 @pytest.fixture
 def computed(monkeypatch):
     """The scores that were stored because they are few."""
-    found = []
+    found, way = [], few.scores_of_few
 
     def scores_of_few(*given):
-        scores = few.scores_of_few(*given)
+        scores = way(*given)
         found.extend([] if scores is None else [scores])
         return scores
 
-    monkeypatch.setattr("limelight.attention.scores_of_few", scores_of_few)
+    monkeypatch.setattr(few, "scores_of_few", scores_of_few)
     return found
 
 

@@ -180,6 +180,11 @@ def test_a_gradient_of_the_query_and_of_what_learns_is_there():
     cache.attend(q[..., -1:, :]).sum().backward()
     assert phi.weight.grad.abs().sum() > 0
     assert q.grad.abs().sum() > 0
+    scale = torch.nn.Parameter(torch.tensor(0.5))
+    scaled = KeyCache(scale=scale)
+    scaled.append(k, v)
+    scaled.attend(q.detach()[..., -1:, :]).sum().backward()
+    assert scale.grad.abs() > 0
 
 
 @torch.no_grad()

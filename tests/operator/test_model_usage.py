@@ -146,7 +146,7 @@ def test_what_dropout_stores_for_a_small_matrix_it_does_not_for_a_large_one(monk
     monkeypatch.setattr(F, "scaled_dot_product_attention", None)
     with pytest.raises(TypeError):
         attend(q, k, v, dropout_p=0.5)
-    monkeypatch.setattr("limelight.kernels.fused._STORED_FOR_DROPOUT", 1599)
+    monkeypatch.setattr("limelight.kernels.stored._ENTRIES", 1599)
     attend(q, k, v, dropout_p=0.5)
 
 

@@ -16,7 +16,9 @@ from limelight import (
     KeyCache,
     Mask,
     RowWise,
+    Scaled,
     Similarity,
+    SoftCap,
     Softmax,
     StudentT,
     SymmetricSinkhorn,
@@ -169,7 +171,20 @@ class Twice(Sum):
         return 2 * super().dense(q, k)
 
 
-@pytest.mark.parametrize("similarity", [Nearest(), Heavier(), Twice(Dot(), Euclidean())])
+class TwiceScaled(Scaled):
+    def dense(self, q, k):
+        return 2 * super().dense(q, k)
+
+
+class TwiceCapped(SoftCap):
+    def dense(self, q, k):
+        return 2 * super().dense(q, k)
+
+
+@pytest.mark.parametrize(
+    "similarity",
+    [Nearest(), Heavier(), Twice(Dot(), Euclidean()), TwiceScaled(StudentT(), 0.7), TwiceCapped(Dot(), 3.0)],
+)
 def test_a_class_that_defines_its_values_anew_does_not_compute_its_parent_s(similarity):
     q, k, v = torch.randn(3, 9, 4).double().unbind()
     for n in (1, 9):

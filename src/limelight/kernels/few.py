@@ -19,7 +19,7 @@ from limelight.heads import learns
 from limelight.kernels.rows import learned_by
 from limelight.kernels.scores import softmax_of
 from limelight.mask import Mask
-from limelight.similarity import Bias, Positional, Similarity, is_finite
+from limelight.similarity import Bias, Positional, Similarity, is_finite, is_wide
 from limelight.tracing import in_transform, is_readable
 
 _QUERIES = 4  # for more, a product of matrices is faster
@@ -29,7 +29,7 @@ def are_few(q: Tensor) -> bool:
     """True if there are so few queries that their scores may be stored; on the CPU, and not in half precision."""
     if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= _QUERIES or in_transform():
         return False
-    return q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64) and is_readable(q)
+    return q.device.type == "cpu" and is_wide(q) and is_readable(q)
 
 
 def scores_of_few(
@@ -40,7 +40,7 @@ def scores_of_few(
     None where a gradient may be wanted of them, where the similarity has no way to compute them in one pass, and where
     some are not finite, so that q and k must be looked at.
     """
-    if 0 in k.shape or not is_readable(k) or (torch.is_grad_enabled() and _learns(q, k, similarity, scale)):
+    if 0 in k.shape or not is_readable(k) or anything_learns(q, k, similarity, scale):
         return None
     with torch.no_grad():
         # Query heads that share a key head are further queries of it. `@` would copy the keys for each head of a group;
@@ -50,21 +50,22 @@ def scores_of_few(
         beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:
             return None
-        scores = beta * scale if not shares else beta.unflatten(-2, q.shape[-3:-1]) * scale
+        scores = (beta.unflatten(-2, q.shape[-3:-1]) if shares else beta) * scale
         return scores if is_finite(scores) else None
 
 
-def _learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor) -> bool:
+def anything_learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor | None) -> bool:
+    """True if a gradient may be wanted of the scores."""
+    if not torch.is_grad_enabled():
+        return False
     return q.requires_grad or k.requires_grad or learns(scale) or any(x.requires_grad for x in learned_by(similarity))
 
 
-def average_of_few(
-    weights: Float[Tensor, "*#batch n m"], v: Float[Tensor, "*#batch m e"]
-) -> Float[Tensor, "*#batch n e"]:
-    """P v."""
-    if not _is_shared(weights, v):
-        return weights @ v
-    return (weights.flatten(-3, -2) @ v.squeeze(-3)).unflatten(-2, weights.shape[-3:-1])
+def product(x: Float[Tensor, "*#batch n m"], y: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
+    """x @ y. Where several matrices of x share one of y it is read once, not copied for each of them."""
+    if not _is_shared(x, y):
+        return x @ y
+    return (x.flatten(-3, -2) @ y.squeeze(-3)).unflatten(-2, x.shape[-3:-1])
 
 
 def _is_shared(x: Tensor, y: Tensor) -> bool:

@@ -25,6 +25,7 @@ from limelight.kernels.flash import Matrices, Tile, pick
 from limelight.kernels.row_statistics import entropy_and_mass
 from limelight.kernels.rows import by_rows
 from limelight.kernels.scores import RowStatistics, Scores, entropy_of, with_terms, zero_neg_inf
+from limelight.kernels.stored import may_be_stored
 from limelight.kernels.tiles import Batch, Visit, is_simple, plain_tile, tiles
 from limelight.mask import Mask, real_keys
 from limelight.shapes import broadcast_shapes, rectangle
@@ -34,7 +35,6 @@ from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
 _FINE = 64  # up to here float32 tells 4e-6 apart
-_STORED_FOR_DROPOUT = 1 << 24  # entries of all matrices: 64 MB as float32
 _STATISTICS_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
 
 
@@ -140,11 +140,8 @@ class InnerProductScores(Scores):
     def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"] | None:
         # torch's CPU kernel knows no dropout: its `scaled_dot_product_attention` stores the matrix, and is the fastest
         # where that is small. In half precision it would round the weights.
-        n, m = self.q.shape[-2], self.k.shape[-2]
-        if self.q.device.type != "cpu" or self.q.dtype != flash.lse_dtype(self.q.dtype):
-            return None
         one = self._as_one_tile(v)
-        if one is None or math.prod(one[1].shape) * n * m > _STORED_FOR_DROPOUT:
+        if one is None or not may_be_stored(self.q, math.prod(one[1].shape) * self.q.shape[-2] * self.k.shape[-2]):
             return None
         tile, batch = one
         if tile.causal and (tile.allowed is not None or tile.pair_bias is not None):

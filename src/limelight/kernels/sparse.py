@@ -48,7 +48,7 @@ class EdgeScores(Scores):
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         # The log-sum-exp over the edges of each query, L_i = t_i + log Σ_e exp(s_e − t_i), in two passes over the
         # edges: a scatter that takes the maximum t_i, and a scatter that adds.
-        # By the largest score of each query, which carries no gradient: it cancels.
+        # The maximum carries no gradient: it cancels.
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
         top = zero_neg_inf(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))

@@ -1,4 +1,4 @@
-"""A bias of pairs that learns, where the matrix is small: torch's own attention, which stores the matrix.
+"""Small matrices that torch's own attention stores, for dropout and for a bias of pairs that learns.
 
 The gradient of such a bias is an array as large as the matrix. The chunked kernel computes all scores once more for it;
 to keep them from the forward pass takes a few such arrays, and a third less time.
@@ -17,11 +17,16 @@ from torch import Tensor
 from limelight.kernels.rows import learned_by
 from limelight.mask import Mask
 from limelight.shapes import broadcast_shapes
-from limelight.similarity import Bias, Scaled, Similarity, Sum
+from limelight.similarity import Bias, Similarity, Sum, is_wide, unscaled
 from limelight.similarity.tensors import times
 from limelight.tracing import in_transform
 
 _ENTRIES = 1 << 24  # of all matrices: 64 MB as float32
+
+
+def may_be_stored(q: Tensor, entries: int) -> bool:
+    """True if torch's own attention of these queries may store so many entries: few, on the CPU, not rounded."""
+    return q.device.type == "cpu" and is_wide(q) and 0 < entries <= _ENTRIES
 
 
 def softmax_with_learned_bias(
@@ -38,10 +43,8 @@ def softmax_with_learned_bias(
     """
     if type(similarity) is not Sum or not torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform():
         return None
-    if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
-        return None
     terms = similarity.parts_of_sum()
-    biases = [term for term in terms if type(_unscaled(term)) is Bias]
+    biases = [term for term in terms if type(unscaled(term)) is Bias]
     contents = [term for term in terms if term not in biases]
     if len(contents) != 1 or not any(x.requires_grad for term in biases for x in learned_by(term)):
         return None
@@ -51,14 +54,10 @@ def softmax_with_learned_bias(
     n, m, d = q.shape[-2], k.shape[-2], q.shape[-1]
     added = reduce(torch.add, [times(term.dense(q, k), term.default_scale(d)) for term in biases])
     batch = broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], added.shape[:-2])
-    if not 0 < math.prod(batch) * n * m <= _ENTRIES:
+    if not may_be_stored(q, math.prod(batch) * n * m):
         return None
     added = times(added, scale)
     if mask is not None:
         added = torch.where(mask.block(slice(0, n), slice(0, m), q.device), added, -math.inf)
     queries = contents[0].query_factors(q) * (contents[0].default_scale(d) * scale)
     return F.scaled_dot_product_attention(queries, factors.k, v, attn_mask=added, scale=1.0)
-
-
-def _unscaled(term: Similarity) -> Similarity:
-    return _unscaled(term.similarity) if isinstance(term, Scaled) else term

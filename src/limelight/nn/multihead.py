@@ -277,30 +277,25 @@ def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: tor
         attn_mask.check(n, m, device)
     if not is_readable(torch.empty(0, device=device) if isinstance(attn_mask, Mask) else attn_mask):
         return
-    for rows in (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)):
-        if isinstance(attn_mask, Mask):
-            blocked, shown = ~attn_mask.block(rows, slice(0, m), device), None
-        elif attn_mask.dtype == torch.bool:
-            blocked, shown = attn_mask[..., rows, :], None
-        else:
-            shown = attn_mask[..., rows, :] != 0  # a number that is added to a key in the past
-            blocked = attn_mask[..., rows, :] == float("-inf")
-        past, here, future = blocked.split(_around(rows, m), -1)
-        shown_past, shown_here, _ = (past, here, future) if shown is None else shown.split(_around(rows, m), -1)
-        diagonal = torch.ones_like(here).triu(1)
-        if bool(shown_past.any()) or not (torch.equal(here, diagonal) and torch.equal(shown_here, diagonal)):
-            break
-        if not bool(future.all()):
-            break
+    some = (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS))
+    if not all(_is_causal(attn_mask, rows, m, device) for rows in some):
+        raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
+
+
+def _is_causal(attn_mask: Mask | Tensor, rows: slice, m: int, device: torch.device) -> bool:
+    """True if these rows block the keys after their own position, and change nothing else."""
+    if isinstance(attn_mask, Mask):
+        blocked = ~attn_mask.block(rows, slice(0, m), device)
+    elif attn_mask.dtype == torch.bool:
+        blocked = attn_mask[..., rows, :]
     else:
-        return
-    raise InputError("is_causal=True, but attn_mask is not the causal mask: leave is_causal out, or correct it")
-
-
-def _around(rows: slice, m: int) -> list[int]:
-    """The numbers of keys before these rows, beside them, and after them."""
+        added = attn_mask[..., rows, :]
+        blocked = added == float("-inf")
+        if not torch.equal(blocked, added != 0):
+            return False
     start, stop = min(rows.start, m), min(rows.stop, m)
-    return [start, stop - start, m - stop]
+    past, beside, future = blocked.split([start, stop - start, m - stop], -1)
+    return not past.any() and torch.equal(beside, torch.ones_like(beside).triu(1)) and bool(future.all())
 
 
 def _mask_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:

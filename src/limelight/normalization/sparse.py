@@ -68,7 +68,7 @@ class Entmax(RowWise):
             # the root's derivative dt = −(∂f/∂s)/(∂f/∂t) ds, because f = 0 there. Its error is of second order in a
             # change of s; a second step squares that error, so that second derivatives are exact too.
             return self._newton(s, self._newton(s, t))
-        return _Root.apply(s, t, self)  # type: ignore[no-untyped-call]
+        return _Found.apply(s, t, self._gradient)  # type: ignore[no-untyped-call]
 
     def _root(self, s: Tensor, t: Tensor) -> Tensor:
         """The root, by Newton's method from t below it."""
@@ -87,12 +87,17 @@ class Entmax(RowWise):
     def _above(self, s: Tensor, t: Tensor) -> Tensor:
         return torch.relu((self.alpha - 1) * s - t)
 
-    def slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """∂w/∂s_j divided by a number that all keys share."""
+    def _gradient(self, s: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+        """dt · ∂t/∂s of the root as an implicit function."""
+        # With w(s_j, t) = u((α − 1) s_j − t) the sum Σ_j w stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
+        # ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. A factor that all u′ share cancels.
         above = self._above(s, t)
         if self.alpha == 2:
-            return (above > 0).to(s.dtype)
-        return above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
+            slope = (above > 0).to(s.dtype)
+        else:
+            slope = above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
+        total = slope.sum(-1, keepdim=True)
+        return (self.alpha - 1) * dt * slope / total.masked_fill(total == 0, 1)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
         """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which from below never passes the root."""
@@ -119,27 +124,24 @@ def _some_large(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r c"]:
     return s[..., : groups * _GROUPS].unflatten(-1, (groups, _GROUPS)).amax(-2)
 
 
-class _Root(torch.autograd.Function):
-    """s ↦ t with Σ_j w(s_j, t) = 1, whose gradient is that of an implicit function.
+class _Found(torch.autograd.Function):
+    """s ↦ t, a function whose values t were found without autograd, and whose gradient is `gradient(s, t, dt)`.
 
-    With w(s_j, t) = u((α − 1) s_j − t) the sum stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
-    ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. That is a function of s and t, hence differentiable in turn.
+    The gradient is a function of s and t. With t a function of s again, it is differentiable in turn.
     """
 
     @staticmethod
-    def forward(ctx, s, t, entmax):  # type: ignore[no-untyped-def]
+    def forward(ctx, s, t, gradient):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(s, t)
-        ctx.entmax = entmax
+        ctx.gradient = gradient
         return t.clone()
 
     @staticmethod
     def backward(ctx, dt):  # type: ignore[no-untyped-def]
-        (s, t), entmax = ctx.saved_tensors, ctx.entmax
+        s, t = ctx.saved_tensors
         if torch.is_grad_enabled():
-            t = _Root.apply(s, t, entmax)  # type: ignore[no-untyped-call]
-        slope = entmax.slope(s, t)
-        total = slope.sum(-1, keepdim=True)
-        return (entmax.alpha - 1) * dt * slope / total.masked_fill(total == 0, 1), None, None
+            t = _Found.apply(s, t, ctx.gradient)  # type: ignore[no-untyped-call]
+        return ctx.gradient(s, t, dt), None, None
 
 
 class Sparsemax(Entmax):
@@ -204,7 +206,10 @@ class TopK(RowWise):
         if torch.compiler.is_compiling() or in_transform():
             kept = s.masked_fill(s < t[..., :1], -math.inf)
             return torch.cat([t[..., :1], zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
-        return _LogSumExpOfKept.apply(s, t, self)  # type: ignore[no-untyped-call]
+        return _Found.apply(s, t, self._gradient)  # type: ignore[no-untyped-call]
+
+    def _gradient(self, s: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+        return dt[..., 1:] * self.weights(s, t)  # ∂L/∂s_j = P_j for the log-sum-exp L of those that are kept
 
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 2"]) -> Float[Tensor, "*batch r c"]:
         least, lse = t[..., :1], t[..., 1:]
@@ -212,23 +217,6 @@ class TopK(RowWise):
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
-
-
-class _LogSumExpOfKept(torch.autograd.Function):
-    """s ↦ (the least score that is kept, the log-sum-exp L of those kept), given both. ∂L/∂s_j = P_j."""
-
-    @staticmethod
-    def forward(ctx, s, t, top):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(s, t)
-        ctx.top = top
-        return t.clone()
-
-    @staticmethod
-    def backward(ctx, dt):  # type: ignore[no-untyped-def]
-        s, t = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            t = _LogSumExpOfKept.apply(s, t, ctx.top)  # type: ignore[no-untyped-call]
-        return dt[..., 1:] * ctx.top.weights(s, t), None, None
 
 
 class Sigmoid(RowWise):

@@ -6,12 +6,13 @@ from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
 from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
-from limelight.similarity.scaled import Scaled
+from limelight.similarity.scaled import Scaled, unscaled
 from limelight.similarity.softcap import SoftCap
 from limelight.similarity.tensors import (
     are_finite,
     center,
     is_finite,
+    is_wide,
     shift_for_precision,
     squeeze_head,
     upcast,
@@ -47,8 +48,10 @@ __all__ = [
     "center",
     "checked_dense",
     "is_finite",
+    "is_wide",
     "shift_for_precision",
     "squeeze_head",
+    "unscaled",
     "upcast",
     "upcast_pair",
 ]

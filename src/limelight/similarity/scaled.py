@@ -35,7 +35,11 @@ class Scaled(Similarity):
         self.scale: float | Tensor
         hold(self, "scale", scale, FINITE)
         self.properties, self.same_width = _properties(similarity, scale), similarity.same_width
-        self.pair_size, self.coefficient = similarity.pair_size, similarity.coefficient
+        self.pair_size = similarity.pair_size
+
+    @property
+    def coefficient(self) -> float:  # type: ignore[override]
+        return self.similarity.coefficient
 
     def default_scale(self, d: int) -> float | Tensor:
         return per_head(self.scale)
@@ -101,6 +105,11 @@ class Scaled(Similarity):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"
+
+
+def unscaled(similarity: Similarity) -> Similarity:
+    """The similarity within any number of `Scaled`."""
+    return unscaled(similarity.similarity) if isinstance(similarity, Scaled) else similarity
 
 
 def _properties(similarity: Similarity, scale: float | Tensor) -> Properties:

@@ -39,12 +39,16 @@ class SoftCap(Similarity):
             raise InputError(f"SoftCap(cap=…) must be a positive and finite number, got {cap!r}")
         if not isinstance(similarity, Similarity):
             raise InputError(f"SoftCap(similarity) expects a Similarity object, got {similarity!r}")
-        self.cap = self.coefficient = float(cap)
+        self.cap = float(cap)
         # A sum carries the scale with what it is computed from, also where the scale depends on the width.
         self.scores = Sum(similarity if scale is None else Scaled(similarity, scale))
         within = similarity.properties
         self.properties = Properties(symmetric=within.symmetric, translation_invariant=within.translation_invariant)
         self.same_width, self.pair_size = similarity.same_width, similarity.pair_size
+
+    @property
+    def coefficient(self) -> float:  # type: ignore[override]
+        return self.cap
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return self.cap * (self.scores.dense(q, k) / self.cap).tanh()

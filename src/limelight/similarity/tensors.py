@@ -78,9 +78,14 @@ def concat_features(tensors: list[Tensor]) -> Float[Tensor, "*batch n w"]:
     return torch.cat([tensor.expand(*rows, tensor.shape[-1]) for tensor in wide], -1)
 
 
+def is_wide(x: Tensor) -> bool:
+    """True if x is in float32 or float64, so that `upcast` leaves it as it is."""
+    return x.dtype in _WIDE
+
+
 def upcast(x: Tensor) -> Tensor:
     """x in at least float32, the precision of biases and statistics."""
-    return x if x.dtype in _WIDE else x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if is_wide(x) else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def times(table: Float[Tensor, "*#batch n m"], scale: float | Tensor) -> Float[Tensor, "*#batch n m"]:
