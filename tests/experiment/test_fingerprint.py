@@ -566,7 +566,7 @@ def helper(x):
 
 # The same on Limelight's own sources, every claim at once.
 
-HAS = {"limelight"}, fingerprint._HOLD_RESULTS
+HAS = {"limelight"}, fingerprint._UNREAD
 AS_IT_IS = Sources(*HAS)
 
 
@@ -810,9 +810,9 @@ def test_claims_from_elsewhere_have_names():
 def test_names_are_the_same_in_every_process_and_need_no_torch():
     program = """
 import sys
-from limelight.experiment.fingerprint import _HOLD_RESULTS, digest_in, sources_reach
+from limelight.experiment.fingerprint import _UNREAD, digest_in, sources_reach
 from limelight.experiment.provenance.sources import Sources
-print(digest_in(sources_reach(Sources({"limelight"}, _HOLD_RESULTS)), "limelight.claims.same_operator", "SameOperator"))
+print(digest_in(sources_reach(Sources({"limelight"}, _UNREAD)), "limelight.claims.same_operator", "SameOperator"))
 print("torch" in sys.modules)
 """
     found = [

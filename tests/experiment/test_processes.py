@@ -116,7 +116,7 @@ def test_a_signal_that_was_ignored_is_ignored():
 
 
 def test_a_worker_that_dies_is_one_sentence(tmp_path):
-    with pytest.raises(ClusterError, match=r"a worker process ended before its run did.*--workers"):
+    with pytest.raises(ClusterError, match=r"a worker process ended during a run.*--workers"):
         runner.run(runner.trials([Dying()], 1), Store(tmp_path), workers=1)
 
 
