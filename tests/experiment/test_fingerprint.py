@@ -18,7 +18,7 @@ from limelight.experiment.provenance import sources
 from limelight.experiment.provenance.definitions import ALL_MODULES, Definitions, measuring
 from limelight.experiment.provenance.reach import Reach
 from limelight.experiment.provenance.scopes import bound_names
-from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, one_by_one
+from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, split_assignment
 from tests.experiment.toy import Faulty, Toy
 
 # A small laboratory with everything that can stand between a claim and what it reaches.
@@ -174,7 +174,7 @@ class Texts(Sources):
                 return self.files[path], package
         return None
 
-    def everywhere(self):
+    def all_modules(self):
         stems = [path.removesuffix(".py").removesuffix("/__init__") for path in self.files if path.endswith(".py")]
         return iter(sorted(stem.replace("/", ".") for stem in stems))
 
@@ -742,7 +742,7 @@ def with_another_start(name):
     """The function or class of that name with one more statement, or the constant with another value."""
 
     def change(tree):
-        tree.body = [part for whole in tree.body for part in one_by_one(whole)]
+        tree.body = [part for whole in tree.body for part in split_assignment(whole)]
         for part in tree.body:
             if name not in bound_names([part]):
                 continue
