@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part, Verdict
-from limelight.report.forest_plot import MARKS, alt_text, bar_layout, expectation, number, of_control
+from limelight.report.forest_plot import MARKS, alt_text, bar_layout, describe_control, expectation, number
 
 
 def badge(outcome: str) -> Component:
@@ -77,7 +77,7 @@ def _mark(part: Part) -> Sequence[Component | str]:
 
 
 def _control(part: Part) -> Component:
-    return _line(part, [html.Span("control", className="mark control"), " ", of_control(part)], "control")
+    return _line(part, [html.Span("control", className="mark control"), " ", describe_control(part)], "control")
 
 
 def _line(part: Part, words: Sequence[Component | str], kind: str = "") -> Component:
