@@ -95,7 +95,7 @@ def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
     store = Store(results)
     entries = [(claim, _entry(claim, store)) for claim in catalog.claims()]
-    terminal.log_damaged(store.damaged)
+    terminal.log_problems(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
     else:
@@ -127,7 +127,7 @@ def run(
     wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
     missing = runner.missing(wanted, store)
-    terminal.log_damaged(store.damaged)
+    terminal.log_problems(store.damaged)
     try:
         with stopping_like_ctrl_c(), terminal.progress(len(wanted), len(wanted) - len(missing)) as done:
             runner.run(missing, store, backend, workers, address, done)
@@ -166,7 +166,7 @@ def write_report(
     claims = catalog.claims(names or ())
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
-    terminal.log_damaged(store.damaged)
+    terminal.log_problems(store.damaged)
     entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of)) is not None]
     partial = [(claim, results_of) for claim, results_of in found if results_of.records and not results_of.seeds()]
     if not entries and not partial:
@@ -200,7 +200,7 @@ def show(
     claim = catalog.claim(name)
     store = Store(results)
     entry = _entry(claim, store)
-    terminal.log_damaged(store.damaged)
+    terminal.log_problems(store.damaged)
     if as_json:
         _print_json(terminal.as_json(claim, entry))
     else:

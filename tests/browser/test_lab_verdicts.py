@@ -42,7 +42,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
     visitor.until(lambda: "no result yet" in visitor.page.inner_text(".ruling"), "a claim without a result")
     visitor.page.get_by_label("Seeds").fill("1")
     visitor.page.get_by_role("button", name="Run", exact=True).click()
-    visitor.until(lambda: "Done: 4 runs." in visitor.page.inner_text(".now"), "the end of the run")
+    visitor.until(lambda: "Done: 4 runs." in visitor.page.inner_text(".run-progress"), "the end of the run")
     visitor.until(lambda: "Too few seeds to judge: 1" in visitor.page.inner_text(".ruling"), "the new verdict")
     assert kept(lab, FAST) == 4
     plots = visitor.page.locator(".plot")
@@ -65,11 +65,11 @@ def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancell
     row.get_by_role("button", name="Run 10 seeds").click()
     visitor.until(lambda: row.locator("progress").count() == 1, "the progress")
     visitor.page.goto(f"{lab.address}verdicts?claim={SLOW}")
-    bar = visitor.page.locator(".now progress")
+    bar = visitor.page.locator(".run-progress progress")
     visitor.until(lambda: bar.count() == 1 and float(bar.get_attribute("value")) >= 1, "a first run that is done")
     visitor.page.get_by_role("button", name="Cancel").click()
-    visitor.until(lambda: "Cancelled." in visitor.page.inner_text(".now"), "the end")
-    told = re.search(r"(\d+) of 50 runs are kept", visitor.page.inner_text(".now"))
+    visitor.until(lambda: "Cancelled." in visitor.page.inner_text(".run-progress"), "the end")
+    told = re.search(r"(\d+) of 50 runs are kept", visitor.page.inner_text(".run-progress"))
     assert 1 <= int(told[1]) == kept(lab, SLOW) < 50
     assert visitor.complaints == []
 

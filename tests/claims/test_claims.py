@@ -89,5 +89,5 @@ def test_a_new_file_is_a_new_claim(tmp_path, monkeypatch):
     assert catalog.names()[-1] == "zebra"
     assert catalog.claim("zebra").name == "zebra"
     (tmp_path / "yak.py").write_text("")
-    with pytest.raises(TypeError, match="should hold one Claim"):
+    with pytest.raises(TypeError, match="must define one subclass of Claim"):
         catalog.claim("yak")

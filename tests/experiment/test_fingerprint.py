@@ -18,7 +18,7 @@ from limelight.experiment.provenance import sources
 from limelight.experiment.provenance.definitions import ALL_MODULES, Definitions, measuring
 from limelight.experiment.provenance.reach import Reach
 from limelight.experiment.provenance.scopes import bound_names
-from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, one_by_one
+from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, split_assignment
 from tests.experiment.toy import Faulty, Toy
 
 # A small laboratory with everything that can stand between a claim and what it reaches.
@@ -174,7 +174,7 @@ class Texts(Sources):
                 return self.files[path], package
         return None
 
-    def everywhere(self):
+    def all_modules(self):
         stems = [path.removesuffix(".py").removesuffix("/__init__") for path in self.files if path.endswith(".py")]
         return iter(sorted(stem.replace("/", ".") for stem in stems))
 
@@ -566,7 +566,7 @@ def helper(x):
 
 # The same on Limelight's own sources, every claim at once.
 
-HAS = {"limelight"}, fingerprint._HOLD_RESULTS
+HAS = {"limelight"}, fingerprint._UNREAD
 AS_IT_IS = Sources(*HAS)
 
 
@@ -742,7 +742,7 @@ def with_another_start(name):
     """The function or class of that name with one more statement, or the constant with another value."""
 
     def change(tree):
-        tree.body = [part for whole in tree.body for part in one_by_one(whole)]
+        tree.body = [part for whole in tree.body for part in split_assignment(whole)]
         for part in tree.body:
             if name not in bound_names([part]):
                 continue
@@ -810,9 +810,9 @@ def test_claims_from_elsewhere_have_names():
 def test_names_are_the_same_in_every_process_and_need_no_torch():
     program = """
 import sys
-from limelight.experiment.fingerprint import _HOLD_RESULTS, digest_in, sources_reach
+from limelight.experiment.fingerprint import _UNREAD, digest_in, sources_reach
 from limelight.experiment.provenance.sources import Sources
-print(digest_in(sources_reach(Sources({"limelight"}, _HOLD_RESULTS)), "limelight.claims.same_operator", "SameOperator"))
+print(digest_in(sources_reach(Sources({"limelight"}, _UNREAD)), "limelight.claims.same_operator", "SameOperator"))
 print("torch" in sys.modules)
 """
     found = [

@@ -117,11 +117,11 @@ def test_a_signal_that_was_ignored_is_ignored():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_undisturbed_a_signal_waits_for_the_end_of_the_block(number):
+def test_a_signal_waits_for_the_end_of_the_block(number):
     reached = []
     with processes.stopping_like_ctrl_c():
         heeded = signal.getsignal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), processes.undisturbed():
+        with pytest.raises(KeyboardInterrupt), processes.uninterrupted():
             signal.raise_signal(number)
             signal.raise_signal(number)
             reached.append("the end")
@@ -129,21 +129,21 @@ def test_undisturbed_a_signal_waits_for_the_end_of_the_block(number):
     assert reached
 
 
-def test_a_call_that_is_handed_over_while_ctrl_c_comes_is_known():
+def test_ctrl_c_waits_while_a_call_is_submitted():
     class Loky:
         def submit(self, function, *arguments):
             future = Future()
             signal.raise_signal(signal.SIGINT)
             return future
 
-    handed = set()
+    submitted = set()
     with pytest.raises(KeyboardInterrupt):
-        next(backends._by_loky(Loky(), handed, 2, abs, [(-1,), (-2,)]))
-    assert len(handed) == 1
+        next(backends._by_loky(Loky(), submitted, 2, abs, [(-1,), (-2,)]))
+    assert len(submitted) == 1
 
 
 def test_a_worker_that_dies_is_one_sentence(tmp_path):
-    with pytest.raises(ClusterError, match=r"a worker process ended before its run did.*--workers"):
+    with pytest.raises(ClusterError, match=r"a worker process ended during a run.*--workers"):
         runner.run(runner.trials([Dying()], 1), Store(tmp_path), workers=1)
 
 

@@ -62,7 +62,7 @@ def test_a_damaged_file_is_noticed_set_aside_and_named(store, damage):
     assert store.load(Toy(), "one", 3) is None
     aside = store.folder / "damaged" / f"toy-{path.name}"
     assert aside.exists()
-    assert store.damaged == [f"a result file was damaged; it is set aside as {aside} and its run is done again"]
+    assert store.damaged == [f"a result file was damaged; it was moved to {aside}, and its trial has to be run again"]
     assert not path.exists()
     assert run_trial(Toy(), "one", 3, store.folder).status == "done"
 
@@ -222,7 +222,8 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_told_of(store):
     assert store.load(Toy(), "one", 3) is None
     assert store.load(Toy(), "one", 3) is None
     (told,) = store.damaged
-    assert "cannot be set aside (is a file)" in told
+    assert "cannot be moved to" in told
+    assert "(is a file)" in told
     assert run_trial(Toy(), "one", 3, store.folder) == store.load(Toy(), "one", 3)
 
 

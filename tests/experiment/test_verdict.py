@@ -62,4 +62,4 @@ def test_the_sentence_says_which_half_held():
 
 def test_many_parts_are_counted():
     verdict = Verdict.of([part(HOLDS, "a")] * 4 + [part(FAILS, "b")] * 2, CONTROL)
-    assert verdict.sentence == "Of 6 parts 4 hold, 2 do not, and 0 are undecided; the chief one, that a, holds."
+    assert verdict.sentence == "Of 6 parts 4 hold, 2 do not, and 0 are undecided; the main one, that a, holds."

@@ -9,7 +9,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from limelight import Euclidean, InputError
 from limelight.huggingface import agreement, transplant
-from limelight.huggingface.layers import asks_the_interface, eager_function
+from limelight.huggingface.layers import eager_function, uses_attention_interface
 from tests.huggingface.tiny import model, tokens
 
 
@@ -47,7 +47,7 @@ def _nothing_known():
 def test_a_layer_that_tells_all_is_the_same():
     layer = Layer()
     assert eager_function(Layer) is eager_attention_forward
-    assert asks_the_interface(layer)
+    assert uses_attention_interface(layer)
     own = layer(X)
     with transplant(layer):
         torch.testing.assert_close(layer(X), own)
@@ -71,7 +71,7 @@ def test_a_layer_that_does_more_is_refused_whatever_takes_its_place(beside, simi
     layer = Layer(**beside)
     with transplant(layer, *[similarity] if similarity else []):
         for _ in range(2):  # not only the first time
-            with pytest.raises(InputError, match="Layer's own attention does more than it tells"):
+            with pytest.raises(InputError, match="Layer's own attention does more than the arguments say"):
                 layer(X)
 
 
@@ -108,7 +108,7 @@ def test_what_its_own_attention_reads_and_ours_cannot_is_refused(monkeypatch):
     layer = Layer(told={"position_ids": torch.arange(7)})
     with (
         transplant(layer),
-        pytest.raises(InputError, match="own attention reads position_ids, which limelight's cannot"),
+        pytest.raises(InputError, match="own attention reads position_ids, which Limelight's cannot"),
     ):
         layer(X)
     eager_function.cache_clear()

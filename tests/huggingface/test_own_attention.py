@@ -175,7 +175,7 @@ def test_picked_keys_are_the_ones_that_are_seen():
     blocks = selected_keys(module, None, torch.tensor([[[[0], [1]], [[-1], [0]]]]), 4, 6)  # for each group of two heads
     picked = [[row.nonzero().flatten().tolist() for row in head] for head in blocks[0]]
     assert picked == 2 * [[[0, 1, 2, 3], [4, 5]]] + 2 * [[[], [0, 1, 2, 3]]]
-    with pytest.raises(InputError, match="blocks of keys, whose size Linear does not tell"):
+    with pytest.raises(InputError, match=r"blocks of keys, and Linear has no indexer\.block_size"):
         selected_keys(torch.nn.Linear(1, 1), None, indices, 4, 6)
 
 

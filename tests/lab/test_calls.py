@@ -75,7 +75,7 @@ WRONG = {
     "another kind of id": ("badge", lambda call: call["inputs"][0]["id"].update({"verdict-stamp": "page"})),
     "an id with more": ("badge", lambda call: call["inputs"][0]["id"].update(more="x")),
     "an id that is a number": ("content", lambda call: call["inputs"][0].update(id=3)),
-    "fewer places than outputs": ("now", lambda call: call["state"].__setitem__(0, [])),
+    "fewer places than outputs": ("progress", lambda call: call["state"].__setitem__(0, [])),
 }
 
 

@@ -8,8 +8,8 @@ import torch
 
 from limelight.claims.translation_prior import ATTENTION, CONV, FULL
 from limelight.errors import DivergenceError, InputError
-from limelight.figures.learning import accuracies, reach
-from limelight.figures.predictions import marks, prediction_grid, saliency_overlay
+from limelight.figures.learning import accuracies, chance_line
+from limelight.figures.predictions import answer_texts, prediction_grid, saliency_overlay
 from limelight.interpret.saliency import saliency
 from limelight.lab.address import from_query, read
 from limelight.lab.pages.inductive_bias.images import Images, drawn
@@ -204,7 +204,7 @@ def test_nonsense_is_told_and_replaced():
 
 def test_answers_stand_below_their_images_with_a_sign_each():
     images, said = np.zeros((4, 2, 2)), {"one": [1, 2, 3, 4], "other": [0, 2, 0, 4]}
-    listed = marks([1, 2, 3, 5], said)
+    listed = answer_texts([1, 2, 3, 5], said)
     assert listed[0]["text"] == ["1", "1 ✓", "0 ✗", "2", "2 ✓", "2 ✓"]
     assert listed[1]["text"] == ["3", "3 ✓", "0 ✗", "5", "4 ✗", "4 ✗"]
     figure = prediction_grid(images, [1, 2, 3, 5], said, chosen=3)
@@ -230,5 +230,5 @@ def test_curves_have_room_ahead_and_chance_goes_as_far():
     assert [trace.name for trace in figure.data[:2]] == ["a", "a, training"]
     assert list(figure.data[2].x) == [64, 10_000]
     assert figure.layout.xaxis.type == "log"
-    assert list(reach(np.array([0.0, 64.0, 20_000.0]))) == [64, 20_000]
-    assert reach(np.array([0.0]))[0] > 0  # for a logarithmic axis
+    assert list(chance_line(np.array([0.0, 64.0, 20_000.0]))) == [64, 20_000]
+    assert chance_line(np.array([0.0]))[0] > 0  # for a logarithmic axis

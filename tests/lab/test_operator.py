@@ -14,7 +14,7 @@ import torch
 from limelight import figures
 from limelight.data.plane_points import ARRANGEMENTS, COORDINATE_MAX, arrangement
 from limelight.errors import InputError, UnknownNameError
-from limelight.figures.plane import Attended, attended
+from limelight.figures.plane import Attended, plane_traces
 from limelight.lab.address import from_query, read, to_query
 from limelight.lab.pages.operator import settings
 from limelight.lab.pages.operator.process import MOVING
@@ -329,7 +329,7 @@ def shown(**other):
 def test_every_key_of_some_weight_has_a_line_and_heavier_ones_a_thicker():
     scene = shown()
     widths = {}
-    for trace in attended(scene)[1:8]:
+    for trace in plane_traces(scene)[1:8]:
         ends = np.stack([trace["x"], trace["y"]], -1)[1::3]
         for end in ends:
             widths[int(np.abs(scene.keys - end).sum(1).argmin())] = trace["line"]["width"]

@@ -13,12 +13,12 @@ from limelight.experiment.statistics import Interval
 from limelight.experiment.trial import run_trial
 from limelight.experiment.verdict import Part
 from limelight.lab.pages import PAGES
-from limelight.lab.pages.verdicts.claim_view import evidence, pictures, ruled
+from limelight.lab.pages.verdicts.claim_view import evidence, pictures, verdict_view
 from limelight.lab.pages.verdicts.page import content, seeds_of
 from limelight.lab.pages.verdicts.parts import bar as drawn_bar
-from limelight.lab.pages.verdicts.progress import ended, key, left, now
-from limelight.lab.pages.verdicts.results_cache import ResultsCache, claim_of
-from limelight.lab.pages.verdicts.rows import cells, offer
+from limelight.lab.pages.verdicts.progress import end_message, progress_key, progress_view, time_left
+from limelight.lab.pages.verdicts.results_cache import ResultsCache, load_claim
+from limelight.lab.pages.verdicts.rows import cells, next_run_button
 from limelight.lab.runs import Progress, Runs
 from limelight.report.forest_plot import bar, bar_layout
 from tests.experiment.toy import Diverging, Faulty, Toy
@@ -44,7 +44,7 @@ def text(shown):
 
 
 def test_a_row_tells_the_verdict_and_its_chief_effect(results):
-    found = ResultsCache(results).found(Toy())
+    found = ResultsCache(results).status(Toy())
     told = [text(cell) for cell in cells(Toy(), found)]
     assert told[0] == "supported"
     assert told[1].startswith("1 of 1")
@@ -66,8 +66,8 @@ def test_no_style_changes_a_letter():
 
 
 def test_a_claim_in_full_tells_all_that_the_report_does(results):
-    found = ResultsCache(results).found(Diverging())
-    told = " ".join([text(ruled(found)), text(evidence(found))])
+    found = ResultsCache(results).status(Diverging())
+    told = " ".join([text(verdict_view(found)), text(evidence(found))])
     for expected in ("refuted", "one is more than zero by a half", "at least 0.500", "5 of 30 runs failed",
                      "the loss became inf at step 3", "limelight run diverging --seeds 10",
                      "this ought to fail, and does"):  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_claim_in_full_tells_all_that_the_report_does(results):
 
 
 def test_pictures_have_places_of_their_height_and_are_json(results):
-    bar_layout, figures = pictures("toy", ResultsCache(results).drawn(Toy()))
+    bar_layout, figures = pictures("toy", ResultsCache(results).pictures(Toy()))
     assert list(figures) == ["verdict-picture-toy-0"]
     assert json.dumps(figures, allow_nan=False)
     place = bar_layout[0].children[0].children[0]
@@ -83,40 +83,40 @@ def test_pictures_have_places_of_their_height_and_are_json(results):
 
 
 def test_results_are_read_once_until_they_change(results, tmp_path, monkeypatch):
-    shelf, read = ResultsCache(tmp_path), []
+    cache, read = ResultsCache(tmp_path), []
     original = ResultsCache._read
     monkeypatch.setattr(ResultsCache, "_read", lambda self, claim: read.append(claim.name) or original(self, claim))
-    assert shelf.found(Toy()).kept == 0
-    assert shelf.stamp("toy") == ""
+    assert cache.status(Toy()).kept == 0
+    assert cache.stamp("toy") == ""
     run_trial(Toy(), "one", 0, tmp_path)
-    assert [shelf.found(Toy()).kept for _ in range(3)] == [1, 1, 1]
+    assert [cache.status(Toy()).kept for _ in range(3)] == [1, 1, 1]
     assert len(read) == 2
     run_trial(Toy(), "zero", 0, tmp_path)
-    assert shelf.found(Toy()).kept == 2
+    assert cache.status(Toy()).kept == 2
 
 
 def test_only_a_few_claims_keep_their_pictures(results):
-    shelf = ResultsCache(results)
+    cache = ResultsCache(results)
     for name in ("a", "b", "c", "d", "e"):
         claim = Toy()
         claim.name = name
-        shelf.drawn(claim)
-    assert list(shelf._drawn) == ["c", "d", "e"]
+        cache.pictures(claim)
+    assert list(cache._pictures) == ["c", "d", "e"]
 
 
 def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
-    shelf = ResultsCache(tmp_path / "none")
-    found = shelf.found(Toy())
+    cache = ResultsCache(tmp_path / "none")
+    found = cache.status(Toy())
     assert [text(cell) for cell in cells(Toy(), found)] == ["no result yet", "", "Not run yet.", "", "Run 10 seeds"]
-    assert "no result yet" in text(ruled(found))
-    assert shelf.drawn(Toy()) == []
+    assert "no result yet" in text(verdict_view(found))
+    assert cache.pictures(Toy()) == []
     assert not (tmp_path / "none").exists()
 
 
 def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path):
     run_trial(Toy(), "one", 0, tmp_path)
     (tmp_path / "toy" / f"{0:064x}.json").write_text("{}")
-    found = ResultsCache(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).status(Toy())
     assert (found.verdict, found.kept, found.others) == (None, 1, 1)
     assert "1 run kept" in text(cells(Toy(), found))
 
@@ -125,24 +125,24 @@ def test_a_claim_that_raises_takes_nothing_with_it(tmp_path, monkeypatch):
     for arm in Toy.arms:
         run_trial(Toy(), arm, 0, tmp_path)
     monkeypatch.setattr(Toy, "judge", lambda self, results: 1 / 0)
-    found = ResultsCache(tmp_path).found(Toy())
+    found = ResultsCache(tmp_path).status(Toy())
     assert "cannot be judged: ZeroDivisionError" in text(cells(Toy(), found))
     monkeypatch.setattr(catalog, "claim", lambda name: 1 / 0)
-    assert "toy cannot be read: ZeroDivisionError" in claim_of("toy")
+    assert "toy cannot be read: ZeroDivisionError" in load_claim("toy")
 
 
 def test_runs_that_raised_make_it_inconclusive_and_are_listed(tmp_path):
     for arm in Faulty.arms:
         run_trial(Faulty(), arm, 0, tmp_path)
-    assert "runs failed" in text(evidence(ResultsCache(tmp_path).found(Faulty())))
+    assert "runs failed" in text(evidence(ResultsCache(tmp_path).status(Faulty())))
 
 
 def test_the_table_has_every_claim_and_the_address_opens_one(results):
-    shelf, runs = ResultsCache(results), Runs(results)
-    told = text(content("", shelf, runs))
+    cache, runs = ResultsCache(results), Runs(results)
+    told = text(content("", cache, runs))
     assert all(claim.title in told for claim in catalog.claims())
     slopes, lipschitz = catalog.claim("slopes"), catalog.claim("lipschitz")
-    told = text(content("?claim=slopes", shelf, runs))
+    told = text(content("?claim=slopes", cache, runs))
     assert slopes.question in told
     assert lipschitz.title not in told
 
@@ -169,7 +169,7 @@ def test_seeds_of_a_button_and_of_the_box():
 
 
 def test_what_is_offered_is_the_next_that_is_worth_running():
-    assert [text(offer("toy", seeds)) for seeds in (0, 9, 10, 29, 30)] == [
+    assert [text(next_run_button("toy", seeds)) for seeds in (0, 9, 10, 29, 30)] == [
         "Run 10 seeds", "Run 10 seeds", "Run 30 seeds", "Run 30 seeds", "",
     ]  # fmt: skip
 
@@ -179,15 +179,20 @@ def progress(state, done=3, known=2, left=None, reason=""):
 
 
 def test_a_run_is_told_with_its_progress_and_its_end():
-    bar, far, cancel = now("toy", progress("running", left=70))
+    bar, far, cancel = progress_view("toy", progress("running", left=70))
     assert (bar.value, bar.max, cancel.disabled) == ("5", "12", False)
     assert "5 of 12 runs" in text(far)
-    assert now("toy", progress("stopping"))[2].disabled
-    assert ended(progress("done", 10)) == "Done: 10 runs, besides 2 that had a result before."
-    assert ended(progress("cancelled")) == "Cancelled. 5 of 12 runs are kept; the next run goes on from there."
-    assert "ended early: no room left. 5 of 12" in ended(progress("failed", reason="no room left."))
-    assert now("toy", None) == []
-    assert key(progress("running")) != key(progress("running", done=4)) != key(progress("done", done=4)) != key(None)
+    assert progress_view("toy", progress("stopping"))[2].disabled
+    assert end_message(progress("done", 10)) == "Done: 10 runs, besides 2 that had a result before."
+    assert end_message(progress("cancelled")) == "Cancelled. 5 of 12 runs are kept; the next run goes on from there."
+    assert "ended early: no room left. 5 of 12" in end_message(progress("failed", reason="no room left."))
+    assert progress_view("toy", None) == []
+    assert (
+        progress_key(progress("running"))
+        != progress_key(progress("running", done=4))
+        != progress_key(progress("done", done=4))
+        != progress_key(None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_a_run_is_told_with_its_progress_and_its_end():
                           (600, "about 10 min left"), (9000, "about 2.5 h left")],
 )  # fmt: skip
 def test_the_time_left_is_no_finer_than_it_is_known(seconds, told):
-    assert left(seconds) == told
+    assert time_left(seconds) == told
 
 
 @pytest.mark.parametrize("expects", ["at least", "at most"])

@@ -214,7 +214,7 @@ def test_a_causal_hint_that_is_not_so_is_refused():
     for mask in wrong:
         with pytest.raises(InputError, match="not the causal mask"):
             mine(x, x, x, attn_mask=mask, is_causal=True)
-    with pytest.raises(InputError, match="none came"):
+    with pytest.raises(InputError, match="attn_mask is None"):
         mine(x, x, x, is_causal=True)
     with pytest.raises(InputError, match="a mask for 5 queries and 5 keys"):
         mine(x, x, x, attn_mask=Boolean(torch.ones(L, 3).bool()), is_causal=True)
@@ -428,8 +428,8 @@ INPUTS = dict(zip(("query", "key", "value"), tokens(), strict=True))
         ({"key": torch.randn(S, N, 5).double()}, InputError, "key expects"),
         ({"key": torch.randn(S, E).double()}, InputError, "key expects"),
         ({"query": torch.randn(1, L, N, E).double()}, InputError, "query expects"),
-        ({"value": torch.randn(S + 1, N, E).double()}, InputError, "key and value must agree"),
-        ({"query": torch.randn(L, N + 1, E).double()}, InputError, "share a batch"),
+        ({"value": torch.randn(S + 1, N, E).double()}, InputError, "key and value must have the same shape"),
+        ({"query": torch.randn(L, N + 1, E).double()}, InputError, "same batch size"),
         ({"query": torch.randn(L, N, E)}, DtypeError, "query expects the layer's dtype, torch.float64, got"),
         ({"value": None}, DtypeError, "value expects a torch tensor, got NoneType"),
         ({"attn_mask": torch.zeros(S, L, dtype=torch.bool)}, InputError, r"\(5, 7\) or \(6, 5, 7\), got \(7, 5\)"),
@@ -461,7 +461,7 @@ def test_what_is_elsewhere_is_refused(name):
 
 
 def test_a_limelight_mask_knows_no_appended_keys():
-    with pytest.raises(InputError, match="knows no keys that the layer appends"):
+    with pytest.raises(InputError, match="does not cover the keys that the layer appends"):
         pair(add_bias_kv=True)[0](*tokens(), attn_mask=causal)
 
 

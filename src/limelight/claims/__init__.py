@@ -1,1 +1,1 @@
-"""The claims. Each module holds one, and reads as a page: question, competitors, measurement, judgment."""
+"""The claims. Each module defines one, in this order: question, arms, measurement, judgment, pictures."""

@@ -1,13 +1,13 @@
-"""The conformal metric: softmax attention's drift is geometry, in every dimension but two.
+"""The conformal metric: the drift of softmax attention is a change of metric, in every dimension but two.
 
 In dimension n the limit of a softmax step on points of density p is a heat flow without drift in
 another metric (Theorem 4 of 2412.18288):
 
     Δh + 2⟨∇log p, ∇h⟩ = p^{4/(n−2)} Δ_ḡ h,   ḡ = p^{4/(n−2)} g.
 
-For ḡ = e^{2u} g has Δ_ḡ h = e^{−2u}(Δh + (n − 2)⟨∇u, ∇h⟩), and (n − 2) u is to be 2 log p. In dimension two
-the drift has the factor n − 2 = 0: no conformal metric has any. Here Δ_ḡ is computed from ḡ by its
-definition, |ḡ|^{−½} ∂_i (|ḡ|^{½} ḡ^{ij} ∂_j h), which knows nothing of this formula.
+The reason is that for ḡ = e^{2u} g, Δ_ḡ h = e^{−2u}(Δh + (n − 2)⟨∇u, ∇h⟩), so u must satisfy (n − 2) u = 2 log p.
+In dimension two the factor n − 2 of the drift is 0, so no conformal metric gives a drift. Here Δ_ḡ is computed from
+the definition |ḡ|^{−½} ∂_i (|ḡ|^{½} ḡ^{ij} ∂_j h), independently of this formula.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from limelight.report.comparison import comparison
 from limelight.report.orders import orders
 
 QUERIES = 24
-SLACK = 0.15  # by which the order may miss theory
+SLACK = 0.15  # the largest difference between a measured order and theory that is accepted
 THREE, FOUR, WRONG, TWO = "3-torus", "4-torus", "3-torus, exponent of dimension 4", "2-torus, exponent of dimension 3"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The dimension, the a of ḡ = p^a g, the points to an angle, the bandwidths, and how uneven the density may be."""
+    """The dimension, the exponent a of ḡ = p^a g, the points for each angle, the bandwidths, and the concentration.
+
+    The concentration is the largest of the random densities: 0 is uniform.
+    """
 
     n: int
     exponent: float
@@ -52,7 +55,7 @@ SETTINGS = {
 
 
 class ConformalMetric(Claim):
-    """A drift that is a heat flow in another metric."""
+    """The claim that the drift of softmax attention is a heat flow in another metric."""
 
     name = "conformal_metric"
     title = "Softmax attention is a heat flow without drift in another metric, in any dimension but two"
@@ -143,7 +146,7 @@ class ConformalMetric(Claim):
 
 
 def drawn(setting: Setting, seed: int) -> tuple[VonMises, Wave, Tensor, float]:
-    """The density, the function and the points of a seed, and where the keys start."""
+    """The density, the function and the queries of a seed, and the angle at which its grid of keys starts."""
     n, generator = setting.n, torch.Generator().manual_seed(seed)
     kappa, mu = torch.rand(2, n, generator=generator, dtype=torch.float64)
     numbers = torch.zeros(n, dtype=torch.float64)
@@ -154,7 +157,7 @@ def drawn(setting: Setting, seed: int) -> tuple[VonMises, Wave, Tensor, float]:
 
 
 def heat_of(setting: Setting, density: VonMises, wave: Wave, x: Tensor) -> Tensor:
-    """p^a Δ_ḡ h for ḡ = p^a g, by the definition of Δ_ḡ. A factor of p cancels, so it need not be known."""
+    """p^a Δ_ḡ h for ḡ = p^a g, by the definition of Δ_ḡ. Constant factors of p cancel, so p need not be normalized."""
 
     def metric(at: Tensor) -> Tensor:
         identity = torch.eye(setting.n, dtype=at.dtype)
@@ -164,5 +167,5 @@ def heat_of(setting: Setting, density: VonMises, wave: Wave, x: Tensor) -> Tenso
 
 
 def relative(found: Tensor, truth: Tensor) -> float:
-    """The root mean square of the difference over that of the truth."""
+    """The root mean square of the difference, divided by the root mean square of the truth."""
     return float((found - truth).square().mean().sqrt() / truth.square().mean().sqrt())

@@ -1,10 +1,10 @@
-"""Drift and diffusion: the α family steps towards Δ + 2(1 − α)⟨∇log p, ∇·⟩, and Sinkhorn as α = ½ does.
+"""Drift and diffusion: a step of the α family tends to Δ + 2(1 − α)⟨∇log p, ∇·⟩, and a step of Sinkhorn to α = ½.
 
     (P h − h)/(ε/2) → Δh + 2(1 − α)⟨∇log p, ∇h⟩   as ε → 0
 
-(Coifman & Lafon 2006; Theorems 2 and 3 of 2412.18288 are α = 0). Points are the quantiles of a density on the
-circle, each standing for the same share of it, so that nothing scatters. The two coefficients
-are found by regression of what a step does on Δh and on ⟨∇log p, ∇h⟩.
+(Coifman & Lafon 2006; Theorems 2 and 3 of 2412.18288 are the case α = 0). The points are the quantiles of a density
+on the circle, each of which stands for the same share of it, so that there is no random scatter. The two coefficients
+are found by regression of the result of a step on Δh and ⟨∇log p, ∇h⟩.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from limelight.report.orders import orders
 
 POINTS = 600
 EPSILONS = 0.02 * 0.5 ** np.arange(5)
-SLACK, CLOSE = 0.15, 0.05  # by which an order may miss theory, and a coefficient at the smallest ε
+SLACK, CLOSE = 0.15, 0.05  # the largest accepted errors of an order, and of a coefficient at the smallest ε
 ZERO, HALF, ONE, SINKHORN, WRONG = "α = 0", "α = ½", "α = 1", "Sinkhorn", "α = 1, held to the drift of α = 0"
 
-# The normalization, and the α whose drift it is held to. Without more steps Sinkhorn's error would be its own.
+# The normalization, and the α whose drift it is compared with. Sinkhorn's tolerance is small, so that an iteration which
+# has not converged does not add to the measured error.
 ARMS: dict[str, tuple[Normalization, float]] = {
     ZERO: (Softmax(), 0.0),
     HALF: (Softmax(0.5), 0.5),
@@ -42,7 +43,7 @@ ARMS: dict[str, tuple[Normalization, float]] = {
 
 
 class DriftDiffusion(Claim):
-    """What a step of attention does where points are unevenly dense."""
+    """The claim about drift and diffusion of a step of attention on points of uneven density."""
 
     name = "drift_diffusion"
     title = "A step of attention diffuses, and drifts up the density by 2(1 − α); Sinkhorn drifts as α = ½"
@@ -158,7 +159,7 @@ class DriftDiffusion(Claim):
 
 
 def drawn(seed: int) -> tuple[VonMises, list[Wave], float]:
-    """The density of a seed, the functions to step, and where its points start."""
+    """The density of a seed, the functions to which a step is applied, and the angle at which its points start."""
     generator = torch.Generator().manual_seed(seed)
     kappa, mu, *phases, start = torch.rand(5, generator=generator).tolist()
     density = VonMises(torch.tensor([0.4 + 0.8 * kappa]), torch.tensor([6.28 * mu]))
@@ -167,7 +168,10 @@ def drawn(seed: int) -> tuple[VonMises, list[Wave], float]:
 
 
 def drift_fields() -> tuple[Figure, ...]:
-    """What a step does to the coordinates, on a torus: Δ of a coordinate is normal to it, so what is tangent is drift."""
+    """The tangential part of what a step does to the coordinates on a torus, which is the drift.
+
+    The diffusion term, Δ of a coordinate, is normal to the torus.
+    """
     torus, epsilon, n = Torus(2), 0.05, 36
     density = VonMises(torch.tensor([0.9, 0.6]), torch.tensor([3.1, 3.1]))
     x = torus.grid(n, density)

@@ -1,12 +1,12 @@
-"""Dynamic weights: a fully connected layer weighs its inputs the same every time, attention anew each time.
+"""Dynamic weights: a fully connected layer has the same weights for every sample, attention new ones for each.
 
-The lesson "Attention: General Deep Learning Idea" (Educative) sets the two side by side: both
-combine all inputs, and what differs is how importance is assigned. Here the input that matters
-changes from sample to sample, and what each arm says matters is checked by taking that input away.
+The lesson "Attention: General Deep Learning Idea" (Educative) compares the two: both combine all inputs, and
+they differ in how they assign importance. Here the input that matters changes from sample to sample. Whether an
+input that an arm calls important does matter is tested by removing that input.
 
-A single head finds, in about half of all runs, a way out that explains a third: it picks tokens that
-have a high priority and a high value. Two heads do not stop there, so attention has two here, and
-one head competes beside them.
+A single head finds, in about half of all runs, a poorer solution that explains a third of the variance: it selects
+tokens that have a high priority and a high value. Two heads do not stop at this solution, so attention has two
+heads here, and attention with one head is another arm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ARMS: dict[str, Callable[[], nn.Module]] = {
 
 
 class DynamicWeights(Claim):
-    """Which input matters, sample by sample."""
+    """The claim that attention's weights depend on the sample, and those of a fully connected layer do not."""
 
     name = "dynamic_weights"
     title = "A fully connected layer's weights are the same for every input; attention's are not"
@@ -163,7 +163,10 @@ class DynamicWeights(Claim):
 
 
 def influence_of(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Tensor, "n tokens"]:
-    """What a model says matters: attention's weights, the mean over heads, or else the size of the output's derivative by each value.
+    """The importance that a model assigns to each input.
+
+    For attention: its weights, averaged over heads. For other models: the size of the output's derivative with respect
+    to each value.
 
     For a linear layer that derivative is its weight, the same for every sample.
     """
@@ -177,7 +180,7 @@ def influence_of(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float
 
 @torch.no_grad()
 def ablation(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Tensor, "n tokens"]:
-    """What really matters: the change of the output when one token's value becomes the mean value, zero."""
+    """The measured importance of each token: the change of the output when its value is set to the mean value, zero."""
     before, changes = model(tokens), []
     for token in range(TOKENS):
         without = tokens.clone()
@@ -187,5 +190,5 @@ def ablation(model: nn.Module, tokens: Float[Tensor, "n tokens 2"]) -> Float[Ten
 
 
 def share(rows: Float[Tensor, "n tokens"]) -> np.ndarray:
-    """Each row as shares of its sum."""
+    """Each row divided by its sum."""
     return (rows / rows.sum(-1, keepdim=True).clamp(min=1e-12)).numpy()

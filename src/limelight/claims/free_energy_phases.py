@@ -1,9 +1,9 @@
-"""Free energy: a softmax is the least of energy − temperature × entropy, and it freezes as a glass does.
+"""Free energy: a softmax minimizes energy − temperature × entropy, and it freezes as a glass does.
 
-Over the simplex Σ_j p_j E_j − τ H(p) is least at p = softmax(−E/τ), where it is −τ log Σ_j exp(−E_j/τ). So temperature
-decides between looking at the best key and looking at all. Where n scores are independent Gaussians of spread σ
-this is Derrida's random energy model, solved in 1981: with many keys the entropy is log n − σ²/2τ² above
-τ_c = σ/√(2 log n) and next to nothing below. How many keys are many?
+Over the simplex, Σ_j p_j E_j − τ H(p) is minimal at p = softmax(−E/τ), where it is −τ log Σ_j exp(−E_j/τ). So the
+temperature decides between attending to the best key and attending to all keys. If the n scores are independent
+Gaussians with standard deviation σ, this is Derrida's random energy model, solved in 1981: with many keys the entropy
+is log n − σ²/2τ² above τ_c = σ/√(2 log n), and nearly zero below. The claim also asks how many keys are enough for it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.report.comparison import comparison
 from limelight.similarity import Dot
 
-QUERIES, WIDTH, ROWS = 64, 64, 8  # rows that are also written out
+QUERIES, WIDTH, ROWS = 64, 64, 8  # ROWS is the number of rows for which the minimum is tested
 PER_OCTAVE = 5
 TEMPERATURES = 2.0 ** (np.arange(-3 * PER_OCTAVE, 2 * PER_OCTAVE + 1) / PER_OCTAVE)  # in units of τ_c
-CHECKED = (0.5, 1.0, 2.0)  # temperatures, in units of τ_c, at which the minimum is put to the test
-STRONGEST = 6  # keys to draw
+CHECKED = (0.5, 1.0, 2.0)  # temperatures, in units of τ_c, at which the minimum is tested
+STRONGEST = 6  # the number of keys whose weights are drawn
 FEW, SOME, MANY, MOST = "64 keys", "512 keys", "4096 keys", "32768 keys"
 WRONG = "512 keys, twice the temperature"
 KEYS = {FEW: 64, SOME: 512, MANY: 4096, MOST: 32768, WRONG: 512}
 
 
 class FreeEnergyPhases(Claim):
-    """Attention by temperature."""
+    """The claim about attention's free energy, and its transition as the temperature falls."""
 
     name = "free_energy_phases"
     title = (
@@ -164,7 +164,7 @@ class FreeEnergyPhases(Claim):
 
 
 def points(n: int, generator: torch.Generator) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Unit queries and Gaussian keys: in a row the scores are n independent normal numbers, σ = 1."""
+    """Unit queries and Gaussian keys, for which the scores of a row are n independent normal numbers with σ = 1."""
     q, k = (torch.randn(rows, WIDTH, generator=generator, dtype=torch.float64) for rows in (QUERIES, n))
     return q / q.norm(dim=-1, keepdim=True), k
 
@@ -172,9 +172,10 @@ def points(n: int, generator: torch.Generator) -> tuple[Float[Tensor, "n d"], Fl
 def minimum(
     q: Float[Tensor, "n d"], k: Float[Tensor, "m d"], tau: float, factor: float, generator: torch.Generator
 ) -> tuple[float, float]:
-    """How far F is from its two formulas, and the least by which another distribution lies above it, in units of τ.
+    """(the relative error of F against its two formulas; the least of (F(p) − F)/τ over other distributions p).
 
-    `factor` times τ is the temperature of the weights: 1, or the test is of weights that are not the least.
+    The weights have the temperature `factor` times τ. With a factor other than 1 they do not minimize F, which tests
+    that the measure detects this.
     """
     attention = Attention(q, k, Dot(), scale=1 / (factor * tau))
     energy, entropy = -(q * (attention @ k)).sum(-1), attention.entropy()
@@ -188,7 +189,7 @@ def minimum(
 
 
 def others(energies: Float[Tensor, "n m"], generator: torch.Generator) -> list[Float[Tensor, "n m"]]:
-    """Distributions beside softmax(−E): disturbed a little or much, hotter, colder, uniform, and the best key alone."""
+    """Distributions other than softmax(−E): with small or large disturbances, hotter, colder, uniform, and one-hot."""
     noise = torch.randn(energies.shape, generator=generator, dtype=energies.dtype)
     disturbed = [(-energies + size * noise).softmax(-1) for size in (0.01, 0.1, 1.0)]
     warmer = [(-energies / factor).softmax(-1) for factor in (0.5, 0.9, 1.1, 2.0)]
@@ -197,9 +198,10 @@ def others(energies: Float[Tensor, "n m"], generator: torch.Generator) -> list[F
 
 
 def phases(q: Float[Tensor, "n d"], k: Float[Tensor, "m d"], temperatures: np.ndarray) -> dict[str, np.ndarray]:
-    """Means over queries at each temperature: entropy, Σp², free energy, and the largest weights.
+    """The means over queries at each temperature of the entropy, Σp², the free energy, and the largest weights.
 
-    Σ_j p_j² = exp(L(2s) − 2 L(s)), L(s) the log-normalizer: at half the temperature it is an octave away.
+    Σ_j p_j² = exp(L(2s) − 2 L(s)) with the log-normalizer L(s) of scores s. The scores 2s are those at half the
+    temperature, which is one octave below on the grid.
     """
     at = [Attention(q, k, Dot(), scale=1 / float(tau)) for tau in temperatures]
     colder = [Attention(q, k, Dot(), scale=2 / float(tau)) for tau in temperatures[:PER_OCTAVE]]
@@ -216,5 +218,5 @@ def phases(q: Float[Tensor, "n d"], k: Float[Tensor, "m d"], temperatures: np.nd
 
 
 def crossing(rising: np.ndarray, level: float) -> float:
-    """The temperature, in units of τ_c, at which a rising function of it reaches the level, between grid points."""
+    """The temperature in units of τ_c at which a rising function reaches the level, interpolated on the grid."""
     return float(np.exp(np.interp(level, rising, np.log(TEMPERATURES))))

@@ -1,9 +1,9 @@
 """Lipschitz: the slope of dot-product attention grows as the square of its tokens; that of tied L2 attention is bounded.
 
-Kim, Papamakarios & Mnih (2006.04710) show that dot-product self-attention is not Lipschitz: a token at zero looks at all
-tokens alike however far they are, and a small step of it moves weight between tokens far apart. With the distance
-in place of the product, and one map for queries and keys, far tokens lose their weight faster than they gain
-leverage. With two maps they need not.
+Kim, Papamakarios & Mnih (2006.04710) show that dot-product self-attention is not Lipschitz: a token at zero gives all
+tokens the same weight however far they are, and a small change of it moves weight between tokens that are far apart.
+With the distance in place of the product, and one map for queries and keys (tied L2 attention), the weight of far tokens
+falls faster than their effect grows. With two maps this need not be so.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from limelight.report.comparison import comparison
 from limelight.similarity import Dot, Euclidean, Similarity
 
 WIDTH = 6
-SIZES = tuple(2.0**i for i in range(10))  # s: how far the tokens lie from zero
-FITTED = 4  # of the sizes, the largest, through which the order is fitted
+SIZES = tuple(2.0**i for i in range(10))  # s, the distance of the tokens from zero
+FITTED = 4  # the number of the largest sizes to which the order is fitted
 CLOUDS, TOKENS = 150, 8
-SMALLEST, LARGEST = 0.1, 100.0  # spread of a cloud
+SMALLEST, LARGEST = 0.1, 100.0  # standard deviations of random clouds
 DOT, TIED, UNTIED = "dot product", "tied L2", "untied L2"
 
 
 class Lipschitz(Claim):
-    """How steep is self-attention?"""
+    """The claim about the largest slope of self-attention, with dot products and with distances."""
 
     name = "lipschitz"
     title = "Tied L2 attention is Lipschitz; dot-product attention is not: its slope grows as the square of its tokens"
@@ -134,7 +134,7 @@ Layer = Callable[[Tensor], Tensor]
 
 
 def maps(generator: torch.Generator) -> tuple[Float[Tensor, "d d"], Float[Tensor, "d d"]]:
-    """W and W', Gaussian with variance 1/d, until WᵀW' has a direction that it turns by a right angle."""
+    """W and W', Gaussian with variance 1/d, drawn again until there is a unit u with ⟨W u, W' u⟩ = 0."""
     while True:
         own, other = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5
         curvature = torch.linalg.eigvalsh(symmetric(own.mT @ other))
@@ -147,20 +147,20 @@ def symmetric(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
 
 def direction(own: Float[Tensor, "d d"], other: Float[Tensor, "d d"]) -> Float[Tensor, " d"]:
-    """A unit u with ⟨W u, W' u⟩ = 0: for two maps, W u is as far from W' u as from −W' u."""
+    """A unit vector u with ⟨W u, W' u⟩ = 0, so that W u is as far from W' u as from −W' u."""
     values, vectors = torch.linalg.eigh(symmetric(own.mT @ other))
     u = (-values[0]).sqrt() * vectors[:, -1] + values[-1].sqrt() * vectors[:, 0]
     return u / u.norm()
 
 
 def opposed(along: Float[Tensor, " d"], s: float, arm: str) -> Float[Tensor, "n d"]:
-    """0, s·u and −s·u. Two maps are tried on ±s·u: a key at zero would be nearer than both."""
+    """The tokens 0, s·u and −s·u. For two maps they are ±s·u alone, since a key at zero would be nearer than both."""
     tokens = torch.stack([torch.zeros_like(along), s * along, -s * along])
     return tokens[1:] if arm == UNTIED else tokens
 
 
 def layer(arm: str, own: Float[Tensor, "d d"], other: Float[Tensor, "d d"]) -> Layer:
-    """x ↦ P(x) W x."""
+    """The layer x ↦ P(x) W x of an arm."""
     similarity: Similarity = Dot() if arm == DOT else Euclidean()
 
     def f(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch n d"]:
@@ -172,29 +172,29 @@ def layer(arm: str, own: Float[Tensor, "d d"], other: Float[Tensor, "d d"]) -> L
 
 
 def random_clouds(generator: torch.Generator) -> list[Float[Tensor, "n d"]]:
-    """Gaussian tokens, from much nearer than a kernel's width to much farther."""
+    """Clouds of Gaussian tokens, with spreads from much less than a kernel's width to much more."""
     spreads = np.geomspace(SMALLEST, LARGEST, CLOUDS)
     return [s * torch.randn(TOKENS, WIDTH, generator=generator, dtype=torch.float64) for s in spreads]
 
 
 def slopes(f: Layer, x: Float[Tensor, "n d"]) -> tuple[float, float]:
-    """‖J‖₂, and that of its block of the first token's output by the first token."""
+    """‖J‖₂ of the Jacobian J, and ‖·‖₂ of its block for the first token's output and the first token's input."""
     whole = jacobian(f, x)
     at_first = whole[:WIDTH, :WIDTH]
     return float(torch.linalg.matrix_norm(whole, 2)), float(torch.linalg.matrix_norm(at_first, 2))
 
 
 def formula(own: Float[Tensor, "d d"], along: Float[Tensor, " d"], s: float) -> float:
-    """‖⅓W + ⅔s²·(Wu)(Wu)ᵀW‖₂: a third of its own value, and the values' covariance under uniform weights times W."""
+    """‖⅓W + ⅔s²·(Wu)(Wu)ᵀW‖₂: a third from the token's own value, and the covariance of uniform weights times W."""
     image = own @ along
     return float(torch.linalg.matrix_norm(own / 3 + 2 / 3 * s**2 * torch.outer(image, image) @ own, 2))
 
 
 def bound(own: Float[Tensor, "d d"], n: int) -> float:
-    """√n (1 + 4 W₀((n − 1)/e)) ‖W‖₂, W₀ Lambert's function: what tied L2 attention of n tokens keeps."""
+    """√n (1 + 4 W₀((n − 1)/e)) ‖W‖₂ with Lambert's function W₀: a bound for tied L2 attention of n tokens."""
     return float(n**0.5 * (1 + 4 * lambertw((n - 1) / np.e).real) * torch.linalg.matrix_norm(own, 2))
 
 
 def order(found: Sequence[float]) -> float:
-    """The exponent of s in the slope, by least squares in logarithms over the largest s."""
+    """The exponent of s in the slope, by least squares of the logarithms over the largest s."""
     return float(np.polyfit(np.log(SIZES[-len(found) :]), np.log(found), 1)[0])

@@ -1,13 +1,15 @@
-"""Metric attention: does a learned metric propagate better than a Euclidean one, and that than a dot product?
+"""Metric attention: a learned metric is compared with a Euclidean distance, and both with a dot product.
 
-Ruan & Zhang (2412.18288) let data points listen to each other, H ← P H, with
-P ∝ exp −|φ(h_i) − φ(h_j)|² for a learned φ, and report that it trains faster, ends more accurate and
-varies less than L2 attention (φ linear), and that than dot-product attention. They print figures only.
+Ruan & Zhang (2412.18288) replace the features of data points by weighted means, H ← P H, with
+P ∝ exp −|φ(h_i) − φ(h_j)|² for a learned φ. They report that this trains faster, becomes more accurate and
+varies less than L2 attention (with a linear φ), and that L2 attention does so in comparison with dot-product
+attention. They give figures only, and no numbers.
 
-As in their algorithm there is no residual and no value matrix: with a residual, points that all take
-the same mean classify the digits as well, so the test would not tell. Inputs are standardized, the
-square maps start orthogonal, and dot products are not divided, so that every arm starts with weights that are
-neither flat nor sharp. Smaller than theirs: 2 blocks, 150 steps, part of the digits.
+As in their algorithm there is no residual connection and no value matrix: with a residual, points that all take
+the same mean classify the digits equally well, so that the test could not distinguish the arms. Inputs are
+standardized, the square maps are orthogonal at first, and dot products are not scaled down, so that every arm starts
+with weights that are neither flat nor sharp. The experiment is smaller than theirs: 2 blocks, 150 steps, part of the
+digits.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from limelight.report.comparison import comparison
 
 BLOCKS, STEPS, WEIGHT_DECAY = 2, 150, 1e-4
 EVERY = 3  # steps between two points of a curve
-GOAL = 0.35  # of the loss of a guess: the level whose first step is counted
+GOAL = 0.35  # a share of the loss of a guess; the steps to reach this level are counted
 METRIC, EUCLIDEAN, DOT, UNIFORM = "metric", "euclidean", "dot", "uniform"
 
 BLOCK: dict[str, Callable[[int], nn.Module]] = {
@@ -53,7 +55,7 @@ BLOCK: dict[str, Callable[[int], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """Points, their classes, how many of them are known, and how wide the network is."""
+    """The points and their classes, the number of points whose class is known, and the width of the network."""
 
     points: Tensor
     labels: Tensor
@@ -72,12 +74,12 @@ def digits_of(seed: int) -> Task:
 
 
 TASKS: dict[str, Callable[[int], Task]] = {"moons": moons_of, "digits": digits_of}
-# For each arm the better of 0.01 and 0.003 on seeds 1000 to 1002, which are not judged.
+# Learning rates: for each arm the better of 0.01 and 0.003 on seeds 1000 to 1002, which are not judged.
 LEARNING_RATE = {(DOT, "digits"): 0.003}
 
 
 class MetricAttention(Claim):
-    """Metric against Euclidean against dot."""
+    """The claim that a learned metric is better than a Euclidean distance, and that one better than a dot product."""
 
     name = "metric_attention"
     title = "A learned metric trains attention faster, more accurately and more steadily than L2, and that than dot"
@@ -169,7 +171,7 @@ class MetricAttention(Claim):
 
 
 def learn(arm: str, name: str, task: Task) -> tuple[np.ndarray, Tensor]:
-    """(loss by step as a share of the loss of a guess, the predicted class of every point)."""
+    """(the loss after each step, divided by the loss of a guess; the predicted class of every point)."""
     points = (task.points - task.points.mean(0)) / task.points.std()
     classes = int(task.labels.max()) + 1
     known = torch.arange(len(points)) < task.known

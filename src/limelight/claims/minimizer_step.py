@@ -1,14 +1,14 @@
 """A step towards the minimizer: attention with any pseudo-metric, to first order.
 
-With weights exp(−f(x, y)/ε) and one minimizer y*(x) of f(x, ·), a step fetches h(y*); what comes next is, in one
-dimension and with c and d the second and third derivatives of f in y at y*,
+With weights exp(−f(x, y)/ε) and one minimizer y*(x) of f(x, ·), the result of a step tends to h(y*). In one dimension,
+with the second and third derivatives c and d of f with respect to y at y*, the expansion is
 
     P h(x) = h(y*) + (ε/2) [h''/c + (2 p'/(p c) − d/c²) h'] + O(ε²),
 
 by Laplace's method: y = y* + √ε z has weights exp(−c z²/2)(1 − √ε d z³/6)(1 + √ε z p'/p), of which E z² = 1/c
-and E z = √ε (p'/(p c) − d/2c²). The term with d comes of E z⁴ = 3/c²: f leans to one side, and so
-does the step. A first-order term made of first and second derivatives alone leaves it out (Theorem 5 and Proposition 1
-of 2412.18288 are on this expansion). Where the minimizers are a whole set, {y : g(y) = x}, a step
+and E z = √ε (p'/(p c) − d/2c²). The term with d comes from E z⁴ = 3/c²: if f is not symmetric about y*, the step is
+shifted to the flatter side. A first-order term that contains only first and second derivatives misses it (Theorem 5 and
+Proposition 1 of 2412.18288 are about this expansion). If the minimizers are a whole set, {y : g(y) = x}, a step
 is the conditional expectation E[h(Y) | g(Y) = x] up to O(ε) (Theorem 6).
 """
 
@@ -31,23 +31,23 @@ from limelight.report.orders import orders
 
 POINTS, QUERIES = 800, 16
 EPSILONS = 0.016 * 0.5 ** np.arange(4)
-SLACK = 0.15  # by which the order may miss theory
+SLACK = 0.15  # the largest difference between a measured order and theory that is accepted
 LEANING, MAPS, SET, PLAIN = "leaning f", "two maps", "a set of minimizers", "leaning f, no third derivative"
-BEND = 0.6  # of the curves on which the feature of SET is constant
+BEND = 0.6  # how much the curves are bent on which the function g of the arm SET is constant
 
 
 def leaning(x: Tensor, y: Tensor) -> Tensor:
-    """e^{y−x} − (y − x) (linex): least at y = x, where c = d = 1; steeper to the right. No metric: not symmetric."""
+    """e^{y−x} − (y − x) (linex): minimal at y = x, where c = d = 1, and steeper for y > x; so it is not symmetric."""
     gap = (y - x)[..., 0]
     return gap.exp() - gap
 
 
 def two_maps(x: Tensor, y: Tensor) -> Tensor:
-    """½ (φ(y) − ψ(x))², φ(y) = y + 0.3 sin y, ψ(x) = 0.8 x + 0.2: queries and keys have maps of their own, y* ≠ x."""
+    """½ (φ(y) − ψ(x))² with φ(y) = y + 0.3 sin y and ψ(x) = 0.8 x + 0.2: different maps for keys and queries, y* ≠ x."""
     return (0.5 * (y + 0.3 * y.sin() - 0.8 * x - 0.2).square())[..., 0]
 
 
-# The pseudo-metric, and whether the third derivative counts in the limit that it is held to.
+# The pseudo-metric, and whether the limit that it is compared with contains the third derivative.
 ARMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
     LEANING: (leaning, True),
     MAPS: (two_maps, True),
@@ -56,7 +56,7 @@ ARMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
 
 
 class MinimizerStep(Claim):
-    """What attention with a general pseudo-metric does to first order."""
+    """The claim about the limit and the first-order term of a step with a general pseudo-metric."""
 
     name = "minimizer_step"
     title = "With any pseudo-metric a step fetches the value at its minimizer, and leans as its third derivative does"
@@ -125,10 +125,10 @@ class MinimizerStep(Claim):
 
 
 def of_a_point(f: Callable[[Tensor, Tensor], Tensor], skew: bool, seed: int) -> np.ndarray:
-    """How far (P h − h(y*))/(ε/2) is from its limit, for each ε: root mean square over queries, of its size."""
+    """The distance of (P h − h(y*))/(ε/2) from its limit for each ε: the root mean square over queries, relative."""
     generator = torch.Generator().manual_seed(seed)
     mean, kappa, phase, start = torch.rand(4, generator=generator).tolist()
-    # An angle about 0 serves for the line: the ends are so far from every query that no weight reaches them.
+    # The line is represented by angles around 0: its ends are so far from every query that they get no weight.
     density = VonMises(torch.tensor([0.5 + 0.5 * kappa]), torch.tensor([0.6 * mean - 0.3]))
     h = Wave(torch.tensor([2.0]), 6.28 * phase)
     x = 1.6 * torch.rand(QUERIES, generator=generator, dtype=torch.float64) - 0.8
@@ -144,7 +144,7 @@ def of_a_point(f: Callable[[Tensor, Tensor], Tensor], skew: bool, seed: int) -> 
 
 
 def of_a_set(seed: int) -> np.ndarray:
-    """How far P h is from E[h(Y) | g(Y) = x], for each ε, for Y on a torus and g(y) = y_1 + BEND sin y_2."""
+    """The distance of P h from E[h(Y) | g(Y) = x] for each ε, for Y on a torus and g(y) = y_1 + BEND sin y_2."""
     generator = torch.Generator().manual_seed(seed)
     *kappa, first, second, phase, start = torch.rand(6, generator=generator).tolist()
     density = VonMises(0.4 + 0.4 * torch.tensor(kappa), torch.tensor([0.6 * first - 0.3, 6.28 * second]))
@@ -160,7 +160,7 @@ def of_a_set(seed: int) -> np.ndarray:
 
 
 def given(h: Wave, density: VonMises, x: float) -> Tensor:
-    """E[h(Y) | g(Y) = x]: along the curve y_1 = x − BEND sin y_2 the weight is p/|∂g/∂y_1| = p for each step of y_2."""
+    """E[h(Y) | g(Y) = x], the mean over the curve y_1 = x − BEND sin y_2 with weights p/|∂g/∂y_1| = p along y_2."""
     second = 2 * np.pi * torch.arange(400, dtype=torch.float64) / 400
     curve = torch.stack([x - BEND * second.sin(), second], -1)
     weights = density.value(curve).exp()
@@ -168,5 +168,5 @@ def given(h: Wave, density: VonMises, x: float) -> Tensor:
 
 
 def relative(found: Tensor, truth: Tensor) -> float:
-    """The root mean square of the difference over that of the truth."""
+    """The root mean square of the difference, divided by the root mean square of the truth."""
     return float((found - truth).square().mean().sqrt() / truth.square().mean().sqrt())

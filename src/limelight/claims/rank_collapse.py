@@ -1,9 +1,9 @@
 """Rank collapse: attention alone makes all tokens equal, doubly exponentially with depth; skip connections prevent it.
 
-Dong, Cordonnier & Loukas (2103.03404) bound the part of the tokens in which they differ: one layer of self-attention
-turns it into its cube at most, so that after L layers it is of order r^(3^L). The cube can be measured in one
-block, on tokens that are drawn together; what follows from it is seen in a stack of blocks. A Markov chain,
-that is one attention matrix for all layers, loses rank too, but at a constant rate.
+Dong, Cordonnier & Loukas (2103.03404) bound the residual, which is the part of the tokens in which they differ: after
+one layer of self-attention it is at most of the order of its cube, so that after L layers it is of order r^(3^L). The
+cube can be measured in one block, on tokens that are moved closer and closer to their mean; its consequence is seen in
+a stack of blocks. A Markov chain, which has one attention matrix for all layers, loses rank too, but at a constant rate.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from limelight.report.comparison import comparison
 from limelight.similarity import Dot
 
 TOKENS, WIDTH, HIDDEN, DEPTH = 32, 32, 128, 16
-GONE = 1e-6  # of the tokens' size: where the residual is called lost
-CLOSENESS = (10, 30, 100, 300, 1000)  # by how much tokens are drawn together to measure the order of one block
-STEEP = 3.0  # slope of the steeper network, in units of the other's
-SHOWN = (1, 2, 4)  # layers to look at
+GONE = 1e-6  # a residual below this share of the tokens' size counts as lost
+CLOSENESS = (10, 30, 100, 300, 1000)  # the factors by which tokens are moved to their mean to measure a block's order
+STEEP = 3.0  # the slope of the steeper network, divided by that of the other
+SHOWN = (1, 2, 4)  # the layers that are drawn
 ALONE, SKIP, MLP, STEEP_MLP, FIXED = "attention alone", "with skips", "with an MLP", "with a steep MLP", "one fixed P"
 
 
 class RankCollapse(Claim):
-    """What depth does to the differences between tokens."""
+    """The claim about how fast the differences between tokens vanish with depth."""
 
     name = "rank_collapse"
     title = "Pure attention loses rank doubly exponentially with depth; skip connections stop it, and MLPs slow it"
@@ -157,7 +157,7 @@ class RankCollapse(Claim):
 
 @dataclass(frozen=True)
 class Block:
-    """The weights of one layer, Gaussian with variance 1/inputs."""
+    """The weights of one layer, Gaussian with variance 1/(number of inputs)."""
 
     query: Float[Tensor, "d d"]
     key: Float[Tensor, "d d"]
@@ -181,7 +181,7 @@ class Block:
 
 
 def forward(arm: str, block: Block, x: Float[Tensor, "n d"], fixed: Attention) -> Float[Tensor, "n d"]:
-    """One layer of the arm; `fixed` is the P of the arm that has one only."""
+    """One layer of the arm. `fixed` is the P that the arm with one P for all layers uses."""
     mixed = (fixed if arm == FIXED else block.attention(x)) @ x @ block.value
     if arm == SKIP:
         return x + mixed
@@ -199,14 +199,17 @@ def stack(arm: str, layers: Sequence[Block], x: Float[Tensor, "n d"]) -> list[Fl
 
 
 def one_block(arm: str, block: Block, x: Float[Tensor, "n d"]) -> np.ndarray:
-    """The residual after one block, on tokens about a common mean as large as they are, ever closer to it."""
+    """The residual after one block, for each factor by which the tokens are moved to their mean.
+
+    The mean is as large as the tokens are at first.
+    """
     mean = x[:1] / 2
     fixed = block.attention(x)
     return np.array([residual(forward(arm, block, mean + (x - x.mean(0)) / factor, fixed)) for factor in CLOSENESS])
 
 
 def residual(x: Float[Tensor, "n d"]) -> float:
-    """‖X − 1x̄ᵀ‖ / ‖X‖ in the Frobenius norm, x̄ the mean token: 0 where all tokens are equal."""
+    """‖X − 1x̄ᵀ‖ / ‖X‖ in the Frobenius norm, with the mean token x̄; it is 0 if all tokens are equal."""
     return float((x - x.mean(0)).norm() / x.norm())
 
 

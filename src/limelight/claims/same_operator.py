@@ -1,8 +1,9 @@
-"""Same operator: attention is diffusion maps, kernel regression and mean shift, to rounding, under a hypothesis each.
+"""Same operator: attention equals diffusion maps, kernel regression and mean shift, each under one hypothesis.
 
-Ruan & Zhang (2412.18288) recast classical methods as attention. Here each equality is a comparison of
-`Attention` with the published equation, written out densely in float64; and beside it the same comparison with the
-one hypothesis violated that the equality needs. Two identities are compared as the paper prints them, too.
+Ruan & Zhang (2412.18288) write classical methods as attention. Here `Attention` is compared with the published
+equation of each method, computed densely in float64, and must agree to rounding. Beside each stands the same comparison
+with the hypothesis violated that the equality needs. Two identities are also compared in the form in which the paper
+prints them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from limelight.report.comparison import comparison
 from limelight.similarity import Bilinear, Dot, Euclidean, Similarity
 
 POINTS, WIDTH, BANDWIDTH = 128, 3, 0.8
-NEAR, CENTERS = 5, 6  # neighbors of a point; centers, and points with known labels
-SHIFTS = 5  # steps of blurring mean shift, and of label propagation
-TOLERANCE = 1e-12  # of Sinkhorn's column sums
-ROUNDING = 1e-12  # some 4500 units of float64: 128 terms in a sum, each with a few roundings of its own
+NEAR, CENTERS = 5, 6  # the number of neighbors of a point; of centers, and of points with known labels
+SHIFTS = 5  # the number of steps of blurring mean shift, and of label propagation
+TOLERANCE = 1e-12  # the largest error of Sinkhorn's column sums
+ROUNDING = 1e-12  # some 4500 units of rounding in float64: sums have 128 terms, each with a few rounding errors
 CONVERGED = (
     100 * TOLERANCE
 )  # what is left of a tolerance, where each pair of steps saves at least one part in a hundred
 DIFFERENT = 1e-2
-SHOWN = 24  # points to draw
+SHOWN = 24  # the number of points that are drawn
 
 DIFFUSION, ASYMMETRIC = "diffusion maps", "diffusion maps, asymmetric"
 SINKHORN, ONE_SOFTMAX = "Sinkhorn, dot and Euclidean", "softmax, dot and Euclidean"
@@ -45,11 +46,11 @@ PROPAGATION, PROPAGATION_ALPHA = "label propagation", "label propagation, normal
 NEAREST, NEAREST_PRINTED = "nearest point, corrected", "nearest point, as printed"
 SPHERE, PRINTED = "sphere, corrected", "sphere, as printed"
 
-Both = tuple[Tensor, Tensor]  # what attention gives, and what it ought to equal
+Both = tuple[Tensor, Tensor]  # the result of attention, and the result of the other method
 
 
 class SameOperator(Claim):
-    """Nine equalities, and nine that are none."""
+    """The claim of nine equalities, each of which fails once its hypothesis is violated."""
 
     name = "same_operator"
     title = (
@@ -156,12 +157,12 @@ def unit(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 def matrix(attention: Attention) -> Float[Tensor, "n m"]:
-    """P, as the fused kernel applies it to a basis."""
+    """The matrix P, computed by applying the operator to each basis vector."""
     return attention @ torch.eye(attention.shape[-1], dtype=torch.float64)
 
 
 def diffusion(x: Float[Tensor, "n d"], similarity: Similarity, scores: Float[Tensor, "n n"]) -> Both:
-    """Doubly-normalized attention, and K(x, y)/(q(x) q(y)) divided by its row sums, q(x) = Σ_y K(x, y)."""
+    """Doubly-normalized attention, and K(x, y)/(q(x) q(y)) divided by its row sums, with q(x) = Σ_y K(x, y)."""
     kernel = scores.exp()
     density = kernel.sum(1)
     corrected = kernel / (density[:, None] * density[None, :])
@@ -180,7 +181,7 @@ def asymmetric_diffusion(generator: torch.Generator) -> Both:
 
 
 def dot_and_euclidean(normalization: Sinkhorn | Softmax) -> Callable[[torch.Generator], Both]:
-    """Both similarities with one scale, and one normalization."""
+    """The matrices of the dot product and of the Euclidean similarity, with the same scale and normalization."""
 
     def compare(generator: torch.Generator) -> Both:
         q, k = cloud(generator), cloud(generator)
@@ -191,7 +192,7 @@ def dot_and_euclidean(normalization: Sinkhorn | Softmax) -> Callable[[torch.Gene
 
 
 def regression(equal_norms: bool) -> Callable[[torch.Generator], Both]:
-    """Σ_j K_h(q − k_j) y_j / Σ_j K_h(q − k_j) of Nadaraya and Watson, for y the basis, and softmax(⟨q, k⟩/h²)."""
+    """Nadaraya and Watson's Σ_j K_h(q − k_j) y_j / Σ_j K_h(q − k_j) for each basis vector y, and softmax(⟨q, k⟩/h²)."""
 
     def compare(generator: torch.Generator) -> Both:
         q, k = cloud(generator), cloud(generator)
@@ -203,7 +204,7 @@ def regression(equal_norms: bool) -> Callable[[torch.Generator], Both]:
 
 
 def mean_shift(similarity: Similarity) -> Callable[[torch.Generator], Both]:
-    """x_i ← Σ_j K_h(x_i − x_j) x_j / Σ_j K_h(x_i − x_j), all points at once, and attention with V = X."""
+    """x_i ← Σ_j K_h(x_i − x_j) x_j / Σ_j K_h(x_i − x_j) for all points at once, and attention with V = X."""
 
     def compare(generator: torch.Generator) -> Both:
         ours = theirs = cloud(generator)
@@ -217,13 +218,13 @@ def mean_shift(similarity: Similarity) -> Callable[[torch.Generator], Both]:
 
 
 def neighbors(similarity: Similarity) -> Callable[[torch.Generator], Both]:
-    """The mean of the values of the `NEAR` nearest keys, for values the basis, and attention that sees no others."""
+    """The mean of the values of the `NEAR` nearest keys, with basis vectors as values, and attention to these keys."""
 
     def compare(generator: torch.Generator) -> Both:
         q, k = cloud(generator), cloud(generator)
         ours = matrix(
             Attention(q, k, similarity, TopK(NEAR), scale=1e-15)
-        )  # h → ∞: their scores are equal, but for rounding
+        )  # h → ∞ makes their scores equal, up to rounding
         nearest = squares(q, k).argsort(1)[:, :NEAR]
         return ours, torch.zeros_like(ours).scatter(1, nearest, 1 / NEAR)
 
@@ -231,7 +232,7 @@ def neighbors(similarity: Similarity) -> Callable[[torch.Generator], Both]:
 
 
 def lloyd(tied: bool) -> Callable[[torch.Generator], Both]:
-    """Σ_i u_ik x_i / Σ_i u_ik, u = attention to the nearest of some centers, and the mean of the points nearest to each."""
+    """Σ_i u_ik x_i / Σ_i u_ik with attention u to the nearest center, and the mean of the points nearest to each."""
 
     def compare(generator: torch.Generator) -> Both:
         x = cloud(generator)
@@ -247,7 +248,10 @@ def lloyd(tied: bool) -> Callable[[torch.Generator], Both]:
 
 
 def propagation(alpha: float) -> Callable[[torch.Generator], Both]:
-    """F ← P F, rows divided by their sums, with the labels of the first points put back (Zhu & Ghahramani 2002)."""
+    """F ← P F with rows divided by their sums and the known labels of the first points restored in each step.
+
+    Source: Zhu & Ghahramani 2002.
+    """
 
     def compare(generator: torch.Generator) -> Both:
         x = cloud(generator)
@@ -263,7 +267,7 @@ def propagation(alpha: float) -> Callable[[torch.Generator], Both]:
 
 
 def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator], Both]:
-    """Weights and log-normalizer of the score ⟨x, y⟩, and of the score constant − factor·|x − y|²."""
+    """The weights and log-normalizers of the score ⟨x, y⟩, and those of the score constant − factor·|x − y|²."""
 
     def compare(generator: torch.Generator) -> Both:
         x, y = unit(cloud(generator)), unit(cloud(generator))
@@ -275,7 +279,10 @@ def on_the_sphere(constant: float, factor: float) -> Callable[[torch.Generator],
 
 
 def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
-    """The number of each query's strongest key, among points of the sphere and the predicted ones, and its own's."""
+    """The index of each query's strongest key, and the index that is predicted for it.
+
+    The keys are points of the sphere, and the predicted minimizers of all queries.
+    """
 
     def compare(generator: torch.Generator) -> Both:
         x, others = unit(cloud(generator)), unit(cloud(generator))
@@ -289,12 +296,12 @@ def nearest_point(sign: float) -> Callable[[torch.Generator], Both]:
 
 
 def gaussian(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """exp(−|x − y|²/2h²), written out."""
+    """The matrix exp(−|x − y|²/2h²)."""
     return (-squares(x, y) / (2 * BANDWIDTH**2)).exp()
 
 
 def squares(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """|x − y|², written out."""
+    """The matrix of squared distances |x − y|²."""
     return (x[:, None] - y[None]).square().sum(-1)
 
 
@@ -321,7 +328,7 @@ COMPARISONS: dict[str, Callable[[torch.Generator], Both]] = {
 
 
 def differences(arm: str, seed: int) -> np.ndarray:
-    """|P − P'| of the first points as decades above 1e-17, to draw."""
+    """|P − P'| of the first points in decades above 1e-17, for the picture."""
     ours, theirs = COMPARISONS[arm](torch.Generator().manual_seed(seed))
     decades: np.ndarray = ((ours - theirs)[:SHOWN, :SHOWN].abs() / 1e-17 + 1).log10().numpy()
     return decades

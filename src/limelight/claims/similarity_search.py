@@ -1,10 +1,10 @@
-"""Similarity search: attention fetches the value of the key that matches, among keys never seen.
+"""Similarity search: attention fetches the value of the matching key, among keys never seen in training.
 
 daulet's "Neural Net Intuition" (nn-intuition on GitHub) calls attention a similarity search by the
-cosine between query and key, and a fully connected network one that can find any relation but might
-memorize. Here a query must fetch the value of its key from a table: with keys from the training
-pool, and with keys drawn anew. And attention as it is used takes the dot product, not the cosine,
-so key lengths matter: how much?
+cosine between query and key, and says that a fully connected network can find any relation but might
+memorize. Here a query must fetch the value of its key from a table, with keys from the training
+pool and with newly drawn keys. Attention in practice uses the dot product, not the cosine, so that
+the lengths of keys have an effect, which is measured too.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from limelight.similarity import Cosine, Dot
 
 POOL, BATCH, STEPS, TEST = 64, 128, 400, 2000
 EVERY = 5  # steps between two points of a curve
-STRETCH = 0.5  # standard deviation of the logarithm of the key lengths, where they vary
+STRETCH = 0.5  # standard deviation of the logarithm of the key lengths in the arms where lengths vary
 DOT, COSINE, NETWORK, UNIFORM = "dot", "cosine", "fully connected", "uniform attention"
 DOT_VARIED, COSINE_VARIED = "dot, lengths vary", "cosine, lengths vary"
 
 
 class FullyConnected(nn.Module):
-    """The query and the whole table in, the value out."""
+    """A fully connected network whose inputs are the query and the whole table, and whose output is the value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class FullyConnected(nn.Module):
 
 
 class Uniform(nn.Module):
-    """The mean of all values, by a learned factor: a look-up that does not look."""
+    """The mean of all values times a learned factor, which does not depend on the query."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Uniform(nn.Module):
         return self.factor * values.mean(1)
 
 
-# How to build, the learning rate, and how much key lengths vary, in training and in the test.
+# For each arm: its model, its learning rate, and how much key lengths vary, in training and in the test.
 ARMS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
     DOT: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.03, 0.0),
     COSINE: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.03, 0.0),
@@ -68,7 +68,7 @@ ARMS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
 
 
 class SimilaritySearch(Claim):
-    """Attention as a look-up."""
+    """The claim that attention fetches values by keys that were not seen in training."""
 
     name = "similarity_search"
     title = "Attention is a similarity search that works for keys never seen; a fully connected network's is not"
@@ -166,11 +166,11 @@ class SimilaritySearch(Claim):
 
 
 def answer(model: nn.Module, asked: Tables) -> Tensor:
-    """What the model fetches."""
+    """The values that the model returns for the queries."""
     fetched: Tensor = model(asked.query, asked.keys, asked.values)
     return fetched
 
 
 def fetched(model: nn.Module, asked: Tables) -> float:
-    """The share of queries of which every bit came out right."""
+    """The share of queries for which every bit of the value is right."""
     return float((answer(model, asked) * asked.target > 0).all(-1).float().mean())

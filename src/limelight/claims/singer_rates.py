@@ -1,12 +1,13 @@
-"""Singer's rates: how near is one attention step to the Laplacian, for a bandwidth and a number of points?
+"""Singer's rates: the distance of one attention step from the Laplacian, by bandwidth and number of points.
 
 On points of uniform density on a manifold of dimension d, with scores −|x − y|²/2ε,
 
     (P h − h)/(ε/2) = Δh + O(ε) + O(N^{−½} ε^{−½−d/4}),
 
-a bias that falls with the bandwidth and a scatter over draws of the N points that grows with it falling
-(Singer 2006; Theorem 1 of 2412.18288). Bias is measured on points that integrate to rounding, where
-nothing scatters; scatter is the standard deviation over many draws, in which the bias is no part.
+where the first error is a bias, which falls with the bandwidth, and the second a scatter over random draws of the N
+points, which grows as the bandwidth falls (Singer 2006; Theorem 1 of 2412.18288). The bias is measured on fixed points
+that integrate exactly, up to rounding, where nothing is random. The scatter is the standard deviation over many draws,
+to which the bias does not contribute.
 """
 
 from __future__ import annotations
@@ -32,47 +33,49 @@ from limelight.report.comparison import comparison
 from limelight.report.orders import orders
 from limelight.similarity import Bias, Euclidean
 
-DRAWS, QUERIES = 64, 12  # of the points, for one standard deviation; of points where it is asked
+DRAWS, QUERIES = 64, 12  # the number of draws for one standard deviation; the number of points where it is measured
 HALVES = np.array([1.0, 0.5, 0.25, 0.125])
-SLACK = 0.15  # by which an order may miss theory
+SLACK = 0.15  # the largest difference between a measured order and theory that is accepted
 CIRCLE, SPHERE, TORUS, UNEVEN = "circle", "sphere", "3-torus", "circle, density not uniform"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where, with what test functions (for bias and for scatter), and over which bandwidths and numbers of points."""
+    """The manifold, the test functions for bias (`field`) and scatter (`slow`), the bandwidths and numbers of points."""
 
     manifold: Manifold
-    keys: Callable[[float, VonMises | None], tuple[Tensor, Tensor | None]]  # that integrate exactly, and their shares
+    keys: Callable[
+        [float, VonMises | None], tuple[Tensor, Tensor | None]
+    ]  # keys that integrate exactly, and their shares
     field: Callable[[torch.Generator], Field]
     slow: Callable[[torch.Generator], Field]
     bias_epsilons: np.ndarray
     epsilons: np.ndarray
-    points: int  # the most; for the fit in ε this many
-    concentration: float = 0.0  # of the density; 0 is uniform
+    points: int  # the largest number of points, which is used for the fit in ε
+    concentration: float = 0.0  # the concentration of the density; 0 is uniform
 
 
 def wave(*k: float) -> Callable[[torch.Generator], Field]:
-    """Draws waves of these numbers."""
+    """A function that draws random waves with these wave numbers."""
     return lambda generator: Wave.drawn(torch.tensor(k, dtype=torch.float64), generator)
 
 
 def harmonic(degree: int) -> Callable[[torch.Generator], Field]:
-    """Draws harmonics of S²."""
+    """A function that draws random spherical harmonics of this degree."""
     return lambda generator: Harmonic.drawn(degree, 2, generator)
 
 
 def grid(torus: Torus, n: int) -> Callable[[float, VonMises | None], tuple[Tensor, None]]:
-    """Keys at the quantiles of the density, all with equal shares."""
+    """A function that gives keys at the quantiles of the density, all with equal shares."""
     return lambda start, density: (torus.grid(n, density, start), None)
 
 
 def sphere(start: float, density: VonMises | None) -> tuple[Tensor, Tensor]:
-    """Keys on S² with their shares of its area."""
+    """Keys on S² with their shares of the area."""
     return Sphere(2).quadrature(64)
 
 
-# A product of waves (1, 1, 0) would not do for the bias: on a product of circles its terms of order ε cancel.
+# The wave (1, 1, 0) cannot be used for the bias, since on a product of circles its terms of order ε cancel.
 SETTINGS = {
     CIRCLE: Setting(Torus(1), grid(Torus(1), 1000), wave(2), wave(1), 0.02 * HALVES, 0.04 * HALVES, 2000),
     SPHERE: Setting(Sphere(2), sphere, harmonic(2), harmonic(1), 0.08 * HALVES, 0.1 * HALVES, 4000),
@@ -86,7 +89,7 @@ SETTINGS = {
 
 
 class SingerRates(Claim):
-    """Bias and scatter of one attention step."""
+    """The claim about the bias and the scatter of one attention step."""
 
     name = "singer_rates"
     title = "One attention step is a heat step, to the bias and the scatter that Singer's theorem gives"
@@ -122,7 +125,7 @@ class SingerRates(Claim):
         if setting.concentration:
             density = VonMises(torch.tensor([setting.concentration]), torch.tensor([6.28 * turn]))
         errors = biases(setting, density, start, generator)
-        # One function and one set of queries for all: what is left to vary is what is measured.
+        # All measurements share one function and one set of queries, so that only the measured quantity varies.
         queries, h = setting.manifold.uniform(QUERIES, generator), setting.slow(generator)
         numbers, most, middle = setting.points * HALVES, setting.points, float(setting.epsilons[1])
 
@@ -191,12 +194,12 @@ class SingerRates(Claim):
 
 
 def predicted(arm: str) -> float:
-    """The order of the scatter in ε."""
+    """The order of the scatter in ε that theory predicts."""
     return -0.5 - SETTINGS[arm].manifold.dimension / 4
 
 
 def biases(setting: Setting, density: VonMises | None, start: float, generator: torch.Generator) -> np.ndarray:
-    """The root mean square of (P h − h)/(ε/2) − Δh over queries, for each ε, with keys that integrate exactly."""
+    """The root mean square over queries of (P h − h)/(ε/2) − Δh, for each ε, with keys that integrate exactly."""
     keys, shares = setting.keys(start, density)
     queries, h = setting.manifold.uniform(QUERIES, generator), setting.field(generator)
     table = None if shares is None else shares.log()[None]
@@ -216,7 +219,7 @@ def scatter(
     epsilon: float,
     generator: torch.Generator,
 ) -> float:
-    """The standard deviation of (P h − h)/(ε/2) over draws of the points; the root mean square of it over queries."""
+    """The standard deviation of (P h − h)/(ε/2) over draws of the points, as the root mean square over queries."""
     keys = manifold.sample(DRAWS * points, generator, density).view(DRAWS, points, -1)
     return float(rate(manifold, h, queries, keys, epsilon).var(0).mean().sqrt())
 
@@ -239,7 +242,7 @@ def rate(
 
 
 def heat_on_a_sphere(seed: int) -> Figure:
-    """A bump about the north pole and the steps that follow."""
+    """A bump of heat at the north pole, and the states after each step."""
     sphere, epsilon, frames = Sphere(2), 0.05, 16
     x = sphere.uniform(600, torch.Generator().manual_seed(seed))
     bump = (8 * (x[:, 2:] - 1)).exp()

@@ -27,8 +27,8 @@ from limelight.models.training import descend
 from limelight.report.comparison import comparison
 
 POINTS, NOISE, STEPS = 500, 0.02, 2000
-GOAL = 0.1  # of the variance of z: the error whose first step is counted
-GRID, EVERY = 40, 25  # points each way of a surface to draw; steps between two points of a curve
+GOAL = 0.1  # an error, as a share of the variance of z; the steps to reach it are counted
+GRID, EVERY = 40, 25  # points along each axis of a drawn surface; steps between two points of a curve
 GATE, SMALL, LARGE, LINE = "gate", "relu, equal", "relu, ten times", "one line"
 
 # Learning rates: for each arm the better of 0.03, 0.05 and 0.1 on seeds 1000 to 1005, which are not judged.
@@ -41,7 +41,7 @@ ARMS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 
 
 class Slopes(Claim):
-    """Five lines, one gate."""
+    """The claim that a gate learns five lines, which a ReLU network has to tile with planes."""
 
     name = "slopes"
     title = "A gate learns five lines as five lines; a ReLU network has to tile them with planes"
@@ -153,7 +153,7 @@ class Slopes(Claim):
 
 
 def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:
-    """Mean squared error over the variance of z."""
+    """The mean squared error divided by the variance of z."""
     return float((model(points) - z).square().mean() / z.var())
 
 
@@ -165,23 +165,23 @@ def slopes_of(model: nn.Module) -> np.ndarray:
 
 
 def grid(reach: float = 2 * X_MAX) -> tuple[np.ndarray, np.ndarray]:
-    """The x and the y of a surface to draw: by default twice the range of the data in x."""
+    """The x and the y of a drawn surface, which by default covers twice the range of the data in x."""
     return np.linspace(-reach, reach, GRID), np.linspace(-2.5, 2.5, GRID)
 
 
 def surface_of(model: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """z over a grid, rows y and columns x."""
+    """z on a grid, with a row for each y and a column for each x."""
     return model(grid_points(x, y)).view(len(y), len(x)).numpy()
 
 
 def grid_points(x: np.ndarray, y: np.ndarray) -> Tensor:
-    """The points of a grid (len(y)·len(x), 2), row by row."""
+    """The points of a grid, row by row, (len(y)·len(x), 2)."""
     axes = (torch.tensor(axis, dtype=torch.float32) for axis in (x, y))
     return torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).flatten(0, 1)
 
 
 def gate_of(model: nn.Module) -> dict[str, np.ndarray]:
-    """The weights of a gate's experts over y at x = 0, (y, expert)."""
+    """The weights of a gate's experts for each y at x = 0, (y, expert)."""
     if not isinstance(model, MixtureOfLinearExperts):
         return {}
     y = torch.tensor(grid()[1], dtype=torch.float32)

@@ -1,9 +1,9 @@
-"""Token clusters: on a sphere, attention draws all tokens together, at once where it is flat and in stages where it is sharp.
+"""Token clusters: on a sphere, attention moves all tokens to one point, fast if it is flat and in stages if it is sharp.
 
-Geshkovski, Letrouit, Polyanskiy & Rigollet (2312.10794) read a transformer with normalized tokens as particles on a
-sphere, dx_i/dt = the part of Σ_j P_ij x_j tangent to the sphere at x_i, P = softmax(β ⟨x_i, x_j⟩). They prove
-that all end in one point, for wide ranges of β and dimension; with large β they are seen to gather in several
-clusters first, which last very long.
+Geshkovski, Letrouit, Polyanskiy & Rigollet (2312.10794) describe a transformer with normalized tokens as particles on
+a sphere: dx_i/dt is the part of Σ_j P_ij x_j tangent to the sphere at x_i, with P = softmax(β ⟨x_i, x_j⟩). They prove
+that all tokens end in one point, for wide ranges of β and dimension. With a large β, tokens first gather in several
+clusters, which last very long.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from limelight.similarity import Dot, Euclidean
 
 TOKENS, STEP, TIME = 64, 0.1, 60
 MIDDLE = 20
-RESOLUTION = 0.1  # radius, in units of the sphere's: nearer tokens are one cluster
-ONE = 1.05  # clusters
+RESOLUTION = 0.1  # in units of the sphere's radius: tokens nearer than this belong to one cluster
+ONE = 1.05  # a number of clusters below this counts as one cluster
 FRAMES = (0, 1, 2, 5, 10, 20, 40, 60)
 FLAT, SHARP, SHARPER, WIDE, REPEL = "β = 1", "β = 4", "β = 16", "β = 4, 32 dimensions", "β = 4, values −x"
 
-# β, the dimension of the tokens, and the sign of their values.
+# For each arm: β, the dimension of the tokens, and the sign of their values.
 ARMS: dict[str, tuple[float, int, float]] = {
     FLAT: (1.0, 3, 1.0),
     SHARP: (4.0, 3, 1.0),
@@ -43,7 +43,7 @@ ARMS: dict[str, tuple[float, int, float]] = {
 
 
 class TokenClusters(Claim):
-    """Sixty-four tokens on a sphere."""
+    """The claim about sixty-four tokens that attention moves on a sphere."""
 
     name = "token_clusters"
     title = (
@@ -144,16 +144,17 @@ class TokenClusters(Claim):
 
 
 def start(seed: int, dimension: int) -> Float[Tensor, "n d"]:
-    """Tokens drawn uniformly on the unit sphere."""
+    """Random tokens, uniform on the unit sphere."""
     generator = torch.Generator().manual_seed(seed)
     return on_sphere(torch.randn(TOKENS, dimension, generator=generator, dtype=torch.float64))
 
 
 def trajectory(x: Float[Tensor, "n d"], beta: float, sign: float) -> Float[Tensor, "times n d"]:
-    """The tokens at times 0, 1, …, by Heun's steps, each put back on the sphere: an Euler step, then a mean of two slopes.
+    """The tokens at times 0, 1, …, by Heun's method: an Euler step, and then a step with the mean of both slopes.
 
-    Steps of x + step·P x would be up to a tenth too short, for the part of P x along x makes x longer before it is
-    put back; and Euler's are first order, which shows in how long a cluster near balance stays.
+    After each step the tokens are normalized. Steps of x + step·P x would be up to a tenth too short, since the part of
+    P x along x makes x longer before it is normalized. Euler's method is only of first order, which would change how
+    long a cluster near equilibrium lasts.
     """
     path = [x]
     for _ in range(TIME):
@@ -166,7 +167,7 @@ def trajectory(x: Float[Tensor, "n d"], beta: float, sign: float) -> Float[Tenso
 
 
 def velocity(x: Float[Tensor, "n d"], beta: float, sign: float) -> Float[Tensor, "n d"]:
-    """What of ±P x is tangent to the sphere at x."""
+    """The part of ±P x that is tangent to the sphere at x."""
     pulled = sign * (Attention(x, x, Dot(), scale=beta) @ x)
     return pulled - (pulled * x).sum(-1, keepdim=True) * x
 
@@ -176,14 +177,15 @@ def on_sphere(x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
 
 
 def clusters(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
-    """Σ_i 1 / Σ_j exp(−|x_i − x_j|²/2r²): each token counts as its share in those within r of it.
+    """The number of clusters, Σ_i 1 / Σ_j exp(−|x_i − x_j|²/2r²): Leinster & Cobbold's diversity of order 0 (2012).
 
-    For tight groups that lie many r apart it is their number: the diversity of order 0 of Leinster & Cobbold (2012).
+    Each token counts as one divided by the number of tokens within about r of it, so for tight groups that are many r
+    apart the sum is the number of groups.
     """
     return (-Attention(x, x, Euclidean(RESOLUTION)).logsumexp()).exp().sum(-1)
 
 
 def lasting(results: Results, arm: str) -> Interval:
-    """Clusters at the end over clusters in the middle, the geometric mean over seeds."""
+    """The number of clusters at the end divided by that in the middle, as the geometric mean over seeds."""
     end, middle = (results.values(arm, measure) for measure in ("end", "middle"))
     return interval(np.log(end) - np.log(middle)).map(np.exp)

@@ -1,10 +1,10 @@
-"""Translation prior: what a network assumes of its data, it need not learn from them.
+"""Translation prior: a network need not learn from data what its architecture assumes.
 
 A comment in an online discussion (thisiszilff) argues that a convolution needs fewer images because
-it knows that neighbors belong together and that places do not matter; that self-attention plays a
-similar role; and, in a reply, that assuming a symmetry helps even when it is wrong. Here digits
-stand anywhere in a larger frame; and then the same digits with their pixels shuffled, one shuffle
-for all, where neighbors mean nothing.
+its architecture assumes that neighboring pixels belong together and that positions do not matter; that
+self-attention plays a similar role; and, in a reply, that assuming a symmetry helps even if it is wrong. Here
+digits are placed at random in a larger frame. Then the pixels of the same digits are permuted, with one
+permutation for all images, so that neighboring pixels are unrelated.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from limelight.models.image_classifiers import Convolutional, SmallViT, fully_co
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
 
-SIZES = (50, 250, 1200)  # training images
+SIZES = (50, 250, 1200)  # numbers of training images
 TEST, BATCH = 500, 64
 FULL, CONV, ATTENTION = "fully connected", "convolution", "self-attention"
 SHUFFLED, NO_LABELS = "convolution, shuffled", "convolution, random labels"
 
-# How to build, steps and learning rate: by which the loss had settled on seeds 1000 to 1002, which are not judged.
+# For each arm: its model, steps and learning rate, with which the loss had settled on seeds 1000 to 1002, not judged.
 FULLY_CONNECTED = (lambda: fully_connected(FRAME, classes=10), 800, 0.003)
 CONVOLUTION = (lambda: Convolutional(classes=10, channels=16), 150, 0.01)
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
@@ -46,7 +46,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
 
 
 class TranslationPrior(Claim):
-    """Priors, right and wrong."""
+    """The claim that a prior saves training images where it is right, and costs accuracy where it is wrong."""
 
     name = "translation_prior"
     title = "A prior saves training images where it is right, and costs accuracy where it is wrong"
@@ -138,7 +138,7 @@ class TranslationPrior(Claim):
 
 
 def train(arm: str, images: Tensor, labels: Tensor, generator: torch.Generator) -> nn.Module:
-    """The arm's model after its steps on batches drawn from these images."""
+    """The arm's model, trained on random batches of these images."""
     build, steps, lr = MODELS[arm]
     model = build()
 
@@ -152,10 +152,11 @@ def train(arm: str, images: Tensor, labels: Tensor, generator: torch.Generator) 
 
 
 def images_saved(results: Results, arm: str) -> Interval:
-    """How many times fewer images `arm` needs for the best accuracy of the fully connected network.
+    """The factor by which `arm` needs fewer images than the fully connected network for the latter's best accuracy.
 
-    Read off its accuracy over log(images), seed by seed. Where even the fewest suffice the answer is
-    no more than that ratio; where the most do not, it is less than one by the accuracy that lacks.
+    It is read from the arm's accuracy as a function of log(images), for each seed. If the smallest number of images is
+    enough, the factor is the ratio to that number. If the largest number is not enough, the factor is below one, and
+    the smaller the more accuracy is missing.
     """
     seeds = results.seeds(FULL, arm)
     saved = []

@@ -1,4 +1,4 @@
-"""Claims put to the test: arms, seeds, measures, and a judgment written before any result is seen.
+"""Experiments that test claims: arms, seeds, measures, and a judgment that is written before any result is seen.
 
 Needs the extra `claims`.
 """

@@ -1,4 +1,4 @@
-"""Where do the trials run? In processes of this machine, on a Dask cluster, or on a Ray cluster."""
+"""The places where trials can run: processes of this machine, a Dask cluster, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ from limelight.errors import (
 from limelight.experiment import processes
 
 Backend = Literal["loky", "dask", "ray"]
-Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
-_PATIENCE = 10  # seconds until a cluster that does not answer is given up
-_LOOK = 0.5  # seconds between two moments at which Ctrl-C is heard where the system has no signals for it
-_MOMENT = 0.01  # seconds between two looks at calls on their way to a worker
+# Calls a function with each tuple of arguments on some worker, and yields the results in the order of completion.
+ParallelMap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+_PATIENCE = 10  # seconds to wait for a cluster before giving up
+_INTERVAL = 0.5  # seconds for which a wait may block: on Windows, Ctrl-C has an effect only between two waits
+_POLL = 0.01  # seconds between two checks whether calls have reached the workers' queue
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)  # for each worker, since there is one for each core
+)  # one thread in each worker, since there is one worker for each core
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def check(backend: str, address: str | None) -> None:
-    """Raise `UnknownNameError` or `InputError` unless there is this backend and it takes such an address."""
+    """Raise `UnknownNameError` unless the backend exists, and `InputError` unless it takes such an address."""
     if backend not in get_args(Backend):
         raise UnknownNameError("backend", backend, get_args(Backend))
     if address is None:
@@ -67,11 +68,11 @@ def check(backend: str, address: str | None) -> None:
 
 
 @contextmanager
-def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
+def workers(backend: str, count: int, address: str | None) -> Iterator[ParallelMap]:
     """The workers of a backend: `count` processes here, or the cluster at `address`.
 
-    Gives `spread(function, calls)`, which calls the function with each tuple of arguments on some worker, and yields
-    the results as they come, in any order. Workers on this machine end with the block, and with this process.
+    Yields `parallel_map(function, calls)`, which calls the function with each tuple of arguments on some worker and
+    yields the results in the order of completion. Workers on this machine end with the block, and with this process.
 
     Without an address, Dask and Ray start a cluster on this machine. Raises `UnknownNameError`,
     `InputError`, `MissingExtraError`, and `ClusterError` where nothing answers.
@@ -79,32 +80,32 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[Spread]:
     check(backend, address)
     with (
         processes.without_current_folder(),
-        {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as spread,
+        {"loky": _loky, "dask": _dask, "ray": _ray}[backend](count, address) as parallel_map,
     ):
-        yield spread
+        yield parallel_map
 
 
 @contextmanager
-def _loky(count: int, address: str | None) -> Iterator[Spread]:
+def _loky(count: int, address: str | None) -> Iterator[ParallelMap]:
     executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
-    handed: set[Future[Any]] = set()
+    submitted: set[Future[Any]] = set()
     try:
-        yield partial(_by_loky, executor, handed, 2 * count)
+        yield partial(_by_loky, executor, submitted, 2 * count)
     except BrokenProcessPool:
         raise ClusterError(
-            "a worker process ended before its run did, perhaps because the memory of this machine is full; what was "
-            "finished is kept, and the same command goes on from there; a smaller number for --workers needs less of it"
+            "a worker process ended during a run, perhaps because the memory of this machine is full; finished runs "
+            "are kept, and the same command goes on from there; a smaller number for --workers needs less memory"
         ) from None
     finally:
-        with processes.undisturbed():
-            _hand_over(handed)
+        with processes.uninterrupted():
+            _wait_until_queued(submitted)
             executor.shutdown(kill_workers=True)
 
 
 @contextmanager
-def _dask(count: int, address: str | None) -> Iterator[Spread]:
+def _dask(count: int, address: str | None) -> Iterator[ParallelMap]:
     distributed = _extra("distributed", "dask")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its own words on a failure are a traceback
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # on a failure Dask would log a traceback
     try:
         where = (
             {"address": address}
@@ -112,7 +113,7 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
             else {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
         )
         client = distributed.Client(timeout=_PATIENCE, **where)
-    except (OSError, ValueError, OverflowError) as problem:  # the last of a port beyond 65535
+    except (OSError, ValueError, OverflowError) as problem:  # the last for a port beyond 65535
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({problem}); expected the address that `dask scheduler` printed"
         ) from None
@@ -127,12 +128,12 @@ def _dask(count: int, address: str | None) -> Iterator[Spread]:
 
 
 @contextmanager
-def _ray(count: int, address: str | None) -> Iterator[Spread]:
+def _ray(count: int, address: str | None) -> Iterator[ParallelMap]:
     ray = _extra("ray", "ray")
     try:
         if address and address not in ("auto", "local"):
             _require_answer(address)
-        with warnings.catch_warnings():  # of what the next release does with a worker's GPUs; ours ask for none
+        with warnings.catch_warnings():  # about GPUs of workers in later releases; Limelight's workers use no GPU
             warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
             ray.init(address=address, num_cpus=None if address else count, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError, OverflowError) as problem:
@@ -147,81 +148,93 @@ def _ray(count: int, address: str | None) -> Iterator[Spread]:
 
 
 def _require_answer(address: str) -> None:
-    """Raise `OSError` or `OverflowError` where no port is open. Ray itself would wait for minutes."""
+    """Raise `OSError` or `OverflowError` if nothing listens at the address. Ray itself would wait for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _by_loky(
     executor: ProcessPoolExecutor,
-    handed: set[Future[Any]],
+    submitted: set[Future[Any]],
     ahead: int,
     function: Callable[..., Any],
     calls: Iterable[tuple[Any, ...]],
 ) -> Iterator[Any]:
-    """At most `ahead` calls are with loky at a time, for which its workers' queue has room; `handed` holds them."""
+    """Run the calls in loky's processes, and yield the results in the order of completion.
+
+    At most `ahead` calls are submitted at a time, for which the workers' queue has room; `submitted` holds them.
+    """
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     left = iter(calls)
     while True:
-        for call in islice(left, ahead - len(handed)):
-            with processes.undisturbed():  # else a call could be with loky of which `handed` does not know
+        for call in islice(left, ahead - len(submitted)):
+            with processes.uninterrupted():  # else loky could have a call that `submitted` lacks
                 future = executor.submit(function, *call)
-                handed.add(future)
+                submitted.add(future)
             future.add_done_callback(finished.put)
-        if not handed:
+        if not submitted:
             return
         future = _next(finished)
-        handed.remove(future)
+        submitted.remove(future)
         yield future.result()
 
 
-def _hand_over(handed: Iterable[Future[Any]]) -> None:
-    """Wait until each call is in the workers' queue: loky fails over a call in its own line when it is to end."""
+def _wait_until_queued(submitted: Iterable[Future[Any]]) -> None:
+    """Wait until each call is in the workers' queue.
+
+    A shutdown of loky fails while a call still waits in loky's own queue.
+    """
     end = time.monotonic() + _PATIENCE
-    while any(not (future.running() or future.done()) for future in handed) and time.monotonic() < end:
-        time.sleep(_MOMENT)
+    while any(not (future.running() or future.done()) for future in submitted) and time.monotonic() < end:
+        time.sleep(_POLL)
 
 
 def _next(finished: queue.SimpleQueue[Future[Any]]) -> Future[Any]:
     while True:
         try:
-            return finished.get(timeout=_LOOK)
+            return finished.get(timeout=_INTERVAL)
         except queue.Empty:
             continue
 
 
 def _by_joblib(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    with _told():
+    with _as_cluster_error():
         yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
 
 
 def _by_ray(ray: Any, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Ray's own tasks; its backend for joblib gives no result before all are there."""
+    """Run the calls as tasks of Ray, and yield the results in the order of completion.
+
+    Ray's backend for joblib is not used, since it gives no result before all calls are done.
+    """
     task = ray.remote(function)
     waiting = [task.remote(*call) for call in calls]
-    with _told():
+    with _as_cluster_error():
         while waiting:
-            ready, waiting = ray.wait(waiting, timeout=_LOOK)
+            ready, waiting = ray.wait(waiting, timeout=_INTERVAL)
             yield from ray.get(ready)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """A trial keeps what goes wrong within it as its result, so whatever else is raised is the cluster's fault."""
+def _as_cluster_error() -> Iterator[None]:
+    """Turn an exception raised within the block into a `ClusterError`, unless it is an error of Limelight.
+
+    An exception inside a trial is recorded as the trial's result, so any other exception comes from the cluster.
+    """
     try:
         yield
     except Exception as problem:
-        cause = getattr(problem, "cause", problem)  # Ray's errors hold the one that was raised on the worker
+        cause = getattr(problem, "cause", problem)  # the exception that was raised on the worker, in Ray's errors
         if isinstance(cause, LimelightError):
             raise cause from None
         raise ClusterError(
             f"the cluster did not finish a run ({type(cause).__name__}: {_first_line(cause)}); expected workers with "
-            "Limelight as it is here; what was finished is kept, and the same command goes on from there"
+            "the same version of Limelight as here; finished runs are kept, and the same command goes on from there"
         ) from None
 
 
 def _first_line(problem: BaseException) -> str:
-    return next((line[:200] for line in str(problem).splitlines() if line.strip()), "without a word")
+    return next((line[:200] for line in str(problem).splitlines() if line.strip()), "no message")
 
 
 def _extra(module: str, extra: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which claims are there? Every module of `limelight.claims` holds one; a new file is a new claim."""
+"""The list of claims. Every module of `limelight.claims` defines one, so a new file is a new claim."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ORDER = (
 
 
 def names() -> list[str]:
-    """The names of all claims: on what attention does, then on its theory, then others by name.
+    """The names of all claims: those on what attention does, those on its theory, and others in alphabetical order.
 
     >>> from limelight.experiment.catalog import names
     >>> names()[:2]
@@ -29,7 +29,7 @@ def names() -> list[str]:
 
 
 def claim(name: str) -> Claim:
-    """The claim of that name. Raises `UnknownNameError`, with the nearest that there is.
+    """The claim with this name. Raises `UnknownNameError`, which names the most similar claim.
 
     >>> from limelight.experiment.catalog import claim
     >>> claim('slopes').control
@@ -44,12 +44,12 @@ def claim(name: str) -> Claim:
         if isinstance(value, type) and issubclass(value, Claim) and value.__module__ == module.__name__
     ]
     if len(own) != 1 or own[0].name != name:
-        raise TypeError(f"{module.__name__} should hold one Claim, with name = {name!r}; it holds {own}")
+        raise TypeError(f"{module.__name__} must define one subclass of Claim, with name = {name!r}; it defines {own}")
     return own[0]()
 
 
 def claims(wanted: Sequence[str] = ()) -> list[Claim]:
-    """The claims of those names; all of them if none is named.
+    """The claims with these names, or all claims if no name is given.
 
     >>> from limelight.experiment.catalog import claims
     >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]

@@ -1,7 +1,7 @@
-"""What is a claim? A statement, who competes over it, what is measured, and how that is judged.
+"""A claim: a statement, the arms that are compared, what is measured, and how the results are judged.
 
-A claim is one file in `limelight/claims` that reads as a page: question, competitors, measurement,
-judgment. Its thresholds stand in `judge`, written before any result is seen.
+A claim is one file in `limelight/claims` that can be read from top to bottom: question, arms, measurement,
+judgment. Its thresholds are in `judge`, and were written before any result was seen.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Claim(ABC):
     [('at most', 0.5), ('at most', 1.0), ('at most', 0.5), ('at most', 0.2)]
     """
 
-    name: ClassVar[str]  # as on the command line: the name of its module
+    name: ClassVar[str]  # the name of its module, which is also its name on the command line
     title: ClassVar[str]  # the statement
-    question: ClassVar[str]  # what a reader wants to know, in a paragraph
-    source: ClassVar[str]  # who says so
-    arms: ClassVar[Mapping[str, str]]  # who competes: name → in a few words
-    control: ClassVar[str]  # the arm that ought to fail
+    question: ClassVar[str]  # the question that the claim answers, in a paragraph
+    source: ClassVar[str]  # the publication that makes the statement
+    arms: ClassVar[Mapping[str, str]]  # what is compared: the name of each arm, and a short description
+    control: ClassVar[str]  # the arm that is expected to fail
     measures: ClassVar[Mapping[str, Measure]]
 
     @abstractmethod
@@ -50,18 +50,21 @@ class Claim(ABC):
 
     @abstractmethod
     def judge(self, results: Results) -> Verdict:
-        """The verdict, by thresholds that stand here. It must also work on no results, as `expected` needs it."""
+        """The verdict, by thresholds that are written here. It must also work without results, for `expected`."""
 
     @abstractmethod
     def figures(self, results: Results) -> Sequence[Picture]:
-        """What to look at."""
+        """The pictures of the results, each with its caption."""
 
     def data(self) -> Mapping[str, str]:
-        """Fingerprints of the data sets that are loaded rather than drawn: they are part of a result's name."""
+        """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""
         return {}
 
     def verdict(self, results: Results) -> Verdict | None:
-        """The verdict on what there is; None before every arm has a seed in common. A fault anywhere: inconclusive."""
+        """The verdict on these results, or None if there is no seed for which every arm has a result.
+
+        It is inconclusive if any trial raised an error.
+        """
         if not results.seeds():
             return None
         faults = [record for record in results.records if record.status == "error"]
@@ -75,10 +78,10 @@ class Claim(ABC):
         return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
 
     def expected(self) -> Verdict:
-        """The judgment on no results at all: its parts and its control hold the thresholds, and no effect."""
+        """The judgment without any results: its parts and its control have their thresholds, but no effects."""
         return self.judge(Results(self.arms, self.measures, ()))
 
     def require_arm(self, arm: str) -> None:
-        """Raise `UnknownNameError` for an arm that does not compete."""
+        """Raise `UnknownNameError` for an arm that the claim does not have."""
         if arm not in self.arms:
             raise UnknownNameError(f"arm of {self.name}", arm, self.arms)

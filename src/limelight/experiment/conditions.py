@@ -1,6 +1,6 @@
-"""Under which conditions is a trial measured, and how exactly are its arrays kept? The same on any worker.
+"""The conditions under which a trial is measured, and the digits to which its arrays are kept.
 
-All of this is part of a result's name.
+They are the same on every worker. This code is part of a result's name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["plain", "prepare"]
 
 
 def prepare(seed: int) -> None:
-    """One thread, and torch and NumPy seeded."""
-    import torch  # a second, which a page that lists claims need not wait
+    """Set torch to one thread, and seed torch and NumPy."""
+    import torch  # here, since it takes a second, which a page that lists claims need not wait
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -24,7 +24,7 @@ def prepare(seed: int) -> None:
 
 
 def plain(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:  # type: ignore[type-arg]
-    """Arrays as nested lists, to six significant digits, None for what is not finite."""
+    """Arrays as nested lists of numbers with six significant digits; None stands for a value that is not finite."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,9 +1,10 @@
-"""What could change a result? The code that made it, its arm and seed, its data, and the versions beneath.
+"""The name of a result: a hash of everything that could change it.
 
-The code is every function, class and constant that the claim's measuring reaches, directly or not, and how a trial is
-prepared and its numbers rounded. Comments, docstrings, annotations, texts of errors, pictures and the judgment change
-no measurement, so they change no name, and neither does code that the measuring does not reach. (A judgment is made
-anew from the results each time.)
+These are its code, its arm and seed, its data, and the versions of Python and of the packages that compute it. The code
+is every function, class and constant that the claim's measurement reaches, directly or through others, and how a trial
+is prepared and its numbers are rounded. Comments, docstrings, annotations, error messages, pictures and the judgment
+change no measurement, so they do not change the name. Neither does code that the measurement does not reach. (The
+judgment is computed from the results each time that it is needed.)
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from limelight.experiment.provenance.reach import Reach
 from limelight.experiment.provenance.sources import EVERYTHING, Definition, Sources
 
 _PACKAGE = "limelight"
-_LOOK_AT_RESULTS = ("limelight.experiment", "limelight.figures", "limelight.report")
-_HOLD_RESULTS = (Claim.__module__, Measurement.__module__)  # what is added to them later leaves old results as they are
+_RESULT_READERS = ("limelight.experiment", "limelight.figures", "limelight.report")
+_UNREAD = (Claim.__module__, Measurement.__module__)  # not read, so that a new field in them keeps the old names
 _CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__all__]
-_ONE_AT_A_TIME = threading.Lock()  # reading the same sources twice would only take longer
+_LOCK = threading.Lock()  # two threads that read the same sources at once would only take longer
 
 
 def trial_key(claim: Claim, arm: str, seed: int) -> str:
@@ -40,38 +41,41 @@ def trial_key(claim: Claim, arm: str, seed: int) -> str:
 
 
 def circumstances(claim: Claim) -> dict[str, Any]:
-    """What all trials of a claim have in common: its code, its data, and the versions beneath."""
+    """What all trials of a claim have in common: the digest of its code, its data, and the package versions."""
     return {"source": source_digest(type(claim)), "data": dict(claim.data()), "versions": versions()}
 
 
 @cache
 def versions() -> dict[str, str]:
-    """What a result was computed with."""
+    """The versions of Python and of the packages that compute a result, and the machine's architecture."""
     packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn")}
     return {"python": platform.python_version(), "machine": platform.machine(), **packages}
 
 
 @cache
 def source_digest(claim: type[Claim]) -> str:
-    """SHA-256 over all definitions of Limelight, and of the claim's own package, that its measuring reaches."""
-    with _ONE_AT_A_TIME, _no_collection():
+    """SHA-256 of all definitions in Limelight, and in the claim's own package, that its measurement reaches."""
+    with _LOCK, _without_garbage_collection():
         return digest_in(_reach(claim.__module__.partition(".")[0]), claim.__module__, claim.__qualname__)
 
 
 def digest_in(reach: Reach, module: str, claim: str) -> str:
-    """The same for a class that is given by its name, in the given sources."""
-    is_plain = claim in reach.sources[module].bound  # and not made within a function or another class
+    """The `source_digest` of the claim class with this name in this module, computed in the sources of `reach`."""
+    is_plain = claim in reach.sources[module].bound  # False for a class made inside a function or another class
     return reach.digest([measuring(module, claim) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS])
 
 
 def sources_reach(sources: Sources) -> Reach:
-    """What can be reached in these sources, where modules that only look at results touch nothing."""
-    return Reach(sources, _LOOK_AT_RESULTS)
+    """The `Reach` of these sources, in which importing a module that only reads results has no side effects."""
+    return Reach(sources, _RESULT_READERS)
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Syntax is many small objects, all of which are kept: looking for garbage among them took a third of the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Within the block, Python's garbage collector does not run.
+
+    A syntax tree is many small objects, all of which are kept. Searching them for garbage took a third of the time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -83,4 +87,4 @@ def _no_collection() -> Iterator[None]:
 
 @cache
 def _reach(package: str) -> Reach:
-    return sources_reach(Sources({_PACKAGE, package}, _HOLD_RESULTS))
+    return sources_reach(Sources({_PACKAGE, package}, _UNREAD))

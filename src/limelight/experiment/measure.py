@@ -1,4 +1,4 @@
-"""What is measured, and what a trial found."""
+"""The quantities that a claim measures, and the values of them that one trial found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that every trial yields: what it is, its unit, which way is better, what a failed run counts as.
+    """One number that every trial yields: its description, its unit, and whether lower or higher is better.
 
     >>> from limelight.experiment.measure import Measure
     >>> Measure('error inside the range of the data', 'of the variance', 'lower', failed=10.0).better
@@ -21,12 +21,12 @@ class Measure:
     description: str
     unit: str
     better: Literal["lower", "higher", "neither"]
-    failed: float  # a run that diverged takes this value: it is a result, and never dropped
+    failed: float  # the value of a run that diverged: such a run is a result, and is never dropped
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one trial found: a value for each measure, and arrays to draw.
+    """What one trial found: a value for each measure, and arrays for the pictures.
 
     >>> from limelight.experiment.measure import Measurement
     >>> Measurement({'error': 0.1}).values

@@ -1,7 +1,7 @@
-"""Ending processes: a worker ends with the process that started it, and with its own children, on every system.
+"""Ending processes: a worker ends when the process that started it ends, on every operating system.
 
-A process that is ended by force tells nobody, so whoever depends on it looks after it: a worker ends itself once the
-process that it works for is gone. Nothing here needs a signal that some systems lack.
+A process that is killed cannot tell its workers. So each worker checks again and again whether the process that it
+works for still runs, and ends itself if not. Nothing here needs a signal that some systems lack.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from types import FrameType
 
 import psutil
 
-_LOOK = 0.5  # seconds between two looks at a process that is needed
-_PATIENCE = 3.0  # seconds for ended processes to be gone
-_STOPS = ("SIGTERM", "SIGHUP")  # those of them that there are here
+_INTERVAL = 0.5  # seconds between two checks whether the other process still runs
+_PATIENCE = 3.0  # seconds to wait until killed processes have ended
+_STOPS = ("SIGTERM", "SIGHUP")  # Windows lacks the second
 
 
 @contextlib.contextmanager
 def stopping_like_ctrl_c() -> Iterator[None]:
-    """Within the block, what asks this process to end raises `KeyboardInterrupt` in its main thread, as Ctrl-C does.
+    """Within the block, SIGTERM and SIGHUP raise `KeyboardInterrupt` in the main thread, as Ctrl-C does.
 
-    A signal that is ignored already stays so, as `nohup` wishes. Outside the main thread, where Python allows no
-    handler, the block changes nothing.
+    A signal that the process ignores stays ignored, as under `nohup`. Outside the main thread, where Python allows no
+    signal handler, the block changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _stops()}
-    heeded = [number for number, handler in before.items() if handler == signal.SIG_DFL]
-    for number in heeded:
+    replaced = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    for number in replaced:
         signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        for number in heeded:
+        for number in replaced:
             signal.signal(number, before[number])
 
 
@@ -47,13 +47,13 @@ def _stops() -> list[signal.Signals]:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # asked once is enough: what is being put in order is not to be disturbed
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleaning up
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within the block, Ctrl-C and what `stopping_like_ctrl_c` heeds wait; they interrupt at the end of the block."""
+def uninterrupted() -> Iterator[None]:
+    """Within the block, Ctrl-C, SIGTERM and SIGHUP wait: they raise `KeyboardInterrupt` at its end."""
     came: list[int] = []
     before = {}
     if threading.current_thread() is threading.main_thread():  # else Python interrupts nothing here
@@ -72,9 +72,9 @@ def undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_current_folder() -> Iterator[None]:
-    """Processes of Python that are started within the block do not look for modules in the current folder.
+    """Python processes that are started within the block do not look for modules in the current folder.
 
-    Else a `torch.py` that happens to lie there would be imported in place of torch.
+    Otherwise a file `torch.py` in that folder would be imported in place of torch.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -88,7 +88,7 @@ def without_current_folder() -> Iterator[None]:
 
 
 def work_for(number: int) -> None:
-    """Make this process a worker of another: it ends once that one is gone, and leaves Ctrl-C to it."""
+    """Make this process a worker of the process with this id: it ends when that one has ended, and ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(number,), daemon=True).start()
 
@@ -97,12 +97,12 @@ def _end_with(number: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         needed = psutil.Process(number)
         while needed.is_running() and needed.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_LOOK)
-    psutil.Process().kill()  # the main thread is in the middle of something, and nobody waits for it
+            time.sleep(_INTERVAL)
+    psutil.Process().kill()  # at once, since nobody needs what the main thread is computing
 
 
 def end_tree(number: int) -> None:
-    """End a process and all that it has started, by force."""
+    """Kill a process and all processes that it has started."""
     try:
         root = psutil.Process(number)
         family = [root, *root.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""The results of one claim, arm by arm and seed by seed, and the comparisons that a judgment is made of."""
+"""The results of one claim for each arm and seed, and the comparisons between arms that a judgment uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Status = Literal["done", "diverged", "error"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one trial. `diverged` is a result of the arm; `error` is a fault of the program."""
+    """The outcome of one trial. The status `diverged` is a result of the arm; `error` is a fault of the program."""
 
     claim: str
     arm: str
@@ -31,7 +31,8 @@ class Record:
 
 
 def as_record(given: Mapping[str, Any]) -> Record:
-    """A record of what was read from a file; a field that it lacks, as it was added later, has its default.
+    """The record with these fields, which were read from a file. A field that is missing takes its default, so that
+    files written before the field was added can be read.
 
     Raises `TypeError` or `ValueError` where a field without default is missing, or a field is unknown or of
     another type than was written.
@@ -47,7 +48,7 @@ def as_record(given: Mapping[str, Any]) -> Record:
     for array in record.arrays.values():
         if not isinstance(array, list) or not _holds_numbers(array):
             raise TypeError("an array of a record holds something other than numbers")
-        np.array(array, dtype=float)  # raises where rows are of different lengths
+        np.array(array, dtype=float)  # raises ValueError where rows are of different lengths
     return record
 
 
@@ -60,7 +61,7 @@ def _holds_numbers(array: list[Any]) -> bool:
 
 
 class Results:
-    """Every trial of a claim that has a result. Comparisons are paired by seed.
+    """The records of all trials of a claim that have one. Comparisons between arms are paired by seed.
 
     >>> from limelight.experiment.measure import Measure
     >>> from limelight.experiment.results import Record, Results
@@ -78,17 +79,17 @@ class Results:
 
     @property
     def failures(self) -> list[Record]:
-        """The trials that diverged or raised."""
+        """The records of trials that diverged or raised an error."""
         return [record for record in self.records if record.status != "done"]
 
     def seeds(self, *arms: str) -> list[int]:
-        """The seeds for which all these arms (by default all there are) have a result that counts."""
+        """The seeds for which each of these arms (by default every arm) has a record whose status is not `error`."""
         wanted = arms or self.arms
         everyone = {seed for _, seed in self._cells}
         return sorted(seed for seed in everyone if all(self._counts(arm, seed) for arm in wanted))
 
     def values(self, arm: str, measure: str, seeds: Iterable[int] | None = None) -> np.ndarray:
-        """The measure by seed; a run that diverged counts as the measure says."""
+        """The values of a measure, one for each seed. For a run that diverged it is the measure's `failed`."""
         chosen = self.seeds(arm) if seeds is None else seeds
         return np.array([self._value(self._cells[arm, seed], measure) for seed in chosen])
 
@@ -97,28 +98,28 @@ class Results:
         return interval(self.values(arm, measure))
 
     def difference(self, first: str, second: str, measure: str, less: str | None = None) -> Interval:
-        """The mean of first's measure less second's, seed by seed; of second another measure, if `less` names one."""
+        """The mean over seeds of the measure of `first` minus that of `second`, or minus the measure `less` of it."""
         seeds = self.seeds(first, second)
         return interval(self.values(first, measure, seeds) - self.values(second, less or measure, seeds))
 
     def ratio(self, first: str, second: str, measure: str) -> Interval:
-        """The geometric mean of first / second, seed by seed; the measure must be positive."""
+        """The geometric mean over seeds of first / second; the measure must be positive."""
         seeds = self.seeds(first, second)
         logs = np.log(self.values(first, measure, seeds)) - np.log(self.values(second, measure, seeds))
         return interval(logs).map(np.exp)
 
     def spread_ratio(self, first: str, second: str, measure: str) -> Interval:
-        """The standard deviation over seeds of first over that of second; seeds are resampled in pairs."""
+        """The standard deviation of `first` over seeds divided by that of `second`; seeds are resampled in pairs."""
         seeds = self.seeds(first, second)
         return spread_ratio(self.values(first, measure, seeds), self.values(second, measure, seeds))
 
     def array(self, arm: str, name: str, seed: int) -> np.ndarray | None:
-        """An array to draw, or None if that trial has none."""
+        """The array with this name that a trial kept to be drawn, or None if it kept none."""
         record = self._cells.get((arm, seed))
         return None if record is None or name not in record.arrays else np.array(record.arrays[name], dtype=float)
 
     def stack(self, arm: str, name: str) -> np.ndarray:
-        """That array of every seed that has it, (seeds, …)."""
+        """The arrays with this name of all seeds that have one, as one array (seeds, …)."""
         found = [self.array(arm, name, seed) for seed in self.seeds(arm)]
         return np.array([array for array in found if array is not None])
 

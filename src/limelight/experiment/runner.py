@@ -1,4 +1,4 @@
-"""Run what is missing: the trials of some claims for some seeds, in parallel, each kept as it is done."""
+"""Run the trials that have no result yet, in parallel. Each result is written as soon as its trial is done."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from limelight.experiment.results import Record
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 
-QUICK, FULL = 10, 30  # seeds
-MOST_SEEDS = 10_000  # more is a slip of the hand, and the list of trials would not fit in memory
+QUICK, FULL = 10, 30  # numbers of seeds
+MOST_SEEDS = 10_000  # a larger number is a typing error, and its list of trials would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Trial:
 
 
 def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Trial]:
-    """Every trial, seed by seed, so that all arms get on alike; only these arms, if any are named.
+    """All trials of these claims, or only those of the given arms, ordered by seed so that all arms advance together.
 
-    Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, `UnknownNameError` for an arm of none of the
-    claims.
+    Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, and `UnknownNameError` for an arm that no
+    claim has.
 
     >>> from limelight.experiment.catalog import claim
     >>> from limelight.experiment.runner import trials
@@ -40,8 +40,7 @@ def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> lis
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise InputError(
-            f"--seeds expects a whole number ≥ 1 and ≤ {MOST_SEEDS}, got {seeds}; "
-            f"{QUICK} are the fewest that give a verdict"
+            f"--seeds expects a whole number ≥ 1 and ≤ {MOST_SEEDS}, got {seeds}; a verdict needs at least {QUICK}"
         )
     for arm in arms:
         if not any(arm in claim.arms for claim in claims):
@@ -56,13 +55,13 @@ def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> lis
 
 
 def missing(wanted: Sequence[Trial], store: Store) -> list[Trial]:
-    """The trials without a result. A fault of the program is no result: it is tried again."""
+    """The trials that have to be run: those without a record, and those that raised an error, which are tried again."""
     known = {trial: store.load(trial.claim, trial.arm, trial.seed) for trial in wanted}
     return [trial for trial, record in known.items() if record is None or record.status == "error"]
 
 
 def check_workers(backend: str = "loky", workers: int | None = None, address: str | None = None) -> None:
-    """Raise `UnknownNameError` or `InputError` unless this says where to run; no cluster is asked."""
+    """Raise `UnknownNameError` or `InputError` unless these say where to run. No cluster is contacted."""
     backends.check(backend, address)
     if workers is not None and workers < 1:
         raise InputError(f"--workers expects a whole number ≥ 1, got {workers}")
@@ -76,10 +75,11 @@ def run(
     address: str | None = None,
     done: Callable[[Record], None] = lambda record: None,
 ) -> None:
-    """Compute these trials and keep their results in the store; `done` hears of each.
+    """Compute these trials and write their results to the store; `done` is called with each record.
 
-    Workers write their results themselves where the folder is theirs, too; where it is not, the result is written here
-    when it arrives. Interrupted, all finished trials are kept. Raises `StoreError` where the folder cannot be written.
+    Workers write their results themselves where they share the folder. Where they do not, a result is written here when
+    it arrives. If the run is interrupted, the results of all finished trials are kept. Raises `StoreError` where the
+    folder cannot be written.
     """
     check_workers(backend, workers, address)
     if not wanted:
@@ -89,9 +89,9 @@ def run(
     claims = {trial.claim.name: trial.claim for trial in wanted}
     expected = {name: circumstances(claim) for name, claim in claims.items()}
     calls = [(trial.claim, trial.arm, trial.seed, Path(folder), expected[trial.claim.name]) for trial in wanted]
-    with backends.workers(backend, min(count, len(wanted)), address) as spread:
+    with backends.workers(backend, min(count, len(wanted)), address) as parallel_map:
         store.require_writable(claims.values())
-        for record in spread(run_trial, calls):
+        for record in parallel_map(run_trial, calls):
             claim = claims[record.claim]
             if store.load(claim, record.arm, record.seed) != record:
                 store.save(claim, record)

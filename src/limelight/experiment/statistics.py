@@ -1,12 +1,12 @@
-"""How sure can one be of a difference between arms, from a few paired seeds?
+"""Confidence intervals of means and differences over a few paired seeds.
 
 An interval is a bootstrap of the mean (SciPy's percentile method), with the percentiles moved
-outwards as Student's t asks of small samples (Hesterberg 2015, "expanded percentile"): with ten seeds
+outwards as Student's t does for small samples (Hesterberg 2015, "expanded percentile"): with ten seeds
 the plain percentiles call two equal arms different in 10 % of all trials.
 
-Intervals are at 98 %, so that the two errors that evidence can make both keep clear of their
-limits: the same arm twice is called different less than 5 % of the time, and a difference of one
-standard deviation is found more than 80 % of the time with 30 seeds. `make evidence` measures both.
+Intervals are at 98 %, which keeps both kinds of error below their limits: two runs of the same arm are
+called different less than 5 % of the time, and a difference of one standard deviation is missed less
+than 20 % of the time with 30 seeds. `make evidence` measures both.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # its parts load when they are asked for; scipy.stats takes most of a second
+import scipy  # scipy loads scipy.stats, which takes most of a second, only when it is first used
 
 CONFIDENCE = 0.98
 _RESAMPLES = 9_999
-_NO_SPREAD = 1e-9  # of a resample
+_NO_SPREAD = 1e-9  # the least standard deviation that is assumed of a resample
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Interval:
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """The mean of independent values with its interval; (−∞, ∞) for fewer than two.
+    """The mean of independent values with its interval, which is (−∞, ∞) for fewer than two values.
 
     Raises `ValueError` for a value that is not finite.
 
@@ -66,7 +66,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> Interval:
     """The ratio of two standard deviations over paired values, by the same bootstrap on the logarithm.
 
-    (0, ∞) where either does not vary: nothing is known of how little.
+    The interval is (0, ∞) where there are fewer than three pairs, or either side does not vary.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     n = len(a)
@@ -74,7 +74,7 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
         return Interval(math.nan, 0.0, math.inf, n)
 
     def log_ratio(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        # A resample may be of equal values: that is a spread of next to nothing, not an error.
+        # A resample may consist of equal values, whose spread is 0. It is raised to a small number for the logarithm.
         spread_x, spread_y = (np.maximum(z.std(axis, ddof=1), _NO_SPREAD) for z in (x, y))
         return np.log(spread_x) - np.log(spread_y)
 
@@ -98,6 +98,9 @@ def differs(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def _expanded(n: int) -> float:
-    """The level whose normal quantile is the t quantile of `CONFIDENCE`, with the n/(n−1) of the variance."""
+    """The confidence level whose normal quantile is Student's t quantile of `CONFIDENCE`, times √(n/(n−1)).
+
+    The factor is there since the bootstrap's variance has n in its denominator in place of n − 1.
+    """
     t = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(n / (n - 1))
     return float(1 - 2 * scipy.stats.norm.sf(t))

@@ -1,11 +1,12 @@
-"""A folder of results, one file a trial, named by what could change it. No file is ever half written.
+"""A folder of results with one file for each trial, named by a hash of everything that could change its result.
 
-    results/<claim>/<sha-256>.json        {"sha256": of the record, "record": {...}}
-    results/damaged/<claim>-<sha-256>…    files that were truncated or edited, set aside
+    results/<claim>/<sha-256>.json        {"sha256": hash of the record, "record": {...}}
+    results/damaged/<claim>-<sha-256>…    files that were truncated or edited, and were moved here
 
-Any number of runners may share a folder: a trial that two of them compute is written twice, whole
-each time. A killed runner loses the trials that were being computed and nothing else. A file that is not a valid
-result is reported in one sentence, and the other results are read, also from a folder that cannot be written.
+A file is written completely or not at all. Any number of runners may share a folder: a trial that two of them compute
+is written twice, completely each time. A runner that is killed loses the trials that it was computing and nothing else.
+A file that is not a valid result is reported in one sentence, and the other results are read, also from a folder that
+cannot be written.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from limelight.experiment.results import Record, Results, as_record
 
 
 class Store:
-    """Results under a folder, which is made when the first is written.
+    """The results in a folder, which is made when the first result is written.
 
-    Raises `StoreError` where something other than a folder lies there.
+    `damaged` lists, in one sentence each, the files that were not valid results. Raises `StoreError` if the path is
+    something other than a folder, or cannot be read.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.damaged: list[str] = []
-        problem = _no_folder(self.folder)
+        problem = _folder_problem(self.folder)
         if problem:
             raise StoreError(
                 f"expected a folder of results at {self.folder}, which {problem}; name another folder with --results"
@@ -51,17 +53,20 @@ class Store:
                     pass
             except OSError as problem:
                 raise StoreError(
-                    f"cannot write results to {folder} ({_no_folder(folder) or problem.strerror}); "
+                    f"cannot write results to {folder} ({_folder_problem(folder) or problem.strerror}); "
                     "name another folder with --results"
                 ) from None
 
     def path(self, claim: Claim, arm: str, seed: int) -> Path:
-        """Where the result of a trial is, or would be."""
+        """The path of a trial's result file, whether or not the file exists."""
         return self.folder / claim.name / f"{trial_key(claim, arm, seed)}.json"
 
     def load(self, claim: Claim, arm: str, seed: int) -> Record | None:
-        """The result of a trial, or None if there is none. A damaged file is moved away and listed in `damaged`."""
-        if not os.path.lexists(self.folder / claim.name):  # the sources need not be read, which takes a second
+        """The result of a trial, or None if there is none.
+
+        A damaged file is moved to the folder `damaged` and reported in `self.damaged`.
+        """
+        if not os.path.lexists(self.folder / claim.name):  # then `path`, which takes a second, need not be computed
             return None
         path = self.path(claim, arm, seed)
         try:
@@ -72,23 +77,23 @@ class Store:
         except UnicodeDecodeError:
             content = ""
         except OSError as problem:
-            self._tell(path.parent, path, problem)
+            self._report_unreadable(path, problem)
             return None
-        record = _checked(content)
-        if record is None or not _belongs(record, claim, arm, seed):
-            self._set_aside(path)
+        record = _parse(content)
+        if record is None or not _is_result_of(record, claim, arm, seed):
+            self._move_to_damaged(path)
             return None
         return record
 
     def save(self, claim: Claim, record: Record) -> None:
-        """Write the result of a trial: all of it, or nothing."""
+        """Write the result of a trial, completely or not at all. Raises `StoreError` where it cannot be written."""
         body = _canonical(asdict(record))
         write_atomically(
             self.path(claim, record.arm, record.seed), json.dumps({"sha256": _digest(body), "record": json.loads(body)})
         )
 
     def results(self, claim: Claim, seeds: int | None = None) -> Results:
-        """All results of a claim for seeds 0, 1, …; without a number, up to the first seed that has none."""
+        """The results of a claim for this many seeds, or, if `seeds` is None, up to the first seed without a result."""
         records: list[Record] = []
         seed = 0
         while seeds is None or seed < seeds:
@@ -99,37 +104,38 @@ class Store:
             seed += 1
         return Results(claim.arms, claim.measures, records)
 
-    def _tell(self, folder: Path, path: Path, problem: OSError) -> None:
-        wrong = _no_folder(folder)
+    def _report_unreadable(self, path: Path, problem: OSError) -> None:
+        folder = path.parent
+        wrong = _folder_problem(folder)
         sentence = (
-            f"expected a folder of results at {folder}, which {wrong}; it is left out, and nothing can be written there"
+            f"expected a folder of results at {folder}, which {wrong}; it is ignored, and nothing can be written there"
             if wrong
-            else f"cannot read {path} ({problem.strerror}); it is left out"
+            else f"cannot read {path} ({problem.strerror}); it is ignored"
         )
-        if sentence not in self.damaged:  # once for all the trials of a claim
+        if sentence not in self.damaged:  # one sentence is enough for all trials of a claim
             self.damaged.append(sentence)
 
-    def _set_aside(self, path: Path) -> None:
-        aside = self.folder / "damaged"
-        target = aside / f"{path.parent.name}-{path.name}"
+    def _move_to_damaged(self, path: Path) -> None:
+        folder = self.folder / "damaged"
+        target = folder / f"{path.parent.name}-{path.name}"
         try:
-            aside.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             if target.is_dir() and not target.is_symlink():
                 target = target.with_name(f"{target.name}-{uuid.uuid4().hex}")
             path.replace(target)
         except OSError as problem:
-            reason = _no_folder(aside) or problem.strerror
-            sentence = f"{path} holds no result as it was written, and cannot be set aside ({reason}); it is left out"
+            reason = _folder_problem(folder) or problem.strerror
+            sentence = f"{path} is not a valid result, and cannot be moved to {folder} ({reason}); it is ignored"
         else:
-            sentence = f"a result file was damaged; it is set aside as {target} and its run is done again"
+            sentence = f"a result file was damaged; it was moved to {target}, and its trial has to be run again"
         if sentence not in self.damaged:
             self.damaged.append(sentence)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, and never a part.
+    """Write a file so that any reader sees the old content or the new content, and never a part of it.
 
-    Who may read it, the umask says. Raises `StoreError` where it cannot be written.
+    The file's permissions follow the umask. Raises `StoreError` where the file cannot be written.
     """
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
@@ -145,8 +151,8 @@ def write_atomically(path: Path, text: str) -> None:
         raise StoreError(f"cannot write {path} ({problem.strerror})") from None
 
 
-def _no_folder(path: Path) -> str:
-    """What stands in place of a folder, as half a sentence; nothing where there is a folder, or nothing yet."""
+def _folder_problem(path: Path) -> str:
+    """Why the path is no folder of results, as the end of a sentence; empty if it is one, or does not exist yet."""
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             return "is a file"
@@ -159,21 +165,21 @@ def _no_folder(path: Path) -> str:
         return f"cannot be read ({problem.strerror})"
 
 
-def _belongs(record: Record, claim: Claim, arm: str, seed: int) -> bool:
+def _is_result_of(record: Record, claim: Claim, arm: str, seed: int) -> bool:
     """True if the record is the result of this trial and has every measure."""
     complete = record.status != "done" or record.values.keys() == claim.measures.keys()
     return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)
 
 
-def _checked(content: str) -> Record | None:
-    """The record in a file's content, or None if it is not what was written."""
+def _parse(content: str) -> Record | None:
+    """The record in a file's content, or None if the content is damaged."""
     try:
         outer = json.loads(content)
         record = outer["record"]
         if outer["sha256"] != _digest(_canonical(record)):
             return None
         return as_record(record)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the last of brackets within brackets
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the last for deeply nested brackets
         return None
 
 

@@ -1,4 +1,4 @@
-"""One trial: measure one arm on one seed, and keep what became of it, whatever that is."""
+"""One trial: measure one arm on one seed and keep the outcome, also if it diverged or raised an error."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
 from limelight.experiment.store import Store
 
-# Seeds are set for the whole process, so threads of one worker must take turns.
-_ONE_AT_A_TIME = threading.Lock()
+# Seeds are set for the whole process, so the threads of one worker must take turns.
+_LOCK = threading.Lock()
 
 
 def run_trial(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
-    """The result of a trial, from the folder if it is there by now, else computed and saved there.
+    """The result of a trial: read from the folder if it has been written there, otherwise computed and saved.
 
-    The same on any worker: one thread, and torch and NumPy seeded alike. Where the folder cannot be used, as on another
-    machine, the result is given all the same. Raises `ClusterError` where the circumstances are not those expected.
+    The result is the same on every worker: one thread, and torch and NumPy seeded alike. If the folder cannot be used,
+    as may be on another machine, the result is returned without being saved. Raises `ClusterError` if the circumstances
+    on this worker are not the `expected` ones.
     """
     if expected is not None:
-        _require_same(claim, expected)
-    with _ONE_AT_A_TIME:
+        _require_same_circumstances(claim, expected)
+    with _LOCK:
         store = _store(folder)
         known = None if store is None else store.load(claim, arm, seed)
         if known is not None and known.status != "error":
             return known
-        record = _measured(claim, arm, seed)
+        record = _measure(claim, arm, seed)
         if store is not None:
             with contextlib.suppress(StoreError):
                 store.save(claim, record)
@@ -49,8 +50,11 @@ def _store(folder: Path) -> Store | None:
         return None
 
 
-def _require_same(claim: Claim, expected: Mapping[str, Any]) -> None:
-    """A result is kept under the name of what it was computed with here, so a worker must have the same."""
+def _require_same_circumstances(claim: Claim, expected: Mapping[str, Any]) -> None:
+    """Raise `ClusterError` unless this worker has the code, data and versions of the machine that started the run.
+
+    That machine names the result by its own circumstances.
+    """
     own = circumstances(claim)
     if own == expected:
         return
@@ -62,11 +66,11 @@ def _require_same(claim: Claim, expected: Mapping[str, Any]) -> None:
     what = ", ".join(different) or "another version of the code or the data of Limelight"
     raise ClusterError(
         f"a worker has {what}; expected the same everywhere, since results would not be comparable: "
-        "install there what is installed here"
+        "install on it the versions that are installed here"
     )
 
 
-def _measured(claim: Claim, arm: str, seed: int) -> Record:
+def _measure(claim: Claim, arm: str, seed: int) -> Record:
     claim.require_arm(arm)
     prepare(seed)
     started = time.perf_counter()
@@ -91,8 +95,8 @@ def _measured(claim: Claim, arm: str, seed: int) -> Record:
 
 
 def _validate_measurement(claim: Claim, found: Measurement) -> tuple[Status, str]:
-    """A measurement counts if it has every measure, as a finite number."""
+    """The status of a measurement and its reason: `done` only if it has every measure, as a finite number."""
     if set(found.values) != set(claim.measures):
         return "error", f"expected the measures {sorted(claim.measures)}, got {sorted(found.values)}"
-    strange = [name for name, value in found.values.items() if not math.isfinite(value)]
-    return ("diverged", f"not finite: {', '.join(strange)}") if strange else ("done", "")
+    not_finite = [name for name, value in found.values.items() if not math.isfinite(value)]
+    return ("diverged", f"not finite: {', '.join(not_finite)}") if not_finite else ("done", "")

@@ -1,9 +1,9 @@
-"""What follows from the results? A claim's parts, each held against its threshold, and the verdict.
+"""The verdict on a claim: each of its parts is compared with its threshold.
 
 supported     every part holds
 refuted       every part fails
 mixed         some hold and some fail: the sentence says which
-inconclusive  parts are undecided and the others agree, seeds are too few, or the control did not fail
+inconclusive  some parts are undecided and the others agree, there are too few seeds, or the control did not fail
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from limelight.experiment.statistics import Interval
 
 Outcome = Literal["supported", "refuted", "mixed", "inconclusive"]
 LEAST_SEEDS = 10
-_FEW = 5  # parts are named in the verdict's sentence; more are counted
-_TOLD = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"}
+_FEW = 5  # up to so many parts the verdict's sentence names each; of more parts it gives the numbers
+_IN_WORDS = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a claim: an effect that is expected to be at least, or at most, a threshold.
+    """One part of a claim: an effect that is expected to be at least, or at most, a threshold.
 
     >>> from limelight.experiment.statistics import Interval
     >>> from limelight.experiment.verdict import Part
@@ -38,7 +38,7 @@ class Part:
 
     @property
     def outcome(self) -> Literal["holds", "fails", "undecided"]:
-        """Holds or fails where the whole interval lies on one side of the threshold."""
+        """`holds` or `fails` if the whole interval lies on one side of the threshold, else `undecided`."""
         low, high = self.effect.low - self.threshold, self.effect.high - self.threshold
         if self.expects == "at most":
             low, high = -high, -low
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome in one word and one sentence, and the parts that it rests on, the chief one first.
+    """The outcome in one word and one sentence, and the parts that it follows from, the main one first.
 
     >>> from limelight.experiment.statistics import Interval
     >>> from limelight.experiment.verdict import Part, Verdict
@@ -64,12 +64,12 @@ class Verdict:
 
     @property
     def holding(self) -> int:
-        """How many of the parts hold."""
+        """The number of parts that hold."""
         return sum(part.outcome == "holds" for part in self.parts)
 
     @classmethod
     def of(cls, parts: Sequence[Part], control: Part) -> Verdict:
-        """The verdict on these parts, unless the control, which ought to fail, does not."""
+        """The verdict on these parts; inconclusive if the control, which is expected to fail, does not fail."""
         outcome, sentence = _decide(parts, control)
         return cls(outcome, sentence, tuple(parts), control)
 
@@ -85,17 +85,17 @@ def _decide(parts: Sequence[Part], control: Part) -> tuple[Outcome, str]:
         kind: [part.description for part in parts if part.outcome == kind] for kind in ("holds", "fails", "undecided")
     }
     if len(parts) > _FEW:
-        told = [
+        sentences = [
             f"Of {len(parts)} parts {len(by['holds'])} hold, {len(by['fails'])} do not, and {len(by['undecided'])} are "
-            f"undecided; the chief one, that {parts[0].description}, {_TOLD[parts[0].outcome]}."
+            f"undecided; the main one, that {parts[0].description}, {_IN_WORDS[parts[0].outcome]}."
         ]
     else:
-        told = _listed(by)
+        sentences = _listed(by)
     if by["holds"] and by["fails"]:
-        return "mixed", " ".join(told)
+        return "mixed", " ".join(sentences)
     if by["undecided"]:
-        return "inconclusive", " ".join(told)
-    return ("supported" if by["holds"] else "refuted"), " ".join(told)
+        return "inconclusive", " ".join(sentences)
+    return ("supported" if by["holds"] else "refuted"), " ".join(sentences)
 
 
 def _listed(by: dict[str, list[str]]) -> list[str]:

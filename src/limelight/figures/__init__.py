@@ -1,7 +1,6 @@
-"""Pictures: pure functions from numbers to Plotly figures, alike for reports, notebooks and the lab.
+"""Pictures: pure functions from numbers to Plotly figures, used by reports, notebooks and the lab.
 
-No figure has a background or a text color of its own, so that a page may be light or dark. Needs
-the extra `claims`.
+No figure sets a background or a text color, so that a page may be light or dark. Needs the extra `claims`.
 """
 
 from limelight.errors import MissingExtraError, how_to_install

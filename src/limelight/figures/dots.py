@@ -1,4 +1,4 @@
-"""Dots: one for each seed, so that nothing hides behind a mean."""
+"""Dots: one for each seed, so that a mean does not hide the spread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from limelight.figures.theme import NEUTRAL, colors, styled
 
 
 def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
-    """What each arm found for a few true values, arm beside arm, a dot for each seed.
+    """The estimates of a few true values by each arm, side by side, with a dot for each seed.
 
-    series: arm → (seeds, values); truth: the true values; at: where along x each of them belongs.
+    series: arm → estimates (seeds, values); truth: the true values; at: the position of each true value along x.
     """
     figure, color = Figure(), colors(series)
     step = min(np.diff(sorted(at))) if len(at) > 1 else 1.0

@@ -7,7 +7,7 @@ from plotly.graph_objects import Figure, Heatmap, Scatter
 
 from limelight.figures.theme import COLORS, SCALE, styled
 
-_WING = 2.6  # radians between an arrow and either of its wings
+_WING = 2.6  # radians between the direction of an arrow and each of the two lines of its head
 
 
 def drift(
@@ -19,9 +19,9 @@ def drift(
     longest: float,
     title: str = "",
 ) -> Figure:
-    """Arrows `field` (n, 2) at the points `at` (n, 2) over a density (len(y), len(x)); `longest` is drawn 0.4 long.
+    """Arrows `field` (n, 2) at the points `at` (n, 2), drawn over a density (len(y), len(x)).
 
-    Give the figures that are to be compared the same `longest`.
+    An arrow of length `longest` is drawn with length 0.4. Figures that are to be compared need the same `longest`.
     """
     x, y = axes
     figure = Figure(
@@ -44,7 +44,7 @@ def drift(
 
 
 def _arrows(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shaft and wings of each arrow as one broken line, NaN between them."""
+    """The shafts and wings of all arrows as one line, with NaN between two arrows."""
     along = end - start
     length, angle = np.hypot(*along.T), np.arctan2(along[:, 1], along[:, 0])
     wings = [

@@ -1,4 +1,4 @@
-"""Grids of cells: weights as a matrix, and images."""
+"""Grids of cells: matrices of weights, and images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from limelight.figures.theme import SCALE, styled
 
 
 def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str) -> tuple[Figure, ...]:
-    """A figure for each matrix, rows downwards, all on one scale from zero."""
+    """A figure for each matrix, with the first row at the top. All have one color scale, which begins at zero."""
     present = {name: np.asarray(matrix) for name, matrix in series.items() if matrix is not None}
     most = max((float(matrix.max()) for matrix in present.values()), default=1.0)
     return tuple(_matrix(name, matrix, x, y, value, most) for name, matrix in present.items())
@@ -33,7 +33,7 @@ def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: flo
 
 
 def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
-    """A figure for each set of gray images (n, h, w): the images in a row."""
+    """A figure for each set of gray images (n, h, w), which stand side by side."""
     return tuple(_row(name, np.asarray(batch)) for name, batch in series.items() if batch is not None)
 
 

@@ -1,4 +1,4 @@
-"""How networks learn beside each other: accuracy against the images that they have seen."""
+"""Learning curves of several networks: accuracy against the number of images that they have seen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from plotly.graph_objects import Figure, Scatter
 
 from limelight.figures.theme import COLORS, NEUTRAL, styled
 
-AHEAD = 10_000  # images, for which there is room from the beginning
-FEW = 12  # points of a curve, up to which each is marked
+AHEAD = 10_000  # the least number of images to which the line of chance extends
+FEW = 12  # a curve of at most so many points is drawn with markers
 
 
 def accuracies(
@@ -20,17 +20,17 @@ def accuracies(
     chance: float | None = None,
     log_x: bool = False,
 ) -> Figure:
-    """A curve (points,) for each network: solid on unseen images, and dotted on those that it was trained on.
+    """A curve (points,) for each network: solid for unseen images, dotted for images that it was trained on.
 
-    Traces are those of `tested`, then those of `trained`, each in its own order, then a line at `chance`, as long as
-    `reach` says. A logarithmic axis leaves out 0.
+    The traces are those of `tested`, then those of `trained`, each in its own order, then a line at `chance` with the
+    ends that `chance_line` gives. A logarithmic axis leaves out 0.
     """
     figure = Figure()
     for i, (name, values) in enumerate(tested.items()):
         figure.add_trace(
             Scatter(
-                x=seen, y=values, name=name, mode=mode(seen), line={"color": COLORS[i % len(COLORS)], "width": 2.5},
-                hovertemplate="%{y:.2f}", cliponaxis=False,
+                x=seen, y=values, name=name, mode=line_mode(seen), hovertemplate="%{y:.2f}", cliponaxis=False,
+                line={"color": COLORS[i % len(COLORS)], "width": 2.5},
             )
         )  # fmt: skip
     for i, (name, values) in enumerate((trained or {}).items()):
@@ -43,7 +43,7 @@ def accuracies(
     if chance is not None:
         figure.add_trace(
             Scatter(
-                x=reach(seen), y=[chance] * 2, text=["", "chance"], textposition="bottom left", mode="lines+text",
+                x=chance_line(seen), y=[chance] * 2, text=["", "chance"], textposition="bottom left", mode="lines+text",
                 line={"color": NEUTRAL, "width": 1.5, "dash": "dash"}, showlegend=False, hoverinfo="skip",
             )
         )  # fmt: skip
@@ -55,11 +55,11 @@ def accuracies(
     return styled(figure, 380, hovermode="x unified")
 
 
-def mode(seen: np.ndarray) -> str:
-    """How a curve of so many points is drawn: few of them are marked, else a first one would not be seen."""
+def line_mode(seen: np.ndarray) -> str:
+    """The mode of a curve's trace: with markers for few points, since a line of one point cannot be seen."""
     return "lines+markers" if len(seen) <= FEW else "lines"
 
 
-def reach(seen: np.ndarray) -> np.ndarray:
-    """Where the line of chance begins and ends: with the curves, and at first some way ahead of them."""
+def chance_line(seen: np.ndarray) -> np.ndarray:
+    """The ends of the line of chance: the first positive point, and the last point or `AHEAD` if that is larger."""
     return np.array([min((at for at in seen if at > 0), default=10), max(float(seen[-1]), AHEAD)])

@@ -1,4 +1,4 @@
-"""Lines: how something goes with steps, sizes or a coordinate."""
+"""Lines: a quantity against steps, sizes or a coordinate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def curves(
     log: bool = False,
     log_x: bool = False,
 ) -> Figure:
-    """For each arm the median over seeds, and a band from the lower to the upper quartile.
+    """For each arm, the median over seeds and a band from the lower to the upper quartile.
 
-    series: arm → (seeds, points); at: the x of each point, or the steps between two.
+    series: arm → values (seeds, points); at: the x of each point, or, if an integer, the distance between two points.
     """
     figure, color = Figure(), colors(series)
     for arm, values in series.items():
@@ -53,7 +53,7 @@ def curves(
 
 
 def stacked_area(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, y: str) -> Figure:
-    """Weights that sum to one, stacked. weights: (points, parts)."""
+    """Weights (points, parts) that sum to one at each point, as areas stacked on each other."""
     figure = Figure()
     for i, column in enumerate(() if weights is None else np.asarray(weights).T):
         color = COLORS[i % len(COLORS)]
@@ -65,5 +65,5 @@ def stacked_area(at: np.ndarray, weights: np.ndarray | None, part: str, x: str, 
         )  # fmt: skip
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y, range=[0, 1])
-    figure.layout.legend.traceorder = "normal"  # for what is stacked Plotly would begin with the last
+    figure.layout.legend.traceorder = "normal"  # for stacked areas Plotly's default is the reversed order
     return styled(figure, 320, hovermode="x unified")

@@ -1,4 +1,4 @@
-"""Points in the plane that attend to one another: the weights from one of them, the matrix, its rows and columns."""
+"""Points in the plane that attend to one another: the weights of one point, the matrix, and sums over it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from limelight.figures.grids import matrices
 from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled, translucent
 
 CHOSEN = COLORS[1]
-# Shares of the largest weight at which a line becomes thicker. Plotly draws a trace in one width.
+# Shares of the largest weight at which a line becomes thicker. All lines of one Plotly trace have the same width, so
+# each level has a trace of its own.
 _LEVELS = (0.02, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8)
 _WIDTHS = (0.8, 1.2, 1.8, 2.6, 3.6, 4.8, 6.0)
 _OPACITIES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -22,11 +23,11 @@ _MIXED = [[0.0, COLORS[1]], [0.5, "#bdbab4"], [1.0, COLORS[0]]]
 
 @dataclass(frozen=True)
 class Attended:
-    """What `plane` shows: points (n, 2) that attend to keys (n, 2), one of them chosen, with its weights (n,).
+    """The content of `plane`: points (n, 2) that attend to keys (n, 2), and the weights (n,) of one chosen point.
 
-    `values` (n,) color the points, from `limits[0]` to `limits[1]`; `mixed` is for values between two labels.
-    `trail` (times, n, 2) is where the points have been. `labeled` are those with a label, `apart` says that the keys
-    stand elsewhere than the points.
+    `values` (n,) color the points, on a scale from `limits[0]` to `limits[1]`; `mixed` selects the scale for values
+    between two labels. `trail` (times, n, 2) are earlier positions of the points. `labeled` are the indices of points
+    with a label. `apart` is True if the keys have other positions than the points.
     """
 
     points: np.ndarray
@@ -43,9 +44,9 @@ class Attended:
 
 
 def plane(shown: Attended, reach: float) -> Figure:
-    """The points, and lines from the chosen one: the thicker, the more weight. Axes go from −reach to reach."""
+    """The points, and lines from the chosen one to its keys, thicker for larger weights. Axes span −reach to reach."""
     figure = Figure()
-    for changes in attended(shown):
+    for changes in plane_traces(shown):
         figure.add_trace(Scatter(**changes))
     axis = {"range": [-reach, reach], "constrain": "domain", "fixedrange": True, "dtick": 1}
     figure.update_xaxes(**axis)
@@ -54,15 +55,17 @@ def plane(shown: Attended, reach: float) -> Figure:
     return figure.update_layout(margin={"l": 34, "r": 14, "t": 56, "b": 30})
 
 
-def attended(shown: Attended) -> list[dict[str, Any]]:
-    """The attributes of each trace of `plane`, in order: what changes in a picture that is drawn already."""
+def plane_traces(shown: Attended) -> list[dict[str, Any]]:
+    """The attributes of each trace of `plane`, in order; with them a picture that is drawn already can be updated."""
     points, chosen = shown.points, shown.chosen
     text = {"mode": "lines", "hoverinfo": "skip"}
     lines: list[dict[str, Any]] = [
-        {**_broken(shown.trail), **text, "line": {"color": translucent(COLORS[5], 0.4), "width": 1}}
+        {**_line_with_gaps(shown.trail), **text, "line": {"color": translucent(COLORS[5], 0.4), "width": 1}}
     ]
-    for level, width, opacity in zip(_beams(shown), _WIDTHS, _OPACITIES, strict=True):
-        lines.append({**_broken(level), **text, "line": {"color": translucent(CHOSEN, opacity), "width": width}})
+    for level, width, opacity in zip(_weight_lines(shown), _WIDTHS, _OPACITIES, strict=True):
+        lines.append(
+            {**_line_with_gaps(level), **text, "line": {"color": translucent(CHOSEN, opacity), "width": width}}
+        )
     keys = shown.keys if shown.apart else shown.keys[:0]
     ring = {"size": 21, "color": "rgba(0,0,0,0)", "line": {"color": CHOSEN, "width": 3}}
     return [
@@ -91,7 +94,7 @@ def _marker(shown: Attended) -> dict[str, Any]:
 
 
 def colorbar(name: str) -> dict[str, Any]:
-    """A bar above the picture: at its side it would take a fifth of a narrow one."""
+    """A color bar above the picture. At the side it would take a fifth of the width of a narrow picture."""
     return {
         "title": {"text": name, "side": "top", "font": {"size": 12}}, "orientation": "h", "thickness": 9, "len": 0.9,
         "x": 0.5, "yref": "container", "y": 0.99, "yanchor": "top", "ypad": 0, "outlinewidth": 0, "nticks": 6,
@@ -102,17 +105,17 @@ def _at(points: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": points[:, 0], "y": points[:, 1]}
 
 
-def _beams(shown: Attended) -> list[np.ndarray]:
-    """For each level lines (2, lines, 2), from the chosen point to the keys of that much weight."""
+def _weight_lines(shown: Attended) -> list[np.ndarray]:
+    """For each level of weight, lines (2, lines, 2) from the chosen point to the keys with such a weight."""
     share = shown.weights / max(float(shown.weights.max()), 1e-30)
-    which = np.digitize(share, _LEVELS) - 1  # −1 is not drawn
+    which = np.digitize(share, _LEVELS) - 1  # weights below the first level get −1 and are not drawn
     start = shown.points[shown.chosen]
     ends = [shown.keys[which == level] for level in range(len(_LEVELS))]
     return [np.stack([np.broadcast_to(start, end.shape), end]) for end in ends]
 
 
-def _broken(paths: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Paths (times, n, 2) as one line with gaps."""
+def _line_with_gaps(paths: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Paths (times, n, 2) as one line, with NaN between two paths."""
     if paths is None or len(paths) < 2:
         return {"x": np.empty(0), "y": np.empty(0)}
     gap = np.full((1, *paths.shape[1:]), np.nan)
@@ -121,19 +124,19 @@ def _broken(paths: np.ndarray | None) -> dict[str, np.ndarray]:
 
 
 def chosen_row(matrix: np.ndarray, chosen: int) -> Figure:
-    """A matrix of weights with one of its rows framed."""
+    """A matrix of weights with a frame around one of its rows."""
     (figure,) = matrices({"": matrix}, "key", "query", "weight")
     n = len(matrix)
     figure.add_trace(
         Scatter(
-            x=[0.5, n + 0.5, n + 0.5, 0.5, 0.5], y=framed(chosen), mode="lines", hoverinfo="skip", showlegend=False,
-            line={"color": CHOSEN, "width": 2},
+            x=[0.5, n + 0.5, n + 0.5, 0.5, 0.5], y=frame_heights(chosen), mode="lines", hoverinfo="skip",
+            showlegend=False, line={"color": CHOSEN, "width": 2},
         )
     )  # fmt: skip
     figure.data[0].colorbar = colorbar("weight")
     figure.update_xaxes(fixedrange=True, range=[0.3, n + 0.7])
     figure.update_yaxes(fixedrange=True, range=[n + 0.7, 0.3], autorange=None)
-    # Else the titles run into the numbers below a wide color bar.
+    # With automargin the titles would overlap the numbers below a wide color bar.
     figure.for_each_xaxis(_without_automargin)
     figure.for_each_yaxis(_without_automargin)
     return figure.update_layout(dragmode=False, margin={"l": 48, "r": 14, "t": 56, "b": 52})
@@ -144,13 +147,13 @@ def _without_automargin(axis: Any) -> None:
     axis.title.standoff = None
 
 
-def framed(chosen: int) -> list[float]:
-    """The heights of the frame around a row."""
+def frame_heights(chosen: int) -> list[float]:
+    """The y coordinates of the corners of the frame around a row."""
     return [chosen + 0.5, chosen + 0.5, chosen + 1.5, chosen + 1.5, chosen + 0.5]
 
 
 def bars(values: np.ndarray, chosen: int, x: str, y: str, reference: float, name: str) -> Figure:
-    """A bar for each point, the chosen one in its own color, and a dashed line at a value to compare with."""
+    """A bar for each point, the chosen one in another color, and a dashed line at a reference value."""
     n = len(values)
     figure = Figure(
         Bar(

@@ -1,4 +1,4 @@
-"""Images and what networks make of them: which digit each says, and which pixels it goes by."""
+"""Images with the predictions of networks: the digit that each network predicts, and the pixels that it relies on."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from plotly.graph_objects import Contour, Figure, Heatmap, Scatter
 from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled, translucent
 
 RIGHT, WRONG = "#009E73", "#D55E00"
-_GRAY = [[0.0, translucent(NEUTRAL, 0.12)], [1.0, NEUTRAL]]  # seen on light and on dark alike
+_GRAY = [[0.0, translucent(NEUTRAL, 0.12)], [1.0, NEUTRAL]]  # visible on light and on dark pages
 _GAP = 2  # pixels between two images
 
 
 def prediction_grid(
     images: np.ndarray, truth: Sequence[int], said: Mapping[str, Sequence[int]], chosen: int, rows: int = 2
 ) -> Figure:
-    """Gray images (n, h, w) in some rows, below each the digit it shows and what each network says, right ✓ or wrong ✗.
+    """Gray images (n, h, w) in rows, and below each its digit and each network's prediction, with ✓ or ✗.
 
-    Traces are, for each row, its images and its answers; the answers are what `marks` gives. One image is framed.
-    Every point knows its image's index, as `customdata`.
+    The traces are, for each row, its images and its predictions, whose texts are those of `answer_texts`. The image
+    `chosen` is framed. The `customdata` of each point is the index of its image.
     """
     images = np.asarray(images)
     across = -(-len(images) // rows)
     height, width = images.shape[1:]
     pitch = width + _GAP
     figure = Figure()
-    listed = marks(truth, said, rows)
+    listed = answer_texts(truth, said, rows)
     lines = len(said) + 1
     for row in range(rows):
         at = range(row * across, min((row + 1) * across, len(images)))
@@ -54,8 +54,8 @@ def prediction_grid(
     return figure
 
 
-def marks(truth: Sequence[int], said: Mapping[str, Sequence[int]], rows: int = 2) -> list[dict[str, object]]:
-    """What stands below the images of each row, as attributes of its trace: the digit, and every network's answer."""
+def answer_texts(truth: Sequence[int], said: Mapping[str, Sequence[int]], rows: int = 2) -> list[dict[str, object]]:
+    """The texts below the images of each row, as attributes of a trace: the digit, and each network's prediction."""
     texts, colors = [], []
     for i, digit in enumerate(truth):
         texts.append(f"{digit}")
@@ -70,14 +70,14 @@ def marks(truth: Sequence[int], said: Mapping[str, Sequence[int]], rows: int = 2
 
 
 def _strip(images: np.ndarray, at: range) -> tuple[np.ndarray, np.ndarray]:
-    """Images beside each other with a gap between, and of which each pixel is."""
+    """The images side by side with gaps between them, and for each pixel the index of its image."""
     padded = np.pad(images.astype(float), ((0, 0), (0, 0), (0, _GAP)), constant_values=np.nan)
     whose = np.broadcast_to(np.array(at)[:, None, None], padded.shape)
     return tuple(np.concatenate(list(part), axis=1)[:, :-_GAP] for part in (padded, whose))  # type: ignore[return-value]
 
 
 def _lay_out(figure: Figure, names: Sequence[str], rows: int, width: int) -> None:
-    """One axis across for all; for each row an axis of its images, square pixels, and one of its answers."""
+    """Set the axes: one x axis, and for each row a y axis of its images, with square pixels, and one of its texts."""
     styled(figure, 400, showlegend=False, dragmode=False)
     figure.update_layout(margin={"l": 8, "r": 8, "t": 6, "b": 4})
     figure.update_xaxes(visible=False, range=[-1.5, width + 0.5], constrain="domain", fixedrange=True)
@@ -98,9 +98,10 @@ def _lay_out(figure: Figure, names: Sequence[str], rows: int, width: int) -> Non
 
 
 def saliency_overlay(image: np.ndarray, weights: np.ndarray, value: str) -> Figure:
-    """Where weights (a, b) are large in an image (h, w), of which a line shows the strokes; a divides h, and b w.
+    """Weights (a, b) as colors over an image (h, w), whose strokes are drawn as a contour line.
 
-    Traces are the weights and the line. The scale goes from zero to the largest weight.
+    The number of rows a must divide h, and b must divide w. The traces are the weights and the line. The color scale
+    goes from zero to the largest weight.
     """
     image, weights = np.asarray(image), np.asarray(weights)
     (height, width), (rows, columns) = image.shape, weights.shape

@@ -1,4 +1,4 @@
-"""Points on a sphere, to turn, at times to choose with a slider."""
+"""Points on a sphere that can be turned, with a slider over times."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from plotly.graph_objects import Figure, Scatter3d
 
 from limelight.figures.theme import SLIDER, colors, styled
 
-_WIRE = "#9a9a9a"  # opaque: WebGL draws a translucent line white on any paper
+_WIRE = "#9a9a9a"  # opaque: WebGL draws a translucent line in white on any background
 _CAMERA = {"eye": {"x": 1.0, "y": -1.0, "z": 0.6}}
 
 
 def spheres(series: Mapping[str, np.ndarray | None], times: Sequence[float]) -> tuple[Figure, ...]:
-    """For each arm a unit sphere with its points, and a slider over the times.
+    """For each arm, a unit sphere with its points, and a slider over the times.
 
-    series: arm → (times, points, 3). The first view is the middle time. The slider shows one trace and hides the
-    others: nothing is to be played.
+    series: arm → points (times, points, 3). The middle time is shown at first. The slider shows the trace of one time
+    and hides the others, so the figure needs no animation frames.
     """
     color = colors(series)
     return tuple(

@@ -1,4 +1,4 @@
-"""Surfaces over two inputs, to turn."""
+"""Surfaces over two inputs, which can be turned."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _CAMERA = {"eye": {"x": 1.5, "y": -1.7, "z": 0.9}, "center": {"x": 0, "y": 0, "z
 def surfaces(
     x: np.ndarray, y: np.ndarray, series: Mapping[str, np.ndarray | None], data: tuple[Tensor, Tensor]
 ) -> tuple[Figure, ...]:
-    """The data alone, then a figure for each arm: its surface z(x, y) and the data on it.
+    """A figure of the data alone, and a figure for each arm with its surface z(x, y) and the data.
 
-    series: arm → (len(y), len(x)); data: points (n, 2) and z (n,).
+    series: arm → heights (len(y), len(x)); data: points (n, 2) and their z (n,).
     """
     panels = {"the data": None, **series}
     return tuple(surface(name, x, y, heights, data) for name, heights in panels.items())
 
 
 def surface(name: str, x: np.ndarray, y: np.ndarray, heights: np.ndarray | None, data: tuple[Tensor, Tensor]) -> Figure:
-    """One picture: the data, and a surface z(x, y) if there is one."""
+    """A figure of the data, and of the surface z(x, y) unless `heights` is None."""
     points, z = (part.numpy() for part in data)
-    figure, most = Figure(), _most(z)
+    figure, most = Figure(), _height_limit(z)
     if heights is not None:
         figure.add_trace(
             Surface(
-                x=x, y=y, z=cut_off(heights, z), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
+                x=x, y=y, z=clip_heights(heights, z), colorscale=DIVERGING, cmin=-most, cmax=most, showscale=False,
                 opacity=0.9, hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
             )
         )  # fmt: skip
@@ -44,7 +44,7 @@ def surface(name: str, x: np.ndarray, y: np.ndarray, heights: np.ndarray | None,
             hovertemplate="x %{x:.2f}, y %{y:.2f}: z %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    # A little more than where surfaces are cut off, or they flicker there.
+    # The range is a little larger than the clipped surfaces, which would otherwise flicker at its ends.
     limits = {"x": [x.min(), x.max()], "y": [y.min(), y.max()], "z": [-1.03 * most, 1.03 * most]}
     axes = {
         f"{axis}axis": {
@@ -57,10 +57,10 @@ def surface(name: str, x: np.ndarray, y: np.ndarray, heights: np.ndarray | None,
     return figure.update_layout(margin={"l": 0, "r": 0, "t": 30, "b": 0})
 
 
-def cut_off(heights: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The surface as far as it is shown beside data of these heights."""
-    return np.clip(heights, -_most(z), _most(z))
+def clip_heights(heights: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The surface clipped to the range of heights that is drawn for data with these z."""
+    return np.clip(heights, -_height_limit(z), _height_limit(z))
 
 
-def _most(z: np.ndarray) -> float:
+def _height_limit(z: np.ndarray) -> float:
     return 1.6 * float(np.abs(z).max())

@@ -1,4 +1,4 @@
-"""One look for all figures: colors that color-blind readers can tell apart, and nothing that shouts."""
+"""The common style of all figures, with colors that color-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
-# Okabe & Ito (2008), less the black and the yellow, which vanish on one of the two backgrounds, and with
-# the blue made lighter for the dark one.
+# The colors of Okabe & Ito (2008), without black and yellow, each of which is invisible on one of the two backgrounds,
+# and with a lighter blue for the dark background.
 COLORS = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-NEUTRAL = "#8a8a8a"  # for what is there to compare with: truth, controls, ranges
-SCALE = [[0.0, "rgba(31, 131, 196, 0.06)"], [1.0, "rgba(31, 131, 196, 1)"]]  # nothing is paper, on any paper
+NEUTRAL = "#8a8a8a"  # for references: true values, controls, ranges
+# The least value is nearly transparent, so that it has the color of the background, whether light or dark.
+SCALE = [[0.0, "rgba(31, 131, 196, 0.06)"], [1.0, "rgba(31, 131, 196, 1)"]]
 DIVERGING = [[0.0, "#D55E00"], [0.5, "#e8e6e1"], [1.0, "#1F83C4"]]
 _GRID = "rgba(128, 128, 128, 0.25)"
 _AXIS = {
@@ -23,7 +24,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif
 
 
 def colors(names: Iterable[str]) -> dict[str, str]:
-    """A color for each arm, by its place; the last, which is the control, is neutral."""
+    """A color for each arm, in order; the last arm, which is the control, gets the neutral color."""
     listed = list(names)
     return {name: NEUTRAL if name == listed[-1] else COLORS[i % len(COLORS)] for i, name in enumerate(listed)}
 
@@ -34,12 +35,12 @@ def translucent(color: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-# Plotly's own are white, on any page.
+# Plotly's own slider colors are white on any page.
 SLIDER = {"bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, "tickcolor": NEUTRAL}
 
 
 def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figure:
-    """The figure in the common look; `height` in pixels, the width is the page's. A long title is wrapped."""
+    """The figure in the common style. `height` is in pixels, the width is the page's, and a long title is wrapped."""
     lines = textwrap.wrap(title, 48)
     look = {
         "template": "none",
@@ -57,13 +58,13 @@ def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figur
     }  # fmt: skip
     own = figure.layout.to_plotly_json()
     axes = {"xaxis", "yaxis", *(name for name in own if name.startswith(("xaxis", "yaxis")))}
-    # Assigned at once: `update_layout` would take seven times as long, which a moving picture cannot wait for.
+    # Assigned in one step: `update_layout` would take seven times as long, which is too slow for a moving picture.
     figure.layout = _merged(_merged(own, look), dict.fromkeys(axes, _AXIS))
     return figure
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, the second winning, at every depth."""
+    """Merge two nested mappings; where both have a value, that of `above` is taken."""
     both = {**below, **above}
     for name in below.keys() & above.keys():
         if isinstance(below[name], Mapping) and isinstance(above[name], Mapping):

@@ -1,11 +1,11 @@
-"""What does a trained transformer do with another attention?
+"""Other attention mechanisms in the models of `transformers`.
 
-Every attention layer of a `transformers` model asks one function for
+Every attention layer of such a model calls one function for
 
     out_i = Σ_j P_ij v_j,   P = softmax_j(scale · β(q_i, k_j) + position bias_ij + b_j)
 
-and here that function is Limelight's. `register` gives a mechanism a name that transformers knows;
-`transplant` lends one to a model, or to some of its layers, for the length of a `with`:
+and this module puts Limelight's function in its place. `register` gives a mechanism a name that
+transformers accepts; `transplant` uses one in a model, or in some of its layers, within a `with` block:
 
     register("euclidean", Euclidean(3.0))
     model.set_attn_implementation("euclidean")
@@ -13,14 +13,14 @@ and here that function is Limelight's. `register` gives a mechanism a name that 
     with transplant(model, normalization=Sinkhorn(), layers=[4, 5]):
         model(**tokens)
 
-Two rules. `Dot` takes the scale that the model gives (T5's is 1, Gemma's its own); every other
-similarity keeps its default scale, since the model's belongs to a dot product. And what cannot be
-honored (packed sequences by their lengths, masks on whole heads, any argument that is not known
-here, attention that a layer computes without telling transformers' interface) raises `InputError`:
-nothing that could change the result is passed over.
+Two rules hold. First, `Dot` takes the scale that the model gives (1 in T5, a value of its own in Gemma);
+every other similarity keeps its default scale, since the model's scale is meant for a dot product.
+Second, anything that could change the result and cannot be honored raises `InputError`: packed
+sequences given by their lengths, masks on whole heads, any argument that is not known here, and
+attention in which a layer does more than it passes to transformers' interface.
 
-Parameters of a similarity or a normalization belong to the caller: they are no part of
-`model.parameters()`, of its state_dict or of `model.to(…)`. Move them and hand them to the
+Parameters of a similarity or a normalization belong to the caller: they are not part of
+`model.parameters()` or the model's state_dict, and `model.to(…)` does not move them. Move them and pass them to the
 optimizer yourself.
 
 Needs the extra `huggingface`.

@@ -1,8 +1,8 @@
-"""Which arguments of a model reach an attention layer, and what becomes of each.
+"""How each argument is treated that a model passes to its attention layers.
 
-Models hand what they do not know on to their layers. An argument is *honored* where `Mechanism` takes it by name,
-*harmless* where it did its work before the layer or only says what to return, and all others are refused: what is
-not in these lists could change the result.
+Models pass arguments that they do not know on to their layers. An argument is *honored* if `Mechanism` has a parameter
+of its name, and *harmless* if it took effect before the layer or only selects what is returned. All others are refused,
+since an argument that is not in these lists could change the result.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 
 _RETURNED = "output_attentions output_hidden_states output_router_logits return_dict use_cache logits_to_keep"
-_POSITIONS = "position_ids cache_position token_type_ids mm_token_type_ids"  # in queries, keys and mask by now
-_INPUTS = (  # of the whole model, whose **kwargs hand them on
+_POSITIONS = "position_ids cache_position token_type_ids mm_token_type_ids"  # queries, keys and mask depend on them
+_INPUTS = (  # inputs of the whole model, which its **kwargs pass on
     "input_ids inputs_embeds encoder_hidden_states pixel_values pixel_values_videos input_features image_sizes "
     "grid_thw image_grid_thw video_grid_thw"
 )
-_MASKED = "sliding_window is_causal"  # honored by the mask
+_MASKED = "sliding_window is_causal"  # the mask depends on them
 _OF_LOSSES = "num_items_in_batch deterministic"
 _HARMLESS = frozenset(" ".join((_RETURNED, _POSITIONS, _INPUTS, _MASKED, _OF_LOSSES)).split())
 _REFUSED = {
@@ -37,16 +37,17 @@ def refuse_unknown(rest: dict[str, Any]) -> None:
         if value is None or name in _HARMLESS:
             continue
         why = f" ({_REFUSED[name]})" if name in _REFUSED else ""
-        raise InputError(f"limelight's attention cannot honor {name}={_brief(value)}{why}; use 'eager' for this model")
+        raise InputError(f"Limelight's attention cannot honor {name}={_brief(value)}{why}; use 'eager' for this model")
 
 
 def selected_keys(
     module: nn.Module, indices: Tensor | None, block_indices: Tensor | None, heads: int, m: int
 ) -> Tensor | None:
-    """The keys that a sparse layer picked for each query (DeepSeek-V3.2's indexer and its kin), (B, 1 or H, n, m).
+    """The keys that a sparse layer (such as DeepSeek-V3.2's) selected for each query, as booleans (B, 1 or H, n, m).
 
-    Eager has them in its mask; under any other name the layer hands them on: `indices` (B, n, picked) of keys, or
-    `block_indices` (B, groups, n, picked) of blocks of `module.indexer.block_size` keys. Negative ones pick nothing.
+    For eager, the layer puts them into the mask; for any other name it passes them on: `indices` (B, n, selected) of
+    keys, or `block_indices` (B, groups, n, selected) of blocks of `module.indexer.block_size` keys. Negative indices
+    select nothing. Returns None if the layer passes neither.
     """
     if indices is not None:
         return _one_hot(indices, m)[:, None]
@@ -55,7 +56,8 @@ def selected_keys(
     size = getattr(getattr(module, "indexer", None), "block_size", None)
     if not isinstance(size, int):
         raise InputError(
-            f"block_indices name blocks of keys, whose size {type(module).__name__} does not tell; use 'eager'"
+            f"block_indices select blocks of keys, and {type(module).__name__} has no indexer.block_size that gives "
+            "their size; use 'eager' for this model"
         )
     blocks = _one_hot(block_indices, -(-m // size))
     allowed = blocks.repeat_interleave(size, dim=-1)[..., :m]
@@ -63,7 +65,7 @@ def selected_keys(
 
 
 def _one_hot(indices: Tensor, size: int) -> Tensor:
-    """True at the indices; those outside 0 … size − 1 are left out."""
+    """A boolean tensor (…, size) that is True at the indices; indices outside 0 … size − 1 are ignored."""
     inside = torch.where((indices >= 0) & (indices < size), indices, size).long()
     hot = torch.zeros(*indices.shape[:-1], size + 1, dtype=torch.bool, device=indices.device)
     return hot.scatter_(-1, inside, True)[..., :size]

@@ -1,4 +1,4 @@
-"""Which layers of a model ask transformers' AttentionInterface, and what eager would have run in its place."""
+"""The layers of a model that use transformers' AttentionInterface, and the function that "eager" would run in them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 
-def asks_the_interface(layer: nn.Module) -> bool:
-    """True if this layer itself takes its attention from the interface, by the name in its own `config`."""
+def uses_attention_interface(layer: nn.Module) -> bool:
+    """True if this layer itself gets its attention function from the interface, by the name in its own `config`."""
     kind: Any = type(layer)
-    return "config" in layer.__dict__ and _asking(kind) is not None
+    return "config" in layer.__dict__ and _interface_method(kind) is not None
 
 
 @cache
 def eager_function(kind: type) -> Callable[..., Any] | None:
-    """The function that a layer of this class calls under "eager", None where it does not tell."""
-    method = _asking(kind)
+    """The function that a layer of this class calls under "eager", or None if it cannot be found."""
+    method = _interface_method(kind)
     if method is None:
         return None
     for name in method.__code__.co_names:
@@ -32,8 +32,8 @@ def eager_function(kind: type) -> Callable[..., Any] | None:
 
 
 @cache
-def _asking(kind: type) -> Any:
-    """The method of this class that asks the interface, or None."""
+def _interface_method(kind: type) -> Any:
+    """The method of this class that gets the attention function from the interface, or None."""
     for method in _methods(kind):
         if "ALL_ATTENTION_FUNCTIONS" in method.__code__.co_names:
             return method
@@ -41,7 +41,7 @@ def _asking(kind: type) -> Any:
 
 
 def _methods(kind: type) -> Iterator[Any]:
-    """The functions that instances run: of each name the last definition, and those that it reaches by super()."""
+    """The methods that instances run: for each name the overriding one, and those that it may reach by super()."""
     hidden: set[str] = set()
     for owner in kind.__mro__:
         if owner in (nn.Module, PreTrainedModel):

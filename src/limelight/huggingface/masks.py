@@ -1,12 +1,12 @@
-"""Who may see whom in a layer of transformers.
+"""The masks of layers in transformers.
 
-Eager's masks are numbers to be added to the scores. sdpa's are boolean, and left out where torch's kernel can do
-without: then `None` means "everything may be seen" or "only the past", and the layer's `is_causal` is asked which.
-Where sdpa is not supported that attribute is missing or wrong (NLLB-MoE's decoder says False, Phi-4's image encoder
-says True), and layers that do not ask the interface add whatever mask they get to their scores (GIT's text layers). So
-under a name of ours the masks are eager's, number by number, and `None` is what it is for eager: nothing is hidden.
-They are written out only when a model reads their numbers: an `AdditiveMask` keeps the boolean mask that it was made
-of, and a causal one keeps nothing at all.
+The masks of "eager" are numbers to be added to the scores. Those of "sdpa" are boolean, and are left out where torch's
+kernel needs none: then `None` means "every key may be seen" or "only the past", and the layer's attribute `is_causal`
+says which. In models without support for sdpa that attribute is missing or wrong (NLLB-MoE's decoder has False, Phi-4's
+image encoder has True), and layers that do not use the interface add any mask that they get to their scores (GIT's text
+layers). So under a registered name the masks have the numbers of eager's, and `None` means, as for eager, that nothing
+is hidden. The numbers are computed only when a model reads them: an `AdditiveMask` stores the boolean mask that it was
+made from, and a causal one stores nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from limelight.errors import InputError
 
 
 class AdditiveMask(Tensor):
-    """A mask (batch, 1, n, m) of 0 where query i may see key j, and of the least number of its dtype elsewhere.
+    """A mask (batch, 1, n, m) that is 0 where query i may see key j, and the least number of its dtype elsewhere.
 
-    `allowed` is the boolean mask that it stands for; None for j ≤ i (a single query sees all keys). A model that does
-    anything with it but hand it on, slices or adds it, say, does that with the numbers, and gets a plain tensor.
+    `allowed` is the boolean mask that it stands for, or None for j ≤ i (a single query sees all keys). Any operation on
+    it, such as slicing or adding, is done with the numbers and returns a plain tensor.
     """
 
     allowed: Tensor | None
@@ -40,21 +40,21 @@ class AdditiveMask(Tensor):
         return mask
 
     def boolean(self) -> Tensor:
-        """True where query i may see key j, written out."""
+        """The boolean mask as a tensor, True where query i may see key j."""
         if self.allowed is not None:
             return self.allowed
         allowed = torch.ones(self.shape[-2:], dtype=torch.bool, device=self.device)
         return allowed.tril() if self.shape[-2] > 1 else allowed
 
     def numbers(self) -> Tensor:
-        """The mask as a plain tensor; kept, since a model that looks once looks again in every layer."""
+        """The mask as a plain tensor, which is stored, since a model that reads it does so in every layer."""
         if self._numbers is None:
             zero = torch.zeros((), dtype=self.dtype, device=self.device)
             self._numbers = torch.where(self.boolean(), zero, torch.finfo(self.dtype).min).expand(self.shape)
         return self._numbers
 
     def __tensor_flatten__(self) -> tuple[list[str], torch.dtype]:
-        """What a compiled graph, which holds plain tensors, keeps of the mask."""
+        """The plain tensors that stand for the mask in a compiled graph."""
         self.allowed = self.boolean()
         return ["allowed"], self.dtype
 
@@ -64,7 +64,7 @@ class AdditiveMask(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        if func is torch.ops.aten.logical_not.default:  # of numbers, that is what may be seen
+        if func is torch.ops.aten.logical_not.default:  # `not` is True where a key may be seen
             raise InputError(
                 "this model takes its mask, numbers to be added to the scores, for a boolean one, and so hides what "
                 "should be seen, under 'eager' too; call model.set_attn_implementation('sdpa') and use transplant"
@@ -79,12 +79,12 @@ class AdditiveMask(Tensor):
 
 
 def additive_mask(batch_size: int, *, kv_length: int, **given: Any) -> Tensor | None:
-    """Eager's mask, not written out. None where all may be seen.
+    """Eager's mask as an `AdditiveMask`, or None where every key may be seen.
 
-    sdpa leaves a causal mask out only where queries and keys both start at position 0, or for a single query.
+    sdpa leaves out a causal mask only if queries and keys both start at position 0, or there is a single query.
     """
     causal = given.get("allow_is_causal_skip", True)
-    if torch.compiler.is_compiling():  # one graph for all masks
+    if torch.compiler.is_compiling():  # so that one compiled graph serves all masks
         given["allow_is_causal_skip"] = False
     allowed = sdpa_mask(batch_size=batch_size, kv_length=kv_length, **given)
     if allowed is None and not causal:

@@ -20,17 +20,17 @@ from limelight.similarity import Dot, Positional, Similarity
 
 try:
     from transformers.utils.output_capturing import _active_collector
-except ImportError:  # earlier versions tell every layer what is to be returned
+except ImportError:  # in earlier versions every layer gets the argument output_attentions
     _active_collector = None  # type: ignore[assignment]
 
-NoMask = Literal["everything", "the layer's is_causal"]  # what a layer that is given no mask may see
+NoMask = Literal["everything", "the layer's is_causal"]  # which keys may be seen in a layer that gets no mask
 
 
 @dataclass(frozen=True)
 class Mechanism:
     """A similarity and a normalization, called as transformers calls its attention functions.
 
-    Not a module, so that a layer which holds it does not come to own the similarity's parameters.
+    It is not a torch module: otherwise a layer that stores it would register the similarity's parameters as its own.
     """
 
     similarity: Similarity
@@ -55,15 +55,15 @@ class Mechanism:
         **rest: Any,
     ) -> tuple[Float[Tensor, "B n H e"], Float[Tensor, "B H n m"] | None]:
         arguments.refuse_unknown(rest)
-        _refuse_positions_unknown(self.similarity, query, key)
-        attention_mask, is_causal = self._who_is_seen(module, query, key, attention_mask, rest)
-        told = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
-        how = "causal" if is_causal else "none" if attention_mask is None else "given"
-        require_agreement(module, query, key, value, how, scaling, told)
+        _require_known_positions(self.similarity, query, key)
+        attention_mask, is_causal = self._given_mask(module, query, key, attention_mask, rest)
+        layer_arguments = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
+        mask_kind = "causal" if is_causal else "none" if attention_mask is None else "given"
+        require_agreement(module, query, key, value, mask_kind, scaling, layer_arguments)
         selected = arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2])
         mask, biases = read_masks(query.shape[-2], key.shape[-2], causal if is_causal else attention_mask, selected)
         if self.normalization.uses_column_sums:
-            _refuse_a_decoder(module, self.normalization)
+            _require_encoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)
         P = heads_operator(
             query,
@@ -77,19 +77,19 @@ class Mechanism:
             sinks=s_aux if s_aux is not None else sinks,
         )
         out = P.apply(value, dropout if module.training else 0.0)
-        weights = P.dense() if _weights_are_asked_for(rest) else None
+        weights = P.dense() if _must_return_weights(rest) else None
         return out.transpose(1, 2).contiguous(), weights
 
-    def _who_is_seen(
+    def _given_mask(
         self, module: nn.Module, query: Tensor, key: Tensor, attention_mask: Tensor | None, rest: dict[str, Any]
     ) -> tuple[Tensor | None, bool]:
-        """(a mask that is given, whether the past alone is to be seen), both counted from the starts of n and m.
+        """(the given mask or None, True if the mask is causal). A causal mask is j ≤ i, with both counted from 0.
 
-        `is_causal=True` is honored where there is no mask; where there is one, it says everything.
+        The argument or attribute `is_causal` counts only where there is no mask.
         """
         n, m = query.shape[-2], key.shape[-2]
         if isinstance(attention_mask, AdditiveMask):
-            if attention_mask.shape[-2:] != (n, m):  # of other tokens than these
+            if attention_mask.shape[-2:] != (n, m):  # the mask was made for other tokens
                 return attention_mask.numbers(), False
             return attention_mask.allowed, attention_mask.allowed is None and n > 1
         if attention_mask is not None:
@@ -100,32 +100,36 @@ class Mechanism:
         return None, n > 1 and bool(given)
 
 
-def _refuse_positions_unknown(similarity: Similarity, query: Tensor, key: Tensor) -> None:
-    """A similarity of positions counts queries from its own offset; under a cache they move on."""
+def _require_known_positions(similarity: Similarity, query: Tensor, key: Tensor) -> None:
+    """Raise `InputError` for a similarity of positions if the queries' positions are unknown, as with a cache."""
     n, m = query.shape[-2], key.shape[-2]
     if n != m and any(isinstance(part, Positional) for part in similarity.modules()):
         raise InputError(
-            f"{n} queries and {m} keys do not tell {similarity.__class__.__name__} where the queries stand: "
-            "pass use_cache=False, and leave out cross-attention layers"
+            f"{similarity.__class__.__name__} needs the positions of the queries, and {n} queries and {m} keys do "
+            "not determine them: pass use_cache=False, and leave out cross-attention layers"
         )
 
 
-def _refuse_a_decoder(module: nn.Module, normalization: Normalization) -> None:
-    """No mask tells that a decoder's cross-attention, or its one query at a time, must not mix."""
+def _require_encoder(module: nn.Module, normalization: Normalization) -> None:
+    """Raise `InputError` for a layer of a decoder, in which a normalization that mixes queries would show the future.
+
+    Masks alone do not tell this: cross-attention, and decoding of one query at a time, have no causal mask.
+    """
     config = getattr(module, "config", None)
     causal = getattr(module, "is_causal", False) and getattr(config, "is_causal", True)
     decoder = getattr(module, "is_decoder", getattr(config, "is_decoder", False))
     if causal or decoder or getattr(config, "add_cross_attention", False):
         raise InputError(
-            f"{normalization!r} mixes queries and would let the future through {type(module).__name__} of a decoder; "
-            "use it in encoders, or Softmax() here"
+            f"{normalization!r} mixes queries, so that {type(module).__name__}, a layer of a decoder, would see future "
+            "tokens; use it in encoders, or Softmax() here"
         )
 
 
 def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) -> Mask | None:
-    """transformers masks padded keys only; where queries are mixed, padded ones must not take part either.
+    """The mask that also hides padded queries, for a normalization that mixes queries.
 
-    With as many queries as keys the layer is taken for self-attention: a key that none sees is padding.
+    The masks of transformers hide padded keys only. A layer with as many queries as keys is taken for self-attention,
+    where a key that no query may see is padding.
     """
     if attention_mask is None or attention_mask.shape[-2] != attention_mask.shape[-1]:
         return mask
@@ -136,7 +140,7 @@ def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) ->
     return real if mask is None else mask & real
 
 
-def _weights_are_asked_for(rest: dict[str, Any]) -> bool:
-    """By an argument, or (GPT-2 passes none on) by what transformers is about to collect."""
+def _must_return_weights(rest: dict[str, Any]) -> bool:
+    """True if the weights are asked for by an argument, or, in models that do not pass it on, are being collected."""
     collected = (None if _active_collector is None else _active_collector.get()) or {}  # type: ignore[no-untyped-call]
     return bool(rest.get("output_attentions")) or any(key.endswith("attentions") for key in collected)

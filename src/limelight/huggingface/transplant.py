@@ -1,4 +1,4 @@
-"""A mechanism lent to a model, or to some of its layers."""
+"""Replacing the attention of a model, or of some of its layers, within a `with` block."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import nn
 
 from limelight import check
 from limelight.errors import InputError
-from limelight.huggingface.layers import asks_the_interface
+from limelight.huggingface.layers import uses_attention_interface
 from limelight.huggingface.mechanism import Mechanism, NoMask
 from limelight.huggingface.register import OURS, add
 from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Dot, Similarity
 
-_GRAFT = "limelight_transplant"  # what the layers that `transplant` changes are set to
+_NAME = "limelight_transplant"  # the attention implementation in the configs of layers that `transplant` changes
 
 
 @contextmanager
@@ -28,15 +28,16 @@ def transplant(
     normalization: Normalization = Softmax(),
     layers: Iterable[int] | None = None,
 ) -> Iterator[tuple[str, ...]]:
-    """Within the `with`, these layers of the model compute softmax_j(scale · β(q_i, k_j) + b_j); all others go on.
+    """Within the `with` block, some layers of the model compute P = softmax_j(scale · β(q_i, k_j) + b_j).
 
-    `layers` are positions in `attention_layers(model)`, None = all; the `with` yields the names of
-    those changed. On leaving, by an exception too, the model is as it was. Weights stay where they
-    are, and gradients reach them; call `backward` inside where activations are checkpointed.
+    `layers` are indices into `attention_layers(model)`, or None for all of them; other layers do not
+    change. The `with` statement yields the names of the changed layers. After the block, also if it
+    raised an exception, the model is as it was. The layers keep their weights, and gradients reach
+    them; call `backward` within the block if activations are checkpointed.
 
-    Raises `InputError` for a layer out of range, for a model without layers that can be changed,
-    and for one whose masks are made for something else than eager, sdpa or a name of `register`;
-    at use as `register` does.
+    Raises `InputError` for a layer out of range, for a model without layers that can be changed, and
+    for a model whose masks are made for an attention other than eager, sdpa or a name of `register`.
+    When the model is called, it raises what `register` lists.
 
     >>> import torch, transformers
     >>> from limelight import Euclidean
@@ -55,18 +56,18 @@ def transplant(
     with ExitStack() as undo:
         for name in chosen:
             own = model.get_submodule(name).__dict__
-            undo.callback(_put_back, own, {key: own[key] for key in ("config", "_limelight") if key in own})
+            undo.callback(_restore, own, {key: own[key] for key in ("config", "_limelight") if key in own})
             outer = own.get("_limelight")
             config = own["config"] if outer is None else outer.config
-            own.update(config=_grafted(config), _limelight=_Graft(similarity, normalization, config))
+            own.update(config=_renamed_config(config), _limelight=_Transplant(similarity, normalization, config))
         yield tuple(chosen)
 
 
 def attention_layers(model: nn.Module) -> tuple[str, ...]:
-    """Which layers can be given another attention? Their names, in the model's own order.
+    """The names of the layers whose attention can be replaced, in the model's own order.
 
-    A layer used several times (ALBERT shares one) counts once; in an encoder-decoder the encoder's
-    come first, then each decoder block's self-attention and cross-attention.
+    A layer that is used several times (ALBERT shares one) is listed once. In an encoder-decoder the layers
+    of the encoder come first, then each decoder block's self-attention and cross-attention.
 
     >>> import transformers
     >>> from limelight.huggingface import attention_layers
@@ -76,12 +77,12 @@ def attention_layers(model: nn.Module) -> tuple[str, ...]:
     >>> attention_layers(model)
     ('transformer.h.0.attn', 'transformer.h.1.attn')
     """
-    return tuple(name for name, layer in model.named_modules() if asks_the_interface(layer))
+    return tuple(name for name, layer in model.named_modules() if uses_attention_interface(layer))
 
 
 @dataclass(frozen=True)
-class _Graft:
-    """What a layer computes meanwhile, and the configuration that names how the model makes its masks."""
+class _Transplant:
+    """The mechanism of a changed layer, and its original configuration, by which the model makes its masks."""
 
     similarity: Similarity
     normalization: Normalization
@@ -89,16 +90,16 @@ class _Graft:
 
     def __call__(self, module: nn.Module, *args: Any, **given: Any) -> Any:
         used = self.config._attn_implementation
-        _require_known_masks(used)  # which may have been set to another within the `with`
+        _require_known_masks(used)  # the model's attention may have been changed within the `with` block
         no_mask: NoMask = "the layer's is_causal" if used == "sdpa" else "everything"
         return Mechanism(self.similarity, self.normalization, no_mask)(module, *args, **given)
 
 
-def _graft(module: nn.Module, *args: Any, **given: Any) -> Any:
+def _transplanted_attention(module: nn.Module, *args: Any, **given: Any) -> Any:
     return module._limelight(module, *args, **given)  # type: ignore[operator]
 
 
-add(_GRAFT, _graft)
+add(_NAME, _transplanted_attention)
 
 
 def _choose(model: nn.Module, layers: Iterable[int] | None) -> list[str]:
@@ -116,19 +117,19 @@ def _choose(model: nn.Module, layers: Iterable[int] | None) -> list[str]:
 
 
 def _require_known_masks(used: str | None) -> None:
-    if used not in {None, "eager", "sdpa", _GRAFT, *OURS}:
+    if used not in {None, "eager", "sdpa", _NAME, *OURS}:
         raise InputError(
             f"the model's masks are made for {used!r}; call model.set_attn_implementation('sdpa') before transplant"
         )
 
 
-def _grafted(config: Any) -> Any:
-    """A copy, since the config is shared with the layers that go on as they were, and with the masks."""
+def _renamed_config(config: Any) -> Any:
+    """A copy of the config with the name `_NAME`; the original is shared with unchanged layers and with the masks."""
     config = copy.deepcopy(config)
-    config._attn_implementation = _GRAFT
+    config._attn_implementation = _NAME
     return config
 
 
-def _put_back(own: dict[str, Any], before: dict[str, Any]) -> None:
+def _restore(own: dict[str, Any], before: dict[str, Any]) -> None:
     own.pop("_limelight", None)
     own.update(before)

@@ -1,1 +1,1 @@
-"""What does a trained network do? Saliency, the Jacobian of a layer, and the linear regions of a function."""
+"""Tools to interpret trained networks: saliency, the Jacobian of a layer, and the linear regions of a function."""

@@ -1,4 +1,4 @@
-"""How does every output move with every input? The Jacobian of a layer of tokens, all rows in one backward pass."""
+"""The Jacobian of a layer of tokens, with all rows computed in one backward pass."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from limelight.errors import InputError
 
 
 def jacobian(f: Callable[[Tensor], Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, "outputs inputs"]:
-    """J = ∂f(x)/∂x as a matrix, f's outputs and x's entries each in one row after another.
+    """J = ∂f(x)/∂x as a matrix, with a row for each output of f and a column for each entry of x, both flattened.
 
-    f is asked for a batch (outputs, n, d) of copies of x, each of which is differentiated by one output; it must
-    treat the members of a batch apart. Memory is that of (outputs)·n·d numbers, so this is for few tokens.
+    f is called with a batch (outputs, n, d) of copies of x, and for each copy one output is differentiated; so f must
+    treat the members of a batch independently. This takes memory for outputs·n·d numbers, so use it for few tokens.
 
-    Raises `InputError` where x is not (n, d), or f returns no batch of matrices for a batch.
+    Raises `InputError` if x does not have the shape (n, d), or f does not return a batch of matrices for a batch.
     """
     if x.ndim != 2:
         raise InputError(f"jacobian expects tokens of shape (n, d), got {tuple(x.shape)}")

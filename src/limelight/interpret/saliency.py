@@ -1,4 +1,4 @@
-"""What does a network look at in an image? Its gradient with respect to the pixels, and where its attention goes."""
+"""Which pixels of an image a network relies on: the gradient with respect to them, and the attention they receive."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from limelight.models.image_classifiers import SmallViT
 
 
 def saliency(f: Callable[[Tensor], Tensor], images: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """|∂ max_c f_c(x) / ∂ x|: how much the winning logit moves with each pixel (Simonyan et al. 2014).
+    """|∂ max_c f_c(x) / ∂x|: how much the largest logit changes with each pixel (Simonyan et al. 2014).
 
-    f maps images (n, h, w) to logits (n, classes), each image by itself. Nothing is added to gradients of parameters.
+    f maps images (n, h, w) to logits (n, classes), each image independently. Gradients of parameters do not change.
 
-    Raises `InputError` where images are not (n, h, w), or f returns no logits for each.
+    Raises `InputError` if images do not have the shape (n, h, w), or f does not return logits for each.
     """
     if images.ndim != 3:
         raise InputError(f"saliency expects images of shape (n, h, w), got {tuple(images.shape)}")
@@ -35,17 +35,17 @@ def saliency(f: Callable[[Tensor], Tensor], images: Float[Tensor, "n h w"]) -> F
 def received_attention(
     model: SmallViT, images: Float[Tensor, "n h w"], block: int = -1
 ) -> Float[Tensor, "n rows cols"]:
-    """Σ_i P_ij / tokens for each patch j, the mean over heads: the share of a block's attention that it receives.
+    """Σ_i P_ij / tokens for each patch j, averaged over heads: the share of a block's attention that it receives.
 
-    The shares of an image sum to one; looking everywhere alike gives each patch 1/tokens. Patches are where they are
-    in the image.
+    The shares of an image sum to one; uniform attention gives each patch 1/tokens. The result is a grid of patches,
+    at their positions in the image.
 
-    Raises `InputError` where images are not (n, h, w), or the model has no such block.
+    Raises `InputError` if images do not have the shape (n, h, w), or the model has no such block.
     """
     if images.ndim != 3:
-        raise InputError(f"received expects images of shape (n, h, w), got {tuple(images.shape)}")
+        raise InputError(f"received_attention expects images of shape (n, h, w), got {tuple(images.shape)}")
     if not -len(model.blocks) <= block < len(model.blocks):
-        raise InputError(f"received expects one of the model's {len(model.blocks)} blocks, got block={block}")
+        raise InputError(f"received_attention expects one of the model's {len(model.blocks)} blocks, got block={block}")
     asked: list[Tensor] = []
     layer = model.blocks[block].get_submodule("qkv")  # from tokens to queries, keys and values
     hook = layer.register_forward_hook(lambda _layer, _given, out: asked.append(out))

@@ -1,4 +1,4 @@
-"""Layers and models as torch modules, each an ordinary user of the operator."""
+"""Layers as torch modules that compute with the operator."""
 
 from limelight.nn.multihead import MultiheadAttention
 

@@ -1,4 +1,4 @@
-"""torch's multi-head attention layer, with the similarity and the normalization left open."""
+"""torch's multi-head attention layer with any similarity and normalization."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from limelight.tracing import holds, is_readable
 
 
 class MultiheadAttention(nn.MultiheadAttention):
-    """concat_h(P_h V_h) W_oᵀ + b_o, P_h = Attention(Q_h, K_h, …), in the place of `torch.nn.MultiheadAttention`.
+    """concat_h(P_h V_h) W_oᵀ + b_o with P_h = Attention(Q_h, K_h, …), in place of `torch.nn.MultiheadAttention`.
 
-    Q_h = (query W_qᵀ + b_q)_h is head h's embed_dim/num_heads columns, K_h and V_h likewise. The
-    arguments, the parameters' names and their start are torch's, so its `state_dict` loads; with
-    `Dot()` and `Softmax()` so is the output, with one difference: a query whose keys are all
-    blocked has weights of zero, and b_o for its output, where torch has NaN. `similarity` and
-    `normalization` are asked for (batch, num_heads, length, head_dim); they are submodules, trained
-    with the rest, while `device` and `dtype` are of the layer's own parameters.
+    Q_h are the embed_dim/num_heads columns of query W_qᵀ + b_q that belong to head h, and K_h and V_h
+    likewise. The arguments, the names of the parameters and their initial values are those of torch's
+    layer, so that its `state_dict` can be loaded. With `Dot()` and `Softmax()` the output is the same too,
+    with one difference: a query whose keys are all blocked has weights of zero and the output b_o, where
+    torch has NaN. `similarity` and `normalization` get tensors (batch, num_heads, length, head_dim). They
+    are submodules, and are trained with the layer; `device` and `dtype` apply to the layer's own parameters.
 
-    A normalization that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Say
-    `self_attention=True` where query and key are the same tokens, as in an encoder layer: then key_padding_mask is of
-    the queries too. Elsewhere give `query_padding_mask` to each call.
+    A normalization that mixes queries (`Softmax(alpha=1)`, `Sinkhorn`, …) must know which queries are padding. Set
+    `self_attention=True` if query and key are the same tokens, as in an encoder layer: then key_padding_mask applies to
+    the queries too. Otherwise pass `query_padding_mask` to each call.
 
-    Raises `InputError` for sizes below 1, an embed_dim that num_heads does not divide and a dropout
+    Raises `InputError` for sizes below 1, an embed_dim that num_heads does not divide, and a dropout
     outside [0, 1).
 
     Source: Vaswani et al. 2017 (1706.03762).
@@ -81,7 +81,8 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _reset_parameters(self) -> None:
         self._qkv_same_embed_dim = self.in_proj_weight is not None
         super()._reset_parameters()
-        # torch's encoder layer, seeing True here, would compute a dot-product softmax past this layer in eval mode.
+        # If this were True, torch's encoder layer in eval mode would compute a dot-product softmax without calling this
+        # layer.
         self._qkv_same_embed_dim = False
 
     def forward(
@@ -97,23 +98,23 @@ class MultiheadAttention(nn.MultiheadAttention):
         *,
         query_padding_mask: Bool[Tensor, "*batch n"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(output, weights): the weights are P after dropout, or None where they are not needed.
+        """(output, weights): the weights are P after dropout, or None if they are not needed.
 
-        query is (n, batch, embed_dim), with `batch_first` (batch, n, embed_dim), or (n, embed_dim)
-        for one sequence; key and value likewise, m long; output has query's shape. The weights are
-        (batch, n, m), or (batch, num_heads, n, m) if not averaged, and m counts what the layer
-        appends. `need_weights=False` stores nothing n×m.
+        query has the shape (n, batch, embed_dim), with `batch_first` (batch, n, embed_dim), or (n, embed_dim)
+        for one sequence; key and value have the same form with length m; output has query's shape. The weights
+        are (batch, n, m), or (batch, num_heads, n, m) if not averaged, where m includes the keys that the layer
+        appends. With `need_weights=False`, no n×m array is stored.
 
         key_padding_mask (batch, m) and attn_mask (n, m) or (batch·num_heads, n, m) are boolean with
-        True = **blocked**, as torch has it, or floating and added to the scores. attn_mask may also
-        be a Limelight `Mask`, which is not stored and, as everywhere, says who may see. `is_causal`
-        says that attn_mask is the causal mask, and that is checked (in a compiled graph it is believed, as
-        torch does). query_padding_mask (batch, n) is boolean, True = a padded query: it gets weights of zero, and
-        takes no part in what a normalization sums over queries.
+        True = **blocked**, as in torch, or floating and added to the scores. attn_mask may also be a
+        Limelight `Mask`, which is not stored, and in which True means, as everywhere in Limelight, that a key may
+        be seen. `is_causal` states that attn_mask is the causal mask, which is checked (but not in a compiled graph,
+        as in torch). query_padding_mask (batch, n) is boolean, True = a padded query: it gets weights of zero, and is
+        left out of sums over queries in a normalization.
 
-        Raises `InputError` (shapes; an `is_causal` that is not so; NaN or +∞ in a mask; a `Mask`
-        with appended keys; padded keys without a word about queries where the normalization mixes
-        queries), `DtypeError`, `DeviceError`, and what `Attention` raises.
+        Raises `InputError` (wrong shapes; an `is_causal` with another mask; NaN or +∞ in a mask; a `Mask`
+        if the layer appends keys; padded keys if the normalization mixes queries and nothing says which
+        queries are padded), `DtypeError`, `DeviceError`, and what `Attention` raises.
         """
         self._require_tokens(query, key, value)
         q, k, v = self._heads(query, key, value)
@@ -174,7 +175,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _masks_of(
         self, attn_mask: Mask | Tensor | None, is_causal: bool, q: Tensor, k: Tensor
     ) -> tuple[Mask | None, Tensor | None]:
-        """attn_mask as a mask and a bias on the scores of all heads, keys that the layer appends included."""
+        """attn_mask as a mask and a bias on the scores of all heads, both with the keys that the layer appends."""
         n, m, more = q.shape[-2], k.shape[-2] - self._appended, self._appended
         if isinstance(attn_mask, Tensor):
             _require_mask("attn_mask", attn_mask, ((n, m), (q.shape[0] * q.shape[1], n, m)), q.device)
@@ -183,9 +184,12 @@ class MultiheadAttention(nn.MultiheadAttention):
         if is_causal:
             _require_causal(attn_mask, n, m, q.device)
             if not more and not (isinstance(attn_mask, Tensor) and attn_mask.requires_grad):
-                attn_mask = causal  # the same, and stored nowhere
+                attn_mask = causal  # the same mask, which is not stored
         if isinstance(attn_mask, Mask) and more:
-            raise InputError("a Mask knows no keys that the layer appends: give attn_mask as a boolean tensor")
+            raise InputError(
+                "a Mask does not cover the keys that the layer appends (add_bias_kv, add_zero_attn): "
+                "give attn_mask as a boolean tensor"
+            )
         if not isinstance(attn_mask, Tensor):
             return attn_mask, None
         heads = attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, q.shape[:2])
@@ -195,7 +199,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _real_keys(
         self, key_padding_mask: Tensor | None, query: Tensor, k: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
-        """key_padding_mask as the keys that are real, (batch, 1, m), and a bias (batch, 1, 1, m)."""
+        """key_padding_mask as a boolean (batch, 1, m), True for keys without padding, and a bias (batch, 1, 1, m)."""
         if key_padding_mask is None:
             return None, None
         batch, m = k.shape[0], k.shape[-2] - self._appended
@@ -206,7 +210,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _real_queries(
         self, query_padding_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor, q: Tensor
     ) -> Tensor | None:
-        """The queries that are real, (batch, 1, n), or None where all are taken to be."""
+        """A boolean (batch, 1, n), True for queries that are not padding, or None if no query is taken for padding."""
         batch, n = q.shape[0], q.shape[2]
         shapes = ((n,) if query.ndim == 2 else (batch, n),)
         if query_padding_mask is not None:
@@ -249,10 +253,15 @@ class MultiheadAttention(nn.MultiheadAttention):
             if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
                 raise DtypeError(f"{name} expects the layer's dtype, {weight.dtype}, got {x.dtype}; convert with .to()")
         if key.shape[:-1] != value.shape[:-1]:
-            raise InputError(f"key and value must agree but in width, got {tuple(key.shape)} and {tuple(value.shape)}")
+            raise InputError(
+                f"key and value must have the same shape except for the width, got {tuple(key.shape)} and "
+                f"{tuple(value.shape)}"
+            )
         n, m = (self._batch_first(x).shape[0] for x in (query, key))
         if n != m:
-            raise InputError(f"query and key must share a batch, got {n} and {m} with batch_first={self.batch_first}")
+            raise InputError(
+                f"query and key must have the same batch size, got {n} and {m} with batch_first={self.batch_first}"
+            )
 
 
 def _require_mask(name: str, mask: Tensor, shapes: tuple[tuple[int, ...], ...], device: torch.device) -> None:
@@ -266,13 +275,13 @@ def _require_mask(name: str, mask: Tensor, shapes: tuple[tuple[int, ...], ...], 
         raise DeviceError(f"{name} is on {mask.device}, the queries are on {device}; move one of them with .to()")
 
 
-_ROWS = 64  # of a mask that are compared at a time
+_ROWS = 64  # the number of a mask's rows that are compared at a time
 
 
 def _require_causal(attn_mask: Mask | Tensor | None, n: int, m: int, device: torch.device) -> None:
-    """Raise `InputError` unless the mask is the causal one, some rows at a time, so that no other is written out."""
+    """Raise `InputError` unless the mask is the causal one. Some rows are compared at a time, to save memory."""
     if attn_mask is None:
-        raise InputError("is_causal=True says what attn_mask is, as in torch, and none came; try attn_mask=causal")
+        raise InputError("is_causal=True describes attn_mask, as in torch, but attn_mask is None; try attn_mask=causal")
     if isinstance(attn_mask, Mask):
         attn_mask.check(n, m, device)
     if not is_readable(torch.empty(0, device=device) if isinstance(attn_mask, Mask) else attn_mask):
@@ -299,12 +308,12 @@ def _is_causal(attn_mask: Mask | Tensor, rows: slice, m: int, device: torch.devi
 
 
 def _mask_and_bias(name: str, mask: Tensor, appended: int) -> tuple[Tensor | None, Tensor | None]:
-    """Which keys torch's mask lets be seen, and what it adds to their scores; None where it does neither."""
+    """(which keys torch's mask allows, what it adds to their scores); None for each that has no effect."""
     if mask.dtype == torch.bool:
         return nn.functional.pad(~mask, (0, appended), value=True), None
     blocked = mask == float("-inf")
     bias = nn.functional.pad(mask.masked_fill(blocked, 0), (0, appended))
     if not is_finite(bias):
-        raise InputError(f"{name} expects finite numbers and −∞ only; this one has NaN or +∞")
+        raise InputError(f"{name} expects finite numbers or −∞, got NaN or +∞")
     allowed = nn.functional.pad(~blocked, (0, appended), value=True) if holds(blocked.any()) else None
     return allowed, bias if mask.requires_grad or holds(bias.any()) else None

@@ -1,1 +1,1 @@
-"""How verdicts are shown: the report as one HTML file, the forest plot of a claim's parts, and the terminal."""
+"""Shows verdicts: the report as one HTML file, the forest plot of a claim's parts, and the terminal."""

@@ -1,4 +1,4 @@
-"""Results of all arms, measure by measure: a dot for each seed, so that nothing hides behind a mean."""
+"""Results of all arms for each measure: a dot for each seed, so that the mean does not hide the spread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from limelight.figures.theme import colors, styled
 
 
 def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
-    """A figure for each measure: the arms below each other, a dot for each seed, the mean with its interval.
+    """A figure for each measure: a row for each arm, with a dot for each seed and the mean with its interval.
 
-    On a logarithmic axis a value of 0 stands at its left end, and its arm has no mean.
+    On a logarithmic axis, a value of 0 is drawn at the left end, and its arm is drawn without a mean.
     """
     return tuple(_comparison(results, name, log) for name in measures)
 
@@ -57,11 +57,11 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """A tenth of the least positive value, and the largest."""
+    """A tenth of the smallest positive value, and the largest value."""
     positive = values[values > 0]
     return (float(positive.min()) / 10, float(positive.max())) if len(positive) else (0.1, 1.0)
 
 
 def _decades(least: float, most: float) -> dict[str, object]:
-    """A logarithmic axis with ten labels at most."""
+    """The settings of a logarithmic axis with at most ten labels."""
     return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}

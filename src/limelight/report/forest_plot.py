@@ -1,4 +1,4 @@
-"""An effect, its interval and its threshold, as a few words and as a bar drawn in SVG."""
+"""An effect with its interval and its threshold, in a few words and as a bar drawn in SVG."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from limelight.experiment.verdict import Part
 
 MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 _WIDTH, _HEIGHT, _MARGIN = 180, 26, 10
-_OF_CONTROL = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
+_CONTROL_FAILED = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
 
 
 def expectation(part: Part) -> str:
-    """What was expected before any result was seen."""
+    """The range that was expected of the effect before any result was seen, such as "at least 0.500"."""
     return f"{part.expects} {number(part.threshold)}"
 
 
-def of_control(part: Part) -> str:
-    """What a control says, and whether it failed as it ought to."""
-    return f"{part.description}: this ought to fail, and {_OF_CONTROL[part.outcome]}"
+def describe_control(part: Part) -> str:
+    """The description of a control, and whether it failed, as it ought to."""
+    return f"{part.description}: this ought to fail, and {_CONTROL_FAILED[part.outcome]}"
 
 
 def number(value: float) -> str:
-    """Three significant digits, with the field's signs: 0.0123, 12.3, 1.23 × 10⁵ as 1.23e5, −∞."""
+    """The value with three significant digits and a true minus sign: 0.0123, 12.3, 1.23e5 for 1.23 × 10⁵, −∞."""
     if math.isnan(value):
         return "not defined"
     if math.isinf(value):
@@ -39,17 +39,17 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class BarLayout:
-    """Where on a bar everything stands, as shares of its width; `expected` is the side of the threshold to shade."""
+    """Positions along a bar, as shares of its width; `expected` is the range on the expected side of the threshold."""
 
     low: float
     high: float
-    estimate: float | None  # None where it is not defined
+    estimate: float | None  # None if the estimate is not defined
     threshold: float
     expected: tuple[float, float]
 
 
 def bar_layout(part: Part) -> BarLayout:
-    """The bar of a part, from what it holds that is finite; in logarithms where the unit is a ratio."""
+    """The positions on a part's bar, which spans all finite values of the part; logarithmic if the unit is "times"."""
     effect, ratio = part.effect, part.unit.startswith("times")
     known = [x for x in (effect.estimate, effect.low, effect.high, part.threshold) if math.isfinite(x)]
     if ratio:

@@ -1,4 +1,4 @@
-"""Orders of convergence: errors on logarithmic axes, beside the slope that theory predicts."""
+"""Orders of convergence: errors on logarithmic axes, with lines of the slope that theory predicts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def orders(
     y: str,
     title: str = "",
 ) -> Figure:
-    """For each arm the mean error over seeds, and a dashed line of the predicted slope through its middle.
+    """For each arm, the mean error over seeds, and a dashed line with the predicted slope through its middle.
 
-    series: arm → (seeds, points), positive; at: arm → the size at each point; predicted: arm → its order. The
+    series: arm → errors (seeds, points), positive; at: arm → the size at each point; predicted: arm → its order. The
     legend gives the fitted slope with its interval over seeds.
     """
     figure, color = Figure(), colors(series)
@@ -31,15 +31,15 @@ def orders(
         sizes = np.log(np.asarray(at[arm], dtype=float))
         logs = np.log(errors)
         slopes = interval(np.polyfit(sizes, logs.T, 1)[0])
-        told = f"{slopes.estimate:.2f}"
+        slope = f"{slopes.estimate:.2f}"
         if np.isfinite([slopes.low, slopes.high]).all():
-            told += f" ({slopes.low:.2f} to {slopes.high:.2f})"
+            slope += f" ({slopes.low:.2f} to {slopes.high:.2f})"
         _band(figure, arm, sizes, logs, color[arm])
         figure.add_trace(
             Scatter(
-                x=np.exp(sizes), y=np.exp(logs.mean(0)), name=f"{arm}: slope {told}", mode="lines+markers",
+                x=np.exp(sizes), y=np.exp(logs.mean(0)), name=f"{arm}: slope {slope}", mode="lines+markers",
                 line={"color": color[arm], "width": 2}, legendgroup=arm,
-                hovertemplate=f"{arm}: %{{y:.3g}} at %{{x:.3g}}; slope {told} at {CONFIDENCE:.0%}<extra></extra>",
+                hovertemplate=f"{arm}: %{{y:.3g}} at %{{x:.3g}}; slope {slope} at {CONFIDENCE:.0%}<extra></extra>",
             )
         )  # fmt: skip
         theory = logs.mean() + predicted[arm] * (sizes - sizes.mean())

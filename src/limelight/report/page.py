@@ -1,8 +1,8 @@
-"""The report: one HTML file that needs nothing else, with every verdict and the evidence for it.
+"""The report: one self-contained HTML file with every verdict and the evidence for it.
 
-No request leaves the page, and its content security policy sees to that: it admits two scripts, by
-their hashes. Text from claims and results is escaped. Plotly travels compressed, and pictures are
-drawn when they come into view.
+The page sends no requests, which its content security policy enforces; the policy admits two scripts, by
+their hashes. Text from claims and results is escaped. Plotly's script is stored compressed, and pictures
+are drawn when they are scrolled into view.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from limelight.experiment.fingerprint import versions
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
-from limelight.report.forest_plot import MARKS, bar, expectation, number, of_control
+from limelight.report.forest_plot import MARKS, bar, describe_control, expectation, number
 from limelight.report.plain_text import visible
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim, what was found, and what follows."""
+    """A claim with its results and the verdict on them."""
 
     claim: Claim
     results: Results
@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def command(self) -> str:
-        """What repeats it."""
+        """The command that repeats the run."""
         return f"limelight run {self.claim.name} --seeds {self.seeds}"
 
     @property
@@ -94,13 +94,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "bar": bar, "expectation": expectation, "of_control": of_control}
+    environment.filters |= {
+        "number": number,
+        "bar": bar,
+        "expectation": expectation,
+        "describe_control": describe_control,
+    }
     environment.globals["marks"] = MARKS
     return environment
 
 
 def _legible(value: object) -> object:
-    """Text with its control characters as escapes; a page in UTF-8 cannot hold halves of surrogate pairs either."""
+    """Text with control characters and halves of surrogate pairs, which UTF-8 cannot encode, shown as escapes."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -1,8 +1,9 @@
-"""Text from outside, made safe for a terminal or a page, and readable in the encoding that a terminal has.
+"""Text from outside, made safe for a terminal or a page, and readable in the terminal's encoding.
 
-A claim's name, an error's message or a folder's name can hold characters that move the cursor, recolor or retitle a
-terminal, or turn the order of what follows. `visible` shows each of them as its escape, as Python writes it: ESC
-becomes the four characters `\\x1b`. `encodable` spells what an encoding lacks: in ASCII ≥ becomes `>=` and α `alpha`.
+A claim's name, an error message or a folder's name can contain characters that move the cursor, change a terminal's
+colors or title, or reverse the order of the text that follows. `visible` shows each of them as an escape in Python's
+notation: ESC becomes the four characters `\\x1b`. `encodable` spells out characters that an encoding lacks: in ASCII,
+≥ becomes `>=` and α becomes `alpha`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import codecs
 import re
 import unicodedata
 
-# Controls besides newline and tab, line and paragraph separators, marks that turn the direction of text, and halves of
-# surrogate pairs, which no encoding has: Python reads the undecodable byte 0xe9 of a file's name as U+DCE9.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters other than newline and tab, line and paragraph separators, marks that change the direction of text,
+# and halves of surrogate pairs, which no encoding has: Python reads the undecodable byte 0xe9 of a file name as U+DCE9.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SPELLED = str.maketrans(
     {
         "−": "-", "–": "-", "—": "-", "‑": "-", "…": "...", "·": "*", "•": "*", "×": "x", "÷": "/", "⁄": "/", "±": "+-",
@@ -28,22 +29,22 @@ SPELL = "limelight.spell"  # the name of the error handler of codecs
 
 
 def visible(text: str) -> str:
-    """The text with each character that a terminal would obey, or that nobody sees, shown as its escape."""
-    return _UNSEEN.sub(lambda found: _escape(found.group()), text)
+    """The text with each control character and each other invisible character shown as its escape."""
+    return _INVISIBLE.sub(lambda found: _escape(found.group()), text)
 
 
 def one_line(text: str) -> str:
-    """`visible`, with line breaks and tabs as single spaces."""
+    """The text as from `visible`, with line breaks and tabs as single spaces."""
     return re.sub(r"\s*[\n\t]\s*", " ", visible(text)).strip()
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text with what the encoding lacks spelled in ASCII: `2 ≥ α` in ASCII is `2 >= alpha`."""
+    """The text with characters that the encoding lacks spelled in ASCII: `2 ≥ α` becomes `2 >= alpha` in ASCII."""
     return text.encode(encoding, SPELL).decode(encoding)
 
 
 def spell(character: str) -> str:
-    """A character in ASCII: from a table, by its Greek name, as a power or an index, or without accents."""
+    """A character in ASCII: by a table, by its Greek name, as a superscript or subscript, or without accents."""
     known = character.translate(_SPELLED)
     if known != character:
         return known

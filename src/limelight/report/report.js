@@ -2,7 +2,7 @@
 // Draws each picture when it comes into view, in the page's colors, and again when those change.
 (async () => {
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
-  const plotly = document.createElement("script"); // the policy knows its hash
+  const plotly = document.createElement("script"); // the content security policy admits it by its hash
   plotly.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   document.head.append(plotly);
 

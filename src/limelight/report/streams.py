@@ -1,4 +1,4 @@
-"""Standard output and error on any terminal, pipe or file: no encoding and no full disk ends in a traceback."""
+"""Standard output and error on any terminal, pipe or file: no traceback for a poor encoding or a full disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, 
 
 @contextmanager
 def prepared(cannot_write: int) -> Iterator[None]:
-    """Within the block, characters that the streams' encodings lack are spelled in ASCII.
+    """Within the block, characters that the streams' encodings lack are spelled out in ASCII.
 
-    If standard output cannot be written, say so on standard error and exit with the code `cannot_write`. If its
-    reader is gone, as in `limelight list | head -1`, exit with code 1 without a word, as other programs do.
+    If standard output cannot be written, print so on standard error and exit with the code `cannot_write`. If the
+    reader of a pipe has ended, as in `limelight list | head -1`, exit with code 1 without a message, as other programs
+    do.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -45,7 +46,7 @@ def prepared(cannot_write: int) -> Iterator[None]:
 
 
 def _abandon(stream: TextIO | None) -> None:
-    """Send the rest of the stream to nowhere, so that Python's last flush does not fail again."""
+    """Redirect the rest of the stream to the null device, so that Python's flush at exit does not fail again."""
     with suppress(OSError, ValueError, AttributeError):
         descriptor = stream.fileno()  # type: ignore[union-attr]
         nowhere = os.open(os.devnull, os.O_WRONLY)

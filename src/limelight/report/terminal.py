@@ -1,4 +1,4 @@
-"""What the command line shows: tables, progress with the time left, and the same as JSON."""
+"""The output of the command line: tables, progress with the time left, and the same content as JSON."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ from limelight.report.plain_text import encodable, one_line, visible
 
 _STYLE = {"supported": "green", "refuted": "red", "mixed": "yellow", "inconclusive": "bright_black"}
 _HUE = {"holds": "green", "fails": "red", "undecided": "bright_black"}
-_LEAST_WRAPPED = 24  # columns that a wrapped sentence needs to be read with ease
+_LEAST_WRAPPED = 24  # the least width, in characters, at which a wrapped sentence is easy to read
 
-Told = tuple[Claim, Entry | None]
+ClaimEntry = tuple[Claim, Entry | None]  # a claim, and its verdict with results, or None without a verdict
 Styled = str | tuple[str, str]  # a text, or a text and its style
 
 
 class _Page(Console):
-    """Standard output or error. Texts are never read as Rich's markup, and what a terminal would obey is escaped.
+    """Standard output or error. Texts are never read as Rich's markup, and control characters are escaped.
 
-    A page is made for each use: Rich reads the width and the kind of the terminal when a console is made.
+    A page is made anew for each use, since Rich reads the width and the kind of the terminal when a console is made.
     """
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def text(self, *parts: Styled) -> Text:
-        """The parts in their styles, as characters that are seen and that the encoding has."""
+        """The parts in their styles, with control characters escaped and characters missing in the encoding spelled."""
         pairs = [(part, "") if isinstance(part, str) else part for part in parts]
         return Text.assemble(*((encodable(visible(words), self.encoding), style) for words, style in pairs))
 
     def say(self, *parts: Styled) -> None:
-        """A paragraph, wrapped at the width of the terminal."""
+        """Print a paragraph, wrapped at the width of the terminal."""
         self.print(self.text(*parts))
 
     def whole_line(self, *parts: Styled) -> None:
-        """A line that can be copied whole: the terminal may wrap it, no newline is put into it."""
+        """Print a line without inserting newlines, so that it can be copied as a whole if the terminal wraps it."""
         self.print(self.text(*parts), soft_wrap=True)
 
     def rows(self, headings: Mapping[str, bool], rows: Sequence[Sequence[Text]]) -> None:
-        """A table whose columns wrap where `headings` says so; where it is too wide, each row as a block of lines.
+        """Print a table. `headings` maps each heading to whether its column may wrap.
 
-        Names are what a user copies, so their columns neither wrap nor are cut.
+        If the table is too wide for the terminal, each row is printed as a block of lines. Columns of names, which
+        users copy, neither wrap nor are cut.
         """
         table = Table(box=None, pad_edge=False)
         for heading, wraps in headings.items():
@@ -85,25 +86,29 @@ class _Page(Console):
 
 
 def log(sentence: str) -> None:
-    """A sentence beside the output. Where standard error cannot be written, the program goes on without."""
+    """Print a sentence on standard error. If standard error cannot be written, the sentence is dropped."""
     with suppress(OSError):
         _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
 
 
-def log_damaged(damaged: Sequence[str]) -> None:
-    """What lies among the results and is none."""
-    for sentence in damaged:
+def log_problems(problems: Sequence[str]) -> None:
+    """Print on standard error a sentence for each result file that was damaged or could not be read."""
+    for sentence in problems:
         log(sentence)
 
 
 def log_report(path: Path, size: int) -> None:
-    """Where the report is."""
+    """Print the path and the size of the report."""
     _Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
 
 @contextmanager
 def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
-    """A bar with the time left on a terminal, a line at every tenth elsewhere."""
+    """Show the progress of a run: a bar with the time left on a terminal, elsewhere a line after each tenth.
+
+    Yields a function that is to be called with each record as it is done. `known` of the `total` trials had a result
+    before the run.
+    """
     if known == total:
         log(f"all {total} runs have results already")
     columns = (
@@ -134,8 +139,8 @@ def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
         yield done
 
 
-def show_list(entries: Sequence[Told]) -> None:
-    """The claims in a table."""
+def show_list(entries: Sequence[ClaimEntry]) -> None:
+    """Print a table of the claims."""
     page = _Page()
     page.rows(
         {"claim": False, "statement": True, "verdict": False},
@@ -143,18 +148,16 @@ def show_list(entries: Sequence[Told]) -> None:
     )
 
 
-def show_verdicts(entries: Sequence[Told]) -> None:
-    """Each verdict in a sentence, and the table of verdicts last, where the eye ends."""
+def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
+    """Print each verdict with its sentence, and then the table of all verdicts, which so stays on the screen."""
     page = _Page()
     for claim, entry in entries:
         if entry is None:
             continue
-        chief = entry.verdict.parts[0]
+        main = entry.verdict.parts[0]
         page.say((claim.title, "bold"), ": ", _verdict(entry))
         page.say(entry.verdict.sentence)
-        page.say(
-            (f"Chief effect: {_effect(chief)}, {CONFIDENCE:.0%} interval; expected {expectation(chief)}.\n", "dim")
-        )
+        page.say((f"Main effect: {_effect(main)}, {CONFIDENCE:.0%} interval; expected {expectation(main)}.\n", "dim"))
     page.rows(
         {"claim": False, "verdict": False, "parts": False, "seeds": False},
         [
@@ -167,11 +170,11 @@ def show_verdicts(entries: Sequence[Told]) -> None:
             for claim, entry in entries
         ],
     )
-    page.say(("✓ holds  ✗ does not  ? undecided", "dim"))
+    page.say(("✓ holds  ✗ does not hold  ? undecided", "dim"))
 
 
 def show_claim(claim: Claim, entry: Entry | None) -> None:
-    """A claim in full: without a verdict, what is expected of results that are still to come."""
+    """Print all of a claim: its question, arms and measures, and its verdict or, before one, its thresholds."""
     page = _Page()
     page.say((f"{claim.title}\n", "bold"))
     page.say(claim.question)
@@ -213,15 +216,15 @@ def _show_thresholds(page: _Page, claim: Claim) -> None:
 
 def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:
     """A claim and its verdict as plain data; a number that is not finite is null."""
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "name": claim.name, "title": claim.title, "question": claim.question, "source": claim.source,
         "arms": dict(claim.arms), "control": claim.control, "verdict": None,
     }  # fmt: skip
     if entry is None:
         expected = claim.expected()
         parts = [_part_json(part) for part in expected.parts]
-        return told | {"parts": parts, "control_part": _part_json(expected.control)}
-    return told | {
+        return data | {"parts": parts, "control_part": _part_json(expected.control)}
+    return data | {
         "verdict": entry.verdict.outcome,
         "sentence": entry.verdict.sentence,
         "seeds": entry.seeds,

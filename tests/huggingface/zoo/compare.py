@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from limelight import Euclidean, InputError
 from limelight.huggingface import attention_layers, register, transplant
-from limelight.huggingface.layers import asks_the_interface
+from limelight.huggingface.layers import uses_attention_interface
 from tests.huggingface.zoo import configs, inputs
 
 DOT, OTHER = "zoo-dot", "zoo-euclidean"
@@ -234,7 +234,7 @@ def outline(name):
 def layers_of(name):
     """The classes of the layers of a model that could not be asked, where it can be built without numbers."""
     try:
-        return sorted({class_of(layer) for layer in outline(name).modules() if asks_the_interface(layer)})
+        return sorted({class_of(layer) for layer in outline(name).modules() if uses_attention_interface(layer)})
     except Exception:
         return []
 

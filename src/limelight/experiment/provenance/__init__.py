@@ -1,1 +1,1 @@
-"""Which definitions of the source code does a measurement reach? Read from the syntax, without importing anything."""
+"""The definitions of the source code that a measurement reaches, found from the syntax without importing anything."""

@@ -1,9 +1,9 @@
-"""What does a definition compute? Its syntax without what only tells, and what the names in it stand for.
+"""A definition as text that changes only if what it computes could change.
 
-Comments, docstrings, annotations that nothing reads, the texts of errors, and a claim's judgment and pictures are left
-out. A name from outside the definition is replaced by the definition it leads to, so that neither the name nor the
-module it stands in matters. What cannot be followed counts whole: a module whose names are computed, or, where code is
-made from text or looked up by a computed name, every module.
+Comments, docstrings, annotations that nothing reads, error messages, and a claim's judgment and pictures are left
+out. A name from outside the definition is replaced by the definition that it leads to, so that neither the name nor its
+module matters. Where a name cannot be followed, more is included: the whole module if the module computes its names, or
+every module if code is made from text or looked up by a computed name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from limelight.experiment.provenance.scopes import (
 )
 from limelight.experiment.provenance.sources import (
     EVERYTHING,
-    UNCOUNTED,
+    IGNORED_NAMES,
     Definition,
     External,
     Module,
@@ -36,11 +36,11 @@ from limelight.experiment.provenance.sources import (
 
 Token = str | Definition
 ALL_MODULES = Definition("", EVERYTHING)
-_JUDGES = {"judge", "figures"}  # the methods of a claim that look at results
+_RESULT_METHODS = {"judge", "figures"}  # the methods of a claim that read results
 _ANY_MODULE = {"builtins.eval", "builtins.exec", "builtins.__import__", "importlib.import_module"}
 _THIS_MODULE = {"builtins.globals", "sys.modules"}
-_MARKS = {"typing.ClassVar", "dataclasses.InitVar", "dataclasses.KW_ONLY"}  # the annotations that a dataclass reads
-_BLIND = {  # decorators and bases that read no annotation besides
+_FIELD_MARKERS = {"typing.ClassVar", "dataclasses.InitVar", "dataclasses.KW_ONLY"}  # annotations that a dataclass reads
+_IGNORE_ANNOTATIONS = {  # decorators and bases that read no annotations, or, as a dataclass, only those above
     "abc.ABC", "abc.abstractmethod", "contextlib.contextmanager", "dataclasses.dataclass", "enum.Enum", "enum.IntEnum",
     "enum.StrEnum", "functools.cache", "functools.cached_property", "functools.lru_cache", "functools.wraps",
     "torch.autograd.Function", "torch.autograd.function.once_differentiable", "torch.enable_grad",
@@ -52,17 +52,17 @@ _EFFECTS = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 
 def measuring(module: str, claim: str) -> Definition:
-    """The measuring part of a claim's class."""
+    """The part of a claim's class that its measurement uses."""
     return Definition(module, f"{claim}:measuring")
 
 
-def doing(module: str, place: int) -> Definition:
-    """A statement of a module's top level that does something: the one at that place of `Source.doing`."""
+def effectful_statement(module: str, place: int) -> Definition:
+    """The statement with this index in `Source.effectful`: one at a module's top level that may have side effects."""
     return Definition(module, f"{place}:doing")
 
 
 class Definitions:
-    """The definitions of some modules, each written once."""
+    """The definitions of some modules as text, each of which is written once."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
@@ -70,25 +70,25 @@ class Definitions:
         self._ancestors: dict[Definition, tuple[Target, ...]] = {}
 
     def tokens(self, definition: Definition) -> tuple[Token, ...]:
-        """A definition as text, and the definitions that it names."""
+        """A definition as pieces of text, with the definitions that it mentions between them."""
         if definition not in self._tokens:
             self._tokens[definition] = tuple(_joined(self._written(definition)))
         return self._tokens[definition]
 
     def class_of(self, target: Target | None) -> ast.ClassDef | None:
-        """The class that a definition is, if it is one and nothing else."""
+        """The class statement that defines the target, or None if it is no class, or is bound more than once."""
         if not isinstance(target, Definition) or target.module not in self.sources:
             return None
         statements = self.sources[target.module].bound.get(target.name, [])
         return statements[0] if len(statements) == 1 and isinstance(statements[0], ast.ClassDef) else None
 
     def ancestors(self, target: Target | None) -> tuple[Target, ...]:
-        """All bases of a class, and theirs."""
+        """All bases of a class, with the bases of those; empty for anything but a class."""
         found = self.class_of(target)
         if found is None or not isinstance(target, Definition):
             return ()
         if target not in self._ancestors:
-            self._ancestors[target] = ()  # should a class be its own base
+            self._ancestors[target] = ()  # ends the recursion if a class is its own base
             writer = Writer(self, self.sources[target.module])
             bases = [base for node in found.bases if (base := writer.resolve(_plain(node))) is not None]
             self._ancestors[target] = tuple(
@@ -102,8 +102,8 @@ class Definitions:
     def is_error(self, target: Target | None) -> bool:
         return _is_builtin_error(target) or any(_is_builtin_error(base) for base in self.ancestors(target))
 
-    def only_tells(self, target: Target | None) -> bool:
-        """True for an error of these packages that has a text and nothing else."""
+    def has_only_text(self, target: Target | None) -> bool:
+        """True for an error class of these packages that defines its message and nothing else."""
         if self.class_of(target) is None or not self.is_error(target):
             return False
         classes = filter(None, map(self.class_of, (target, *self.ancestors(target))))
@@ -111,14 +111,14 @@ class Definitions:
 
     def _written(self, definition: Definition) -> list[Token]:
         if definition == ALL_MODULES:
-            return [Definition(module, EVERYTHING) for module in self.sources.everywhere()]
+            return [Definition(module, EVERYTHING) for module in self.sources.all_modules()]
         source = self.sources[definition.module]
         if definition.name == EVERYTHING:
             return self._whole(source)
         name, _, part = definition.name.partition(":")
         if part == "doing":
             writer = Writer(self, source)
-            writer.body([source.doing[int(name)]])
+            writer.body([source.effectful[int(name)]])
         else:
             writer = Writer(self, source, own=name)
             if part == "measuring":
@@ -128,17 +128,17 @@ class Definitions:
         return writer.out
 
     def _whole(self, source: Source) -> list[Token]:
-        """All of a module, names included, as they may be looked up."""
+        """All definitions of a module with their names, since the names may be looked up."""
         stub = self.sources.stub(source.name)
         found: list[Token] = []
         for name in dict.fromkeys([*source.bound, *(stub.bound if stub else ())]):
-            target = None if name in UNCOUNTED else self.sources.find(source.name, name)
+            target = None if name in IGNORED_NAMES else self.sources.find(source.name, name)
             if isinstance(target, Definition | External):
                 found += [name, target if isinstance(target, Definition) else target.name]
-        return found + [doing(source.name, place) for place in range(len(source.doing))]
+        return found + [effectful_statement(source.name, place) for place in range(len(source.effectful))]
 
     def _measuring(self, writer: Writer, module: str, name: str) -> None:
-        """The members of a claim that measuring reaches, in the order of its class and its bases."""
+        """Write the members of a claim that its measurement reaches, in the order of its class and its bases."""
         chain = [Definition(module, name), *self.ancestors(Definition(module, name))]
         members: list[tuple[Definition, ast.stmt, set[str]]] = []
         for owner in chain:
@@ -162,7 +162,10 @@ class Definitions:
 
 
 def _members_used(parts: list[ast.stmt], every: set[str]) -> set[str]:
-    """The members that these use: those that follow a dot; all but the judgment where `self` itself is passed on."""
+    """The members that these statements use: names after a dot.
+
+    Where `self` itself is passed on, any member could be used: all count but `judge` and `figures`.
+    """
     used: set[str] = set()
     for part in parts:
         nodes = list(ast.walk(part))
@@ -172,13 +175,13 @@ def _members_used(parts: list[ast.stmt], every: set[str]) -> set[str]:
         if isinstance(part, ast.FunctionDef) and part.args.args:
             selves.add(part.args.args[0].arg)
         if any(isinstance(node, ast.Name) and node.id in selves and id(node) not in before_dots for node in nodes):
-            used |= every - _JUDGES
+            used |= every - _RESULT_METHODS
     return used
 
 
 @dataclass
 class _Scope:
-    """The names of a function, a class or a comprehension, and those among them that are imports."""
+    """The names that a function, a class or a comprehension binds, and those among them that are imports."""
 
     names: set[str]
     imports: dict[str, Target] = field(default_factory=dict)
@@ -187,26 +190,26 @@ class _Scope:
 
 
 class Writer:
-    """Writes syntax of one module into `out`."""
+    """Writes statements of one module as text and definitions, which are appended to `out`."""
 
     def __init__(self, definitions: Definitions, source: Source, own: str | None = None) -> None:
         self.definitions, self.sources, self.source, self.own = definitions, definitions.sources, source, own
         self.out: list[Token] = []
         self.scopes: list[_Scope] = []
-        self.annotated = False  # does something read the annotations here?
+        self.annotated = False  # True where a decorator or a base may read annotations
 
     def body(self, statements: Iterable[ast.stmt]) -> None:
         for statement in statements:
             self._statement(statement)
 
     def member(self, statement: ast.stmt) -> None:
-        """A statement of the body of a class, by itself."""
+        """Write one statement of the body of a class."""
         self.scopes.append(_Scope(bound_names([statement]), is_class=True))
         self._statement(statement)
         self.scopes.pop()
 
     def resolve(self, node: ast.AST) -> Target | None:
-        """What a name, or a name of a module, leads to; None for what the code binds itself and for any other value."""
+        """What a name, or an attribute of a module, leads to; None for a name that the code binds, or another value."""
         if isinstance(node, ast.Name):
             return self._lookup(node.id)[1]
         if not isinstance(node, ast.Attribute):
@@ -219,8 +222,8 @@ class Writer:
         return None
 
     def _lookup(self, name: str) -> tuple[bool, Target | None]:
-        """(True if the code binds the name itself, what the name leads to otherwise); in a class body both may be."""
-        directly = True  # in the body of a class: its methods do not see its names
+        """(True if the code binds the name itself, what it leads to otherwise). In a class body both are possible."""
+        directly = True  # True directly in the body of a class; the methods of the class do not see its names
         for scope in reversed(self.scopes):
             if name in scope.globals:
                 break
@@ -234,7 +237,7 @@ class Writer:
         return False, self._of_module(name)
 
     def _of_module(self, name: str) -> Target | None:
-        found = self.sources.here(self.source.name, name)
+        found = self.sources.lookup(self.source.name, name)
         return External(f"builtins.{name}") if found is None and hasattr(builtins, name) else found
 
     def _statement(self, node: ast.stmt) -> None:
@@ -273,11 +276,11 @@ class Writer:
                 self._comprehension(node)
             case ast.Constant():
                 self.out.append(repr(node.value))
-            case ast.Subscript(value=table, slice=name) if self._looks_outside(table, name):
-                self._outside(name)
-            case ast.Compare(left=name, comparators=[table]) if self._looks_outside(table, name):
+            case ast.Subscript(value=table, slice=name) if self._looks_up_unread_module(table, name):
+                self._write_module_lookup(name)
+            case ast.Compare(left=name, comparators=[table]) if self._looks_up_unread_module(table, name):
                 self.out += [type(operator).__name__ for operator in node.ops]
-                self._outside(name)
+                self._write_module_lookup(name)
             case ast.AST():
                 self._generic(node)
             case list():
@@ -288,14 +291,14 @@ class Writer:
             case _:
                 self.out.append(repr(node))
 
-    def _looks_outside(self, table: ast.expr, name: ast.expr) -> bool:
-        """True if it is `sys.modules` asked for a module that is not read."""
+    def _looks_up_unread_module(self, table: ast.expr, name: ast.expr) -> bool:
+        """True if `table[name]` or `name in table` looks up a module that is not read in `sys.modules`."""
         module = self._text_of(name) if isinstance(table, ast.Attribute) and table.attr == "modules" else ""
         is_outside = bool(module) and module.partition(".")[0] not in self.sources.packages
         return is_outside and self.resolve(table) == External("sys.modules")
 
     def _text_of(self, node: ast.expr) -> str:
-        """A text, or a constant that is one."""
+        """The text of a literal, or of a constant that is bound to one; empty for any other expression."""
         target = self.resolve(node)
         if isinstance(target, Definition) and target.module in self.sources:
             match self.sources[target.module].bound.get(target.name, []):
@@ -303,7 +306,7 @@ class Writer:
                     return _text(value)
         return _text(node)
 
-    def _outside(self, name: ast.expr) -> None:
+    def _write_module_lookup(self, name: ast.expr) -> None:
         self.out.append("sys.modules")
         self._node(name)
 
@@ -337,7 +340,7 @@ class Writer:
         match target:
             case Definition():
                 self.out.append(target)
-            case Module(name):  # passed on as a value: any of its names may be used
+            case Module(name):  # the module is used as a value, so any of its names may be used
                 self.out.append(Definition(name, EVERYTHING))
             case External(name):
                 self.out.append(name)
@@ -351,7 +354,7 @@ class Writer:
         arguments = [*node.args, *node.keywords]
         if isinstance(called, External) and called.name == "typing.cast":
             self._node(node.args[1:])
-        elif self._only_tells(called, node):
+        elif self._makes_text_error(called, node):
             self.out.append("Error")
             self._node(node.func)
         elif called == External("importlib.import_module") and len(node.args) == 1 and _text(node.args[0]):
@@ -361,18 +364,18 @@ class Writer:
             self._node(node.func)
             self._node(arguments)
 
-    def _only_tells(self, called: Target | None, node: ast.Call) -> bool:
-        """True if this call makes an error whose arguments are its text."""
+    def _makes_text_error(self, called: Target | None, node: ast.Call) -> bool:
+        """True if this call makes an exception whose arguments only make its message."""
         if _is_builtin_error(called):
             plain = not node.keywords and all(isinstance(part, ast.JoinedStr) or _text(part) for part in node.args)
         else:
-            plain = self.definitions.only_tells(called)
+            plain = self.definitions.has_only_text(called)
         return plain and not any(isinstance(part, _EFFECTS) for part in ast.walk(node))
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for name in sorted(imported_names(node)):
             if self.scopes and name in self.scopes[-1].imports:
-                continue  # what it leads to stands where the name is used
+                continue  # the definition is written where the name is used
             target = self.sources.imported(*imported_as(self.source, node, name))
             self.out.append(f"Import {'its own name' if name == self.own and not self.scopes else name}")
             self._target(target)
@@ -393,7 +396,7 @@ class Writer:
             every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
             self._node([argument.annotation for argument in every if argument])
             self._node(node.returns)
-        self.annotated = False  # nobody sees those in its body
+        self.annotated = False  # nothing reads the annotations in a function's body
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
         bound = bindings(node)
         self.scopes.append(_Scope(bound.names, self._imports(bound), bound.globals))
@@ -405,7 +408,7 @@ class Writer:
         self.annotated = before
 
     def _imports(self, bound: Bindings) -> dict[str, Target]:
-        """The names of a function that one import binds, and nothing else does."""
+        """The names of a function that are bound by one import and by nothing else."""
         found: dict[str, list[Target]] = {}
         for statement in bound.imports:
             for name in imported_names(statement):
@@ -422,11 +425,11 @@ class Writer:
         self.out += ["Class", "its own name" if is_own else node.name]
         self._node(node.decorator_list)
         self._node([*node.bases, *node.keywords])
-        if not self.definitions.only_tells(definition):
+        if not self.definitions.has_only_text(definition):
             self.scopes.append(_Scope(bound_names(node.body), is_class=True))
             self.out.append("{")
-            judges = _JUDGES if self.definitions.is_claim(definition) else set()
-            self.body(part for part in node.body if getattr(part, "name", None) not in judges)
+            ignored = _RESULT_METHODS if self.definitions.is_claim(definition) else set()
+            self.body(part for part in node.body if getattr(part, "name", None) not in ignored)
             self.out.append("}")
             self.scopes.pop()
         self.annotated = before
@@ -440,15 +443,15 @@ class Writer:
         if self.annotated:
             self._node(node.annotation)
         elif in_class:
-            self.out += [str(part) for part in self._marks(node.annotation)]
+            self.out += [str(part) for part in self._field_markers(node.annotation)]
         self._node(node.value)
 
-    def _marks(self, annotation: ast.expr) -> Iterator[str]:
-        """What a dataclass reads of an annotation; in quotes it is text that might be anything."""
+    def _field_markers(self, annotation: ast.expr) -> Iterator[str]:
+        """The parts of an annotation that a dataclass reads. An annotation in quotes is kept as its text."""
         if isinstance(annotation, ast.Constant):
             yield repr(annotation.value)
         target = self.resolve(_plain(annotation))
-        if isinstance(target, External) and target.name in _MARKS:
+        if isinstance(target, External) and target.name in _FIELD_MARKERS:
             yield target.name
 
     def _comprehension(self, node: Comprehension) -> None:
@@ -465,20 +468,20 @@ class Writer:
         self.scopes.pop()
 
     def _reads_annotations(self, readers: Iterable[ast.expr], own: Definition | None = None) -> bool:
-        """Could one of these decorators and bases, or a base of those, look at annotations?"""
+        """True if one of these decorators and bases, or a base of those, may read annotations."""
         for node in readers:
             node = _plain(node)
             if isinstance(node, ast.Attribute) and node.attr in ("setter", "getter", "deleter"):
                 continue
             target = self.resolve(node)
             bases = (target, *self.definitions.ancestors(target)) if target != own else ()
-            if any(not self._is_blind(base) for base in bases):
+            if any(not self._ignores_annotations(base) for base in bases):
                 return True
         return False
 
-    def _is_blind(self, target: Target | None) -> bool:
+    def _ignores_annotations(self, target: Target | None) -> bool:
         if isinstance(target, External):
-            return target.name in _BLIND or target.name.startswith("builtins.") or "." not in target.name
+            return target.name in _IGNORE_ANNOTATIONS or target.name.startswith("builtins.") or "." not in target.name
         found = self.definitions.class_of(target)
         if found is None or not isinstance(target, Definition):
             return False
@@ -487,7 +490,7 @@ class Writer:
 
 
 def _joined(tokens: Iterable[Token]) -> Iterator[Token]:
-    """Text that follows text in one piece."""
+    """Join neighboring pieces of text into one."""
     run: list[str] = []
     for token in tokens:
         if isinstance(token, str):
@@ -500,7 +503,7 @@ def _joined(tokens: Iterable[Token]) -> Iterator[Token]:
 
 
 def _plain(node: ast.expr) -> ast.expr:
-    """`Generic[T]` is `Generic`, and `dataclass(frozen=True)` is `dataclass`."""
+    """The expression without subscripts and calls: `Generic` for `Generic[T]`, `dataclass` for `dataclass(…)`."""
     while isinstance(node, ast.Subscript | ast.Call):
         node = node.value if isinstance(node, ast.Subscript) else node.func
     return node
@@ -511,7 +514,7 @@ def _text(node: ast.AST) -> str:
 
 
 def _has_only_text(statement: ast.stmt) -> bool:
-    """True if this part of an error's class only makes its text."""
+    """True if this statement of an error's class only makes its message."""
     if isinstance(statement, ast.FunctionDef):
         stores = (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) for node in ast.walk(statement))
         return statement.name in ("__init__", "__str__") and not any(stores)

@@ -1,7 +1,9 @@
-"""What does importing a module do to names that are defined elsewhere? It may enter them in a table, or change them.
+"""Side effects of imports: statements of a module that register or change something that is defined elsewhere.
 
-A statement at the top level of a module counts with each name that it touches: the names that it mentions and, through
-the functions that it calls, the tables and classes that those mention. Calling a function or a class touches neither.
+A statement at the top level of a module *touches* the names that it mentions and, through the functions that it calls,
+the tables and classes that those functions mention. (A table is a list, a dictionary or another object that can be
+changed, such as a registry.) A statement that touches a definition is part of whatever uses the definition. A function
+or class that a statement only calls is not touched by it.
 """
 
 from __future__ import annotations
@@ -9,17 +11,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from limelight.experiment.provenance.definitions import Definitions, Writer, doing
+from limelight.experiment.provenance.definitions import Definitions, Writer, effectful_statement
 from limelight.experiment.provenance.scopes import bound_names
 from limelight.experiment.provenance.sources import Definition, External, Source, Target
 
-_MAKERS = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
-_LOOKS = {"builtins.isinstance", "builtins.issubclass"}
-_LITERALS = (ast.Constant, ast.Lambda, ast.JoinedStr)
+_CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
+_TYPE_CHECKS = {"builtins.isinstance", "builtins.issubclass"}
+_LITERALS = (ast.Constant, ast.Lambda, ast.JoinedStr)  # values that nothing can change
 
 
 class Effects:
-    """The statements of modules that do something, and what each touches."""
+    """The statements of modules that have side effects, and the definitions that each touches."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions, self._sources = definitions, definitions.sources
@@ -27,11 +29,12 @@ class Effects:
         self._found: dict[str, list[tuple[Definition, frozenset[Definition]]]] = {}
 
     def of(self, module: str) -> list[tuple[Definition, frozenset[Definition]]]:
-        """The statements of a module that touch something of these packages, and what they touch."""
+        """The statements of a module that touch a definition of the packages that are read, and what they touch."""
         if module not in self._found:
             source = self._sources[module]
             every = (
-                (_named(module, place, part), self._touched(source, part)) for place, part in enumerate(source.doing)
+                (_named(module, index, part), self._touched(source, part))
+                for index, part in enumerate(source.effectful)
             )
             self._found[module] = [(definition, touched) for definition, touched in every if touched]
         return self._found[module]
@@ -53,27 +56,27 @@ class Effects:
     def _by_decorators(self, writer: Writer, decorators: list[ast.expr]) -> Iterator[Definition]:
         for node in decorators:
             mentioned, called = _split(writer, [node])
-            found = writer.resolve(node)  # one without arguments is called, too
+            found = writer.resolve(node)  # a decorator without arguments is a name, and is called as well
             if isinstance(found, Definition):
                 mentioned, called = mentioned - {found}, called | {found}
             yield from mentioned
             yield from self._states(called)
 
     def _by_bases(self, statement: ast.ClassDef, writer: Writer) -> Iterator[Definition]:
-        """The bases that hear of it when a class is derived from them."""
+        """The bases, and the metaclass, whose code runs when this class is derived from them."""
         own = Definition(writer.source.name, statement.name)
-        heard = [keyword.value for keyword in statement.keywords if keyword.arg == "metaclass"]
-        for base in [*self._definitions.ancestors(own), *map(writer.resolve, heard)]:
+        metaclasses = [keyword.value for keyword in statement.keywords if keyword.arg == "metaclass"]
+        for base in [*self._definitions.ancestors(own), *map(writer.resolve, metaclasses)]:
             found = self._definitions.class_of(base)
             if found is None or not isinstance(base, Definition):
                 continue
-            hears = [part for part in found.body if getattr(part, "name", "") == "__init_subclass__"]
-            if hears or found.keywords or base in map(writer.resolve, heard):
+            hooks = [part for part in found.body if getattr(part, "name", "") == "__init_subclass__"]
+            if hooks or found.keywords or base in map(writer.resolve, metaclasses):
                 yield base
                 yield from self._states({base})
 
     def _by_calls(self, writer: Writer, statement: ast.stmt) -> Iterator[Definition]:
-        """What the calls in an assignment touch: a table whose method is called, or tables that a function gets."""
+        """What the calls in an assignment touch: a table whose method is called, or tables passed to a function."""
         for node in ast.walk(statement):
             if not isinstance(node, ast.Call):
                 continue
@@ -88,7 +91,7 @@ class Effects:
                     yield from filter(self._is_state, [receiver])
 
     def _states(self, called: Iterable[Definition]) -> set[Definition]:
-        """The tables and classes that calling these may change."""
+        """The tables and classes that a call of these functions and classes may change."""
         found: set[Definition] = set()
         seen: set[Definition] = set()
         pending = list(called)
@@ -107,14 +110,14 @@ class Effects:
         return found
 
     def _run_by(self, called: Definition) -> list[ast.AST]:
-        """What runs when this is called: the body of a function, or how a class makes an object."""
+        """The code that runs in a call: the definition of a function, or the methods that construct an object."""
         found = self._definitions.class_of(called)
         if found is not None:
-            return [part for part in found.body if getattr(part, "name", "") in _MAKERS]
+            return [part for part in found.body if getattr(part, "name", "") in _CONSTRUCTORS]
         return list(self._sources[called.module].bound.get(called.name, ()))
 
     def _is_state(self, definition: Definition) -> bool:
-        """Could it be changed from outside? A table or a class could, but not a number, a text or an error."""
+        """True if other code could change the object: a table or a class, but not a number, a text or an error."""
         if self._definitions.class_of(definition) is not None:
             return not self._definitions.is_error(definition)
         statements = self._sources[definition.module].bound.get(definition.name, ())
@@ -122,9 +125,9 @@ class Effects:
 
 
 def _named(module: str, place: int, statement: ast.stmt) -> Definition:
-    """A statement as the definition of the name that it binds; by its place if it binds none."""
+    """The definition of the alphabetically first name that a statement binds, or of the statement if it binds none."""
     names = sorted(bound_names([statement]))
-    return Definition(module, names[0]) if names else doing(module, place)
+    return Definition(module, names[0]) if names else effectful_statement(module, place)
 
 
 def _holds_state(statement: ast.stmt) -> bool:
@@ -149,7 +152,7 @@ def _is_literal(node: ast.AST) -> bool:
 
 
 def _split(writer: Writer, nodes: Iterable[ast.AST]) -> tuple[set[Definition], set[Definition]]:
-    """The definitions that code mentions as values, and those that it only calls. Annotations are passed over."""
+    """The definitions that code mentions as values, and those that it only calls. Annotations are ignored."""
     mentioned: set[Definition] = set()
     called: set[Definition] = set()
     pending = list(nodes)
@@ -162,7 +165,7 @@ def _split(writer: Writer, nodes: Iterable[ast.AST]) -> tuple[set[Definition], s
                 called.add(target)
                 pending += [*node.args, *node.keywords]
                 continue
-            if isinstance(target, External) and target.name in _LOOKS:
+            if isinstance(target, External) and target.name in _TYPE_CHECKS:
                 pending += node.args[:1]
                 continue
         elif isinstance(node, ast.Name | ast.Attribute):

@@ -1,8 +1,8 @@
-"""What does a measurement depend on? Every definition that its code reaches, as a graph whose nodes have no names.
+"""The definitions that a measurement depends on, as a graph whose nodes are numbers in place of names.
 
-Definitions are numbered in the order in which they are first named, from the claim's measuring code on, and each is
-written with the numbers of those that it names. The same code gives the same text wherever it stands and whatever its
-functions, classes and modules are called.
+Definitions are numbered in the order in which they are first mentioned, starting from the claim's measuring code. Each
+is written as text in which the definitions that it mentions are replaced by their numbers. So the same code gives the
+same text in whatever module it stands, and whatever its functions, classes and modules are called.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from limelight.experiment.provenance.sources import Definition, Sources
 
 
 class Reach:
-    """What can be reached in some modules. Importing those of the packages `looking` touches nothing elsewhere."""
+    """The definitions that code reaches in some modules. Imports of the packages `result_readers` have no effects."""
 
-    def __init__(self, sources: Sources, looking: Collection[str] = ()) -> None:
-        self.sources, self.looking = sources, {*looking}
+    def __init__(self, sources: Sources, result_readers: Collection[str] = ()) -> None:
+        self.sources, self.result_readers = sources, {*result_readers}
         self._definitions = Definitions(sources)
         self._effects = Effects(self._definitions)
 
     def digest(self, roots: Iterable[Definition]) -> str:
-        """The SHA-256 of everything that the roots reach."""
+        """The SHA-256 of all definitions that the roots reach."""
         numbers = self.reached(roots)
         text = hashlib.sha256()
         for definition in numbers:
@@ -36,7 +36,7 @@ class Reach:
         return text.hexdigest()
 
     def reached(self, roots: Iterable[Definition]) -> dict[Definition, int]:
-        """The definitions that the roots reach, numbered from 0 in the order in which they are first named."""
+        """The definitions that the roots reach, numbered from 0 in the order in which they are first mentioned."""
         numbers: dict[Definition, int] = {}
         pending = list(roots)
         modules = self._modules(definition.module for definition in pending)
@@ -56,7 +56,10 @@ class Reach:
             pending += [token for token in self._definitions.tokens(definition) if isinstance(token, Definition)]
 
     def _touching(self, modules: Iterable[str], numbers: dict[Definition, int]) -> list[Definition]:
-        """The statements of these modules that touch what is reached and are not reached, in an order of their own."""
+        """The statements of these modules that touch a reached definition and are not reached themselves.
+
+        Their order does not depend on names: first by the least number that they touch, then by their text.
+        """
         found = []
         for module in modules:
             for definition, touched in self._effects.of(module):
@@ -70,16 +73,16 @@ class Reach:
         return [definition for _, _, definition in sorted(found)]
 
     def _modules(self, start: Iterable[str]) -> set[str]:
-        """These modules and those that are imported with them, less those that only look."""
+        """These modules and all that they import, directly or not, without modules that only read results."""
         found: set[str] = set()
         pending = [module for module in start if module]
         while pending:
             module = pending.pop()
             if module not in found:
                 found.add(module)
-                pending += [one for one in self.sources.imported_by(module) if not self._only_looks(one)]
+                pending += [one for one in self.sources.imported_by(module) if not self._only_reads_results(one)]
         return found
 
-    def _only_looks(self, module: str) -> bool:
+    def _only_reads_results(self, module: str) -> bool:
         parts = module.split(".")
-        return any(".".join(parts[:end]) in self.looking for end in range(1, len(parts) + 1))
+        return any(".".join(parts[:end]) in self.result_readers for end in range(1, len(parts) + 1))

@@ -1,4 +1,4 @@
-"""Which names does a piece of code bind itself? The others are those of its module."""
+"""The names that a piece of code binds itself. Its other names are those of its module, or built in."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _HOLD_STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 @dataclass
 class Bindings:
-    """What a body binds: all names, those declared `global`, and the imports that bind some of them."""
+    """The names that a body binds, the names that it declares `global`, and its import statements."""
 
     names: set[str]
     globals: set[str] = field(default_factory=set)
     imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
-    others: set[str] = field(default_factory=set)  # names that something else than an import binds
+    others: set[str] = field(default_factory=set)  # names that are bound by something other than an import
 
 
 def bindings(node: Function) -> Bindings:
-    """What a function binds: its parameters, and the names of its body.
+    """The names that a function binds: its parameters, and the names that its body binds.
 
     >>> import ast
     >>> from limelight.experiment.provenance.scopes import bindings
@@ -44,7 +44,7 @@ def bindings(node: Function) -> Bindings:
 
 
 def bound_names(body: Iterable[ast.AST]) -> set[str]:
-    """The names that statements bind in the scope that they stand in.
+    """The names that statements bind in their own scope.
 
     >>> import ast
     >>> from limelight.experiment.provenance.scopes import bound_names
@@ -60,7 +60,7 @@ def imported_names(statement: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def import_statements(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The import statements of a module, those of its functions too."""
+    """The import statements of a module, with those inside its functions."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
@@ -88,7 +88,7 @@ def _bindings(body: Iterable[ast.AST]) -> Bindings:
 
 
 def _bind(node: ast.AST, found: Bindings) -> list[ast.AST]:
-    """Enter the names of a node that binds some by itself; gives the parts of it that are to be looked at."""
+    """Add the names that this node binds to `found`, and return the parts of the node that may bind further names."""
     match node:
         case ast.Import() | ast.ImportFrom():
             found.imports.append(node)
@@ -116,7 +116,7 @@ def _bind(node: ast.AST, found: Bindings) -> list[ast.AST]:
 
 
 def _parts(node: ast.AST) -> list[ast.AST]:
-    """What a node consists of, as `ast.iter_child_nodes` has it, in half the time."""
+    """The child nodes of a node, as from `ast.iter_child_nodes`, in half the time."""
     found: list[ast.AST] = []
     for value in vars(node).values():
         if isinstance(value, ast.AST):
@@ -127,7 +127,7 @@ def _parts(node: ast.AST) -> list[ast.AST]:
 
 
 def _walruses(node: ast.AST) -> set[str]:
-    """The names that `:=` binds around a comprehension."""
+    """The names that `:=` inside a comprehension binds in the scope around it."""
     return {
         part.target.id
         for part in ast.walk(node)
@@ -136,5 +136,5 @@ def _walruses(node: ast.AST) -> set[str]:
 
 
 def _defaults(arguments: ast.arguments) -> list[ast.expr]:
-    """What a function evaluates where it stands."""
+    """The default values of a function's parameters, which are evaluated in the scope around the function."""
     return [*arguments.defaults, *(default for default in arguments.kw_defaults if default is not None)]

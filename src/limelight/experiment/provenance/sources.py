@@ -1,4 +1,4 @@
-"""Where is a name defined? Modules are read as syntax and names followed through imports; nothing is imported."""
+"""Finds where a name is defined: modules are parsed, and names are followed through imports; no module is run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from limelight.experiment.provenance.scopes import bound_names, import_statements
 
-_PARSING = threading.Lock()  # Python 3.11 takes the depths of two threads for one (python/cpython#106905)
-UNCOUNTED = {"__version__", "__all__", "__doc__"}
+_PARSING = threading.Lock()  # Python 3.11 counts the recursion depths of two threads as one (python/cpython#106905)
+IGNORED_NAMES = {"__version__", "__all__", "__doc__"}
 
 
 class Definition(NamedTuple):
@@ -25,32 +25,29 @@ class Definition(NamedTuple):
 
 
 class Module(NamedTuple):
-    """A module that is read, as a value."""
+    """A module of the packages that are read, used as a value."""
 
     name: str
 
 
 class External(NamedTuple):
-    """A name of a module that is not read, such as `torch.Tensor`."""
+    """A name from a module that is not read, such as `torch.Tensor`."""
 
     name: str
 
 
 Target = Definition | Module | External
 EVERYTHING = "*"  # the name that stands for all definitions of a module
-Parsed = tuple[ast.Module, bool]  # the second: is it a package?
+Parsed = tuple[ast.Module, bool]  # the syntax tree, and True if the module is a package
 
 
 class Source:
-    """One module as syntax: the statements that bind each of its names, and those that do something besides.
-
-    Raises `SyntaxError` where its text is no Python.
-    """
+    """One parsed module: the statements that bind each of its names, and the statements that may have side effects."""
 
     def __init__(self, name: str, tree: ast.Module, package: bool) -> None:
         self.name, self.tree, self.package = name, tree, package
         self.bound: dict[str, list[ast.stmt]] = {}
-        self.doing: list[ast.stmt] = []
+        self.effectful: list[ast.stmt] = []
         self.stars: list[str] = []
         self._sort(tree.body)
 
@@ -62,15 +59,15 @@ class Source:
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
                 self.stars.append(self.absolute(statement))
                 continue
-            for part in one_by_one(statement):
+            for part in split_assignment(statement):
                 names = bound_names([part])
                 for name in sorted(names):
                     self.bound.setdefault(name, []).append(part)
-                if _does_something(part, names):
-                    self.doing.append(part)
+                if _may_have_effects(part, names):
+                    self.effectful.append(part)
 
     def absolute(self, statement: ast.ImportFrom) -> str:
-        """The module of `from … import`, its leading dots resolved."""
+        """The absolute name of the module in `from … import`."""
         if not statement.level:
             return statement.module or ""
         parts = self.name.split(".")
@@ -79,7 +76,7 @@ class Source:
 
     @cached_property
     def imports(self) -> list[tuple[str, str | None]]:
-        """What it imports anywhere: a module, and the name that is taken from it, if one is."""
+        """All imports, with those inside functions: a module, and the name that is taken from it, or None."""
         found: list[tuple[str, str | None]] = []
         for node in import_statements(self.tree):
             if isinstance(node, ast.Import):
@@ -90,9 +87,9 @@ class Source:
 
 
 class Sources:
-    """The modules of some packages, each read once. `unread` are modules whose names are taken as they stand.
+    """The modules of some packages, each of which is read once. Names from the modules `unread` are `External`.
 
-    Raises `ModuleNotFoundError` for a module without source.
+    Indexing raises `ModuleNotFoundError` for a module without source, and `SyntaxError` for one that is not Python.
     """
 
     def __init__(self, packages: Iterable[str], unread: Iterable[str] = ()) -> None:
@@ -101,7 +98,7 @@ class Sources:
         self._read: dict[str, Source | None] = {}
         self._stubs: dict[str, Source | None] = {}
         self._imported_by: dict[str, frozenset[str]] = {}
-        self._here: dict[tuple[str, str], Target | None] = {}
+        self._lookups: dict[tuple[str, str], Target | None] = {}
 
     def __getitem__(self, module: str) -> Source:
         source = self._source(module)
@@ -112,18 +109,18 @@ class Sources:
     def __contains__(self, module: str) -> bool:
         return self._text(module) is not None
 
-    def everywhere(self) -> Iterator[str]:
-        """All modules of these packages, in the order of their names."""
+    def all_modules(self) -> Iterator[str]:
+        """The names of all modules of these packages, package by package, in alphabetical order."""
         for package in sorted(self.packages):
             found = [package]
-            for place in _places(package):
+            for place in _package_folders(package):
                 for file in place.rglob("*.py"):
                     parts = file.relative_to(place).with_suffix("").parts
                     found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
             yield from (name for name in sorted(set(found)) if name in self)
 
     def imported_by(self, module: str) -> frozenset[str]:
-        """The modules of these packages that run when a module, or a function of it, imports what it does."""
+        """The modules of these packages that are run by the imports of a module and of its functions."""
         if module not in self._imported_by:
             self._imported_by[module] = frozenset(self._run_by(module))
         return self._imported_by[module]
@@ -141,25 +138,25 @@ class Sources:
             yield from (one for one in found if one in self)
 
     def imported(self, module: str, name: str | None) -> Target:
-        """What an import statement gives: the module, or that name of it."""
+        """What an import statement binds: the module, or, if a name is given, that name of the module."""
         if module.partition(".")[0] not in self.packages:
             return External(f"{module}.{name}" if name else module)
         if name is None:
             return Module(module)
-        # What cannot be found may be made in a way that is not understood: the whole module then.
+        # A name that cannot be found may be computed in some way, so it stands for the whole module.
         return self.find(module, name) or Definition(module, EVERYTHING)
 
-    def here(self, module: str, name: str) -> Target | None:
+    def lookup(self, module: str, name: str) -> Target | None:
         """What a name means in the code of a module; None if the module does not bind it."""
-        if (module, name) not in self._here:
+        if (module, name) not in self._lookups:
             source = self[module]
             places = [module] if name in source.bound else source.stars
             found = (self.find(place, name) for place in places)
-            self._here[module, name] = next((target for target in found if target is not None), None)
-        return self._here[module, name]
+            self._lookups[module, name] = next((target for target in found if target is not None), None)
+        return self._lookups[module, name]
 
     def stub(self, module: str) -> Source | None:
-        """The stub beside a module that makes its names when they are asked for, as a package that exports lazily."""
+        """The stub file of a module that has `__getattr__`, as a package has that loads its names lazily; else None."""
         source = self[module]
         if "__getattr__" not in source.bound:
             return None
@@ -169,11 +166,11 @@ class Sources:
         return self._stubs[module]
 
     def find(self, module: str, name: str) -> Target | None:
-        """What a name of a module is, followed through imports; None if the module has no such name."""
+        """The definition that a name of a module leads to through imports; None if the module has no such name."""
         return self._find(module, name, frozenset())
 
     def _find(self, module: str, name: str, seen: frozenset[tuple[str, str]]) -> Target | None:
-        if module in self.unread or name in UNCOUNTED:
+        if module in self.unread or name in IGNORED_NAMES:
             return External(name)
         source = self._source(module)
         if source is None or (module, name) in seen:
@@ -235,15 +232,15 @@ class Sources:
 
 
 def _file(module: str) -> Path | None:
-    """The file of a module. Its packages are found without running them, which would import torch."""
+    """The file of a module. Its packages are found without being run, since running them would import torch."""
     package, *below = module.split(".")
-    if module == "__main__":  # a script has a file, a notebook has none
+    if module == "__main__":  # a script has a file, a notebook does not
         script = getattr(sys.modules[module], "__file__", None)
         return Path(script) if script else None
     if not below:
         spec = importlib.util.find_spec(package)
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
-    for place in _places(package):
+    for place in _package_folders(package):
         stem = place.joinpath(*below)
         for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
             if file.is_file():
@@ -251,13 +248,13 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _places(package: str) -> list[Path]:
+def _package_folders(package: str) -> list[Path]:
     spec = None if package == "__main__" else importlib.util.find_spec(package)
     return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
 
 
 def imported_as(source: Source, statement: ast.Import | ast.ImportFrom, name: str) -> tuple[str, str | None]:
-    """The module that an import statement binds to a name, and what is taken from it, if anything is."""
+    """The module from which an import statement binds a name, and the name that it takes from the module, or None."""
     for alias in statement.names:
         if (alias.asname or alias.name.partition(".")[0]) == name:
             if isinstance(statement, ast.ImportFrom):
@@ -274,8 +271,8 @@ def is_type_checking(statement: ast.If) -> bool:
     )
 
 
-def one_by_one(statement: ast.stmt) -> list[ast.stmt]:
-    """`a, b = 1, 2` as two statements, so that neither name counts where only the other is used."""
+def split_assignment(statement: ast.stmt) -> list[ast.stmt]:
+    """Split `a, b = 1, 2` into two statements, so that code that uses one name does not depend on the other."""
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return [statement]
     target, value = statement.targets[0], statement.value
@@ -291,8 +288,8 @@ def one_by_one(statement: ast.stmt) -> list[ast.stmt]:
     ]
 
 
-def _does_something(statement: ast.stmt, names: set[str]) -> bool:
-    """Could running it change what other names hold? Plain definitions and imports could not."""
+def _may_have_effects(statement: ast.stmt, names: set[str]) -> bool:
+    """True if running the statement could change objects of other names. Plain definitions and imports cannot."""
     if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
         return False
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -15,8 +15,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from limelight import figures
 from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS
-from limelight.figures.learning import mode, reach
-from limelight.figures.predictions import marks
+from limelight.figures.learning import chance_line, line_mode
+from limelight.figures.predictions import answer_texts
 from limelight.interpret.saliency import received_attention, saliency
 from limelight.lab.address import Values
 from limelight.lab.descents import descent, stepped
@@ -188,14 +188,14 @@ class InductiveBiasSimulation(Simulation):
 
     def _new_curves(self) -> list[Change]:
         seen, tested, training = self._curves()
-        x, drawn = numbers(seen), {"mode": mode(seen)}
+        x, drawn = numbers(seen), {"mode": line_mode(seen)}
         solid = [{"x": x, "y": numbers(values), **drawn} for values in tested.values()]
         dotted = [{"x": x, "y": numbers(values)} for values in training.values()]
-        return list(enumerate([*solid, *dotted, {"x": numbers(reach(seen))}]))
+        return list(enumerate([*solid, *dotted, {"x": numbers(chance_line(seen))}]))
 
     def _new_answers(self) -> dict[str, list[Change]]:
         image = numbers(self._shown[self._chosen])
-        texts = marks(self._data.truth[:SHOWN].tolist(), self._said)
+        texts = answer_texts(self._data.truth[:SHOWN].tolist(), self._said)
         return {
             "bias-answers": [(2 * row + 1, attributes) for row, attributes in enumerate(texts)],
             **{

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from limelight.attention import Attention
-from limelight.figures.plane import Attended, attended
+from limelight.figures.plane import Attended, plane_traces
 from limelight.lab.pages.operator.process import MOVING, State, labeled
 from limelight.lab.simulation import Change, numbers
 
@@ -78,7 +78,7 @@ def _moving(scene: Attended) -> list[dict[str, Any]]:
             for name, value in trace.items()
             if name in kept or (name == "marker" and trace.get("meta") == "points")
         }
-        for trace in attended(scene)
+        for trace in plane_traces(scene)
     ]
 
 

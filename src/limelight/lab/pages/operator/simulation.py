@@ -16,7 +16,7 @@ from limelight.attention import Attention
 from limelight.claims.token_clusters import clusters
 from limelight.data.plane_points import arrangement
 from limelight.errors import InputError, LimelightError
-from limelight.figures.plane import bar_marker, framed
+from limelight.figures.plane import bar_marker, frame_heights
 from limelight.lab.address import Values, shown
 from limelight.lab.pages.operator import pictures
 from limelight.lab.pages.operator.code import code
@@ -173,7 +173,7 @@ class OperatorSimulation(Simulation):
         return {
             "operator-plane": pictures.changes(now.scene),
             "operator-matrix": [
-                (0, {"z": numbers(now.matrix), "zmax": float(now.matrix.max())}), (1, {"y": framed(chosen)})
+                (0, {"z": numbers(now.matrix), "zmax": float(now.matrix.max())}), (1, {"y": frame_heights(chosen)})
             ],
             "operator-entropy": [(0, {"y": numbers(now.entropy), **colors})],
             "operator-mass": [(0, {"y": numbers(now.mass), **colors})],

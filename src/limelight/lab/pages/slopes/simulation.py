@@ -15,7 +15,7 @@ from limelight import figures
 from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
 from limelight.data.slope_bands import CENTERS, X_MAX
 from limelight.data.slope_points import slopes
-from limelight.figures.surfaces import cut_off
+from limelight.figures.surfaces import clip_heights
 from limelight.interpret.linear_regions import count_linear_regions
 from limelight.lab.address import Values
 from limelight.lab.descents import descent, stepped
@@ -149,7 +149,7 @@ class SlopesSimulation(Simulation):
     def updates(self) -> Updates:
         z = self._data[1].numpy()
         surfaces = {
-            place: [(0, {"z": numbers(cut_off(surface, z))})]
+            place: [(0, {"z": numbers(clip_heights(surface, z))})]
             for place, surface in zip(_SURFACES, self._surfaces().values(), strict=True)
         }
         weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]

@@ -1,1 +1,1 @@
-"""The claims and what their results say; a claim can be run from here."""
+"""The page of the claims and their verdicts, from which a claim can be run."""

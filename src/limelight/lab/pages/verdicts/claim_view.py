@@ -12,13 +12,13 @@ from limelight.experiment.claim import Claim
 from limelight.experiment.runner import FULL, QUICK
 from limelight.experiment.verdict import LEAST_SEEDS
 from limelight.lab.pages.verdicts.parts import parts, ruling
-from limelight.lab.pages.verdicts.progress import button, now
-from limelight.lab.pages.verdicts.results_cache import ClaimStatus, Drawn
+from limelight.lab.pages.verdicts.progress import progress_view, run_button
+from limelight.lab.pages.verdicts.results_cache import ClaimStatus, Pictures
 from limelight.lab.runs import SEEDS, Progress
 
 
-def opened(claim: Claim, stamp: str, run: Progress | None) -> Component:
-    """The claim, its results yet to be read."""
+def claim_page(claim: Claim, stamp: str, run: Progress | None) -> Component:
+    """The page of one claim, whose verdict, evidence and pictures are filled in once the results have been read."""
     name = claim.name
     return html.Article(
         [
@@ -67,36 +67,36 @@ def _panel(name: str, run: Progress | None) -> Component:
         [
             html.H3("Run it", id="verdict-run-title"),
             html.P(
-                f"Only what is missing is computed, in the background. {LEAST_SEEDS} seeds are the fewest that give a "
-                "verdict.",
+                "Only runs without a result are computed, in the background. A verdict needs at least "
+                f"{LEAST_SEEDS} seeds.",
                 className="hint",
             ),
             html.Div(
-                [button(name, QUICK, f"{QUICK} seeds (quick)"), button(name, FULL, f"{FULL} seeds")],
+                [run_button(name, QUICK, f"{QUICK} seeds (quick)"), run_button(name, FULL, f"{FULL} seeds")],
                 className="offers",
             ),
-            html.Div([html.Label(["Seeds ", own]), button(name, "own", "Run")], className="offers"),
-            html.Div(now(name, run), id={"verdict": "now", "claim": name}, className="now"),
+            html.Div([html.Label(["Seeds ", own]), run_button(name, "own", "Run")], className="offers"),
+            html.Div(progress_view(name, run), id={"verdict": "progress", "claim": name}, className="run-progress"),
         ],
         className="panel running",
         **{"aria-labelledby": "verdict-run-title"},
     )
 
 
-def ruled(found: ClaimStatus) -> Component:
-    """The verdict, or why there is none."""
+def verdict_view(found: ClaimStatus) -> Component:
+    """The verdict, or the reason why there is none."""
     if found.wrong:
         return html.P(found.wrong, className="wrong")
     if found.verdict is not None:
         return ruling(found.verdict)
-    told = "There is no result yet."
+    message = "There is no result yet."
     if found.kept:
-        told = f"There is no verdict yet: {found.kept} runs are kept, but no seed has one for every arm."
-    return html.P([html.Strong(told), " Run it, or open another claim."], className="ruling")
+        message = f"There is no verdict yet: {found.kept} runs have a result, but no seed has one for every arm."
+    return html.P([html.Strong(message), " Run it, or open another claim."], className="ruling")
 
 
 def evidence(found: ClaimStatus) -> list[Component]:
-    """Every part with its numbers, what failed, and what repeats it."""
+    """The parts of the verdict with their numbers, the runs that failed, and the command that repeats them all."""
     shown: list[Component] = []
     if found.verdict is not None:
         shown.append(parts(found.verdict, found.seeds))
@@ -112,17 +112,17 @@ def evidence(found: ClaimStatus) -> list[Component]:
     if found.command:
         spent = f" ({found.kept} runs, {found.seconds:.0f} core seconds)"
         shown.append(html.P(["To repeat it: ", html.Code(found.command), spent], className="repeat"))
-    for count, told in (
-        (found.others, "are of other code or other versions, and do not count"),
-        (found.damaged, "were damaged: they are set aside, and their runs are missing"),
+    for count, description in (
+        (found.others, "were computed by other code or other package versions, and do not count"),
+        (found.damaged, "were damaged: they were moved to the folder damaged, and their runs have no result"),
     ):
         if count:
-            shown.append(html.P(f"Of the files in the results folder {count} {told}.", className="hint"))
+            shown.append(html.P(f"Of the files in the results folder, {count} {description}.", className="hint"))
     return shown
 
 
-def pictures(name: str, drawn: Drawn) -> tuple[list[Component], dict[str, Any]]:
-    """The places of a claim's pictures, and what is to be drawn in each, by its id."""
+def pictures(name: str, drawn: Pictures) -> tuple[list[Component], dict[str, Any]]:
+    """Empty places for a claim's pictures with their captions, and the figure for each place by the place's id."""
     figures: dict[str, Any] = {}
     shown: list[Component] = []
     for caption, group in drawn:
@@ -143,6 +143,6 @@ def _place(place: str, caption: str, height: int) -> Component:
 
 
 def unknown(name: str, near: Sequence[str]) -> Component:
-    """What is said of a name that no claim has."""
+    """The message for a name that no claim has, with the most similar name if there is one."""
     hint = [" Did you mean ", dcc.Link(near[0], href=f"/verdicts?claim={near[0]}"), "?"] if near else []
     return html.P([f"There is no claim called {name}.", *hint, " The table below lists all claims."], className="wrong")

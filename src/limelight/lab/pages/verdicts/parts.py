@@ -1,4 +1,4 @@
-"""A verdict as words, numbers and bars, in the look of the report."""
+"""A verdict as words, numbers and bars, which look as in the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part, Verdict
-from limelight.report.forest_plot import MARKS, alt_text, bar_layout, expectation, number, of_control
+from limelight.report.forest_plot import MARKS, alt_text, bar_layout, describe_control, expectation, number
 
 
 def badge(outcome: str) -> Component:
@@ -44,9 +44,9 @@ def figures(part: Part) -> list[Component | str]:
     return [f"{number(part.effect.estimate)} ", html.Span(interval, className="interval"), f" {part.unit}"]
 
 
-def effect(part: Part, said: bool = False) -> Component:
-    """A part on little room: what it says, its effect and its bar."""
-    words = [html.Div(part.description, className="says")] if said else []
+def effect(part: Part, described: bool = False) -> Component:
+    """A part in a small space: its effect and its bar, below its description if `described`."""
+    words = [html.Div(part.description, className="says")] if described else []
     return html.Div([*words, html.Div([bar(part), html.Span(figures(part))], className="effect")])
 
 
@@ -56,7 +56,7 @@ def ruling(verdict: Verdict) -> Component:
 
 
 def parts(verdict: Verdict, seeds: int) -> Component:
-    """Every part, and the control."""
+    """A table of the parts of a verdict, with its control in the last row."""
     headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", html.Span("As a bar", className="hidden"))
     caption = f"Each part of the claim: the effect in {seeds} seed{'' if seeds == 1 else 's'}, beside what was expected"
     return html.Table(
@@ -77,7 +77,7 @@ def _mark(part: Part) -> Sequence[Component | str]:
 
 
 def _control(part: Part) -> Component:
-    return _line(part, [html.Span("control", className="mark control"), " ", of_control(part)], "control")
+    return _line(part, [html.Span("control", className="mark control"), " ", describe_control(part)], "control")
 
 
 def _line(part: Part, words: Sequence[Component | str], kind: str = "") -> Component:

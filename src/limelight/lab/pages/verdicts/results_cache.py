@@ -19,7 +19,7 @@ from limelight.experiment.store import Store
 from limelight.experiment.verdict import Verdict
 from limelight.report.page import Entry
 
-_PICTURED = 3  # claims whose pictures are remembered: some have megabytes
+_PICTURED = 3  # claims whose pictures are kept in memory: those of some take megabytes
 
 
 @dataclass(frozen=True)
@@ -29,71 +29,74 @@ class ClaimStatus:
     verdict: Verdict | None = None  # None before every arm has a seed in common
     seeds: int = 0
     kept: int = 0  # runs that have a result
-    others: int = 0  # files that do not count: of other code, or of other versions beneath it
-    damaged: int = 0  # files that were set aside
+    others: int = 0  # files that do not count, since other code or other package versions computed them
+    damaged: int = 0  # files that were moved to the folder `damaged`
     newest: float | None = None  # when the latest result was written, seconds since 1970
     command: str = ""
-    seconds: float = 0.0  # of one core
+    seconds: float = 0.0  # of computing on one core
     failures: tuple[str, ...] = ()
-    wrong: str = ""  # why there is none of all this
+    wrong: str = ""  # why the results cannot be read or judged, or empty
 
 
-Drawn = list[tuple[str, list[dict[str, Any]]]]  # a caption, and figures as Plotly takes them
+Pictures = list[tuple[str, list[dict[str, Any]]]]  # a caption, and figures as Plotly takes them
 
 
-def names() -> list[str]:
-    """The names of all claims there are by now."""
+def claim_names() -> list[str]:
+    """The names of all claims, with those whose files were added while the lab runs."""
     importlib.invalidate_caches()
     return catalog.names()
 
 
-def claim_of(name: str) -> Claim | str:
-    """A claim, or why it cannot be read: one module that does not import must not take the others with it."""
+def load_claim(name: str) -> Claim | str:
+    """The claim of this name, or a sentence that says why its module cannot be imported.
+
+    A sentence, not an exception: one broken module must not hide the other claims.
+    """
     try:
         return catalog.claim(name)
     except Exception as problem:
-        sys.modules.pop(f"limelight.claims.{name}", None)  # it may be put right while the lab runs
+        sys.modules.pop(f"limelight.claims.{name}", None)  # the file may be corrected while the lab runs
         return f"The claim {name} cannot be read: {type(problem).__name__}: {problem}"
 
 
 class ResultsCache:
-    """The results of all claims in one folder, which need not be there yet. Any thread may ask."""
+    """The results of all claims in one folder, which need not exist yet. Any thread may call its methods."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._found: dict[str, tuple[str, ClaimStatus]] = {}
-        self._drawn: OrderedDict[str, tuple[str, Drawn]] = OrderedDict()
+        self._status: dict[str, tuple[str, ClaimStatus]] = {}
+        self._pictures: OrderedDict[str, tuple[str, Pictures]] = OrderedDict()
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def stamp(self, name: str) -> str:
-        """Another one whenever a result of the claim has come or gone."""
+        """A text that changes whenever a result file of the claim is added or removed."""
         try:
             return str((self._folder / name).stat().st_mtime_ns)
         except OSError:
             return ""
 
-    def found(self, claim: Claim) -> ClaimStatus:
-        """What the folder holds of the claim, and what follows from it."""
+    def status(self, claim: Claim) -> ClaimStatus:
+        """The claim's verdict and the counts of its result files, read again only if the folder has changed."""
         with self._locks[claim.name]:
-            stamp = self.stamp(claim.name)  # before it is read: what comes meanwhile is read the next time
-            known = self._found.get(claim.name)
+            stamp = self.stamp(claim.name)  # taken before reading: a result that is added meanwhile is read next time
+            known = self._status.get(claim.name)
             if known is None or known[0] != stamp:
-                known = self._found[claim.name] = stamp, self._read(claim)
+                known = self._status[claim.name] = stamp, self._read(claim)
             return known[1]
 
-    def drawn(self, claim: Claim) -> Drawn:
-        """The claim's pictures; none before it has a verdict.
+    def pictures(self, claim: Claim) -> Pictures:
+        """The claim's pictures; an empty list before it has a verdict.
 
         Raises whatever the claim raises.
         """
         with self._locks[claim.name]:
             stamp = self.stamp(claim.name)
-            known = self._drawn.pop(claim.name, None)
+            known = self._pictures.pop(claim.name, None)
             if known is None or known[0] != stamp:
                 known = stamp, self._draw(claim)
-            self._drawn[claim.name] = known
-            while len(self._drawn) > _PICTURED:
-                self._drawn.popitem(last=False)
+            self._pictures[claim.name] = known
+            while len(self._pictures) > _PICTURED:
+                self._pictures.popitem(last=False)
             return known[1]
 
     def _results(self, claim: Claim) -> tuple[Store, Results]:
@@ -125,7 +128,7 @@ class ResultsCache:
             failures=tuple(f"{each.arm}, seed {each.seed}: {each.status}, {each.reason}" for each in results.failures),
         )
 
-    def _draw(self, claim: Claim) -> Drawn:
+    def _draw(self, claim: Claim) -> Pictures:
         if not self._folder.exists():
             return []
         _, results = self._results(claim)
