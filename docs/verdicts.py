@@ -12,7 +12,7 @@ from pathlib import Path
 from limelight.experiment import catalog
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.store import Store
-from limelight.report.forest_plot import expectation, number
+from limelight.report.effect_text import effect_text, expectation
 
 PAGE = Path(__file__).with_name("claims.md")
 BY_HAND = "## What was changed after results were first seen"
@@ -64,9 +64,7 @@ def section(claim, verdict):
 
 
 def row(description, part):
-    effect = part.effect
-    found = f"{number(effect.estimate)} [{number(effect.low)}, {number(effect.high)}]"
-    cells = (description, f"{expectation(part)} {part.unit}".strip(), found, part.outcome)
+    cells = (description, f"{expectation(part)} {part.unit}".strip(), effect_text(part), part.outcome)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

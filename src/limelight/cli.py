@@ -21,7 +21,7 @@ from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store, write_atomically
 from limelight.report import page as report
-from limelight.report import streams, terminal
+from limelight.report import replication, streams, terminal
 from limelight.report.page import Entry
 from limelight.report.plain_text import encodable, visible
 
@@ -126,6 +126,56 @@ def run(
     runner.check_workers(backend, workers, address)
     wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
+    ran = _run_missing(wanted, store, backend, workers, address)
+    found = [(claim, store.results(claim, count)) for claim in claims]
+    entries = [(claim, _judged(claim, results)) for claim, results in found]
+    if as_json:
+        _print_json({"results": str(results), "ran": ran, "claims": [terminal.as_json(*entry) for entry in entries]})
+    else:
+        terminal.show_verdicts(entries)
+    if any(record.status == "error" for _, results in found for record in results.failures):
+        raise typer.Exit(FAULTS)
+
+
+@app.command()
+@reporting_errors
+def replicate(
+    name: Annotated[str, typer.Argument(metavar="CLAIM", help="A claim by name.")],
+    seeds: Annotated[
+        int | None, typer.Option(help="This many seeds; as many as the verdict has if left out.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at once; as many as cores.", show_default=False)
+    ] = None,
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Run a claim again on seeds that its verdict has not used, and print both verdicts side by side."""
+    claim = catalog.claim(name)
+    store = Store(results)
+    original = _entry(claim, store)
+    if original is None:
+        raise InputError(f"{name} has no verdict in {results} to replicate; run `limelight run {name}` first")
+    runner.check_workers(workers=workers)
+    count, first = original.seeds if seeds is None else seeds, runner.FIRST_OF_REPLICATION
+    _run_missing(runner.trials([claim], count, first=first), store, workers=workers)
+    again = _judged(claim, store.results(claim, count, first))
+    if again is None:
+        raise InputError(f"no seed of the replication of {name} has a result for every arm")
+    if as_json:
+        _print_json(replication.as_json(original, again))
+    else:
+        replication.show(original, again)
+
+
+def _run_missing(
+    wanted: Sequence[runner.Trial],
+    store: Store,
+    backend: str = "loky",
+    workers: int | None = None,
+    address: str | None = None,
+) -> int:
+    """Run the trials that have no result, with their progress; the number of those that were missing."""
     missing = runner.missing(wanted, store)
     terminal.log_problems(store.damaged)
     try:
@@ -137,16 +187,7 @@ def run(
             f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, the same command goes on from there"
         )
         raise typer.Exit(INTERRUPTED) from None
-    found = [(claim, store.results(claim, count)) for claim in claims]
-    entries = [(claim, _judged(claim, results)) for claim, results in found]
-    if as_json:
-        _print_json(
-            {"results": str(results), "ran": len(missing), "claims": [terminal.as_json(*entry) for entry in entries]}
-        )
-    else:
-        terminal.show_verdicts(entries)
-    if any(record.status == "error" for _, results in found for record in results.failures):
-        raise typer.Exit(FAULTS)
+    return len(missing)
 
 
 @app.command("report")

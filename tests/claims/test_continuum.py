@@ -38,7 +38,7 @@ def drifts():
 
 def test_the_drift_of_every_normalization_is_found(drifts):
     assert drift_diffusion.DriftDiffusion().verdict(drifts).outcome == "supported"
-    found = {arm: drifts.mean(arm, "drift").estimate for arm in drifts.arms}
+    found = {arm: drifts.summary(arm, "drift").estimate for arm in drifts.arms}
     assert found[drift_diffusion.ZERO] == pytest.approx(2, abs=0.02)
     assert found[drift_diffusion.SINKHORN] == pytest.approx(1, abs=0.02)
 
@@ -60,7 +60,7 @@ def test_the_third_derivative_is_needed():
     claim = minimizer_step.MinimizerStep()
     found = results(claim)
     assert claim.verdict(found).outcome == "supported"
-    assert found.mean(minimizer_step.PLAIN, "order").high < 0.15
+    assert found.summary(minimizer_step.PLAIN, "order").high < 0.15
 
 
 def test_an_expectation_along_another_curve_is_noticed(monkeypatch):

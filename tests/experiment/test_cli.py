@@ -44,7 +44,7 @@ def test_run_then_list_show_and_report(call, tmp_path):
     result = call("run", "toy", "--workers", "2")
     assert result.exit_code == 0
     assert "supported" in result.stdout
-    assert "It holds that: one is more than zero by a half." in result.stdout
+    assert "Holds: one is more than zero by a half." in result.stdout
     assert "30 of 30 runs" in result.stderr
     again = call("run", "toy")
     assert "all 30 runs have results already" in again.stderr
@@ -76,6 +76,26 @@ def test_json_is_for_scripts(call, tmp_path):
     written = json.loads(call("report", "--output", "page.html", "--json").stdout)
     assert written["claims"] == ["toy"]
     assert (tmp_path / "page.html").stat().st_size == written["bytes"]
+
+
+def test_a_replication_runs_on_other_seeds_and_shows_both(call):
+    refused = call("replicate", "toy")
+    assert refused.exit_code == cli.BAD_INPUT
+    assert "toy has no verdict in results to replicate; run `limelight run toy` first" in refused.stderr
+    precomputed(Toy())
+    before = call("show", "toy").stdout
+    shown = call("replicate", "toy", "--workers", "1")
+    assert shown.exit_code == 0
+    assert "30 of 30 runs" in shown.stderr
+    assert "replication, seeds 1000000 to 1000009" in shown.stdout
+    assert "seeds 0 to 9" in shown.stdout
+    assert "1 of 1 parts have the same word in both." in shown.stdout
+    assert call("show", "toy").stdout == before  # the replication adds nothing to the verdict
+    found = json.loads(call("replicate", "toy", "--seeds", "12", "--workers", "1", "--json").stdout)
+    assert (found["original"]["seeds"], found["replication"]["seeds"]) == (10, 12)
+    assert found["parts with the same outcome"] == 1
+    effects = [found[which]["parts"][0]["estimate"] for which in ("original", "replication")]
+    assert effects[0] != effects[1]
 
 
 def test_a_fault_gives_exit_code_1_and_its_reason(call):

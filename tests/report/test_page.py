@@ -1,16 +1,23 @@
 """The report: complete without anything else, and safe with whatever a claim or a failure says."""
 
+import base64
+import csv
+import io
 import json
+import math
 import re
 
 import pytest
 
-from limelight.experiment.statistics import Interval
+from limelight.experiment.results import Record, Results
+from limelight.experiment.statistics import Interval, exact, share
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from limelight.experiment.verdict import Part
 from limelight.report import page as report
-from limelight.report.forest_plot import bar, number
+from limelight.report.csv import as_csv
+from limelight.report.effect_text import doubt_text, effect_text, number
+from limelight.report.forest_plot import bar
 from limelight.report.page import Entry
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Diverging, Toy
@@ -42,8 +49,46 @@ def test_nothing_leaves_the_page(page):
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy.split("style-src")[0]
     markup = page[: page.index('<script type="application/json"')]
-    assert not re.findall(r'(?:src|href)="(?!#)', markup)
+    assert not re.findall(r'(?:src|href)="(?!#|data:text/csv;base64,)', markup)
     assert len(page.encode()) < 6e6
+
+
+def test_all_values_can_be_downloaded_as_csv(page):
+    link = re.search(r'download="diverging.csv" href="data:text/csv;base64,([^"]+)"', page).group(1)
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(link).decode())))
+    assert len(rows) == 30
+    assert list(rows[0]) == ["arm", "seed", "status", "reason", "seconds", "size"]
+    failed = [row for row in rows if row["status"] == "diverged"]
+    assert len(failed) == 5
+    assert {(row["reason"], row["size"]) for row in failed} == {("the loss became inf at step 3", "")}
+    assert float(rows[0]["size"]) == pytest.approx(1.0, abs=0.5)
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula():
+    record = Record("c", "=1+1", 0, "error", "@SUM(A1)")
+    assert as_csv(Results(["=1+1"], {}, [record])).splitlines()[1] == "'=1+1,0,error,'@SUM(A1),0.0"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (Part("a", Interval(0.5, 0.25, 0.75, 10), "at most", 1.0, "cm"), "0.500 [0.250, 0.750] cm"),
+        (Part("a", Interval(0.5, 0.25, math.inf, 10, "median"), "at most", 1.0, "cm"), "median 0.500 [0.250, ∞] cm"),
+        (Part("a", share([1] * 9 + [0]), "at least", 0.5, "of runs"), "9 of 10 runs [0.496, 0.999]"),
+        (Part("a", exact([1.0, 2.0, 3.0]), "at most", 9.0, "cm"), "2.00 (exact: 1.00 to 3.00 in 3 runs) cm"),
+    ],
+)
+def test_an_effect_is_told_as_what_it_is(part, words):
+    assert effect_text(part) == words
+
+
+def test_an_undecided_part_says_why_where_its_interval_does_not():
+    clear = Interval(2.0, 1.5, 2.5, 10)
+    assert doubt_text(Part("a", clear, "at least", 1.0, p=0.08)) == (
+        "p = 0.0800 after correction for the number of parts"
+    )
+    assert not doubt_text(Part("a", clear, "at least", 1.0, p=0.01))
+    assert not doubt_text(Part("a", Interval(2.0, 0.5, 2.5, 10), "at least", 1.0, p=0.08))
 
 
 def test_what_claims_and_failures_say_is_escaped(page):

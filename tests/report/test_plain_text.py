@@ -6,7 +6,7 @@ from typer.main import get_command
 from limelight import cli
 from limelight.experiment import catalog
 from limelight.report import terminal
-from limelight.report.forest_plot import number
+from limelight.report.effect_text import number
 from limelight.report.plain_text import encodable, one_line, visible
 from tests.experiment.strange import ESCAPES
 

@@ -24,6 +24,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.normalization import Normalization, Softmax, SymmetricSinkhorn
 from limelight.propagation import generator
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 from limelight.report.orders import orders
 
 POINTS = 600
@@ -104,32 +105,42 @@ class DriftDiffusion(Claim):
         drifts = [
             Part(
                 f"{arm} drifts by {2 * (1 - ARMS[arm][1]):g} times ⟨∇log p, ∇h⟩, to {CLOSE}",
-                results.mean(arm, "drift off"), "at most", CLOSE,
+                results.summary(arm, "drift off"), "at most", CLOSE,
             )
             for arm in right
         ]  # fmt: skip
         spreads = [
-            Part(f"{arm} diffuses by Δh, to {CLOSE}", results.mean(arm, "diffusion off"), "at most", CLOSE)
+            Part(f"{arm} diffuses by Δh, to {CLOSE}", results.summary(arm, "diffusion off"), "at most", CLOSE)
             for arm in right
         ]
         orders = [
             Part(
                 f"the error of {arm} falls with ε to the power of 1, to {SLACK}",
-                results.mean(arm, "order off"), "at most", SLACK, "of an order",
+                results.summary(arm, "order off"), "at most", SLACK, "of an order",
             )
             for arm in right
         ]  # fmt: skip
         factor = Part(
             "softmax drifts by 2 times ⟨∇log p, ∇h⟩ and not by 1, as appendix B of 2412.18288 prints: by at least 1.5",
-            results.mean(ZERO, "drift"), "at least", 1.5,
+            results.summary(ZERO, "drift"), "at least", 1.5,
         )  # fmt: skip
         return Verdict.of(
             [*drifts, factor, *spreads, *orders],
             control=Part(
                 f"doubly-normalized attention drifts by 2 times ⟨∇log p, ∇h⟩, to {CLOSE}",
-                results.mean(WRONG, "drift off"), "at most", CLOSE,
+                results.summary(WRONG, "drift off"), "at most", CLOSE,
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        zero, half, one, sinkhorn = (
+            number(results.summary(arm, "drift").estimate) for arm in (ZERO, HALF, ONE, SINKHORN)
+        )
+        return (
+            f"Where points are unevenly dense, a step of softmax attention drifts up the density by {zero} times ∇log p, with "
+            f"α = ½ by {half} times, and doubly-normalized attention by {one} times; Sinkhorn's normalization drifts by "
+            f"{sinkhorn} times, as α = ½ does."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         errors = {arm: results.stack(arm, "error") for arm in self.arms}

@@ -114,11 +114,11 @@ class DynamicWeights(Claim):
                 ),
                 Part(
                     "attention's weight falls, in at least 90 % of samples, on the input whose absence changes the output most",
-                    results.mean(ATTENTION, "agreement"), "at least", 0.9, "share of samples",
+                    results.summary(ATTENTION, "agreement"), "at least", 0.9, "share of samples",
                 ),
                 Part(
                     "a fully connected layer's weights do so in less than half of all samples",
-                    results.mean(LAYER, "agreement"), "at most", 0.5, "share of samples",
+                    results.summary(LAYER, "agreement"), "at most", 0.5, "share of samples",
                 ),
                 Part(
                     "a single head learns it as well as two, to 0.05 of R²",

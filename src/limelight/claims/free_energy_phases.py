@@ -23,6 +23,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 from limelight.similarity import Dot
 
 QUERIES, WIDTH, ROWS = 64, 64, 8  # ROWS is the number of rows for which the minimum is tested
@@ -58,9 +59,15 @@ class FreeEnergyPhases(Claim):
     control = WRONG
     measures = {
         "gap": Measure(
-            "free energy against −τ log Σ exp(−E/τ) and against E − τH", "relative gap", "neither", failed=1.0
+            "free energy against −τ log Σ exp(−E/τ) and against E − τH",
+            "relative gap",
+            "neither",
+            failed=1.0,
+            summary="exact",
         ),
-        "excess": Measure("least free energy of other distributions, less its own", "τ", "neither", failed=-1e3),
+        "excess": Measure(
+            "least free energy of other distributions, less its own", "τ", "neither", failed=-1e3, summary="exact"
+        ),
         "half": Measure("temperature of half the entropy over √2·τ_c", "times the prediction", "neither", failed=10.0),
         "frozen": Measure("temperature where Σp² = ½ over τ_c/2", "times the prediction", "neither", failed=10.0),
         "width": Measure("temperature of ¾ of the entropy over that of ¼", "ratio", "neither", failed=10.0),
@@ -95,23 +102,23 @@ class FreeEnergyPhases(Claim):
             [
                 Part(
                     "the free energy is −τ log Σ exp(−E/τ) and E − τH, to rounding",
-                    results.mean(MOST, "gap"), "at most", 1e-12, "relative gap",
+                    results.summary(MOST, "gap"), "at most", 1e-12, "relative gap",
                 ),
                 Part(
                     "no other distribution that was tried has less, to rounding",
-                    results.mean(MOST, "excess"), "at least", -1e-12, "τ",
+                    results.summary(MOST, "excess"), "at least", -1e-12, "τ",
                 ),
                 Part(
                     "with 32768 keys half the entropy is gone within a tenth of the predicted temperature: from below",
-                    results.mean(MOST, "half"), "at least", 0.9, "times the prediction",
+                    results.summary(MOST, "half"), "at least", 0.9, "times the prediction",
                 ),
                 Part(
                     "and from above",
-                    results.mean(MOST, "half"), "at most", 1.1, "times the prediction",
+                    results.summary(MOST, "half"), "at most", 1.1, "times the prediction",
                 ),
                 Part(
                     "with 32768 keys Σp² is a half at most a fifth above the predicted temperature",
-                    results.mean(MOST, "frozen"), "at most", 1.2, "times the prediction",
+                    results.summary(MOST, "frozen"), "at most", 1.2, "times the prediction",
                 ),
                 Part(
                     "with 32768 keys the crossover is at most 0.8 times as wide as with 64",
@@ -119,14 +126,22 @@ class FreeEnergyPhases(Claim):
                 ),
                 Part(
                     "with 64 keys, as in a short context, the model's temperature is already right to a tenth",
-                    results.mean(FEW, "half"), "at least", 0.9, "times the prediction",
+                    results.summary(FEW, "half"), "at least", 0.9, "times the prediction",
                 ),
             ],
             control=Part(
                 "weights at 2τ have no more free energy at τ than other distributions",
-                results.mean(WRONG, "excess"), "at least", -1e-12, "τ",
+                results.summary(WRONG, "excess"), "at least", -1e-12, "τ",
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        most, few = (number(results.summary(arm, "half").estimate) for arm in (MOST, FEW))
+        return (
+            f"Softmax weights minimize energy − temperature × entropy to {number(results.summary(MOST, 'gap').high)}. With 32,768 "
+            f"keys half of their entropy is gone at {most} of the temperature that the random energy model predicts; with 64 "
+            f"keys, as in a short context, at {few} of it."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         t, arms = TEMPERATURES, (FEW, SOME, MANY, MOST)

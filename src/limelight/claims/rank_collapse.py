@@ -23,6 +23,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 from limelight.similarity import Dot
 
 TOKENS, WIDTH, HIDDEN, DEPTH = 32, 32, 128, 16
@@ -58,7 +59,9 @@ class RankCollapse(Claim):
             f"layers until the residual is below {GONE:g}", f"layers, at most {DEPTH}", "higher", failed=0.0
         ),
         "early": Measure("residual after 2 layers", "of the tokens' size", "higher", failed=1e-16),
-        "late": Measure(f"residual after {DEPTH} layers", "of the tokens' size", "higher", failed=1e-16),
+        "late": Measure(
+            f"residual after {DEPTH} layers", "of the tokens' size", "higher", failed=1e-16, summary="median"
+        ),
     }
 
     def measure(self, arm: str, seed: int) -> Measurement:
@@ -84,11 +87,11 @@ class RankCollapse(Claim):
             [
                 Part(
                     "a block of attention alone takes the residual to a power of at least 2.85: doubly exponential decay",
-                    results.mean(ALONE, "order"), "at least", 2.85, "power",
+                    results.summary(ALONE, "order"), "at least", 2.85, "power",
                 ),
                 Part(
                     "and to a power of at most 3.15: the cube that the theorem bounds it by",
-                    results.mean(ALONE, "order"), "at most", 3.15, "power",
+                    results.summary(ALONE, "order"), "at most", 3.15, "power",
                 ),
                 Part(
                     "attention alone is rid of it in at most half the layers that one fixed P takes",
@@ -96,11 +99,11 @@ class RankCollapse(Claim):
                 ),
                 Part(
                     f"with skip connections a hundredth or more is left after {DEPTH} layers",
-                    results.mean(SKIP, "late"), "at least", 0.01, "of the tokens' size",
+                    results.summary(SKIP, "late"), "at least", 0.01, "of the tokens' size",
                 ),
                 Part(
                     "with skip connections a block takes it to a power of at most 1.15: at worst a constant rate",
-                    results.mean(SKIP, "order"), "at most", 1.15, "power",
+                    results.summary(SKIP, "order"), "at most", 1.15, "power",
                 ),
                 Part(
                     "an MLP slows it: twice the residual is left after two layers",
@@ -112,14 +115,25 @@ class RankCollapse(Claim):
                 ),
                 Part(
                     "an MLP only slows it: a block still takes the residual to a power of at least 2.85",
-                    results.mean(MLP, "order"), "at least", 2.85, "power",
+                    results.summary(MLP, "order"), "at least", 2.85, "power",
                 ),
             ],
             control=Part(
                 "with one P for all layers a block takes the residual to a power of at least 2.85",
-                results.mean(FIXED, "order"), "at least", 2.85, "power",
+                results.summary(FIXED, "order"), "at least", 2.85, "power",
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        slower, steeper = (number(results.ratio(arm, ALONE, "early").estimate) for arm in (MLP, STEEP_MLP))
+        return (
+            f"Each layer of attention alone takes the differences between tokens to the power "
+            f"{number(results.summary(ALONE, 'order').estimate)}, so that they are gone after "
+            f"{number(results.summary(ALONE, 'layers').estimate)} layers; with skip connections "
+            f"{number(results.summary(SKIP, 'late').estimate)} of the tokens' size is left after {DEPTH} layers. An MLP does "
+            f"not slow the loss by itself ({slower} times the residual after two layers), but a three times steeper one does "
+            f"({steeper} times)."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]

@@ -89,10 +89,18 @@ class SimilaritySearch(Claim):
     control = UNIFORM
     measures = {
         "seen": Measure(
-            f"values fetched, all {BITS} bits, by keys of the training pool", "share", "higher", failed=0.0
+            f"values fetched, all {BITS} bits, by keys of the training pool",
+            "share",
+            "higher",
+            failed=0.0,
+            summary="median",
         ),
         "new": Measure(
-            f"values fetched, all {BITS} bits, by keys never seen in training", "share", "higher", failed=0.0
+            f"values fetched, all {BITS} bits, by keys never seen in training",
+            "share",
+            "higher",
+            failed=0.0,
+            summary="median",
         ),
     }
 
@@ -119,7 +127,7 @@ class SimilaritySearch(Claim):
             [
                 Part(
                     "attention fetches at least 90 % of the values by keys that it never saw",
-                    results.mean(DOT, "new"), "at least", 0.9, "share",
+                    results.summary(DOT, "new"), "at least", 0.9, "share",
                 ),
                 Part(
                     "that is at least 0.5 more than a fully connected network",
@@ -143,6 +151,14 @@ class SimilaritySearch(Claim):
                 results.difference(UNIFORM, NETWORK, "new"), "at least", 0.5, "share",
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        new = {arm: f"{results.summary(arm, 'new').estimate:.0%}" for arm in self.arms}
+        return (
+            f"Attention fetches {new[DOT]} of the values by keys that it never saw in training, a fully connected network "
+            f"{new[NETWORK]}. Where the lengths of keys vary, attention by the dot product fetches {new[DOT_VARIED]} and by the "
+            f"cosine {new[COSINE_VARIED]}."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]

@@ -20,9 +20,10 @@ from limelight.attention import Attention
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
-from limelight.experiment.statistics import Interval, interval
+from limelight.experiment.statistics import Interval, mean
 from limelight.experiment.verdict import Part, Verdict
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 from limelight.similarity import Dot, Euclidean
 
 TOKENS, STEP, TIME = 64, 0.1, 60
@@ -92,20 +93,20 @@ class TokenClusters(Claim):
         return Verdict.of(
             [
                 Part(
-                    f"where attention is flat, β = 1, all tokens are in one cluster at time {TIME}",
-                    results.mean(FLAT, "end"), "at most", ONE, "clusters",
+                    f"where attention is flat, β = 1, all tokens are in one cluster at time {TIME}, in at least 60% of runs",
+                    results.share(FLAT, "end", "at most", ONE), "at least", 0.6, "of runs",
                 ),
                 Part(
-                    f"so they are in 32 dimensions, with β = 4, at time {TIME}",
-                    results.mean(WIDE, "end"), "at most", ONE, "clusters",
+                    f"so they are in 32 dimensions, with β = 4, at time {TIME}, in at least 60% of runs",
+                    results.share(WIDE, "end", "at most", ONE), "at least", 0.6, "of runs",
                 ),
                 Part(
                     f"where attention is sharp, β = 16, at least four clusters are left at time {MIDDLE}",
-                    results.mean(SHARPER, "middle"), "at least", 4.0, "clusters",
+                    results.summary(SHARPER, "middle"), "at least", 4.0, "clusters",
                 ),
                 Part(
                     "by then the tokens have gathered: at most a third as many clusters as tokens",
-                    results.mean(SHARPER, "middle"), "at most", TOKENS / 3, "clusters",
+                    results.summary(SHARPER, "middle"), "at most", TOKENS / 3, "clusters",
                 ),
                 Part(
                     f"and these last: from time {MIDDLE} to {TIME}, thrice as long, at most a third is lost",
@@ -117,10 +118,18 @@ class TokenClusters(Claim):
                 ),
             ],
             control=Part(
-                f"with values −x all tokens are in one cluster at time {TIME}",
-                results.mean(REPEL, "end"), "at most", ONE, "clusters",
+                f"with values −x all tokens are in one cluster at time {TIME}, in at least 60% of runs",
+                results.share(REPEL, "end", "at most", ONE), "at least", 0.6, "of runs",
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        one = results.share(FLAT, "end", "at most", ONE)
+        return (
+            f"With flat attention (β = 1) all {TOKENS} tokens end in one cluster in {round(one.estimate * one.n)} of {one.n} runs. "
+            f"With sharp attention (β = 16) {number(results.summary(SHARPER, 'middle').estimate)} clusters stand at time {MIDDLE}, "
+            f"and {lasting(results, SHARPER).estimate:.0%} of them at time {TIME}: a meta-stable state."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
@@ -188,4 +197,4 @@ def clusters(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
 def lasting(results: Results, arm: str) -> Interval:
     """The number of clusters at the end divided by that in the middle, as the geometric mean over seeds."""
     end, middle = (results.values(arm, measure) for measure in ("end", "middle"))
-    return interval(np.log(end) - np.log(middle)).map(np.exp)
+    return mean(np.log(end) - np.log(middle)).map(np.exp)

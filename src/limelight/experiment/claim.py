@@ -52,9 +52,13 @@ class Claim(ABC):
     def judge(self, results: Results) -> Verdict:
         """The verdict, by thresholds that are written here. It must also work without results, for `expected`."""
 
+    def finding(self, results: Results) -> str:
+        """What was found, in one plain sentence with its numbers; if empty, the verdict's own sentence is told."""
+        return ""
+
     @abstractmethod
     def figures(self, results: Results) -> Sequence[Picture]:
-        """The pictures of the results, each with its caption."""
+        """The pictures of the results, each with its caption. The first one shows the finding."""
 
     def data(self) -> Mapping[str, str]:
         """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""
@@ -75,7 +79,7 @@ class Claim(ABC):
         reason = (
             f"{len(faults)} trials raised an error, so nothing is concluded; first {first.arm}, seed {first.seed}: "
         )
-        return Verdict("inconclusive", reason + first.reason, found.parts, found.control)
+        return Verdict("inconclusive", reason + first.reason, found.parts, found.control, is_judged=False)
 
     def expected(self) -> Verdict:
         """The judgment without any results: its parts and its control have their thresholds, but no effects."""

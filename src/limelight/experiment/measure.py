@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from limelight.experiment.statistics import Summary
+
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that every trial yields: its description, its unit, and whether lower or higher is better.
+    """One number that every trial yields: its description, its unit, whether lower or higher is better.
 
     >>> from limelight.experiment.measure import Measure
     >>> Measure('error inside the range of the data', 'of the variance', 'lower', failed=10.0).better
@@ -21,7 +23,8 @@ class Measure:
     description: str
     unit: str
     better: Literal["lower", "higher", "neither"]
-    failed: float  # the value of a run that diverged: such a run is a result, and is never dropped
+    failed: float  # the value of a run that diverged, ±∞ for a median: such a run is a result, and is never dropped
+    summary: Summary = "mean"  # how its values are summarized over seeds
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from limelight.experiment.measure import Measure
-from limelight.experiment.statistics import Interval, interval, spread_ratio
+from limelight.experiment.statistics import SUMMARIES, Interval, share, spread_ratio
 
 Status = Literal["done", "diverged", "error"]
 
@@ -93,20 +93,31 @@ class Results:
         chosen = self.seeds(arm) if seeds is None else seeds
         return np.array([self._value(self._cells[arm, seed], measure) for seed in chosen])
 
-    def mean(self, arm: str, measure: str) -> Interval:
-        """The mean of a measure over seeds."""
-        return interval(self.values(arm, measure))
+    def summary(self, arm: str, measure: str) -> Interval:
+        """The summary of a measure over seeds that the measure declares: its mean, median or share, or all values."""
+        return self._summarized(self.values(arm, measure), measure)
+
+    def share(self, arm: str, measure: str, expects: Literal["at least", "at most"], level: float) -> Interval:
+        """The share of seeds for which a measure is at least, or at most, a level."""
+        values = self.values(arm, measure)
+        return share(values >= level if expects == "at least" else values <= level)
 
     def difference(self, first: str, second: str, measure: str, less: str | None = None) -> Interval:
-        """The mean over seeds of the measure of `first` minus that of `second`, or minus the measure `less` of it."""
+        """The measure of `first` minus that of `second`, or minus the measure `less` of it, summarized over seeds."""
         seeds = self.seeds(first, second)
-        return interval(self.values(first, measure, seeds) - self.values(second, less or measure, seeds))
+        with np.errstate(invalid="ignore"):  # two runs that failed are equal, though ∞ − ∞ is not defined
+            differences = self.values(first, measure, seeds) - self.values(second, less or measure, seeds)
+        return self._summarized(np.nan_to_num(differences, nan=0.0, posinf=np.inf, neginf=-np.inf), measure)
 
     def ratio(self, first: str, second: str, measure: str) -> Interval:
-        """The geometric mean over seeds of first / second; the measure must be positive."""
+        """The ratio first / second of a measure that is at least 0: its geometric mean over seeds, or its median.
+
+        The ratio of two zeros, and of two runs that count as infinite, is 1.
+        """
         seeds = self.seeds(first, second)
-        logs = np.log(self.values(first, measure, seeds)) - np.log(self.values(second, measure, seeds))
-        return interval(logs).map(np.exp)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            logs = np.log(self.values(first, measure, seeds)) - np.log(self.values(second, measure, seeds))
+        return self._summarized(np.nan_to_num(logs, nan=0.0, posinf=np.inf, neginf=-np.inf), measure).map(np.exp)
 
     def spread_ratio(self, first: str, second: str, measure: str) -> Interval:
         """The standard deviation of `first` over seeds divided by that of `second`; seeds are resampled in pairs."""
@@ -122,6 +133,9 @@ class Results:
         """The arrays with this name of all seeds that have one, as one array (seeds, …)."""
         found = [self.array(arm, name, seed) for seed in self.seeds(arm)]
         return np.array([array for array in found if array is not None])
+
+    def _summarized(self, values: np.ndarray, measure: str) -> Interval:
+        return SUMMARIES[self.measures[measure].summary](values)
 
     def _counts(self, arm: str, seed: int) -> bool:
         record = self._cells.get((arm, seed))

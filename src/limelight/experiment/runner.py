@@ -16,6 +16,7 @@ from limelight.experiment.trial import run_trial
 
 QUICK, FULL = 10, 30  # numbers of seeds
 MOST_SEEDS = 10_000  # a larger number is a typing error, and its list of trials would not fit in memory
+FIRST_OF_REPLICATION = 1_000_000  # seeds from here on are for replications, so that no verdict has used them
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Trial:
     seed: int
 
 
-def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> list[Trial]:
+def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = (), first: int = 0) -> list[Trial]:
     """All trials of these claims, or only those of the given arms, ordered by seed so that all arms advance together.
+
+    The seeds are `first`, `first` + 1, and so on.
 
     Raises `InputError` for fewer than one seed or more than `MOST_SEEDS`, and `UnknownNameError` for an arm that no
     claim has.
@@ -47,7 +50,7 @@ def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = ()) -> lis
             claims[0].require_arm(arm)
     return [
         Trial(claim, arm, seed)
-        for seed in range(seeds)
+        for seed in range(first, first + seeds)
         for claim in claims
         for arm in claim.arms
         if not arms or arm in arms

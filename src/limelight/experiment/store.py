@@ -92,11 +92,11 @@ class Store:
             self.path(claim, record.arm, record.seed), json.dumps({"sha256": _digest(body), "record": json.loads(body)})
         )
 
-    def results(self, claim: Claim, seeds: int | None = None) -> Results:
-        """The results of a claim for this many seeds, or, if `seeds` is None, up to the first seed without a result."""
+    def results(self, claim: Claim, seeds: int | None = None, first: int = 0) -> Results:
+        """The results of a claim for `seeds` seeds from `first` on; for None, up to the first seed without a result."""
         records: list[Record] = []
-        seed = 0
-        while seeds is None or seed < seeds:
+        seed = first
+        while seeds is None or seed < first + seeds:
             found = [record for arm in claim.arms if (record := self.load(claim, arm, seed)) is not None]
             if seeds is None and not found:
                 break

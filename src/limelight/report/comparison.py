@@ -1,4 +1,4 @@
-"""Results of all arms for each measure: a dot for each seed, so that the mean does not hide the spread."""
+"""Results of all arms for each measure: a dot for each seed, so that the summary does not hide the spread."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
+from limelight.experiment.measure import Measure
 from limelight.experiment.results import Results
-from limelight.experiment.statistics import CONFIDENCE, interval
+from limelight.experiment.statistics import CONFIDENCE, SUMMARIES
 from limelight.figures.theme import colors, styled
 
 
 def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
-    """A figure for each measure: a row for each arm, with a dot for each seed and the mean with its interval.
+    """A figure for each measure: a row for each arm, with a dot for each seed and the summary with its interval.
 
-    On a logarithmic axis, a value of 0 is drawn at the left end, and its arm is drawn without a mean.
+    On a logarithmic axis, a value of 0 is drawn at the left end, and its arm without the summary.
     """
     return tuple(_comparison(results, name, log) for name in measures)
 
@@ -38,7 +39,7 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
             continue
         scale = np.log if log else np.asarray
         back = np.exp if log else np.asarray
-        found = interval(scale(values))
+        found = SUMMARIES[measure.summary](scale(values))
         if len(values) and np.isfinite([found.low, found.high]).all():
             middle, low, high = (float(back(value)) for value in (found.estimate, found.low, found.high))
             figure.add_trace(
@@ -47,13 +48,19 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
                     marker={"size": 11, "symbol": "line-ns", "line": {"width": 3, "color": color[arm]}},
                     error_x={"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low],
                              "color": color[arm], "thickness": 2, "width": 5},
-                    hovertemplate=f"%{{y}}: mean %{{x:.4g}}, {CONFIDENCE:.0%}: {low:.4g} to {high:.4g}<extra></extra>",
+                    hovertemplate=f"%{{y}}: {_words(measure)}: {low:.4g} to {high:.4g}<extra></extra>",
                 )
             )  # fmt: skip
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
     figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
     return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
+
+
+def _words(measure: Measure) -> str:
+    if measure.summary == "exact":
+        return "median %{x:.4g}, all values"
+    return f"{measure.summary} %{{x:.4g}}, {CONFIDENCE:.0%} interval"
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""An effect with its interval and its threshold, in a few words and as a bar drawn in SVG."""
+"""An effect with its interval and its threshold as a bar drawn in SVG."""
 
 from __future__ import annotations
 
@@ -8,33 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from limelight.experiment.verdict import Part
+from limelight.report.effect_text import alt_text
 
-MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 _WIDTH, _HEIGHT, _MARGIN = 180, 26, 10
-_CONTROL_FAILED = {"holds": "does not", "fails": "does", "undecided": "does not clearly"}
-
-
-def expectation(part: Part) -> str:
-    """The range that was expected of the effect before any result was seen, such as "at least 0.500"."""
-    return f"{part.expects} {number(part.threshold)}"
-
-
-def describe_control(part: Part) -> str:
-    """The description of a control, and whether it failed, as it ought to."""
-    return f"{part.description}: this ought to fail, and {_CONTROL_FAILED[part.outcome]}"
-
-
-def number(value: float) -> str:
-    """The value with three significant digits and a true minus sign: 0.0123, 12.3, 1.23e5 for 1.23 × 10⁵, −∞."""
-    if math.isnan(value):
-        return "not defined"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -72,12 +48,6 @@ def bar_layout(part: Part) -> BarLayout:
         threshold,
         (threshold, 1.0) if part.expects == "at least" else (0.0, threshold),
     )
-
-
-def alt_text(part: Part) -> str:
-    """The text alternative of the bar for screen readers: the effect and its interval."""
-    effect = part.effect
-    return f"{number(effect.estimate)}, interval {number(effect.low)} to {number(effect.high)}"
 
 
 def bar(part: Part) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.experiment.statistics import CONFIDENCE, interval
+from limelight.experiment.statistics import CONFIDENCE, mean
 from limelight.figures.theme import NEUTRAL, colors, styled, translucent
 
 
@@ -30,7 +30,7 @@ def orders(
         errors = series[arm]
         sizes = np.log(np.asarray(at[arm], dtype=float))
         logs = np.log(errors)
-        slopes = interval(np.polyfit(sizes, logs.T, 1)[0])
+        slopes = mean(np.polyfit(sizes, logs.T, 1)[0])
         slope = f"{slopes.estimate:.2f}"
         if np.isfinite([slopes.low, slopes.high]).all():
             slope += f" ({slopes.low:.2f} to {slopes.high:.2f})"

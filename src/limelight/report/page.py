@@ -28,7 +28,16 @@ from limelight.experiment.fingerprint import versions
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
-from limelight.report.forest_plot import MARKS, bar, describe_control, expectation, number
+from limelight.report.csv import as_csv
+from limelight.report.effect_text import (
+    MARKS,
+    describe_control,
+    doubt_text,
+    estimate_text,
+    expectation,
+    interval_text,
+)
+from limelight.report.forest_plot import bar
 from limelight.report.plain_text import visible
 
 
@@ -43,6 +52,11 @@ class Entry:
     @property
     def seeds(self) -> int:
         return len(self.results.seeds())
+
+    @property
+    def finding(self) -> str:
+        """What was found, in one plain sentence."""
+        return (self.claim.finding(self.results) if self.verdict.is_judged else "") or self.verdict.sentence
 
     @property
     def command(self) -> str:
@@ -95,13 +109,21 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number,
+        "estimate": estimate_text,
+        "interval": interval_text,
+        "doubt": doubt_text,
+        "csv": _csv_link,
         "bar": bar,
         "expectation": expectation,
         "describe_control": describe_control,
     }
     environment.globals["marks"] = MARKS
     return environment
+
+
+def _csv_link(entry: Entry) -> str:
+    """The claim's values as a link that downloads them, so that the page needs no other file."""
+    return "data:text/csv;base64," + base64.b64encode(as_csv(entry.results).encode()).decode()
 
 
 def _legible(value: object) -> object:

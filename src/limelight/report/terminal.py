@@ -20,7 +20,7 @@ from limelight.experiment.claim import Claim
 from limelight.experiment.results import Record
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part
-from limelight.report.forest_plot import MARKS, expectation, number
+from limelight.report.effect_text import HEADING, MARKS, doubt_text, effect_text, expectation
 from limelight.report.page import Entry
 from limelight.report.plain_text import encodable, one_line, visible
 
@@ -32,7 +32,7 @@ ClaimEntry = tuple[Claim, Entry | None]  # a claim, and its verdict with results
 Styled = str | tuple[str, str]  # a text, or a text and its style
 
 
-class _Page(Console):
+class Page(Console):
     """Standard output or error. Texts are never read as Rich's markup, and control characters are escaped.
 
     A page is made anew for each use, since Rich reads the width and the kind of the terminal when a console is made.
@@ -88,7 +88,7 @@ class _Page(Console):
 def log(sentence: str) -> None:
     """Print a sentence on standard error. If standard error cannot be written, the sentence is dropped."""
     with suppress(OSError):
-        _Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
+        Page(stderr=True).whole_line(f"limelight: {one_line(sentence)}")
 
 
 def log_problems(problems: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def log_problems(problems: Sequence[str]) -> None:
 
 def log_report(path: Path, size: int) -> None:
     """Print the path and the size of the report."""
-    _Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
+    Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
         TimeRemainingColumn(),
     )
     started, counted = time.monotonic(), 0
-    page = _Page(stderr=True)
+    page = Page(stderr=True)
     with Progress(*columns, console=page, transient=True, disable=not page.is_terminal) as shown:
         task = shown.add_task("runs", total=total, completed=known)
 
@@ -141,29 +141,31 @@ def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
 
 def show_list(entries: Sequence[ClaimEntry]) -> None:
     """Print a table of the claims."""
-    page = _Page()
+    page = Page()
     page.rows(
         {"claim": False, "statement": True, "verdict": False},
-        [(page.text((c.name, "bold")), page.text(c.title), page.text(_verdict(entry))) for c, entry in entries],
+        [(page.text((c.name, "bold")), page.text(c.title), page.text(outcome_word(entry))) for c, entry in entries],
     )
 
 
 def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
     """Print each verdict with its sentence, and then the table of all verdicts, which so stays on the screen."""
-    page = _Page()
+    page = Page()
     for claim, entry in entries:
         if entry is None:
             continue
         main = entry.verdict.parts[0]
-        page.say((claim.title, "bold"), ": ", _verdict(entry))
-        page.say(entry.verdict.sentence)
-        page.say((f"Main effect: {_effect(main)}, {CONFIDENCE:.0%} interval; expected {expectation(main)}.\n", "dim"))
+        page.say((claim.title, "bold"), ": ", outcome_word(entry))
+        page.say(entry.finding)
+        if entry.finding != entry.verdict.sentence:
+            page.say(entry.verdict.sentence)
+        page.say((f"Main effect: {effect_text(main)}; expected {expectation(main)}.\n", "dim"))
     page.rows(
         {"claim": False, "verdict": False, "parts": False, "seeds": False},
         [
             [
                 page.text(claim.name),
-                page.text(_verdict(entry)),
+                page.text(outcome_word(entry)),
                 page.text(*_marks(entry.verdict.parts) if entry else ()),
                 page.text(str(entry.seeds) if entry else ""),
             ]
@@ -175,8 +177,10 @@ def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
 
 def show_claim(claim: Claim, entry: Entry | None) -> None:
     """Print all of a claim: its question, arms and measures, and its verdict or, before one, its thresholds."""
-    page = _Page()
+    page = Page()
     page.say((f"{claim.title}\n", "bold"))
+    if entry is not None:
+        page.say(outcome_word(entry), f", {entry.seeds} seeds. {entry.finding}\n")
     page.say(claim.question)
     page.say(f"\nSource: {claim.source}")
     page.whole_line(f"File:   {inspect.getsourcefile(type(claim))}\n")
@@ -199,12 +203,12 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
         [page.text(_mark(p)), page.text(p.description), page.text(_effect(p)), page.text(expectation(p))] for p in parts
     ]
     ought = page.text((f"control, ought to fail: {control.description}", "dim"))
-    rows.append([page.text(), ought, page.text(_effect(control)), page.text(expectation(control))])
-    page.rows({"": False, "part": True, f"effect [{CONFIDENCE:.0%} interval]": True, "expected": False}, rows)
-    page.say("\n", _verdict(entry), f", {entry.seeds} seeds: {entry.verdict.sentence}")
+    rows.append([page.text(), ought, page.text(effect_text(control)), page.text(expectation(control))])
+    page.rows({"": False, "part": True, HEADING: True, "expected": False}, rows)
+    page.say("\n", entry.verdict.sentence)
 
 
-def _show_thresholds(page: _Page, claim: Claim) -> None:
+def _show_thresholds(page: Page, claim: Claim) -> None:
     expected = claim.expected()
     control = expected.control
     rows = [[page.text(part.description), page.text(f"{expectation(part)} {part.unit}")] for part in expected.parts]
@@ -226,6 +230,7 @@ def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:
         return data | {"parts": parts, "control_part": _part_json(expected.control)}
     return data | {
         "verdict": entry.verdict.outcome,
+        "finding": entry.finding,
         "sentence": entry.verdict.sentence,
         "seeds": entry.seeds,
         "confidence": CONFIDENCE,
@@ -252,12 +257,15 @@ def _part_json(part: Part) -> dict[str, Any]:
         "outcome": part.outcome,
         "expects": part.expects,
         "unit": part.unit,
+        "summary": part.effect.summary,
+        "p": part.p,
         "n": part.effect.n,
         **finite,
     }
 
 
-def _verdict(entry: Entry | None) -> tuple[str, str]:
+def outcome_word(entry: Entry | None) -> tuple[str, str]:
+    """The verdict in one word, and its style."""
     if entry is None:
         return "no verdict yet", "dim"
     outcome = entry.verdict.outcome
@@ -275,4 +283,5 @@ def _marks(parts: Sequence[Part]) -> list[Styled]:
 
 
 def _effect(part: Part) -> str:
-    return f"{number(part.effect.estimate)} [{number(part.effect.low)}, {number(part.effect.high)}] {part.unit}"
+    doubt = doubt_text(part)
+    return f"{effect_text(part)}; {doubt}" if doubt else effect_text(part)

@@ -36,7 +36,7 @@ from limelight.experiment.provenance.sources import (
 
 Token = str | Definition
 ALL_MODULES = Definition("", EVERYTHING)
-_RESULT_METHODS = {"judge", "figures"}  # the methods of a claim that read results
+_RESULT_METHODS = {"judge", "finding", "figures"}  # the methods of a claim that read results
 _ANY_MODULE = {"builtins.eval", "builtins.exec", "builtins.__import__", "importlib.import_module"}
 _THIS_MODULE = {"builtins.globals", "sys.modules"}
 _FIELD_MARKERS = {"typing.ClassVar", "dataclasses.InitVar", "dataclasses.KW_ONLY"}  # annotations that a dataclass reads

@@ -88,7 +88,7 @@ def verdict_view(found: ClaimStatus) -> Component:
     if found.wrong:
         return html.P(found.wrong, className="wrong")
     if found.verdict is not None:
-        return ruling(found.verdict)
+        return ruling(found.verdict, found.finding)
     message = "There is no result yet."
     if found.kept:
         message = f"There is no verdict yet: {found.kept} runs have a result, but no seed has one for every arm."
@@ -99,6 +99,8 @@ def evidence(found: ClaimStatus) -> list[Component]:
     """The parts of the verdict with their numbers, the runs that failed, and the command that repeats them all."""
     shown: list[Component] = []
     if found.verdict is not None:
+        if found.finding != found.verdict.sentence:
+            shown.append(html.P(found.verdict.sentence))
         shown.append(parts(found.verdict, found.seeds))
     if found.failures:
         shown.append(

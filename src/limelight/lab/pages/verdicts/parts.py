@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part, Verdict
-from limelight.report.forest_plot import MARKS, alt_text, bar_layout, describe_control, expectation, number
+from limelight.report.effect_text import (
+    HEADING,
+    MARKS,
+    alt_text,
+    describe_control,
+    doubt_text,
+    estimate_text,
+    expectation,
+    interval_text,
+)
+from limelight.report.forest_plot import bar_layout
 
 
 def badge(outcome: str) -> Component:
@@ -40,8 +49,10 @@ def _span(start: float, end: float) -> dict[str, str]:
 
 def figures(part: Part) -> list[Component | str]:
     """The effect, its interval and its unit."""
-    interval = f"[{number(part.effect.low)}, {number(part.effect.high)}]"
-    return [f"{number(part.effect.estimate)} ", html.Span(interval, className="interval"), f" {part.unit}"]
+    unit = "" if part.effect.summary == "share" else f" {part.unit}"
+    doubt = doubt_text(part)
+    reason = [html.Br(), html.Span(doubt, className="interval")] if doubt else []
+    return [f"{estimate_text(part)} ", html.Span(interval_text(part), className="interval"), unit, *reason]
 
 
 def effect(part: Part, described: bool = False) -> Component:
@@ -50,14 +61,14 @@ def effect(part: Part, described: bool = False) -> Component:
     return html.Div([*words, html.Div([bar(part), html.Span(figures(part))], className="effect")])
 
 
-def ruling(verdict: Verdict) -> Component:
-    """The verdict in one word and one sentence."""
-    return html.P([badge(verdict.outcome), " ", verdict.sentence], className="ruling")
+def ruling(verdict: Verdict, finding: str) -> Component:
+    """The verdict in one word, and what was found in one sentence."""
+    return html.P([badge(verdict.outcome), " ", finding], className="ruling")
 
 
 def parts(verdict: Verdict, seeds: int) -> Component:
     """A table of the parts of a verdict, with its control in the last row."""
-    headings = ("Part", f"Effect [{CONFIDENCE:.0%} interval]", "Expected", html.Span("As a bar", className="hidden"))
+    headings = ("Part", HEADING.capitalize(), "Expected", html.Span("As a bar", className="hidden"))
     caption = f"Each part of the claim: the effect in {seeds} seed{'' if seeds == 1 else 's'}, beside what was expected"
     return html.Table(
         [

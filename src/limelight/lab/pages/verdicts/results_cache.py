@@ -27,6 +27,7 @@ class ClaimStatus:
     """What is known of a claim, without the arrays that its pictures are drawn from."""
 
     verdict: Verdict | None = None  # None before every arm has a seed in common
+    finding: str = ""  # what was found, in one sentence
     seeds: int = 0
     kept: int = 0  # runs that have a result
     others: int = 0  # files that do not count, since other code or other package versions computed them
@@ -109,15 +110,17 @@ class ResultsCache:
         try:
             store, results = self._results(claim)
             verdict = claim.verdict(results)
+            entry = None if verdict is None else Entry(claim, results, verdict)
+            finding = "" if entry is None else entry.finding
         except StoreError as problem:
             return ClaimStatus(wrong=f"The results cannot be read: {problem}.")
         except Exception as problem:  # a judgment that raises is a fault of that claim alone
             return ClaimStatus(wrong=f"The claim cannot be judged: {type(problem).__name__}: {problem}")
         times = [store.path(claim, record.arm, record.seed).stat().st_mtime for record in results.records]
         files = sum(1 for _ in (self._folder / claim.name).glob("[!.]*.json"))
-        entry = None if verdict is None else Entry(claim, results, verdict)
         return ClaimStatus(
             verdict=verdict,
+            finding=finding,
             seeds=len(results.seeds()),
             kept=len(results.records),
             others=max(0, files - len(results.records)),

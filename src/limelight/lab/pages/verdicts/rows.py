@@ -15,7 +15,7 @@ from limelight.lab.pages.verdicts.parts import badge, effect
 from limelight.lab.pages.verdicts.progress import progress_view, run_button
 from limelight.lab.pages.verdicts.results_cache import ClaimStatus
 from limelight.lab.runs import Progress
-from limelight.report.forest_plot import MARKS
+from limelight.report.effect_text import MARKS
 
 HEADINGS = ("Claim", "Verdict", "Parts that hold", "Main effect, expected in the shaded range", "Seeds", "Run it")
 CELLS = ("badge", "parts", "effect", "seeds", "offer")  # the cells of a row after its title
