@@ -19,9 +19,10 @@ from limelight.experiment import catalog, runner
 from limelight.experiment.claim import Claim
 from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.results import Results
+from limelight.experiment.search import FIRST_SEED, SEEDS, Search, TunedClaim
 from limelight.experiment.store import Store, write_atomically
 from limelight.report import page as report
-from limelight.report import replication, streams, terminal
+from limelight.report import replication, search_table, streams, terminal
 from limelight.report.page import Entry
 from limelight.report.plain_text import encodable, visible
 
@@ -166,6 +167,30 @@ def replicate(
         _print_json(replication.as_json(original, again))
     else:
         replication.show(original, again)
+
+
+@app.command()
+@reporting_errors
+def tune(
+    name: Annotated[str, typer.Argument(metavar="CLAIM", help="A claim by name, whose arms are trained.")],
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at once; as many as cores.", show_default=False)
+    ] = None,
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Try the same learning rates with every arm, on seeds that no verdict uses, and print what each arm reached."""
+    claim = catalog.claim(name)
+    if not isinstance(claim, TunedClaim):
+        raise InputError(f"{name} has no learning rates to search; `limelight show {name}` tells what it measures")
+    runner.check_workers(workers=workers)
+    search, store = Search(claim), Store(results)
+    _run_missing(runner.trials([search], SEEDS, first=FIRST_SEED), store, workers=workers)
+    found = search.table(store.results(search, SEEDS, FIRST_SEED))
+    if as_json:
+        _print_json(search_table.as_json(claim, found))
+    else:
+        search_table.show(claim, found)
 
 
 def _run_missing(

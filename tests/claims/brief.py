@@ -7,7 +7,7 @@ from limelight.claims import free_energy_phases, lipschitz, similarity_search, s
 from limelight.experiment import catalog
 
 FEWER = {
-    "slopes": (slopes, {"STEPS": 50}),
+    "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (

@@ -1,46 +1,90 @@
-"""Slopes: a gate that picks among five lines learns five lines; a ReLU network tiles them with planes.
+"""Slopes: a gate that picks among lines learns five lines as five lines; a ReLU network tiles them with planes.
 
 The blog post "Attention in Neural Networks from Scratch" (hayAbhay) shows data with five linear
 relationships, z = a(y)·x, and argues that a feed-forward network can only cover them with many
 planes, while an attention layer leaves the five lines as they are and toggles between them by y.
 Here both are trained on the same points.
+
+A gate of as many experts as there are lines often loses one: two lines share an expert, and the others find none that
+is free. So three remedies compete beside it: more experts than lines, a start from clusters of y, and the best of
+five starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from limelight import figures
 from limelight.data.slope_bands import CENTERS, SLOPES, X_MAX
 from limelight.data.slope_points import slopes
-from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.claim import Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
+from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 
 POINTS, NOISE, STEPS = 500, 0.02, 2000
 GOAL = 0.1  # an error, as a share of the variance of z; the steps to reach it are counted
+CLOSE = 0.2  # a slope counts as found if its error is below this
+LATE = 200  # steps at the end over which it is measured whether the error still falls
+SHARPNESS = 10.0  # the factor of −(y − center)² in the scores of a gate that starts from clusters of y
 GRID, EVERY = 40, 25  # points along each axis of a drawn surface; steps between two points of a curve
-GATE, SMALL, LARGE, LINE = "gate", "relu, equal", "relu, ten times", "one line"
+GATE, TEN, STARTED, BEST = (
+    "gate of five",
+    "gate of ten",
+    "gate of five, started by k-means",
+    "gate of five, best of five",
+)
+SMALL, LARGE, DECAYED, LINE = "relu, equal", "relu, ten times", "relu, ten times, decay", "one line"
+GATES = (GATE, TEN, STARTED, BEST)
 
-# Learning rates: for each arm the better of 0.03, 0.05 and 0.1 on seeds 1000 to 1005, which are not judged.
-ARMS: dict[str, tuple[Callable[[], nn.Module], float]] = {
-    GATE: (lambda: MixtureOfLinearExperts(inputs=2, experts=5), 0.05),
-    SMALL: (lambda: mlp(2, 7, 1), 0.03),
-    LARGE: (lambda: mlp(2, 16, 16, 1), 0.03),
-    LINE: (lambda: MixtureOfLinearExperts(inputs=2, experts=1), 0.05),
+
+@dataclass(frozen=True)
+class Arm:
+    """How a model is built, and prepared from its data; from how many starts it is trained, and with what decay."""
+
+    build: Callable[[], nn.Module]
+    prepare: Callable[[nn.Module, Tensor], None] = lambda model, points: None
+    starts: int = 1
+    decay: float = 0.0
+
+
+@torch.no_grad()
+def start_from_clusters(gate: nn.Module, points: Tensor) -> None:
+    """Set the keys of a gate so that its experts share out the y axis: expert k is chosen where y is nearest to center k.
+
+    ⟨(x, y, 1), (0, 2 s c_k, −s c_k²)⟩ = s y² − s (y − c_k)², of which the first term is the same for all experts.
+    """
+    keys = gate.get_parameter("keys")
+    found = KMeans(len(keys), random_state=0).fit(points[:, 1:].numpy()).cluster_centers_[:, 0]
+    centers = torch.tensor(found, dtype=torch.float32)
+    keys.copy_(SHARPNESS * torch.stack([torch.zeros_like(centers), 2 * centers, -centers.square()], 1))
+
+
+ARMS = {
+    GATE: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5)),
+    TEN: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=10)),
+    STARTED: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5), start_from_clusters),
+    BEST: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5), starts=5),
+    SMALL: Arm(lambda: mlp(2, 7, 1)),
+    LARGE: Arm(lambda: mlp(2, 16, 16, 1)),
+    DECAYED: Arm(lambda: mlp(2, 16, 16, 1), decay=1e-4),
+    LINE: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=1)),
 }
 
 
-class Slopes(Claim):
+class Slopes(TunedClaim):
     """The claim that a gate learns five lines, which a ReLU network has to tile with planes."""
 
     name = "slopes"
@@ -48,34 +92,40 @@ class Slopes(Claim):
     question = (
         "The slope of z = a(y)·x jumps between five values as y changes. Does a layer whose attention weights depend "
         "on the input fit this better than a ReLU network of the same size, or of ten times the size? Does it find the "
-        "five slopes, and does it go on being right where no data were?"
+        "five slopes, and does it go on being right where no data were? What helps it to find them all?"
     )
     source = "hayAbhay, Attention in Neural Networks from Scratch (blog post, abhay.fyi; year not known)"
     arms = {
         GATE: "five linear experts, mixed by a softmax over five learned keys: 30 parameters",
+        TEN: "the same with ten experts: 60 parameters",
+        STARTED: "five experts whose keys start at the centers that k-means finds among the y of the data",
+        BEST: "of five gates of five experts, the one with the least training error",
         SMALL: "a ReLU network with one hidden layer of 7: 29 parameters",
         LARGE: "a ReLU network with two hidden layers of 16: 337 parameters",
+        DECAYED: "the same with weight decay 0.0001",
         LINE: "the gate with one expert, so that there is nothing to choose: the control",
     }
     control = LINE
+    rates = (0.01, 0.03, 0.1)
+    score = "error"
+    chosen = dict.fromkeys(arms, 0.03)
     measures = {
-        "error": Measure("error inside the range of the data", "of the variance of z", "lower", failed=10.0),
-        "outside": Measure("error at twice the range, 2 ≤ |x| < 4", "of the variance of z", "lower", failed=10.0),
-        "slope error": Measure("mean error of the five slopes, mid-band", "slope units", "lower", failed=2.0),
-        "slopes found": Measure("slopes within 0.2 of the truth", "of 5", "higher", failed=0.0),
-        "steps": Measure(f"steps to an error of {GOAL:g}", f"steps, at most {STEPS}", "lower", failed=float(STEPS)),
-        "parameters": Measure("trained numbers", "parameters", "neither", failed=float("nan")),
+        "error": Measure("error inside the range of the data", "of the variance of z", "lower", np.inf, "median"),
+        "outside": Measure("error at twice the range, 2 ≤ |x| < 4", "of the variance of z", "lower", np.inf, "median"),
+        "slope error": Measure("mean error of the five slopes, mid-band", "slope units", "lower", np.inf, "median"),
+        "slopes found": Measure(f"slopes within {CLOSE} of the truth", "of 5", "higher", 0.0, "median"),
+        "steps": Measure(f"steps to an error of {GOAL:g}", f"steps, at most {STEPS}", "lower", STEPS, "median"),
+        "late": Measure(
+            f"error in the last {LATE} steps over that in the {LATE} before", "times", "neither", 1.0, "median"
+        ),
+        "parameters": Measure("trained numbers", "parameters", "neither", 0.0, "exact"),
     }
 
-    def measure(self, arm: str, seed: int) -> Measurement:
+    def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
         train = slopes(POINTS, generator, noise=NOISE)
         inside, outside = slopes(2000, generator), slopes(2000, generator, x=(X_MAX, 2 * X_MAX))
-        build, lr = ARMS[arm]
-        model = nn.Sequential(build(), nn.Flatten(0))
-        variance = float(train[1].var())
-        losses = descend(model, lambda: (model(train[0]) - train[1]).square().mean(), STEPS, lr)
-        errors = np.array(list(losses)) / variance
+        model, errors = fit(ARMS[arm], train, rate)
         reached = np.flatnonzero(errors <= GOAL)
         with torch.no_grad():
             found = slopes_of(model)
@@ -84,39 +134,59 @@ class Slopes(Claim):
                     "error": relative_error(model, *inside),
                     "outside": relative_error(model, *outside),
                     "slope error": float(np.abs(found - SLOPES).mean()),
-                    "slopes found": float((np.abs(found - SLOPES) < 0.2).sum()),
+                    "slopes found": float((np.abs(found - SLOPES) < CLOSE).sum()),
                     "steps": float(reached[0]) if len(reached) else float(STEPS),
+                    "late": float(errors[-LATE:].mean() / errors[-2 * LATE : -LATE].mean()),
                     "parameters": float(sum(p.numel() for p in model.parameters())),
                 },
                 arrays={"error": errors[::EVERY], "slopes": found, "surface": surface_of(model, *grid())}
-                | gate_of(model[0]),
+                | gate_of(next(model.children())),
             )
 
     def judge(self, results: Results) -> Verdict:
+        finds_all = [
+            Part(
+                f"a {gate} finds all five slopes, in at least 60% of runs",
+                results.share(gate, "slopes found", "at least", 5.0), "at least", 0.6, "of runs",
+            )
+            for gate in (TEN, GATE, STARTED, BEST)
+        ]  # fmt: skip
         return Verdict.of(
             [
+                finds_all[0],
                 Part(
-                    "at equal size the gate's error inside the range is at most half the ReLU network's",
+                    "outside the range a gate of ten has at most half the error of a ReLU network of 337 parameters",
+                    results.ratio(TEN, LARGE, "outside"), "at most", 0.5, "times",
+                ),
+                Part(
+                    "and at most half of it if that network is trained with weight decay",
+                    results.ratio(TEN, DECAYED, "outside"), "at most", 0.5, "times",
+                ),
+                Part(
+                    "inside the range a gate of ten fits at least as well as that network",
+                    results.ratio(TEN, LARGE, "error"), "at most", 1.0, "times",
+                ),
+                Part(
+                    "at equal size, five experts have at most half a ReLU network's error inside the range",
                     results.ratio(GATE, SMALL, "error"), "at most", 0.5, "times",
                 ),
-                Part(
-                    "the gate fits at least as well as a ReLU network with ten times the parameters",
-                    results.ratio(GATE, LARGE, "error"), "at most", 1.0, "times",
-                ),
-                Part(
-                    "outside the range the gate's error is at most half that of the ten times larger ReLU network",
-                    results.ratio(GATE, LARGE, "outside"), "at most", 0.5, "times",
-                ),
-                Part(
-                    "the gate finds the slopes to within 0.2 on average",
-                    results.summary(GATE, "slope error"), "at most", 0.2, "slope units",
-                ),
+                *finds_all[1:],
             ],
             control=Part(
                 "with one line to choose from, the error is at most half that of a ReLU network of 29 parameters",
                 results.ratio(LINE, SMALL, "error"), "at most", 0.5, "times",
             ),
         )  # fmt: skip
+
+    def finding(self, results: Results) -> str:
+        found = {gate: f"{results.share(gate, 'slopes found', 'at least', 5.0).estimate:.0%}" for gate in GATES}
+        inside, outside = (number(1 / results.ratio(TEN, LARGE, measure).estimate) for measure in ("error", "outside"))
+        return (
+            f"A gate of ten linear experts finds all five lines in {found[TEN]} of runs; a ReLU network of 337 parameters "
+            f"has {inside} times its error inside the range of the data and {outside} times outside. A gate of five experts "
+            f"finds all lines in {found[GATE]} of runs, started by k-means in {found[STARTED]}, and as the best of five "
+            f"starts in {found[BEST]}."
+        )
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
@@ -131,9 +201,9 @@ class Slopes(Claim):
                 *figures.surfaces(*grid(), found, data),
             ),
             Picture(
-                f"The gate of seed {seed} over y, at x = 0: which expert answers where.",
+                f"The gate of ten of seed {seed} over y, at x = 0: which expert answers where.",
                 figures.stacked_area(
-                    grid()[1], results.array(GATE, "gate", seed), "expert", "y", "weight of each expert"
+                    grid()[1], results.array(TEN, "gate", seed), "expert", "y", "weight of each expert"
                 ),
             ),
             Picture(
@@ -145,11 +215,29 @@ class Slopes(Claim):
                 figures.curves(errors, EVERY, "step", "error / variance of z", log=True),
             ),
             Picture(
-                "A dot for each seed, and the mean with its interval.",
+                "A dot for each seed, and the median with its interval.",
                 *comparison(results, ["error", "outside"], log=True),
-                *comparison(results, ["slope error", "slopes found", "steps", "parameters"]),
+                *comparison(results, ["slope error", "slopes found", "steps", "late"]),
             ),
         ]
+
+
+def fit(arm: Arm, train: tuple[Tensor, Tensor], rate: float) -> tuple[nn.Module, np.ndarray]:
+    """The model with the least training error among the starts of an arm, and its error at every step."""
+    points, z = train
+    fitted = []
+    for _ in range(arm.starts):
+        layer = arm.build()
+        arm.prepare(layer, points)
+        model = nn.Sequential(layer, nn.Flatten(0))
+        fitted.append((model, errors_of(model, points, z, rate, arm.decay)))
+    return min(fitted, key=lambda each: float(each[1][-LATE:].mean()))
+
+
+def errors_of(model: nn.Module, points: Tensor, z: Tensor, rate: float, decay: float) -> np.ndarray:
+    """Train the model; its mean squared error before each step, divided by the variance of z."""
+    losses = descend(model, lambda: (model(points) - z).square().mean(), STEPS, rate, decay)
+    return np.array(list(losses)) / float(z.var())
 
 
 def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:

@@ -25,7 +25,32 @@ class Picture:
         self.caption, self.figures = caption, figures
 
 
-class Claim(ABC):
+class Experiment(ABC):
+    """Trials of several arms, each of which is measured on many seeds."""
+
+    name: str  # of a claim, the name of its module; also the name on the command line and of the folder of results
+    arms: Mapping[str, str]  # what is compared: the name of each arm, and a short description
+    measures: Mapping[str, Measure]
+
+    @abstractmethod
+    def measure(self, arm: str, seed: int) -> Measurement:
+        """One trial: train and measure `arm` on the data of `seed`. Arms of one seed share their data."""
+
+    def data(self) -> Mapping[str, str]:
+        """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""
+        return {}
+
+    def measured_by(self) -> type:
+        """The class whose code measures, which is part of a result's name."""
+        return type(self)
+
+    def require_arm(self, arm: str) -> None:
+        """Raise `UnknownNameError` for an arm that the experiment does not have."""
+        if arm not in self.arms:
+            raise UnknownNameError(f"arm of {self.name}", arm, self.arms)
+
+
+class Claim(Experiment):
     """A statement put to the test.
 
     >>> from limelight.experiment.catalog import claim
@@ -36,17 +61,10 @@ class Claim(ABC):
     [('at most', 0.5), ('at most', 1.0), ('at most', 0.5), ('at most', 0.2)]
     """
 
-    name: ClassVar[str]  # the name of its module, which is also its name on the command line
     title: ClassVar[str]  # the statement
     question: ClassVar[str]  # the question that the claim answers, in a paragraph
     source: ClassVar[str]  # the publication that makes the statement
-    arms: ClassVar[Mapping[str, str]]  # what is compared: the name of each arm, and a short description
     control: ClassVar[str]  # the arm that is expected to fail
-    measures: ClassVar[Mapping[str, Measure]]
-
-    @abstractmethod
-    def measure(self, arm: str, seed: int) -> Measurement:
-        """One trial: train and measure `arm` on the data of `seed`. Arms of one seed share their data."""
 
     @abstractmethod
     def judge(self, results: Results) -> Verdict:
@@ -59,10 +77,6 @@ class Claim(ABC):
     @abstractmethod
     def figures(self, results: Results) -> Sequence[Picture]:
         """The pictures of the results, each with its caption. The first one shows the finding."""
-
-    def data(self) -> Mapping[str, str]:
-        """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""
-        return {}
 
     def verdict(self, results: Results) -> Verdict | None:
         """The verdict on these results, or None if there is no seed for which every arm has a result.
@@ -84,8 +98,3 @@ class Claim(ABC):
     def expected(self) -> Verdict:
         """The judgment without any results: its parts and its control have their thresholds, but no effects."""
         return self.judge(Results(self.arms, self.measures, ()))
-
-    def require_arm(self, arm: str) -> None:
-        """Raise `UnknownNameError` for an arm that the claim does not have."""
-        if arm not in self.arms:
-            raise UnknownNameError(f"arm of {self.name}", arm, self.arms)

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from typing import Any
 
 from limelight.experiment import conditions
-from limelight.experiment.claim import Claim
+from limelight.experiment.claim import Experiment
 from limelight.experiment.measure import Measurement
 from limelight.experiment.provenance.definitions import measuring
 from limelight.experiment.provenance.reach import Reach
@@ -29,20 +29,20 @@ from limelight.experiment.provenance.sources import EVERYTHING, Definition, Sour
 
 _PACKAGE = "limelight"
 _RESULT_READERS = ("limelight.experiment", "limelight.figures", "limelight.report")
-_UNREAD = (Claim.__module__, Measurement.__module__)  # not read, so that a new field in them keeps the old names
+_UNREAD = (Experiment.__module__, Measurement.__module__)  # not read, so that a new field in them keeps the old names
 _CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__all__]
 _LOCK = threading.Lock()  # two threads that read the same sources at once would only take longer
 
 
-def trial_key(claim: Claim, arm: str, seed: int) -> str:
+def trial_key(claim: Experiment, arm: str, seed: int) -> str:
     """The SHA-256 that names the result of one trial."""
     identity = {"claim": claim.name, "arm": arm, "seed": seed, **circumstances(claim)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def circumstances(claim: Claim) -> dict[str, Any]:
+def circumstances(claim: Experiment) -> dict[str, Any]:
     """What all trials of a claim have in common: the digest of its code, its data, and the package versions."""
-    return {"source": source_digest(type(claim)), "data": dict(claim.data()), "versions": versions()}
+    return {"source": source_digest(claim.measured_by()), "data": dict(claim.data()), "versions": versions()}
 
 
 @cache
@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def source_digest(claim: type[Claim]) -> str:
+def source_digest(claim: type) -> str:
     """SHA-256 of all definitions in Limelight, and in the claim's own package, that its measurement reaches."""
     with _LOCK, _without_garbage_collection():
         return digest_in(_reach(claim.__module__.partition(".")[0]), claim.__module__, claim.__qualname__)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limelight.errors import InputError
 from limelight.experiment import backends
-from limelight.experiment.claim import Claim
+from limelight.experiment.claim import Experiment
 from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
@@ -23,12 +23,12 @@ FIRST_OF_REPLICATION = 1_000_000  # seeds from here on are for replications, so 
 class Trial:
     """One arm of one claim on one seed."""
 
-    claim: Claim
+    claim: Experiment
     arm: str
     seed: int
 
 
-def trials(claims: Sequence[Claim], seeds: int, arms: Sequence[str] = (), first: int = 0) -> list[Trial]:
+def trials(claims: Sequence[Experiment], seeds: int, arms: Sequence[str] = (), first: int = 0) -> list[Trial]:
     """All trials of these claims, or only those of the given arms, ordered by seed so that all arms advance together.
 
     The seeds are `first`, `first` + 1, and so on.

@@ -3,7 +3,7 @@
 No single interval suits every outcome, so each measure declares its `summary`:
 
 - `mean`: for numbers without outliers. Each end is that of Student's t or that of a bootstrap, whichever is farther
-  from the mean: the first is right for normal values, the second follows a skewed distribution. The bootstrap is SciPy's
+  from the mean: the first is right for normal values, the second follows skewed ones. The bootstrap is SciPy's
   percentile method, with the percentiles moved outwards as Student's t does for small samples (Hesterberg 2015,
   "expanded percentile"): with ten seeds the plain percentiles call two equal arms different in 10 % of all trials.
 - `median`: for heavy tails, and where a run may fail. Its interval lies between two of the ordered values, by the

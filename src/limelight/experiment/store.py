@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from limelight.errors import StoreError
-from limelight.experiment.claim import Claim
+from limelight.experiment.claim import Experiment
 from limelight.experiment.fingerprint import trial_key
 from limelight.experiment.results import Record, Results, as_record
 
@@ -44,7 +44,7 @@ class Store:
                 f"expected a folder of results at {self.folder}, which {problem}; name another folder with --results"
             )
 
-    def require_writable(self, claims: Iterable[Claim]) -> None:
+    def require_writable(self, claims: Iterable[Experiment]) -> None:
         """Make the folders of these claims. Raises `StoreError` where results cannot be written."""
         for folder in (self.folder, *(self.folder / claim.name for claim in claims)):
             try:
@@ -57,11 +57,11 @@ class Store:
                     "name another folder with --results"
                 ) from None
 
-    def path(self, claim: Claim, arm: str, seed: int) -> Path:
+    def path(self, claim: Experiment, arm: str, seed: int) -> Path:
         """The path of a trial's result file, whether or not the file exists."""
         return self.folder / claim.name / f"{trial_key(claim, arm, seed)}.json"
 
-    def load(self, claim: Claim, arm: str, seed: int) -> Record | None:
+    def load(self, claim: Experiment, arm: str, seed: int) -> Record | None:
         """The result of a trial, or None if there is none.
 
         A damaged file is moved to the folder `damaged` and reported in `self.damaged`.
@@ -85,14 +85,14 @@ class Store:
             return None
         return record
 
-    def save(self, claim: Claim, record: Record) -> None:
+    def save(self, claim: Experiment, record: Record) -> None:
         """Write the result of a trial, completely or not at all. Raises `StoreError` where it cannot be written."""
         body = _canonical(asdict(record))
         write_atomically(
             self.path(claim, record.arm, record.seed), json.dumps({"sha256": _digest(body), "record": json.loads(body)})
         )
 
-    def results(self, claim: Claim, seeds: int | None = None, first: int = 0) -> Results:
+    def results(self, claim: Experiment, seeds: int | None = None, first: int = 0) -> Results:
         """The results of a claim for `seeds` seeds from `first` on; for None, up to the first seed without a result."""
         records: list[Record] = []
         seed = first
@@ -165,7 +165,7 @@ def _folder_problem(path: Path) -> str:
         return f"cannot be read ({problem.strerror})"
 
 
-def _is_result_of(record: Record, claim: Claim, arm: str, seed: int) -> bool:
+def _is_result_of(record: Record, claim: Experiment, arm: str, seed: int) -> bool:
     """True if the record is the result of this trial and has every measure."""
     complete = record.status != "done" or record.values.keys() == claim.measures.keys()
     return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight.errors import ClusterError, DivergenceError, StoreError
-from limelight.experiment.claim import Claim
+from limelight.experiment.claim import Experiment
 from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
 from limelight.experiment.measure import Measurement
@@ -22,7 +22,9 @@ from limelight.experiment.store import Store
 _LOCK = threading.Lock()
 
 
-def run_trial(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
+def run_trial(
+    claim: Experiment, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None
+) -> Record:
     """The result of a trial: read from the folder if it has been written there, otherwise computed and saved.
 
     The result is the same on every worker: one thread, and torch and NumPy seeded alike. If the folder cannot be used,
@@ -50,7 +52,7 @@ def _store(folder: Path) -> Store | None:
         return None
 
 
-def _require_same_circumstances(claim: Claim, expected: Mapping[str, Any]) -> None:
+def _require_same_circumstances(claim: Experiment, expected: Mapping[str, Any]) -> None:
     """Raise `ClusterError` unless this worker has the code, data and versions of the machine that started the run.
 
     That machine names the result by its own circumstances.
@@ -70,7 +72,7 @@ def _require_same_circumstances(claim: Claim, expected: Mapping[str, Any]) -> No
     )
 
 
-def _measure(claim: Claim, arm: str, seed: int) -> Record:
+def _measure(claim: Experiment, arm: str, seed: int) -> Record:
     claim.require_arm(arm)
     prepare(seed)
     started = time.perf_counter()
@@ -94,7 +96,7 @@ def _measure(claim: Claim, arm: str, seed: int) -> Record:
     )
 
 
-def _validate_measurement(claim: Claim, found: Measurement) -> tuple[Status, str]:
+def _validate_measurement(claim: Experiment, found: Measurement) -> tuple[Status, str]:
     """The status of a measurement and its reason: `done` only if it has every measure, as a finite number."""
     if set(found.values) != set(claim.measures):
         return "error", f"expected the measures {sorted(claim.measures)}, got {sorted(found.values)}"

@@ -1,0 +1,82 @@
+"""A declared search: every arm of a claim tries the same learning rates on the same seeds, and keeps the best one.
+
+A comparison is fair only if every arm was tuned alike. So a claim whose arms are trained declares the rates that all of
+them try, and the measure by which they are compared. The search runs on seeds that no verdict uses, and each of its
+trials is a result like any other: it is stored and can be shown, and the rate of an arm can be checked against it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from limelight.experiment.claim import Claim, Experiment
+from limelight.experiment.measure import Measurement
+from limelight.experiment.results import Results
+from limelight.experiment.statistics import median
+
+FIRST_SEED, SEEDS = 1000, 6  # the seeds of a search; verdicts use those from 0 on, replications those from a million on
+
+
+class TunedClaim(Claim):
+    """A claim whose arms are trained, each with the best of the rates that all arms have tried."""
+
+    rates: ClassVar[Sequence[float]]  # the learning rates that every arm tries
+    score: ClassVar[str]  # the measure whose median over the seeds of the search chooses among them
+    chosen: ClassVar[Mapping[str, float]]  # the rate of each arm
+
+    @abstractmethod
+    def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
+        """One trial of an arm that is trained with this learning rate."""
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        return self.measure_at(arm, self.chosen[arm], seed)
+
+
+class Search(Experiment):
+    """The search of a tuned claim: an arm for each arm and each rate."""
+
+    def __init__(self, claim: TunedClaim) -> None:
+        self.claim = claim
+        self.name = f"{claim.name}-search"
+        self.measures = claim.measures
+        self._trained = {f"{arm}, rate {rate:g}": (arm, rate) for arm in claim.arms for rate in claim.rates}
+        self.arms = {
+            name: f"{claim.arms[arm]}, trained with the rate {rate:g}" for name, (arm, rate) in self._trained.items()
+        }
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        return self.claim.measure_at(*self._trained[arm], seed)
+
+    def data(self) -> Mapping[str, str]:
+        return self.claim.data()
+
+    def measured_by(self) -> type:
+        return type(self.claim)
+
+    def table(self, results: Results) -> list[Found]:
+        """What each arm reached with each rate, as far as there are results, and which rate was the best."""
+        scores = {
+            trained: median(values).estimate
+            for name, trained in self._trained.items()
+            if len(values := results.values(name, self.claim.score))
+        }
+        sign = 1 if self.claim.measures[self.claim.score].better == "lower" else -1
+        rows = []
+        for arm in self.claim.arms:
+            tried = {rate: scores[arm, rate] for rate in self.claim.rates if (arm, rate) in scores}
+            best = min(tried, key=lambda rate: sign * tried[rate], default=None)
+            rows.append(Found(arm, tried, best, self.claim.chosen[arm]))
+        return rows
+
+
+@dataclass(frozen=True)
+class Found:
+    """The median score of an arm for each rate that was tried, the best of these rates, and the rate that it has."""
+
+    arm: str
+    scores: Mapping[float, float]
+    best: float | None
+    chosen: float
