@@ -19,7 +19,7 @@ from limelight.experiment import catalog, runner
 from limelight.experiment.claim import Claim
 from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.results import Results
-from limelight.experiment.search import FIRST_SEED, SEEDS, Search, TunedClaim
+from limelight.experiment.search import FIRST_SEED, SEEDS, Found, Search, TunedClaim, searched
 from limelight.experiment.store import Store, write_atomically
 from limelight.report import page as report
 from limelight.report import replication, search_table, streams, terminal
@@ -233,7 +233,7 @@ def write_report(
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
     terminal.log_problems(store.damaged)
-    entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of)) is not None]
+    entries = [entry for claim, results_of in found if (entry := _judged(claim, results_of, searched(claim, store)))]
     partial = [(claim, results_of) for claim, results_of in found if results_of.records and not results_of.seeds()]
     if not entries and not partial:
         raise InputError(
@@ -326,12 +326,12 @@ def _incomplete(claim: Claim, results: Results) -> str:
 
 def _entry(claim: Claim, store: Store) -> Entry | None:
     """The claim with all its results and the verdict, or None while an arm has no result."""
-    return _judged(claim, store.results(claim))
+    return _judged(claim, store.results(claim), searched(claim, store))
 
 
-def _judged(claim: Claim, results: Results) -> Entry | None:
+def _judged(claim: Claim, results: Results, search: Sequence[Found] = ()) -> Entry | None:
     verdict = claim.verdict(results)
-    return None if verdict is None else Entry(claim, results, verdict)
+    return None if verdict is None else Entry(claim, results, verdict, search)
 
 
 def _print_json(value: object) -> None:

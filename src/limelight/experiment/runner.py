@@ -38,8 +38,8 @@ def trials(claims: Sequence[Experiment], seeds: int, arms: Sequence[str] = (), f
 
     >>> from limelight.experiment.catalog import claim
     >>> from limelight.experiment.runner import trials
-    >>> len(trials([claim('slopes')], seeds=10)), len(trials([claim('slopes')], seeds=10, arms=['gate']))
-    (40, 10)
+    >>> len(trials([claim('slopes')], seeds=10)), len(trials([claim('slopes')], seeds=10, arms=['one line']))
+    (80, 10)
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise InputError(

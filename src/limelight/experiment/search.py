@@ -16,6 +16,7 @@ from limelight.experiment.claim import Claim, Experiment
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import median
+from limelight.experiment.store import Store
 
 FIRST_SEED, SEEDS = 1000, 6  # the seeds of a search; verdicts use those from 0 on, replications those from a million on
 
@@ -70,6 +71,15 @@ class Search(Experiment):
             best = min(tried, key=lambda rate: sign * tried[rate], default=None)
             rows.append(Found(arm, tried, best, self.claim.chosen[arm]))
         return rows
+
+
+def searched(claim: Claim, store: Store) -> list[Found]:
+    """What a claim's search found, as far as the store has results of it; empty for a claim without a search."""
+    if not isinstance(claim, TunedClaim):
+        return []
+    search = Search(claim)
+    found = search.table(store.results(search, SEEDS, FIRST_SEED))
+    return found if any(each.scores for each in found) else []
 
 
 @dataclass(frozen=True)

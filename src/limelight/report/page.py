@@ -23,9 +23,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import limelight
-from limelight.experiment.claim import Claim
+from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.fingerprint import versions
 from limelight.experiment.results import Results
+from limelight.experiment.search import SEEDS, Found, TunedClaim
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
 from limelight.report.csv import as_csv
@@ -39,6 +40,7 @@ from limelight.report.effect_text import (
 )
 from limelight.report.forest_plot import bar
 from limelight.report.plain_text import visible
+from limelight.report.sensitivity import sensitivity
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Entry:
     claim: Claim
     results: Results
     verdict: Verdict
+    search: Sequence[Found] = ()  # what every arm reached with each learning rate, if that was searched
 
     @property
     def seeds(self) -> int:
@@ -74,7 +77,7 @@ def render(entries: Sequence[Entry]) -> str:
     pictures = {}
     for entry in entries:
         shown = []
-        for picture in entry.claim.figures(entry.results):
+        for picture in [*entry.claim.figures(entry.results), *_search_pictures(entry)]:
             first = len(figures)
             figures += [figure.to_json() for figure in picture.figures]
             shown.append((picture.caption, [(i, _height(figures[i])) for i in range(first, len(figures))]))
@@ -96,6 +99,16 @@ def render(entries: Sequence[Entry]) -> str:
             versions={"limelight": limelight.__version__, **versions(), "system": platform.system()},
         )
     )
+
+
+def _search_pictures(entry: Entry) -> list[Picture]:
+    if not entry.search or not isinstance(entry.claim, TunedClaim):
+        return []
+    caption = (
+        f"How each arm was tuned: every arm tried the same learning rates on {SEEDS} other seeds. The median score by "
+        "rate; the larger dot is the rate that the arm has."
+    )
+    return [Picture(caption, sensitivity(entry.claim, entry.search))]
 
 
 @cache

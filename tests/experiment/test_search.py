@@ -1,0 +1,106 @@
+"""A declared search: every arm tries the same rates on seeds that no verdict uses, and what was found is shown."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from limelight import cli
+from limelight.claims.slopes import Slopes
+from limelight.experiment import catalog, runner
+from limelight.experiment.fingerprint import trial_key
+from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.search import FIRST_SEED, SEEDS, Search, TunedClaim, searched
+from limelight.experiment.store import Store
+from limelight.experiment.trial import run_trial
+from limelight.report import page as report
+from limelight.report.page import Entry
+from tests.experiment.toy import Toy
+
+BEST = {"one": 0.1, "zero": 0.3, "nothing": 0.3}
+
+
+class Tuned(Toy, TunedClaim):
+    """An error that is least at the best rate of each arm."""
+
+    name = "tuned"
+    measures = Toy.measures | {"error": Measure("how wrong", "units", "lower", failed=float("inf"))}
+    rates = (0.1, 0.3)
+    score = "error"
+    chosen = {"one": 0.1, "zero": 0.1, "nothing": 0.3}
+
+    def measure_at(self, arm, rate, seed):
+        size = super().measure(arm, seed).values["size"]
+        wrong = abs(rate - BEST[arm]) + np.random.default_rng(seed).random() / 100
+        return Measurement({"size": size, "error": float(wrong)}, {"line": np.arange(3.0)})
+
+    def measure(self, arm, seed):
+        return TunedClaim.measure(self, arm, seed)
+
+
+def run(trials, store):
+    for trial in trials:
+        run_trial(trial.claim, trial.arm, trial.seed, store.folder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("results"))
+    run(runner.trials([Search(Tuned())], SEEDS, first=FIRST_SEED), store)
+    return store
+
+
+def test_every_arm_tries_every_rate_and_the_best_is_known(store):
+    found = searched(Tuned(), store)
+    assert [each.arm for each in found] == list(Tuned.arms)
+    assert {each.arm: each.best for each in found} == BEST
+    assert all(set(each.scores) == set(Tuned.rates) for each in found)
+    assert len(list((store.folder / "tuned-search").glob("*.json"))) == 3 * 2 * SEEDS
+    assert store.results(Tuned(), 1, FIRST_SEED).records == []  # a search is no evidence
+
+
+def test_a_trial_has_the_rate_that_was_chosen(tmp_path):
+    chosen = Tuned().measure("zero", 3).values["error"]
+    assert chosen == Tuned().measure_at("zero", 0.1, 3).values["error"]
+    assert chosen != Tuned().measure_at("zero", 0.3, 3).values["error"]
+
+
+def test_without_results_and_without_a_search_there_is_nothing(tmp_path):
+    assert searched(Tuned(), Store(tmp_path)) == []
+    assert searched(Toy(), Store(tmp_path)) == []
+
+
+def test_results_of_a_search_are_named_by_the_code_of_the_claim(monkeypatch):
+    search = Search(Slopes())
+    arm = next(iter(search.arms))
+    assert search.measured_by() is Slopes
+    assert trial_key(search, arm, 0) != trial_key(Slopes(), "gate of five", 0)
+
+
+def test_the_command_prints_the_table(store, monkeypatch):
+    monkeypatch.setattr(catalog, "claim", lambda name: {"tuned": Tuned, "toy": Toy}[name]())
+
+    def call(*arguments):
+        return CliRunner().invoke(cli.app, [*arguments, "--results", str(store.folder)], env={"COLUMNS": "200"})
+
+    shown = call("tune", "tuned")
+    assert shown.exit_code == 0
+    assert "all 36 runs have results already" in shown.stderr
+    assert "These arms have another: zero." in shown.stdout
+    found = json.loads(call("tune", "tuned", "--json").stdout)
+    assert found["arms"]["zero"]["chosen"] == 0.1
+    assert found["arms"]["zero"]["scores"]["0.1"] > found["arms"]["zero"]["scores"]["0.3"]
+    refused = call("tune", "toy")
+    assert refused.exit_code == cli.BAD_INPUT
+    assert "toy has no learning rates to search" in refused.stderr
+
+
+def test_the_report_draws_it(store):
+    claim = Tuned()
+    run(runner.trials([claim], 10), store)
+    results = store.results(claim)
+    entry = Entry(claim, results, claim.verdict(results), searched(claim, store))
+    shown = report.render([entry])
+    assert "every arm tried the same learning rates on 6 other seeds" in shown
+    assert "every arm tried" not in report.render([Entry(claim, results, entry.verdict)])
