@@ -1,71 +1,136 @@
-"""Write the verdicts of docs/claims.md from stored results: `python docs/verdicts.py results`.
+"""Write the verdicts of docs/claims.md and the findings of the README from stored results.
 
-It comes after `limelight run --full`.
-Everything up to "## What was changed" is written anew; what stands below is of people.
+    python docs/verdicts.py results
+
+It comes after `limelight run --full` and `limelight tune CLAIM`. Of docs/claims.md everything up to "## What was
+changed" is written anew; what stands below is written by people. docs/findings.json keeps one sentence for each claim,
+and the README shows some of them.
 """
 
+import inspect
+import json
+import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from limelight.experiment import catalog
+from limelight.experiment.search import searched
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.store import Store
+from limelight.report import search_table
 from limelight.report.effect_text import effect_text, expectation
+from limelight.report.page import Entry
 
-PAGE = Path(__file__).with_name("claims.md")
+HERE = Path(__file__).parent
+PAGE, FINDINGS, README = HERE / "claims.md", HERE / "findings.json", HERE.parent / "README.md"
 BY_HAND = "## What was changed after results were first seen"
+BEGIN, END = "<!-- findings: written by docs/verdicts.py -->", "<!-- end of the findings -->"
+CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 
 
 def write(folder):
     store = Store(folder)
-    sections, trials, seconds, seeds = [], 0, 0.0, set()
-    for claim in catalog.claims():
-        results = store.results(claim)
-        verdict = claim.judge(results)
-        trials += len(results.records)
-        seconds += sum(record.seconds for record in results.records)
-        seeds.add(len(results.seeds()))
-        sections.append(section(claim, verdict))
+    entries = [entry(claim, store) for claim in catalog.claims()]
     text = PAGE.read_text(encoding="utf-8")
     notes = text[text.index(BY_HAND) :]
-    PAGE.write_text("\n".join([head(seeds, trials, seconds), *sections, notes]), encoding="utf-8")
+    PAGE.write_text("\n".join([head(entries), *map(section, entries), notes]), encoding="utf-8")
+    found = {each.claim.name: {"outcome": each.verdict.outcome, "finding": each.finding} for each in entries}
+    FINDINGS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    README.write_text(with_findings(README.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
-def head(seeds, trials, seconds):
+def entry(claim, store):
+    results = store.results(claim)
+    verdict = claim.verdict(results)
+    if verdict is None:
+        sys.exit(f"{claim.name} has no verdict in {store.folder}; run `limelight run {claim.name} --full` first")
+    return Entry(claim, results, verdict, searched(claim, store))
+
+
+def with_findings(readme, found):
+    """The README with the findings of `CHOSEN` between its two marks."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    lines = [
+        f"- {found[name]['finding']} ([{name}](docs/claims.md#{name}-{found[name]['outcome']}))" for name in CHOSEN
+    ]
+    return "\n".join([before + BEGIN, *lines, END + after])
+
+
+def head(entries):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    trials = sum(len(each.results.records) for each in entries)
+    minutes = sum(each.seconds for each in entries) / 60
+    seeds = " or ".join(map(str, sorted({each.seeds for each in entries})))
     return f"""# The claims, and what came of them
 
-All of this is one run of `limelight run --full`: {" or ".join(map(str, sorted(seeds)))} paired seeds, {trials} trials, {seconds / 60:.0f} minutes of computing with
-torch {version("torch")} on CPU cores, at commit {commit.strip()}. `python docs/verdicts.py results` writes the verdicts from what it stored.
-`limelight report` draws it and `limelight show CLAIM` prints it. A part *holds* where its whole {CONFIDENCE:.0%} interval lies on the
-expected side of the threshold, *fails* where it lies on the other side, and is *undecided* otherwise. A claim is supported
-where every part holds, refuted where every part fails, mixed where some hold and some fail, and inconclusive otherwise, or
-where its control does not fail as it ought to.
+All of this is one run of `limelight run --full`: {seeds} paired seeds, {trials} trials, {minutes:.0f} minutes of computing on
+one core each ({platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version("torch")}, {torch.backends.cpu.get_cpu_capability()}), at commit {commit.strip()}.
+`python docs/verdicts.py results` writes the verdicts from what it stored. `limelight report` draws it, `limelight show CLAIM`
+prints it, and `limelight replicate CLAIM` repeats it on other seeds.
+
+A part *holds* where its whole {CONFIDENCE:.0%} interval lies on the expected side of the threshold, *fails* where it lies on the
+other side, and is *undecided* otherwise. It is undecided, too, where its p-value is above 5 % after Holm's correction for the
+number of parts, so that a claim has any wrong word with a probability of at most 5 %. An *exact* part is an identity, which
+has to be met in every run. A claim is supported where every part holds, refuted where every part fails, mixed where some
+hold and some fail, and inconclusive otherwise, or where its control does not fail as it ought to.
 
 ## Verdicts
 """  # noqa: E501
 
 
-def section(claim, verdict):
+def section(entry):
+    claim, verdict = entry.claim, entry.verdict
     rows = [row(part.description, part) for part in verdict.parts]
     rows.append(row(f"control: {verdict.control.description}", verdict.control))
     return "\n".join(
         [
             f"### `{claim.name}`: {verdict.outcome}\n",
-            f"{claim.title.rstrip('.')}.\n",
+            f"**{entry.finding}**\n",
+            f"The claim: {claim.title[0].lower()}{claim.title[1:].rstrip('.')}. "
+            f"Its thresholds are those of {thresholds(claim)}.\n",
             f"| part | expected | found, with its {CONFIDENCE:.0%} interval | |",
             "|---|---|---|---|",
             *rows,
             "",
+            *tuning(entry),
         ]
     )
 
 
+def thresholds(claim):
+    """The commit that last changed the judgment, and its day."""
+    place = f"/    def judge/,/    def /:{inspect.getsourcefile(type(claim))}"
+    command = ["git", "log", "-s", "-1", "--format=commit %h (%as)", "-L", place]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def tuning(entry):
+    """What every arm reached with each learning rate, as a table; nothing for a claim without a search."""
+    if not entry.search:
+        return []
+    score = entry.claim.measures[entry.claim.score]
+    headings = search_table.headings(entry.claim)
+    return [
+        f"Every arm tried the same learning rates on six other seeds ({score.description}, median; * the best):\n",
+        line(headings),
+        line(["---"] * len(headings)),
+        *map(line, search_table.rows(entry.claim, entry.search)),
+        "",
+    ]
+
+
 def row(description, part):
-    cells = (description, f"{expectation(part)} {part.unit}".strip(), effect_text(part), part.outcome)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return line([description, f"{expectation(part)} {part.unit}".strip(), effect_text(part), part.outcome])
+
+
+def line(cells):
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
-from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
+from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts, ParallelStarts
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
@@ -52,11 +52,10 @@ GATES = (GATE, TEN, STARTED, BEST)
 
 @dataclass(frozen=True)
 class Arm:
-    """How a model is built, and prepared from its data; from how many starts it is trained, and with what decay."""
+    """How a model is built and prepared from its data, and the weight decay of its training."""
 
     build: Callable[[], nn.Module]
     prepare: Callable[[nn.Module, Tensor], None] = lambda model, points: None
-    starts: int = 1
     decay: float = 0.0
 
 
@@ -76,7 +75,7 @@ ARMS = {
     GATE: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5)),
     TEN: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=10)),
     STARTED: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5), start_from_clusters),
-    BEST: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5), starts=5),
+    BEST: Arm(lambda: ParallelStarts(inputs=2, experts=5, starts=5)),
     SMALL: Arm(lambda: mlp(2, 7, 1)),
     LARGE: Arm(lambda: mlp(2, 16, 16, 1)),
     DECAYED: Arm(lambda: mlp(2, 16, 16, 1), decay=1e-4),
@@ -223,21 +222,22 @@ class Slopes(TunedClaim):
 
 
 def fit(arm: Arm, train: tuple[Tensor, Tensor], rate: float) -> tuple[nn.Module, np.ndarray]:
-    """The model with the least training error among the starts of an arm, and its error at every step."""
+    """A trained model, and its error before each step; of several starts, that of the least error at the end."""
     points, z = train
-    fitted = []
-    for _ in range(arm.starts):
-        layer = arm.build()
-        arm.prepare(layer, points)
-        model = nn.Sequential(layer, nn.Flatten(0))
-        fitted.append((model, errors_of(model, points, z, rate, arm.decay)))
-    return min(fitted, key=lambda each: float(each[1][-LATE:].mean()))
+    layer = arm.build()
+    arm.prepare(layer, points)
+    errors: list[Tensor] = []
 
+    def loss() -> Tensor:
+        squares = (layer(points).view(-1, len(points)) - z).square().mean(-1)  # one for each start
+        errors.append(squares.detach() / z.var())
+        return squares.sum()
 
-def errors_of(model: nn.Module, points: Tensor, z: Tensor, rate: float, decay: float) -> np.ndarray:
-    """Train the model; its mean squared error before each step, divided by the variance of z."""
-    losses = descend(model, lambda: (model(points) - z).square().mean(), STEPS, rate, decay)
-    return np.array(list(losses)) / float(z.var())
+    for _ in descend(layer, loss, STEPS, rate, arm.decay):
+        pass
+    history = torch.stack(errors, 1).numpy()
+    best = int(history[:, -LATE:].mean(1).argmin())
+    return nn.Sequential(layer.gate(best) if isinstance(layer, ParallelStarts) else layer, nn.Flatten(0)), history[best]
 
 
 def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:

@@ -32,3 +32,32 @@ class MixtureOfLinearExperts(nn.Module):
     def attention(self, x: Float[Tensor, "n inputs"]) -> Attention:
         """Which expert each point listens to, n × experts."""
         return Attention(F.pad(x, (0, 1), value=1.0), self.keys, Dot(), scale=1 / self.temperature)
+
+
+class ParallelStarts(nn.Module):
+    """Several gates of one size, each with its own start, as one module: x (n, inputs) ↦ z (starts, n).
+
+    Their parameters lie side by side in one batch dimension, so a step of all costs little more than a step of one. An
+    optimizer that treats each number by itself, as Adam does, trains each gate on the sum of their losses as if it were
+    alone.
+    """
+
+    def __init__(self, inputs: int, experts: int, starts: int) -> None:
+        super().__init__()
+        gates = [MixtureOfLinearExperts(inputs, experts) for _ in range(starts)]
+        self.keys = nn.Parameter(torch.stack([gate.keys.detach() for gate in gates]))
+        self.experts = nn.Parameter(torch.stack([gate.experts.detach() for gate in gates]))
+
+    def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "starts n"]:
+        with_one = F.pad(x, (0, 1), value=1.0)
+        coefficients = Attention(with_one, self.keys, Dot(), scale=1.0) @ self.experts
+        return (coefficients * with_one).sum(-1)
+
+    def gate(self, start: int) -> MixtureOfLinearExperts:
+        """One of the gates by itself."""
+        _, experts, width = self.keys.shape
+        gate = MixtureOfLinearExperts(width - 1, experts)
+        with torch.no_grad():
+            gate.keys.copy_(self.keys[start])
+            gate.experts.copy_(self.experts[start])
+        return gate
