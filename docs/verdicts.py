@@ -9,16 +9,14 @@ and the README shows some of them.
 
 import inspect
 import json
-import os
 import platform
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from limelight.experiment import catalog
+from limelight.experiment.machine import commit
 from limelight.experiment.search import searched
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.store import Store
@@ -63,14 +61,14 @@ def with_findings(readme, found):
 
 
 def head(entries):
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    machines = " and ".join(sorted({each.machines for each in entries} - {""}))
     trials = sum(len(each.results.records) for each in entries)
     minutes = sum(each.seconds for each in entries) / 60
     seeds = " or ".join(map(str, sorted({each.seeds for each in entries})))
     return f"""# The claims, and what came of them
 
 All of this is one run of `limelight run --full`: {seeds} paired seeds, {trials} trials, {minutes:.0f} minutes of computing on
-one core each ({platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version("torch")}, {torch.backends.cpu.get_cpu_capability()}), at commit {commit.strip()}.
+one core each ({machines or platform.machine()}; Python {platform.python_version()}, torch {version("torch")}), at commit {commit()}.
 `python docs/verdicts.py results` writes the verdicts from what it stored. `limelight report` draws it, `limelight show CLAIM`
 prints it, and `limelight replicate CLAIM` repeats it on other seeds.
 

@@ -28,6 +28,7 @@ class Record:
     values: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, list] = field(default_factory=dict)  # type: ignore[type-arg]
     versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""  # the processor that computed it
 
 
 def as_record(given: Mapping[str, Any]) -> Record:
@@ -39,7 +40,10 @@ def as_record(given: Mapping[str, Any]) -> Record:
     """
     record = Record(**given)
     if not all(isinstance(part, dict) for part in (record.values, record.arrays, record.versions)) or not (
-        all(isinstance(text, str) for text in (record.claim, record.arm, record.reason, *record.versions.values()))
+        all(
+            isinstance(text, str)
+            for text in (record.claim, record.arm, record.reason, record.machine, *record.versions.values())
+        )
         and type(record.seed) is int
         and record.status in get_args(Status)
         and all(_is_finite(value) for value in (record.seconds, *record.values.values()))

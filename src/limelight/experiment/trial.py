@@ -14,6 +14,7 @@ from limelight.errors import ClusterError, DivergenceError, StoreError
 from limelight.experiment.claim import Experiment
 from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
+from limelight.experiment.machine import processor
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
 from limelight.experiment.store import Store
@@ -93,6 +94,7 @@ def _measure(claim: Experiment, arm: str, seed: int) -> Record:
         values=dict(found.values) if status == "done" else {},
         arrays=plain(found.arrays) if status == "done" else {},
         versions=versions(),
+        machine=processor(),
     )
 
 

@@ -25,6 +25,7 @@ from plotly.offline import get_plotlyjs
 import limelight
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.fingerprint import versions
+from limelight.experiment.machine import commit
 from limelight.experiment.results import Results
 from limelight.experiment.search import SEEDS, Found, TunedClaim
 from limelight.experiment.statistics import CONFIDENCE
@@ -67,6 +68,11 @@ class Entry:
         return f"limelight run {self.claim.name} --seeds {self.seeds}"
 
     @property
+    def machines(self) -> str:
+        """The processors that computed the results."""
+        return " and ".join(sorted({record.machine for record in self.results.records} - {""}))
+
+    @property
     def seconds(self) -> float:
         return sum(record.seconds for record in self.results.records)
 
@@ -97,6 +103,7 @@ def render(entries: Sequence[Entry]) -> str:
             confidence=f"{CONFIDENCE:.0%}",
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             versions={"limelight": limelight.__version__, **versions(), "system": platform.system()},
+            commit=commit(),
         )
     )
 
