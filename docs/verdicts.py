@@ -1,7 +1,7 @@
 """Write the verdicts of docs/claims.md from stored results: `python docs/verdicts.py results`.
 
-It comes after `limelight run --full`.
-Everything up to "## What was changed" is written anew; what stands below is of people.
+Run it after `limelight run --full`. It rewrites everything up to "## What was changed"; the text below that heading is
+written by hand.
 """
 
 import subprocess
@@ -35,14 +35,14 @@ def write(folder):
 
 def head(seeds, trials, seconds):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    return f"""# The claims, and what came of them
+    return f"""# The claims and their verdicts
 
-All of this is one run of `limelight run --full`: {" or ".join(map(str, sorted(seeds)))} paired seeds, {trials} trials, {seconds / 60:.0f} minutes of computing with
-torch {version("torch")} on CPU cores, at commit {commit.strip()}. `python docs/verdicts.py results` writes the verdicts from what it stored.
-`limelight report` draws it and `limelight show CLAIM` prints it. A part *holds* where its whole {CONFIDENCE:.0%} interval lies on the
-expected side of the threshold, *fails* where it lies on the other side, and is *undecided* otherwise. A claim is supported
-where every part holds, refuted where every part fails, mixed where some hold and some fail, and inconclusive otherwise, or
-where its control does not fail as it ought to.
+Everything on this page comes from one run of `limelight run --full`: {" or ".join(map(str, sorted(seeds)))} paired seeds, {trials} trials, {seconds / 60:.0f} minutes of computing with
+torch {version("torch")} on CPU cores, at commit {commit.strip()}. `python docs/verdicts.py results` writes the verdicts from the stored results.
+`limelight report` draws them and `limelight show CLAIM` prints them. A part *holds* if its whole {CONFIDENCE:.0%} interval lies on the
+expected side of the threshold, *fails* if it lies on the other side, and is *undecided* otherwise. A claim is supported
+if every part holds, refuted if every part fails, mixed if some hold and some fail, and inconclusive otherwise, or
+if its control does not fail as it ought to.
 
 ## Verdicts
 """  # noqa: E501
@@ -72,5 +72,5 @@ def row(description, part):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python docs/verdicts.py RESULTS, a folder that `limelight run --full` has filled")
+        sys.exit("usage: python docs/verdicts.py RESULTS, where RESULTS is the results folder of `limelight run --full`")
     write(Path(sys.argv[1]))
