@@ -72,5 +72,5 @@ def row(description, part):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python docs/verdicts.py RESULTS, where RESULTS is the results folder of `limelight run --full`")
+        sys.exit("usage: python docs/verdicts.py RESULTS, the results folder of `limelight run --full`")
     write(Path(sys.argv[1]))
