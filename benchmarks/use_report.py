@@ -16,14 +16,14 @@ from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 
 def table(results: dict[str, Any]) -> str:
-    """All rows, with ✓ or ✗ where there is a target."""
+    """The results as a table in Markdown, with ✓ or ✗ for each row that has a target."""
     return "\n".join(_lines(results))
 
 
 def _lines(results: dict[str, Any]) -> Iterator[str]:
     s, rows = results["setting"], _by_group(results["rows"])
     yield f"{s['on']}, {s['threads']} {'thread' if s['threads'] == 1 else 'threads'}, torch {s['torch']}, float32\n"
-    yield "| | beside | its time | Limelight's time over that | aimed at |"
+    yield "| case | compared with | its time | Limelight's time divided by it | target |"
     yield "|---|---|---|---|---|"
     group = ""
     for row in rows:
@@ -37,15 +37,15 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield f"| **one call** at 1×8×64×64 beside its kernel | SDPA | | {found} | ≤ {call['target']:.0f} µs |"
     marks = [met(row["ratio"]["median"], row["target"]) for row in rows if row["ratio"]]
     aimed = len(marks) - marks.count("")
-    yield f"\n{marks.count('✓')} of {aimed} targets of this table are met, by the medians."
+    yield f"\nThe medians meet {marks.count('✓')} of the {aimed} targets in this table."
     for row in rows:
         if row["memory"] is not None:
-            peaks = f"{row['memory'] / 1e6:.0f} MB, and {row['beside']} by {row['memory_beside'] / 1e6:.0f} MB"
-            yield f"{row['name']} raises the peak of memory by {peaks}."
+            own, other = (f"{row[key] / 1e6:.0f} MB" for key in ("memory", "memory_beside"))
+            yield f"{row['name']} raises the peak memory by {own}, and {row['beside']} raises it by {other}."
 
 
 def _by_group(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a group one below the other, groups in the order in which they begin."""
+    """The rows sorted by group, with the groups in the order of their first rows."""
     groups = [row["group"] for row in rows]
     return sorted(rows, key=lambda row: groups.index(row["group"]))
 
@@ -64,12 +64,12 @@ def _target(target: float | None) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Write the page."""
+    """Write an HTML page with the picture to `path`."""
     path.write_text(figure(results).to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
 
 
 def figure(results: dict[str, Any]) -> Figure:
-    """One line for each case: the ratio of the times with its quartiles, and a mark where its target lies."""
+    """One line for each case: the ratio of the times with its quartiles, and a mark at its target."""
     rows = [row for row in _by_group(results["rows"]) if row["ratio"]]
     names = [row["name"] for row in rows]
     ratios = [Ratio(**row["ratio"]) for row in rows]
@@ -82,13 +82,13 @@ def figure(results: dict[str, Any]) -> Figure:
     )  # fmt: skip
     aimed = [row for row in rows if row["target"]]
     shown.add_scatter(
-        x=[row["target"] for row in aimed], y=[row["name"] for row in aimed], mode="markers", name="aimed at",
+        x=[row["target"] for row in aimed], y=[row["name"] for row in aimed], mode="markers", name="target",
         marker={"symbol": "line-ns", "size": 14, "line": {"width": 3, "color": NEUTRAL}},
         hovertemplate="%{y}: at most %{x}<extra></extra>",
     )  # fmt: skip
     shown.add_vline(1, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    shown.update_xaxes(type="log", title="time over the other's", dtick="D2")
+    shown.update_xaxes(type="log", title="time divided by the other's", dtick="D2")
     shown.update_yaxes(categoryorder="array", categoryarray=names, range=[len(names) - 0.3, -0.7], dtick=1, ticks="")
     styled(shown, 170 + 22 * len(names))
-    shown.update_layout(title_text="Limelight in ordinary use: medians and quartiles; less is better", margin_t=80)
+    shown.update_layout(title_text="Limelight in ordinary use: medians and quartiles; lower is better", margin_t=80)
     return shown

@@ -1,7 +1,6 @@
 """Write the table of ordinary uses in docs/speed.md from a run: `python -m docs.speed benchmarks/results/use-cpu.json`.
 
-The run is kept in docs/speed.json first. Everything from "## In ordinary use" to the next heading is
-written anew.
+The run is first copied to docs/speed.json. Everything from "## In ordinary use" to the next heading is rewritten.
 """
 
 import json
@@ -19,14 +18,14 @@ HEADING = "## In ordinary use"
 def section(results):
     return f"""{HEADING}
 
-Beside torch's own attention, or transformers' own layers, on the same inputs: `make bench`, or in two minutes
-`python -m benchmarks.use --quick`. Each case ran next to what it is compared with, in one process; medians and
-quartiles over rounds. A layer or a model costs what it does with torch's attention, and so does a mask however it is
-written. A single query costs more where keys are few, because a call of Limelight does more before its kernel; a
-`KeyCache` keeps what depends on keys alone.
+Limelight compared with torch's own attention, or with transformers' own layers, on the same inputs: `make bench`, or in
+two minutes `python -m benchmarks.use --quick`. Each case and its counterpart took turns in one process; the table has
+medians and quartiles over rounds. A layer or a model takes about the time that it takes with torch's attention, and so
+does every kind of mask. A single query takes longer when there are few keys, because a call of Limelight does more
+before its kernel; a `KeyCache` keeps what depends on the keys alone.
 
-![Limelight's time over torch's or transformers' own, case by case.](images/use-light.svg#only-light)
-![Limelight's time over torch's or transformers' own, case by case.](images/use-dark.svg#only-dark)
+![Limelight's time divided by that of torch or transformers, for each case.](images/use-light.svg#only-light)
+![Limelight's time divided by that of torch or transformers, for each case.](images/use-dark.svg#only-dark)
 
 {table(results)}
 
@@ -34,7 +33,7 @@ written. A single query costs more where keys are few, because a call of Limelig
 
 
 def page(text, results):
-    """The page with this section instead of the one that is there."""
+    """The page with its section on ordinary use replaced by one with these results."""
     head, _, rest = text.partition(HEADING)
     following = re.search(r"^## ", rest, re.MULTILINE)
     return head + section(results) + rest[following.start() :]

@@ -65,18 +65,18 @@ def head(entries):
     trials = sum(len(each.results.records) for each in entries)
     minutes = sum(each.seconds for each in entries) / 60
     seeds = " or ".join(map(str, sorted({each.seeds for each in entries})))
-    return f"""# The claims, and what came of them
+    return f"""# The claims and their verdicts
 
-All of this is one run of `limelight run --full`: {seeds} paired seeds, {trials} trials, {minutes:.0f} minutes of computing on
-one core each ({machines or platform.machine()}; Python {platform.python_version()}, torch {version("torch")}), at commit {commit()}.
-`python docs/verdicts.py results` writes the verdicts from what it stored. `limelight report` draws it, `limelight show CLAIM`
-prints it, and `limelight replicate CLAIM` repeats it on other seeds.
+Everything on this page comes from stored results: {seeds} paired seeds of each claim, {trials} trials, {minutes:.0f} minutes of
+computing on one core ({machines or platform.machine()}; Python {platform.python_version()}, torch {version("torch")}), judged at commit {commit()}.
+`python docs/verdicts.py results` writes the verdicts from the stored results. `limelight report` draws them, `limelight show
+CLAIM` prints them, and `limelight replicate CLAIM` repeats a claim on other seeds.
 
-A part *holds* where its whole {CONFIDENCE:.0%} interval lies on the expected side of the threshold, *fails* where it lies on the
-other side, and is *undecided* otherwise. It is undecided, too, where its p-value is above 5 % after Holm's correction for the
-number of parts, so that a claim has any wrong word with a probability of at most 5 %. An *exact* part is an identity, which
-has to be met in every run. A claim is supported where every part holds, refuted where every part fails, mixed where some
-hold and some fail, and inconclusive otherwise, or where its control does not fail as it ought to.
+A part *holds* if its whole {CONFIDENCE:.0%} interval lies on the expected side of the threshold, *fails* if it lies on the other
+side, and is *undecided* otherwise. It is also undecided if its p-value is above 5 % after Holm's correction for the number of
+parts, so that the probability of any wrong word in a claim is at most 5 %. An *exact* part is an identity, which must hold in
+every run. A claim is supported if every part holds, refuted if every part fails, mixed if some hold and some fail, and
+inconclusive otherwise, or if its control does not fail as it ought to.
 
 ## Verdicts
 """  # noqa: E501
@@ -133,5 +133,5 @@ def line(cells):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python docs/verdicts.py RESULTS, a folder that `limelight run --full` has filled")
+        sys.exit("usage: python docs/verdicts.py RESULTS, the results folder of `limelight run --full`")
     write(Path(sys.argv[1]))

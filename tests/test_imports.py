@@ -70,7 +70,7 @@ def test_no_module_imports_one_that_imports_it():
     assert cycle_in(GRAPH) is None
 
 
-ROOMS = {
+LAYERS = {
     "core": {"kernels", "edge_weights", "similarity", "mask", "normalization", "attention", "weights", "functional",
              "propagation", "measures", "heads_operator", "key_cache", "linear_operator", "check", "errors", "heads",
              "kept", "nonfinite", "shapes", "tracing", "twice"},
@@ -84,33 +84,33 @@ MAY_IMPORT = {
     "layers": {"layers", "core"},
     "figures": {"figures"},  # numbers in, pictures out
     "results": {"results", "layers", "core", "figures"},
-    "programs": {*ROOMS},
+    "programs": {*LAYERS},
 }
 
 
-def test_the_picture_of_the_house_shows_these_rooms():
-    drawing = Path(__file__).parent.parent / "docs" / "rooms.py"
+def test_the_picture_of_the_packages_shows_these_layers():
+    drawing = Path(__file__).parent.parent / "docs" / "packages.py"
     rows = next(
         ast.literal_eval(node.value) for node in ast.parse(drawing.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROWS"
     )  # fmt: skip
-    names = ROOMS | {"operator": ROOMS["core"], "results": ROOMS["results"] | ROOMS["figures"]}
+    names = LAYERS | {"operator": LAYERS["core"], "results": LAYERS["results"] | LAYERS["figures"]}
     assert all({*drawn} <= names[row] for row, drawn in rows)
 
 
-def room_of(module):
+def layer_of(module):
     name = module.split(".")[1] if "." in module else ""
-    return next((room for room, names in ROOMS.items() if name in names), None)
+    return next((layer for layer, names in LAYERS.items() if name in names), None)
 
 
-def test_every_module_has_a_room():
-    assert {name for name in MODULES if room_of(name) is None} == {"limelight"}
+def test_every_module_has_a_layer():
+    assert {name for name in MODULES if layer_of(name) is None} == {"limelight"}
 
 
-def test_rooms_are_entered_in_one_direction():
+def test_layers_import_in_one_direction():
     wrong = [
         (name, imported) for name, imports in GRAPH.items() for imported in imports
         if name != "limelight" and imported not in ("limelight", "limelight.errors")
-        and room_of(imported) not in MAY_IMPORT[room_of(name)]
+        and layer_of(imported) not in MAY_IMPORT[layer_of(name)]
     ]  # fmt: skip
     assert wrong == []

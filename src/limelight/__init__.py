@@ -1,7 +1,7 @@
 """Limelight: a laboratory for attention, a linear operator that is never stored.
 
-Its names stand in `__init__.pyi` and come from their modules when they are first asked for: torch takes a second, and
-who asks for help or opens the lab need not wait for it.
+Its names are listed in `__init__.pyi` and imported from their modules when they are first used. Importing torch takes a
+second, for which `limelight --help` and the server of the lab do not have to wait.
 """
 
 import lazy_loader

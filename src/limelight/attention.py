@@ -38,7 +38,7 @@ _Returned = TypeVar("_Returned")
 def _apart_from_autocast(
     method: Callable[Concatenate[Attention, _Given], _Returned],
 ) -> Callable[Concatenate[Attention, _Given], _Returned]:
-    """A method during which autocast is off: it has decided the dtype of q, k and v, and must not round products."""
+    """The method, run with autocast off: autocast has set the dtype of q, k and v, and must not round products."""
 
     @wraps(method)
     def run(self: Attention, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:
@@ -56,11 +56,13 @@ class Attention(LinearOperator):
     q (*batch, n, d) and k (*batch, m, d) share dtype and device; batch dimensions broadcast.
     `similarity` is β, `normalization` chooses b, `mask` says which query may see which key
     (True = may), and `scale`, a finite number or a tensor (heads,) of such, overrides the
-    similarity's own; a negative one turns it round. A query whose keys are all masked has a row of zeros.
+    similarity's own; a negative one reverses the order of the keys. A query whose keys are all masked has a row of
+    zeros.
 
-    The kernel is chosen automatically and can be read: "fused" where the similarity is an inner
-    product and two terms and the normalization a row softmax, else "chunked"; both take memory linear
-    in n and m. "reference" is dense. One asked for by name never falls back.
+    The kernel is chosen automatically and shown as `A.kernel`: "sparse" under a `Graph`, "fused" if the
+    similarity is an inner product plus two terms and the normalization a row softmax, else "chunked".
+    The last two take memory linear in n and m. "reference" stores the matrix. A kernel that you name is
+    used, or `KernelError` is raised.
 
     Statistics are in at least float32, entropies in nats. Results of one object may share an
     autograd graph: call backward once on their sum, or with `retain_graph=True`.
@@ -104,14 +106,14 @@ class Attention(LinearOperator):
             self.scale = self.scale / per_head(normalization.temperature)
         heads = {"the similarity": similarity.batch_shape, "the normalization": normalization.batch_shape}
         self.shape = check.shape(q, k, self.mask, self.scale, heads)
-        # What is asked for may be cheaper under this mask, and the same.
+        # Under this mask the same scores may have a form that is computed faster.
         self._similarity = similarity.under(self.mask)
         not_fused = None if normalization.fused else f"{type(normalization).__name__} is not a row softmax"
         self.kernel = choose(kernel, q.device, q.dtype, self._similarity, not_fused, self.mask, self.scale)
         self.q, self.k = q, k
         self._is_automatic = kernel == "auto"
         self._stores_few = self._is_automatic and self.kernel != "sparse" and few.are_few(q)
-        if not self._stores_few or self._few_scores is None:  # else they have told that q and k are finite
+        if not self._stores_few or self._few_scores is None:  # otherwise finite scores show that q and k are finite
             self.q, self.k = check.finite(q, k, self.mask)
         _refuse_a_leak(self.normalization, self.mask, self.shape, q.device)
         if normalization.needs_symmetry:
@@ -137,7 +139,7 @@ class Attention(LinearOperator):
         scores = self._few_scores if self._stores_few else None
         if scores is not None and self._is_row_softmax:
             out = few.product(few.weights_of_few(scores, self.mask), v)
-            if is_finite(out):  # then so are the values, hidden ones included, of which 0 · NaN would tell
+            if is_finite(out):  # then all values are finite, also hidden ones, since 0 · NaN would be NaN
                 return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self._apply_to_finite, v, self.mask), v)
 
@@ -156,9 +158,9 @@ class Attention(LinearOperator):
     def apply_with_logsumexp(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*batch n e"], Float[Tensor, "*batch n"]]:
-        """(P v, log-normalizers) in one pass over the keys: what `A @ v` and `A.logsumexp()` give.
+        """(P v, log-normalizers) in one pass over the keys: the results of `A @ v` and `A.logsumexp()`.
 
-        Two attentions to two sets of keys are merged from these without loss: with L = log(e^L₁ + e^L₂) the output over
+        From these, attention to two sets of keys can be merged exactly: with L = log(e^L₁ + e^L₂) the output over
         both sets is e^(L₁ − L) P₁v₁ + e^(L₂ − L) P₂v₂. Raises as `logsumexp` does.
 
         >>> import torch
@@ -181,10 +183,10 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:
-        """(D ∘ P) v with D_ij = 0 with probability p, else 1/(1 − p): drawn anew at each call.
+        """(D ∘ P) v, where D_ij = 0 with probability p and 1/(1 − p) otherwise, drawn again at each call.
 
-        Weights are dropped a few rows at a time, or along the edges of a graph. A small matrix goes to torch's own
-        attention, which stores it.
+        Weights are dropped a few rows at a time, or along the edges of a graph. For a small matrix torch's own
+        attention is used, which stores it.
         """
         v, weights = self.require_values(v), self.weights()
         out = self._apart(lambda v: weights.apply_with_dropout(v, p), v, self.mask)
@@ -208,7 +210,7 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def entropy(self) -> Float[Tensor, "*batch n"]:
-        """H_i = −Σ_j p_ij log p_ij in nats: query i mixes about exp H_i keys. 0 where every key is masked.
+        """H_i = −Σ_j p_ij log p_ij in nats: the weight of query i spreads over about exp H_i keys. 0 if all are masked.
 
         p_i are the weights of query i divided by their sum, which is one for all normalizations but `Sigmoid`.
 
@@ -216,17 +218,17 @@ class Attention(LinearOperator):
         >>> from limelight import Attention
         >>> x = torch.zeros(4, 2)
         >>> A = Attention(x, x, scale=1.0)
-        >>> A.entropy()  # log 4 nats: all four alike
+        >>> A.entropy()  # log 4 nats: all four keys have the same weight
         tensor([1.3863, 1.3863, 1.3863, 1.3863])
         """
         return self._full(self.weights().entropy(), -2)
 
     @_apart_from_autocast
     def column_mass(self) -> Float[Tensor, "*batch m"]:
-        """Σ_i P_ij: what all queries together take from key j.
+        """Σ_i P_ij: the weight that all queries together give key j.
 
-        Where rows sum to one the masses sum to the number of queries that see a key. Under `Sigmoid` rows do not, and
-        the masses are of the weights as they are.
+        If rows sum to one, the masses sum to the number of queries that see a key. With `Sigmoid` rows do not sum to
+        one, and they are not divided by their sums here.
 
         >>> import torch
         >>> from limelight import Attention
@@ -241,11 +243,11 @@ class Attention(LinearOperator):
     def free_energy(self) -> Float[Tensor, "*batch n"]:
         """F_i = −τ L_i, with energy E_ij = −τ (s_ij + b_j) and τ = T/scale, T the temperature of the normalization.
 
-        Without key biases E_ij = −β(q_i, k_j), whatever τ is. F_i is the minimum over the simplex of
-        Σ_j p_j E_ij − τ H(p), attained at p = P_i; so F = mean energy − τ · entropy, row by row. For weights that are
-        no softmax that is its definition, with rows divided by their sums. +∞ where every key is masked.
+        Without key biases E_ij = −β(q_i, k_j) for every τ. F_i is the minimum over the simplex of
+        Σ_j p_j E_ij − τ H(p), attained at p = P_i; so F = mean energy − τ · entropy for each row. For weights that are
+        not a softmax this equation defines F, with rows divided by their sums. +∞ where every key is masked.
 
-        Raises `InputError` where the scale is not positive: then there is no temperature.
+        Raises `InputError` if the scale is not positive, since then there is no temperature.
 
         >>> import torch
         >>> from limelight import Attention
@@ -256,12 +258,12 @@ class Attention(LinearOperator):
         """
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
-            raise InputError(f"the free energy is of a temperature T/scale > 0, and the scale is {self.scale!r}")
+            raise InputError(f"free_energy() expects a scale > 0, since its temperature is T/scale; got {self.scale!r}")
         return -self._potential / scale
 
     @_apart_from_autocast
     def mean_position(self) -> Float[Tensor, "*batch n"]:
-        """Σ_j p_ij j: the mean position of the keys that query i looks at. p_i are its weights divided by their sum.
+        """Σ_j p_ij j: the mean position of the keys, weighted by p_i, the weights of query i divided by their sum.
 
         0 where every key is masked.
 
@@ -276,7 +278,7 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def mean_distance(self, offset: int = 0) -> Float[Tensor, "*batch n"]:
-        """Σ_j p_ij |i + offset − j|: how far query i looks, in the mean. p_i are its weights divided by their sum.
+        """Σ_j p_ij |i + offset − j|: the mean distance of the keys, weighted by p_i, the weights divided by their sum.
 
         Query i stands at position i + offset, key j at position j. 0 where every key is masked.
 
@@ -307,11 +309,11 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def irreversibility(self) -> Float[Tensor, "*batch"]:
-        """½ Σ_ij |π_i P_ij − π_j P_ji| with πP = π: how far from detailed balance, 0 (reversible) to 1. No gradient.
+        """½ Σ_ij |π_i P_ij − π_j P_ji|, πP = π: the distance from detailed balance, 0 (reversible) to 1. No gradient.
 
         A symmetric similarity gives 0 with a row softmax; queries and keys from different matrices do not.
-        Raises `InputError` where n ≠ m, the mask is not symmetric or rows do not sum to one, and
-        `ConvergenceError` where the walk does not settle.
+        Raises `InputError` if n ≠ m, the mask is not symmetric or rows do not sum to one, and
+        `ConvergenceError` if the stationary distribution π is not found.
 
         >>> import torch
         >>> from limelight import Attention, Bias
@@ -325,7 +327,7 @@ class Attention(LinearOperator):
 
     @_apart_from_autocast
     def dense(self) -> Float[Tensor, "*batch n m"]:
-        """P itself, n×m, from the reference kernel and in q's dtype: to look at, or for small n and m.
+        """The matrix P, n×m, from the reference kernel and in q's dtype: for pictures, or for small n and m.
 
         >>> import torch
         >>> from limelight import Attention
@@ -343,7 +345,7 @@ class Attention(LinearOperator):
         return f"Attention({self.shape}, {self.similarity}, {self.normalization}{mask}, kernel={self.kernel!r})"
 
     def weights(self) -> Weights:
-        """P itself, as what applies it: its rows a few at a time, and what is summed over them."""
+        """The `Weights` that represent P: they apply and transpose it, and compute some rows of it at a time."""
         return self._weights
 
     @kept
@@ -352,7 +354,7 @@ class Attention(LinearOperator):
 
     @kept
     def _few_scores(self) -> Tensor | None:
-        """The scores where there are so few that they are stored, and finite; else None."""
+        """All scores, if there are few queries and the scores are finite; otherwise None."""
         return few.scores_of_few(self.q, self.k, self.similarity, self.scale)
 
     @kept
@@ -374,13 +376,13 @@ class Attention(LinearOperator):
         return self._whole_batch(self._apart(self.weights().apply_transposed, w, mask), w)
 
     def _apart(self, apply: Callable[[Tensor], Tensor], values: Tensor, mask: Mask | None) -> Tensor:
-        """apply(values), in which values that have no weight play no part; without a mask all have some."""
+        """apply(values), where values without weight have no effect, even NaN. Without a mask all have weight."""
         if mask is None and self.normalization.fused:
             return apply(values)
         return apply_to_weighted(apply, values, mask)
 
     def _whole_batch(self, out: Tensor, values: Tensor) -> Tensor:
-        """With every batch dimension, also where what is computed (a bias of positions, say) is the same for all."""
+        """The output with every batch dimension, also where it was computed once for all (a bias of positions, say)."""
         if out.shape[:-2] == self.shape[:-2] and out.ndim >= values.ndim:
             return out
         batch = broadcast_shapes(self.shape[:-2], values.shape[:-2])

@@ -1,4 +1,4 @@
-"""The boundary: what every caller's input must satisfy, said once, with what was expected and what came."""
+"""The checks of all inputs. An error says what was expected and what came."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def instance(name: str, value: object, kind: type) -> None:
 
 
 def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
-    """q (*batch, n, d) and k (*batch, m, d): of one floating dtype, on one device."""
+    """Raise unless q is (*batch, n, d) and k is (*batch, m, d), both of one floating dtype and on one device."""
     for name, x in (("q", q), ("k", k)):
         if not isinstance(x, Tensor):
             raise DtypeError(f"{name} expects a torch tensor, got {type(x).__name__}")
@@ -49,7 +49,7 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
 
 
 def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
-    """q and k, after both are found finite; a token that padding hides may hold anything, and becomes zero."""
+    """q and k, checked to be finite. A token that padding hides may hold NaN or infinity, and is set to zero."""
     if is_finite(q) if k is q else are_finite(q, k):
         return q, k
     kept_q = finite_or_padded(q, None if mask is None else real_keys(mask.T))
@@ -58,8 +58,8 @@ def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
         if kept is None:
             bad = (~x.isfinite()).sum().item()
             raise InputError(
-                f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers, but in tokens that "
-                f"padding({said}=…) hides"
+                f"{name} has {bad} NaN or infinite of {x.numel()} entries; expected finite numbers, except in tokens "
+                f"that padding({said}=…) hides"
             )
     assert kept_q is not None
     assert kept_k is not None
@@ -69,7 +69,7 @@ def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
 def shape(
     q: Tensor, k: Tensor, mask: Mask | None, scale: float | Tensor, heads: dict[str, tuple[int, ...]]
 ) -> tuple[int, ...]:
-    """(*batch, n, m), after q, k, mask, scale and what `heads` says of others are found to fit."""
+    """The shape (*batch, n, m). Raises unless q, k, mask, scale and the batch shapes in `heads` fit together."""
     n, m = q.shape[-2], k.shape[-2]
     batches: dict[str, tuple[int, ...]] = {"q": q.shape[:-2], "k": k.shape[:-2]}
     if mask is not None:
@@ -82,14 +82,14 @@ def shape(
 
 
 def scale(scale: float | Tensor, q: Tensor) -> None:
-    """A finite number, or a tensor of such for heads, on the device of q."""
+    """Raise unless the scale is a finite number, or a tensor of finite numbers for heads on the device of q."""
     require("scale", scale, FINITE)
     if isinstance(scale, Tensor) and scale.device != q.device and scale.ndim > 0:
         raise DeviceError(f"scale is on {scale.device}, q and k are on {q.device}; move one of them with .to()")
 
 
 def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """The common batch dimensions."""
+    """The common batch dimensions. Raises `InputError` if they do not broadcast."""
     try:
         return broadcast_shapes(*batches.values())
     except RuntimeError:
@@ -101,23 +101,26 @@ def broadcast(batches: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def symmetric(asked_by: object, q: Tensor, k: Tensor, similarity: Similarity, mask: Mask | None) -> None:
-    """s_ij = s_ji: one set of tokens, a similarity that declares itself symmetric, a mask that is."""
+    """Raise unless s_ij = s_ji: q = k, a similarity that declares itself symmetric, and a symmetric mask."""
     if not similarity.properties.symmetric:
         raise InputError(
-            f"{asked_by} is of symmetric scores, and {similarity} does not declare itself symmetric; "
-            "use one that is (Euclidean, Dot, …), or Sinkhorn, which takes any"
+            f"{asked_by} expects symmetric scores, and {similarity} does not declare itself symmetric; "
+            "use one that does (Euclidean, Dot, …), or Sinkhorn, which takes any"
         )
     if not (q is k or (q.shape == k.shape and (not is_readable(q) or torch.equal(q, k)))):
         raise InputError(
-            f"{asked_by} is of one set of tokens: expected q and k to be the same, got different tensors of shapes "
+            f"{asked_by} expects q and k to be the same tokens, got different tensors of shapes "
             f"{tuple(q.shape)} and {tuple(k.shape)}; for two sets use Sinkhorn"
         )
     if mask is not None and not mask.is_symmetric(q.shape[-2], q.device):
-        raise InputError(f"{asked_by} is of symmetric scores, and under the mask {mask!r} they are not")
+        raise InputError(
+            f"{asked_by} expects symmetric scores, and under the mask {mask!r} they are not; "
+            "use a symmetric mask, or Sinkhorn"
+        )
 
 
 def values(name: str, v: Tensor, dtype: torch.dtype, device: torch.device, length: int, batch: tuple[int, ...]) -> None:
-    """v (*batch, length, e) in this dtype and on this device; any e."""
+    """Raise unless v is (*batch, length, e), for any e, in this dtype and on this device."""
     if not isinstance(v, Tensor):
         raise DtypeError(f"{name} expects a torch tensor, got {type(v).__name__}")
     if v.ndim < 2 or v.shape[-2] != length:

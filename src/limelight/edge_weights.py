@@ -1,7 +1,7 @@
-"""P on the edges of a graph: one weight for each edge, and all that is asked of them in time linear in the edges.
+"""P on the edges of a graph: one weight for each edge, and all measures of them, in time linear in the edges.
 
 A softmax is computed by the sparse kernel. Any other function of a row needs a few numbers of each row, its thresholds;
-these are computed from rows of edges, each as long as the longest, and the weights edge by edge.
+these are computed from rows of edges, padded to the longest row, and then the weights edge by edge.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from limelight.weights import Mixture, RowMap, SoftmaxWeights, TopKWeights, Weig
 
 @dataclass(frozen=True)
 class EdgeWeights(Weights):
-    """P_e for each edge e; zero for every pair that is none."""
+    """P_e for each edge e. A pair that is not an edge has weight zero."""
 
     _scores: EdgeScores
     p: Float[Tensor, "*#batch e"]
@@ -66,14 +66,16 @@ class EdgeWeights(Weights):
         return self._scores.sums(self._normalized() * away)
 
     def topk(self, k: int) -> TopKWeights:
-        # Edges in the order of their weights, then, stably, of their queries: so the strongest edges of a query stand
-        # side by side, and the place of an edge among them is how far it stands from the first.
+        # Edges are sorted by weight and then, with a stable sort, by query. So the edges of a query stand together, the
+        # largest weight first, and the rank of an edge is its distance from the first edge of its query.
         scores, (*batch, count) = self._scores, self.p.shape
         by_weight = self.p.detach().argsort(dim=-1, descending=True, stable=True)
         order = by_weight.gather(-1, scores.i[by_weight].argsort(dim=-1, stable=True))
         queries = scores.i[order]
         place = torch.arange(count, device=order.device) - _first_edges(scores)[queries]
-        at = torch.where(place < k, queries * k + place, scores.n * k)  # the others go where nobody looks
+        at = torch.where(
+            place < k, queries * k + place, scores.n * k
+        )  # the others are written to one more entry, which is dropped
         weights = self.p.new_zeros(*batch, scores.n * k + 1).scatter(-1, at, self.p.gather(-1, order))
         keys = scores.j.new_full((*batch, scores.n * k + 1), -1).scatter(-1, at, scores.j[order])
         values, found = (x[..., :-1].unflatten(-1, (scores.n, k)) for x in (weights, keys))
@@ -86,7 +88,7 @@ class EdgeWeights(Weights):
 
 
 def along_edges(weights: Weights) -> Weights:
-    """The same weights edge by edge, where they are on the edges of a graph."""
+    """The weights as `EdgeWeights` if they are on the edges of a graph; otherwise the same weights."""
     if isinstance(weights, SoftmaxWeights) and isinstance(weights.scores, EdgeScores):
         return EdgeWeights(weights.scores, weights.scores.softmax_on_edges()[0])
     if isinstance(weights, Mixture):
@@ -120,6 +122,6 @@ def weights_on_edges(scores: EdgeScores, row_map: RowMap) -> EdgeWeights:
 
 
 def _first_edges(scores: EdgeScores) -> Int[Tensor, " n+1"]:
-    """Where the edges of each query begin, if edges stand in the order of their queries; at last, their number."""
+    """The index of each query's first edge when edges are sorted by query, and last the number of edges."""
     degrees = torch.bincount(scores.i, minlength=scores.n)
     return torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])

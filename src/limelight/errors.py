@@ -1,13 +1,14 @@
-"""What went wrong at the boundary: what was expected, what came, and what to try.
+"""The errors that Limelight raises. Each message says what was expected, what came, and what to try.
 
 LimelightError
 ├── InputError          a shape, a value or a combination that has no meaning    (also ValueError)
-├── DtypeError          a dtype that cannot be computed with                      (also TypeError)
+├── DtypeError          a dtype that is not supported                             (also TypeError)
 ├── DeviceError         tensors on different devices                              (also ValueError)
-├── KernelError         a kernel asked for by name cannot do what was asked       (also RuntimeError)
-├── UnknownNameError    a name that is not in the list, with the nearest that is  (also LookupError)
-├── ConvergenceError    an iteration did not come as near as was asked            (also ArithmeticError)
-├── ContractError       an extension does not keep its contract               (also AssertionError)
+├── KernelError         a kernel chosen by name cannot serve the call             (also RuntimeError)
+├── UnknownNameError    an unknown name; the message has the most similar one     (also LookupError)
+├── ConvergenceError    an iteration did not reach its tolerance                  (also ArithmeticError)
+├── DivergenceError     a training produced numbers that are not finite           (also ArithmeticError)
+├── ContractError       the parts of an extension disagree                        (also AssertionError)
 ├── MissingExtraError   an optional dependency is not installed                   (also ImportError)
 ├── StoreError          a results folder that cannot be read or written           (also OSError)
 └── ClusterError        no cluster answers                                        (also ConnectionError)
@@ -27,7 +28,7 @@ class InputError(LimelightError, ValueError):
 
 
 class DtypeError(LimelightError, TypeError):
-    """A dtype that cannot be computed with."""
+    """A dtype that is not supported."""
 
 
 class DeviceError(LimelightError, ValueError):
@@ -35,7 +36,7 @@ class DeviceError(LimelightError, ValueError):
 
 
 class KernelError(LimelightError, RuntimeError):
-    """A kernel asked for by name cannot do what was asked; it never falls back."""
+    """A kernel chosen by name cannot serve the call; no other kernel is used instead."""
 
 
 class UnknownNameError(LimelightError, LookupError):
@@ -50,30 +51,30 @@ class UnknownNameError(LimelightError, LookupError):
 
 
 class DivergenceError(LimelightError, ArithmeticError):
-    """Training left the finite numbers: a result of the model, not a fault of the program."""
+    """Training produced numbers that are not finite: a result of the model, not a fault of the program."""
 
 
 class ConvergenceError(LimelightError, ArithmeticError):
-    """An iteration that did not come as near as was asked."""
+    """An iteration that did not reach its tolerance."""
 
 
 class ContractError(LimelightError, AssertionError):
-    """A similarity, normalization or mask of a user's own whose parts disagree; raised by `limelight.testing`."""
+    """The parts of a user's own similarity, normalization or mask disagree; raised by `limelight.testing`."""
 
 
 class MissingExtraError(LimelightError, ImportError):
-    """A part of Limelight whose optional dependencies are not installed."""
+    """An optional dependency that this part of Limelight needs is not installed."""
 
 
 def require(extra: str, who: str, *modules: str) -> None:
-    """Raise `MissingExtraError` if one of these modules, which the extra brings, is not installed; none is imported."""
+    """Raise `MissingExtraError` if one of these modules of an extra is not installed. None of them is imported."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"{who} needs {module}, which is not installed; {how_to_install(extra)}")
 
 
 def how_to_install(extra: str) -> str:
-    """What to type to get the optional dependencies called `extra`, as errors say it."""
+    """The end of an error message: the command that installs the extra."""
     return f"in a clone of Limelight, run: pip install -e '.[{extra}]'"
 
 

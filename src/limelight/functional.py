@@ -30,14 +30,14 @@ def attend(
 ) -> Float[Tensor, "*batch n e"]:
     """Attention(query, key, …) @ value, called like `torch.nn.functional.scaled_dot_product_attention`.
 
-    attn_mask (or mask; where several are given all must allow) is a `Mask`, a boolean tensor, True =
-    may see, or a float tensor that is added to the scores, −∞ or its dtype's least number meaning
-    may not. `is_causal` counts queries and keys from their starts. `enable_gqa` lets (…, H, n, d)
-    queries share (…, H/g, m, d) keys, which are not repeated unless each head has a bias or scale of
-    its own. Dropout takes weights away a few rows at a time, not on the fused kernel.
+    `attn_mask` (or `mask`; if both are given, both must allow a pair) is a `Mask`, a boolean tensor in
+    which True allows, or a float tensor that is added to the scores, in which −∞ and its dtype's least
+    number forbid. `is_causal` lets query i see keys 0 … i. `enable_gqa` lets (…, H, n, d) queries share
+    (…, H/g, m, d) keys, which are not repeated unless each head has its own bias or scale. With dropout
+    the fused kernel is not used: weights are dropped a few rows at a time.
 
-    Raises what `Attention` raises, and `InputError` for a dropout outside [0, 1) and heads that do
-    not divide.
+    Raises what `Attention` raises, and `InputError` for a dropout outside [0, 1) and for a number of
+    query heads that is not a multiple of the number of key heads.
 
     >>> import torch
     >>> from limelight import Euclidean, attend
@@ -63,9 +63,9 @@ def attend(
 
 
 def _require_groups(query: Tensor, x: Tensor, name: str) -> None:
-    """(…, H, n, d) queries and (…, H/g, m, d) keys, each head of which serves g query heads."""
+    """Raise unless queries are (…, H, n, d) and x is (…, H/g, m, d), so that g query heads share each of its heads."""
     if min(query.ndim, x.ndim) < 3 or query.shape[-3] % x.shape[-3]:
         raise InputError(
-            f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole g; "
+            f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole number g; "
             f"got {tuple(query.shape)} and {tuple(x.shape)}"
         )

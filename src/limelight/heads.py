@@ -2,8 +2,8 @@
 
 One convention for all of them. Such a number is a Python number, a tensor or an `nn.Parameter`. A tensor has the
 shape (), one number for all; (heads,), one for each head of scores (…, heads, n, m); or any shape that broadcasts
-against (*batch, 1, 1). What is given to a module as a tensor becomes one of its buffers, and a parameter one of its
-parameters, so that `.to()`, `state_dict`, `deepcopy` and pickle carry it.
+against (*batch, 1, 1). In a module a tensor becomes a buffer and a parameter becomes a parameter of the module, so that
+`.to()`, `state_dict`, `deepcopy` and pickle include it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from limelight.tracing import holds
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers are allowed, in words and as a predicate on numbers and tensors."""
+    """The numbers that are allowed: a description, and a predicate on numbers and tensors."""
 
     words: str
     contains: Callable[..., bool | Tensor]
@@ -32,9 +32,9 @@ FINITE = Range("finite", lambda x: (x > -math.inf) & (x < math.inf))
 
 
 def hold(module: nn.Module, name: str, value: float | Tensor, allowed: Range) -> None:
-    """module.name = value, a buffer if it is a tensor, a parameter if it is one; raises as `require` does."""
+    """Set module.name = value: a tensor as a buffer, a parameter as a parameter. Raises as `require` does."""
     require(f"{type(module).__name__}({name}=…)", value, allowed)
-    module.__dict__.pop(name, None)  # a plain number that stood there as the default
+    module.__dict__.pop(name, None)  # a plain number that was set before
     if isinstance(value, Tensor):
         hold_tensor(module, name, value)
     else:
@@ -42,7 +42,7 @@ def hold(module: nn.Module, name: str, value: float | Tensor, allowed: Range) ->
 
 
 def hold_tensor(module: nn.Module, name: str, value: Tensor) -> None:
-    """module.name = value: one of its parameters if it is a parameter, else one of its buffers."""
+    """Set module.name = value: as a parameter of the module if it is a parameter, otherwise as a buffer."""
     if isinstance(value, nn.Parameter):
         module.register_parameter(name, value)
     else:
@@ -67,22 +67,22 @@ def require(name: str, value: float | Tensor, allowed: Range) -> None:
 
 
 def per_head(value: float | Tensor) -> float | Tensor:
-    """The number as it stands beside scores (*batch, n, m): (heads,) becomes (heads, 1, 1)."""
+    """The number in a shape that broadcasts against scores (*batch, n, m): (heads,) becomes (heads, 1, 1)."""
     return value[:, None, None] if isinstance(value, Tensor) and value.ndim == 1 else value
 
 
 def per_row(value: float | Tensor) -> float | Tensor:
-    """The number as it stands beside what there is one of for each row, (*batch, n): (heads,) becomes (heads, 1)."""
+    """The number in a shape that broadcasts against row statistics (*batch, n): (heads,) becomes (heads, 1)."""
     own = per_head(value)
     return own.reshape(own.shape[:-1]) if isinstance(own, Tensor) else own
 
 
 def batch_shape_of(value: float | Tensor) -> tuple[int, ...]:
-    """The batch dimensions that the number is given for; () for one number."""
+    """The batch dimensions in which the number differs; () for one number."""
     own = per_head(value)
     return tuple(own.shape[:-2]) if isinstance(own, Tensor) else ()
 
 
 def learns(value: float | Tensor | None) -> bool:
-    """True if the number has a gradient."""
+    """True if the number requires a gradient."""
     return isinstance(value, Tensor) and value.requires_grad

@@ -1,4 +1,4 @@
-"""From the arguments of scaled dot-product attention to one operator over all heads.
+"""One operator over all heads, made from the arguments of scaled dot-product attention.
 
 `attend`, `nn.MultiheadAttention` and the Hugging Face functions all build their operator here: grouped key heads, masks
 that are added to the scores, biases, a cap on the scores and attention sinks.
@@ -25,11 +25,11 @@ from limelight.similarity import Bias, Scaled, Similarity, SoftCap, Sum
 class HeadsOperator:
     """P of (…, H, n, d) queries and (…, H/g, m, d) keys, g query heads to a key head; with a sink, σ(L_i − s_h) P.
 
-    `heads` is H, or None where heads are batch dimensions like others. Where `groups` is a number, the attention is
-    computed for (…, H/g, g, n, d) queries beside (…, H/g, 1, m, d) keys, so that no key is repeated. Where heads of one
-    group differ in more than their queries, keys are repeated instead.
+    `heads` is H, or None if heads are batch dimensions like others. If `groups` is a number, the attention is computed
+    for (…, H/g, g, n, d) queries and (…, H/g, 1, m, d) keys, so that no key is repeated. If heads of one group differ
+    in more than their queries, keys are repeated instead.
 
-    An attention sink is a learned logit s_h that takes weight and gives nothing (gpt-oss, 2508.10925): the softmax has
+    An attention sink is a learned logit s_h that takes weight but has no value (gpt-oss, 2508.10925): the softmax has
     one more term e^s_h in its denominator, so each row is the usual one times Σ_j e^s_ij / (Σ_j e^s_ij + e^s_h) =
     σ(L_i − s_h), with the log-sum-exp L_i that the kernel returns.
     """
@@ -40,19 +40,19 @@ class HeadsOperator:
     sinks: Float[Tensor, "*#batch H #n"] | None = None
 
     def apply(self, value: Float[Tensor, "*#batch Hv m e"], dropout: float = 0.0) -> Float[Tensor, "*batch H n e"]:
-        """P value; with `dropout` (D ∘ P) value, D_ij = 0 with this probability and 1/(1 − dropout) otherwise."""
+        """P value, or (D ∘ P) value, where D_ij = 0 with probability `dropout` and 1/(1 − dropout) otherwise."""
         value, A = self._beside_keys(value), self.attention
-        # Called as a method, because a compiled graph takes no `@` of a class of ours.
+        # Called as a method, because a compiled graph does not support `@` of this class.
         out = self._flat(A.__matmul__(value) if dropout == 0 else A.apply_with_dropout(value, dropout))
         return out if self.sinks is None else out * self._share_of_keys()[..., None].to(out.dtype)
 
     def dense(self) -> Float[Tensor, "*batch H n m"]:
-        """The weights themselves, to look at."""
+        """The matrix of weights, for pictures."""
         weights = self._flat(self.attention.dense())
         return weights if self.sinks is None else weights * self._share_of_keys()[..., None].to(weights.dtype)
 
     def _beside_keys(self, value: Float[Tensor, "*#batch Hv m e"]) -> Tensor:
-        """The values as they broadcast against the operator's keys, repeated only where they must be."""
+        """The values in a shape that broadcasts against the operator's keys, repeated only where necessary."""
         if self.heads is None:
             return value
         if self.groups == value.shape[-3]:
@@ -68,7 +68,7 @@ class HeadsOperator:
         assert self.sinks is not None
         lse = self.attention.logsumexp()
         lse = lse if self.groups is None else lse.flatten(-3, -2)
-        temperature = per_row(self.attention.normalization.temperature)  # it divides every logit, the sink's too
+        temperature = per_row(self.attention.normalization.temperature)  # it divides every logit, also that of the sink
         return (lse - self.sinks / temperature).sigmoid()
 
     def _flat(self, x: Tensor) -> Tensor:
@@ -90,12 +90,10 @@ def heads_operator(
     grouped: bool = True,
     kernel: Kernel = "auto",
 ) -> HeadsOperator:
-    """The operator with scores cap(scale · β(q, k)) + Σ biases. Cap, biases and sinks are of the scores, whatever β is.
+    """The operator with scores cap(scale · β(q, k)) + Σ biases, for any β. A bias that is None is zero.
 
-    A bias that is None is zero.
-
-    With `grouped`, keys may have fewer heads than queries, H a multiple of theirs; without it the batch dimensions of
-    query and key broadcast.
+    With `grouped`, keys may have fewer heads than queries, if H is a multiple of their number. Without it the batch
+    dimensions of query and key broadcast.
     """
     if softcap is not None:
         similarity, scale = SoftCap(similarity, softcap, scale), None
@@ -120,10 +118,10 @@ def heads_operator(
 
 
 def read_masks(n: int, m: int, *given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
-    """(the pairs that all masks allow, what the float masks among them add to the scores of n queries and m keys).
+    """(a mask of the pairs that all given masks allow, the arrays that float masks add to the scores of n × m pairs).
 
-    A boolean mask is True where a query may see a key. Of a float mask, −∞ and its dtype's least number hide a pair;
-    they are taken out before anything is added to them.
+    A boolean mask is True where a query may see a key. In a float mask, −∞ and its dtype's least number hide a pair;
+    they become part of the mask, and only finite numbers are added.
     """
     allowed: Mask | None = None
     biases: list[Tensor] = []
@@ -143,7 +141,7 @@ def _require_shape(mask: Tensor, n: int, m: int) -> None:
     shape = (1,) * (2 - mask.ndim) + tuple(mask.shape)
     if shape[-2] not in (1, n) or shape[-1] not in (1, m):
         raise InputError(
-            f"a mask that is added to the scores of {n} queries and {m} keys has the shape (*batch, {n}, {m}), "
+            f"a mask that is added to the scores of {n} queries and {m} keys must have the shape (*batch, {n}, {m}), "
             f"got {tuple(mask.shape)}"
         )
 
@@ -160,18 +158,20 @@ def _heads_differ(
 
 
 def _per_query(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
-    """Sinks (H,), one for each head, or (B, H, n, 1), one for each query, as they broadcast against rows (B, H, n)."""
+    """Sinks (H,), one a head, or (B, H, n, 1), one a query, in a shape that broadcasts against (B, H, n)."""
     B, H, n = query.shape[:3]
     if sinks.shape == (H,):
         return sinks[:, None]
     if sinks.shape == (B, H, n, 1):
         return sinks[..., 0]
-    raise InputError(f"attention sinks of shape ({H},) or {(B, H, n, 1)} fit these queries, got {tuple(sinks.shape)}")
+    raise InputError(
+        f"attention sinks for these queries must have the shape ({H},) or {(B, H, n, 1)}, got {tuple(sinks.shape)}"
+    )
 
 
 def _require_one_softmax(normalization: Normalization) -> None:
     if not isinstance(normalization, Softmax) or normalization.uses_column_sums:
         raise InputError(
-            f"an attention sink takes its share of a softmax over keys, which {normalization!r} is not; "
+            f"an attention sink needs a softmax over keys, which {normalization!r} is not; "
             "use Softmax() in a model with sinks"
         )

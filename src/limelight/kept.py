@@ -1,8 +1,8 @@
-"""Values that an object computes once and keeps, apart for each way in which autograd looks at them.
+"""Properties that are computed once for each mode of autograd and then kept.
 
-A value that was computed without gradients must not serve a call that wants them, and one that was computed in
-inference mode must not serve any other. So each mode has a value of its own. While a graph is compiled nothing is
-kept: the compiler finds for itself what is computed twice.
+A value that was computed without gradients must not be used in a call that needs them, and one that was computed in
+inference mode must not be used outside it. So there is one value for each mode. While a graph is compiled nothing is
+kept, since the compiler itself removes repeated computations.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class kept(Generic[_Value]):  # noqa: N801 (a decorator, as `property` is)
 
 
 def keep(owner: Any, name: str, value: Any) -> None:
-    """Let the `kept` property `name` have this value, which came with something else."""
+    """Store a value for the `kept` property `name` that was computed together with something else."""
     _values(owner, name)[_mode()] = value
 
 
 def kept_value(owner: Any, name: str) -> Any:
-    """The value of the `kept` property `name` if it is there already, else None."""
+    """The stored value of the `kept` property `name`, or None if it has not been computed."""
     return _values(owner, name).get(_mode())
 
 

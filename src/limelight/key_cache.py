@@ -1,4 +1,4 @@
-"""Keys and values that grow, for queries that come a few at a time, as when a model writes one token after another."""
+"""A cache of keys and values for queries that come a few at a time, as when a model generates tokens one by one."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from limelight.similarity import (
     upcast,
 )
 
-_FIRST = 64  # keys for which there is room at first
-_FEW = 16  # queries for which the scores are stored
+_FIRST = 64  # keys for which memory is allocated at first
+_FEW = 16  # the scores of at most so many queries are stored
 
 
 class KeyCache:
-    """Attention(q, k₁ … k_m) @ v₁ … v_m, where keys and values are appended and queries stand at the end.
+    """Attention(q, k₁ … k_m) @ v₁ … v_m, where keys and values are appended and the queries are the last positions.
 
-    What a similarity needs of the keys alone (their norms, their directions, a learned φ of them) is computed once,
-    when they are appended, and that they are finite is checked then. A call for a few queries reads keys and values
-    once. The room for them is doubled when it is full, so that appending m keys one by one copies O(m) numbers, where
+    What a similarity needs from the keys alone (their norms, their directions, a learned φ of them) is computed once,
+    when they are appended; then they are also checked to be finite. A call for a few queries reads keys and values
+    once. The memory for them is doubled when it is full, so that appending m keys one by one copies O(m) numbers, while
     `torch.cat` copies O(m²).
 
-    n queries are the last n of the m positions: under `mask`, `causal` by default or a `window`, query i sees what it
-    allows at position m − n + i; with `mask=None` every query sees every key, as in cross-attention. A similarity of
-    positions (`Dot() + ALiBi(8)`) counts in the same way. For inference: what is appended has no gradient.
+    n queries are the last n of the m positions: query i is at position m − n + i, and `mask` (`causal` by default, or a
+    `window`) says which keys it sees there. With `mask=None` every query sees every key, as in cross-attention. A
+    similarity of positions (`Dot() + ALiBi(8)`) uses the same positions. The cache is for inference: keys and values
+    have no gradient.
 
     Raises what `Attention` raises, and `InputError` for keys that need a gradient, keys and values that do not fit
     those before them, more queries than keys, and a normalization that mixes queries.
@@ -70,7 +71,9 @@ class KeyCache:
         if mask is not None and not isinstance(mask, Band):
             raise InputError(f"KeyCache(mask=…) expects causal, a window or None, got {mask!r}")
         if normalization.uses_column_sums:
-            raise InputError(f"{normalization!r} mixes queries, of which a cache sees a few at a time; use Softmax()")
+            raise InputError(
+                f"{normalization!r} needs all queries at once, and a KeyCache gets a few at a time; use Softmax()"
+            )
         self.similarity, self.normalization, self.mask = similarity, normalization, mask
         self._scale = scale
         self._keys, self._values = _Growing("key"), _Growing("value")
@@ -93,11 +96,11 @@ class KeyCache:
         return self._values.all()
 
     def append(self, key: Float[Tensor, "*batch t d"], value: Float[Tensor, "*batch t e"]) -> None:
-        """t more keys and values, after those that are there."""
+        """Append t keys and values."""
         check.operands(key, key, same_width=True)
         check.values("value", value, key.dtype, key.device, key.shape[-2], key.shape[:-2])
         if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad):
-            raise InputError("a KeyCache keeps no gradients: append under torch.no_grad(), or what is detached")
+            raise InputError("a KeyCache keeps no gradients; append under torch.no_grad(), or append detached tensors")
         self._keys.require_fits(key)
         self._values.require_fits(value)
         if not is_finite(key):
@@ -109,7 +112,7 @@ class KeyCache:
                 content.keep(self.keys if grew else key, anew=grew)
 
     def crop(self, length: int) -> None:
-        """Forget all but the first `length` keys and values, as when guessed tokens are taken back."""
+        """Keep only the first `length` keys and values, for example when speculated tokens are rejected."""
         if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= len(self):
             raise InputError(f"crop(length) expects a whole number from 0 to {len(self)}, got {length!r}")
         for kept in (self._keys, self._values, *(x for content in self._contents for x in (content.k, content.bias))):
@@ -118,15 +121,15 @@ class KeyCache:
     def attend(
         self, query: Float[Tensor, "*batch n d"], mask: Mask | Tensor | None = None
     ) -> Float[Tensor, "*batch n e"]:
-        """The outputs of n queries, the last n of the positions; (…, H, n, d) where keys are (…, H/g, m, d).
+        """The outputs for n queries at the last n positions; queries may be (…, H, n, d) if keys are (…, H/g, m, d).
 
-        `mask`, where given, must allow a pair too: a boolean tensor that broadcasts to (…, n, m), or a `Mask` such as
+        If `mask` is given, it must allow a pair too: a boolean tensor that broadcasts to (…, n, m), or a `Mask` such as
         `padding(keys=…)`.
         """
         check.operands(query, self.keys, self.similarity.same_width)
         n, m = query.shape[-2], len(self)
         if self.mask is not None and n > m:
-            raise InputError(f"the queries are the last of the {m} positions, got {n} of them; append their keys first")
+            raise InputError(f"got {n} queries for {m} positions, of which they are the last; append their keys first")
         allowed = None if mask is None else as_mask(mask)
         if self.mask is not None and not (n == 1 and self.mask.before is None and self.mask.after == 0):
             own = self.mask.at(m - n)
@@ -145,11 +148,13 @@ class KeyCache:
         """The number of query heads that share one key head."""
         heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, self.keys))
         if heads % key_heads:
-            raise InputError(f"{heads} query heads share no whole number of the cache's {key_heads} key heads")
+            raise InputError(
+                f"the number of query heads must be a multiple of the cache's {key_heads} key heads, got {heads}"
+            )
         return heads // key_heads
 
     def _scores_of_few(self, query: Tensor, position: int, groups: int) -> Float[Tensor, "*batch n m"] | None:
-        """scale · β of all pairs; None where they are not to be stored, or cannot be told from what is kept."""
+        """scale · β of all pairs, or None if they are not to be stored or cannot be computed from what is kept."""
         if query.shape[-2] * groups > _FEW or not is_wide(query) or type(self.normalization) is not Softmax:
             return None
         if not len(self) or not self._contents or any(content.is_unknown for content in self._contents):
@@ -174,16 +179,16 @@ class KeyCache:
 
 
 class _Content:
-    """A similarity of contents, and what it needs of the keys alone."""
+    """A similarity of contents, with k' and b(k) of all keys so far."""
 
     def __init__(self, term: Similarity) -> None:
         self.term = term
-        self.middle: Tensor | None = None  # subtracted from keys and queries, which β does not feel
+        self.middle: Tensor | None = None  # subtracted from keys and queries, which does not change β
         self.k, self.bias = _Growing("k'"), _Growing("b")
         self.is_unknown = False
 
     def keep(self, keys: Tensor, anew: bool) -> None:
-        """What more keys need; with `anew`, of all keys, with a middle that is right for them."""
+        """Compute and keep k' and b(k). With `anew` the keys are all keys, and the middle is computed again."""
         if anew:
             self.k, self.bias = _Growing("k'"), _Growing("b")
             self.middle = shift_for_precision(keys, None) if self.term.properties.translation_invariant else None
@@ -201,60 +206,60 @@ class _Content:
     def scores(
         self, q: Float[Tensor, "*batch n d"], keys: Float[Tensor, "*batch m d"], groups: int
     ) -> Float[Tensor, "*batch n m"]:
-        """⟨q', k'⟩ + b(k), where g query heads share each key head."""
+        """⟨q', k'⟩ + b(k), where `groups` query heads share each key head."""
         q = self.term.query_factors(q if self.middle is None else q - _for_groups(self.middle, groups))
         scores = _product_by_groups(q, (self.k.all() if self.k.length else keys).mT, groups)
         return scores + _for_groups(self.bias.all().mT, groups) if self.bias.length else scores
 
 
 class _Growing:
-    """A tensor (*batch, length, width) to which rows are appended, in a larger one with room for more."""
+    """A tensor (*batch, length, width) to which rows are appended. It is a part of a larger buffer."""
 
     def __init__(self, name: str) -> None:
         self.name, self.length = name, 0
-        self._room: Tensor | None = None
+        self._buffer: Tensor | None = None
 
     def all(self) -> Tensor:
-        if self._room is None:
+        if self._buffer is None:
             raise InputError("the cache holds no keys yet; append some first")
-        return self._room[..., : self.length, :]
+        return self._buffer[..., : self.length, :]
 
     def require_fits(self, rows: Tensor) -> None:
-        """Raise `InputError` unless the rows have the shape, dtype and device of those that are there."""
-        room = self._room
-        if room is None:
+        """Raise `InputError` unless the rows have the shape, dtype and device of the earlier rows."""
+        buffer = self._buffer
+        if buffer is None:
             return
-        mine, theirs = ((*x.shape[:-2], x.shape[-1], x.dtype, x.device) for x in (room, rows))
+        mine, theirs = ((*x.shape[:-2], x.shape[-1], x.dtype, x.device) for x in (buffer, rows))
         if mine != theirs:
-            expected = (*room.shape[:-2], "t", room.shape[-1])
+            expected = (*buffer.shape[:-2], "t", buffer.shape[-1])
             raise InputError(
-                f"{self.name} expects {expected} in {room.dtype} on {room.device}, as the cache has it; got "
+                f"{self.name} expects {expected} in {buffer.dtype} on {buffer.device}, as the cache has it; got "
                 f"{tuple(rows.shape)} in {rows.dtype} on {rows.device}"
             )
 
     def append(self, rows: Tensor) -> bool:
-        """True if new room had to be made for all of them."""
+        """Append rows. Return True if a larger buffer had to be allocated."""
         length = self.length + rows.shape[-2]
-        room = self._room
-        grew = room is None or length > room.shape[-2]
-        if room is None or grew:
-            room = rows.new_empty(*rows.shape[:-2], max(2 * self.length, length, _FIRST), rows.shape[-1])
+        buffer = self._buffer
+        grew = buffer is None or length > buffer.shape[-2]
+        if buffer is None or grew:
+            buffer = rows.new_empty(*rows.shape[:-2], max(2 * self.length, length, _FIRST), rows.shape[-1])
             if self.length:
-                room[..., : self.length, :] = self.all()
-        room[..., self.length : length, :] = rows
-        self._room, self.length = room, length
+                buffer[..., : self.length, :] = self.all()
+        buffer[..., self.length : length, :] = rows
+        self._buffer, self.length = buffer, length
         return grew
 
 
 def _for_groups(x: Float[Tensor, "*batch h r w"], groups: int) -> Float[Tensor, "*batch g r w"]:
-    """What each key head has, for the query heads that share it."""
+    """Repeat each key head for the query heads that share it."""
     return x if groups == 1 else x.repeat_interleave(groups, dim=-3)
 
 
 def _product_by_groups(
     x: Float[Tensor, "*batch h n w"], y: Float[Tensor, "*batch k w m"], groups: int
 ) -> Float[Tensor, "*batch h n m"]:
-    """x @ y, where g matrices of x share each one of y, which is read once for all of them."""
+    """x @ y, where `groups` matrices of x share each matrix of y, which is read only once for all of them."""
     if groups == 1:
         return x @ y
     return product(x.unflatten(-3, (-1, groups)), y.unsqueeze(-3)).flatten(-4, -3)

@@ -1,7 +1,7 @@
-"""A linear map v ↦ M v that is given by its action and never stored.
+"""A linear map v ↦ M v that is defined by how it is applied, and never stored.
 
-`Attention` is one, and so is whatever is made of one: its transpose, its rescaled, symmetrized or centered forms. A
-class defines `shape`, `dtype`, `device` and `_apply`; the rest follows from these.
+`Attention` is one, and so are the operators derived from it: its transpose, and its rescaled, symmetrized or centered
+forms. A class defines `shape`, `dtype`, `device` and `_apply`; the rest follows from these.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class LinearOperator(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """The dtype of what it is applied to."""
+        """The dtype of the tensors that it is applied to."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """The device of what it is applied to."""
+        """The device of the tensors that it is applied to."""
 
     @abstractmethod
     def _apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
-        """M v, of values that fit."""
+        """M v, for a v that has been checked."""
 
     def _apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*batch m e"]:
-        """Mᵀ w, of values that fit."""
-        raise InputError(f"{type(self).__name__} does not say how its transpose is applied")
+        """Mᵀ w, for a w that has been checked."""
+        raise InputError(f"{type(self).__name__} has no transpose; define _apply_transposed")
 
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """M v."""
@@ -62,35 +62,39 @@ class LinearOperator(ABC):
         """Mᵀ, as an operator."""
         return Transposed(self)
 
-    _operand = "v"  # what errors call that which it is applied to
+    _operand = "v"  # the name of the operand in errors
 
     def _cast(self, v: Tensor) -> Tensor:
-        """v as the operator takes it: under autocast, an attention's has another dtype than what comes in."""
+        """v in the dtype that the operator needs: under autocast an attention converts it."""
         return v
 
     def require_values(self, v: Tensor) -> Tensor:
-        """v; or raise unless it is (*#batch, m, e), of the operator's dtype and device."""
+        """v, checked: raises unless it is (*#batch, m, e) and has the operator's dtype and device."""
         v = self._cast(v)
         check.values(self._operand, v, self.dtype, self.device, self.shape[-1], self.shape[:-2])
         return v
 
     def dense(self) -> Float[Tensor, "*batch n m"]:
-        """M itself, n×m: to look at, or for small n and m."""
+        """The matrix M, n×m: for pictures, or for small n and m."""
         return self @ torch.eye(self.shape[-1], dtype=self.dtype, device=self.device)
 
     def as_scipy(self) -> ScipyOperator:
         """M as a `scipy.sparse.linalg.LinearOperator`, for SciPy's solvers: arrays in, arrays out, on the CPU.
 
-        Raises `InputError` for an operator with batch dimensions, or one whose dtype NumPy has not (bfloat16).
+        Raises `InputError` for an operator with batch dimensions, or with a dtype that NumPy lacks (bfloat16).
         """
         try:
             from scipy.sparse.linalg import LinearOperator as ScipyOperator
         except ImportError as missing:
             raise MissingExtraError(f"as_scipy needs SciPy; {how_to_install('classical')}") from missing
         if len(self.shape) != 2:
-            raise InputError(f"a SciPy operator is one matrix (n, m); this one has the shape {self.shape}")
+            raise InputError(
+                f"as_scipy expects an operator of shape (n, m), got {self.shape}; take one matrix of the batch"
+            )
         if self.dtype == torch.bfloat16:
-            raise InputError("NumPy has no bfloat16: make the operator of float32 or float64 tensors")
+            raise InputError(
+                "as_scipy expects a dtype that NumPy has, got bfloat16; make the operator from float32 tensors"
+            )
 
         def through(operator: LinearOperator):  # type: ignore[no-untyped-def]
             @torch.no_grad()
@@ -107,7 +111,7 @@ class LinearOperator(ABC):
 
 
 class DerivedOperator(LinearOperator):
-    """A linear operator that is made of another one: of its shape, unless it says another, its dtype and device."""
+    """A linear operator derived from another one. It has the same dtype and device, and by default the same shape."""
 
     def __init__(self, operator: LinearOperator) -> None:
         self._operator, self.shape = operator, operator.shape
@@ -122,7 +126,7 @@ class DerivedOperator(LinearOperator):
 
 
 class Transposed(DerivedOperator):
-    """Mᵀ. Of an attention: what each key gives, gathered from the queries, (Pᵀ w)_j = Σ_i P_ij w_i."""
+    """Mᵀ. For an attention, (Pᵀ w)_j = Σ_i P_ij w_i sums over the queries, weighted by what each takes from key j."""
 
     _operand = "w"
 
@@ -145,7 +149,7 @@ class Transposed(DerivedOperator):
         return self._operator
 
     def dense(self) -> Float[Tensor, "*batch m n"]:
-        """Mᵀ itself, m×n."""
+        """The matrix Mᵀ, m×n."""
         return self._operator.dense().mT
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""What does the operator do? Measures of P that need its rows, a few at a time, and never the matrix.
+"""Measures of P that need its rows, a few at a time, but never the whole matrix.
 
-Entropy, column mass and free energy are the operator's own; these stand on its weights.
+Entropy, column mass and free energy are methods of the operator; the measures here are computed from its weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mean_distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
 
 
 def topk(weights: Weights, k: int) -> TopKWeights:
-    """The k largest P_ij of each row i, and their j."""
+    """The k largest P_ij of each row i, and the keys j that have them."""
     m = weights.scores.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
         raise InputError(f"topk(k) expects a whole number from 1 to the {m} keys, got {k!r}")
@@ -41,14 +41,14 @@ def topk(weights: Weights, k: int) -> TopKWeights:
 
 @torch.no_grad()
 def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -> Float[Tensor, "*#batch"]:
-    """½ Σ_ij |π_i P_ij − π_j P_ji| in [0, 1], π stationary: 0 iff P is in detailed balance."""
+    """½ Σ_ij |π_i P_ij − π_j P_ji| in [0, 1], where π is stationary: 0 iff P satisfies detailed balance."""
     n, m = weights.scores.shape[-2:]
     if n != m:
-        raise InputError(f"reversibility is of a walk on one set of tokens: expected n = m, got {n} queries, {m} keys")
+        raise InputError(f"irreversibility() expects a walk on one set of tokens, n = m, got {n} queries and {m} keys")
     if mask is not None and not mask.is_symmetric(n, device):
         raise InputError(
-            f"under the asymmetric mask {mask!r} there are steps that cannot be taken back, so no walk is reversible; "
-            "ask without the mask, or with a symmetric one"
+            f"irreversibility() expects a symmetric mask, since with {mask!r} no walk is reversible; "
+            "use it without the mask, or with a symmetric one"
         )
     flow = _stationary(weights)
 
@@ -61,11 +61,13 @@ def irreversibility(weights: Weights, mask: Mask | None, device: torch.device) -
 
 
 def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
-    """π = Pᵀπ by powers of the lazy walk ½(1 + P), which has no periods."""
+    """The stationary π = Pᵀπ, by powers of the lazy walk ½(1 + P), which is aperiodic."""
     row_sums = along_edges(weights).apply_wide(torch.ones(weights.scores.shape[-1], 1))[..., 0]
-    require_readable(row_sums, "irreversibility()", "ask for it outside")
+    require_readable(row_sums, "irreversibility()", "call it outside")
     if bool(((row_sums - 1).abs() > 1e-3).logical_and(row_sums != 0).any()):
-        raise InputError("reversibility is of rows that sum to one; those of this normalization do not")
+        raise InputError(
+            "irreversibility() expects rows that sum to one; those of this normalization do not, so use a softmax"
+        )
     flow = (row_sums > 0) / (row_sums > 0).sum(-1, keepdim=True).clamp(min=1)
     flow = flow.to(row_sums.dtype)
     for _ in range(_MOST_STEPS):
@@ -74,6 +76,6 @@ def _stationary(weights: Weights) -> Float[Tensor, "*#batch n"]:
         if bool((moved <= _TOLERANCE).all()):
             return flow
     raise ConvergenceError(
-        f"the walk did not settle in {_MOST_STEPS} steps: it moved by {float(moved.max()):.1g}, not {_TOLERANCE:g}; "
-        "its tokens fall into groups that hardly see each other"
+        f"the walk did not converge in {_MOST_STEPS} steps: the last one moved it by {float(moved.max()):.1g}, more "
+        f"than {_TOLERANCE:g}; its tokens form groups that give each other hardly any weight, so use a larger bandwidth"
     )

@@ -1,6 +1,6 @@
-"""What has no weight plays no part: NaN and infinity in rows that are masked or padded away stay where they are.
+"""Values without weight have no effect: NaN and infinity in masked or padded rows do not reach any output.
 
-0 · NaN is NaN, so a plain product carries an uninitialized padding token into every output.
+Since 0 · NaN is NaN, a plain product would carry an uninitialized padding token into every output.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from limelight.tracing import is_readable
 def apply_to_weighted(
     apply: Callable[[Tensor], Tensor], v: Float[Tensor, "*#batch m e"], mask: Mask | None
 ) -> Float[Tensor, "*batch n e"]:
-    """apply(v), a map of non-negative weights P v, in which rows of v without weight play no part.
+    """apply(v) = P v for non-negative weights P, where rows of v without weight have no effect.
 
-    An output is NaN or infinite where a row of v that is so has weight in it, as in exact arithmetic. `mask` is
-    the one of the weights; in a compiled graph only the keys that its padding hides are set aside.
+    An output is NaN or infinite only if a row of v that is NaN or infinite has weight in it. `mask` is the mask of
+    the weights; in a compiled graph only rows that its padding hides are left out.
     """
     if not is_readable(v):
         real = real_keys(mask)
@@ -39,7 +39,7 @@ def apply_to_weighted(
 
 
 def finite_or_padded(x: Float[Tensor, "*#batch n d"], real: Bool[Tensor, "*#batch n"] | None) -> Tensor | None:
-    """x, with zeros for rows that are not `real` if they hold NaN or infinity; None if others do."""
+    """x, with zeros in rows that are not `real` if they hold NaN or infinity; None if other rows hold them."""
     if is_finite(x):
         return x
     if real is None:

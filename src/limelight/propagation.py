@@ -1,10 +1,10 @@
-"""Attention as a process: steps, heat, the resolvent and the generator of a square operator P.
+"""Repeated application of a square operator P: steps, heat, the resolvent and the generator.
 
     Pⁿ h,   exp(t (P − 1)) h,   (1 − s)(1 − s P)⁻¹ h,   (P h − h)/(ε/2)
 
-Each is a few applications of P, in memory linear in n. All hold for rows of non-negative weights that
-sum to at most one: then P does not increase the largest entry of h, and the spectrum of P lies in the
-unit disc. The bounds on errors below rest on the first, so they need no symmetry.
+Each is a few applications of P, in memory linear in n. P must have rows of non-negative weights that
+sum to at most one. Then P does not increase the largest |h|, from which the error bounds below follow,
+so they do not need a symmetric P.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from limelight.tracing import holds, in_transform, is_readable
 from limelight.twice import twice_differentiable
 from limelight.weights import Weights
 
-_ROW_SUM = {torch.float64: 1e-9, torch.float32: 1e-4}  # by which rounding may lift a row's sum above one
-_HALF = 2e-2
+_ROW_SUM = {torch.float64: 1e-9, torch.float32: 1e-4}  # by so much rounding may raise the sum of a row above one
+_HALF = 2e-2  # the same in half precision
 
 
 def steps(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> Float[Tensor, "*batch n e"]:
-    """Pⁿ h: what n layers of the same attention, with no residual, make of h.
+    """Pⁿ h: the output of n layers of the same attention, without residual connections.
 
     Raises `InputError` for an A that is not square and for n < 0.
 
@@ -53,7 +53,7 @@ def steps(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> Float[T
 
 
 def trajectory(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> Iterator[Float[Tensor, "*batch n e"]]:
-    """h, P h, …, Pⁿ h, one at a time: n + 1 of them. Raises as `steps` does, when it is called.
+    """An iterator of the n + 1 tensors h, P h, …, Pⁿ h. Raises as `steps` does, at the call.
 
     >>> import torch
     >>> from limelight import Attention, Euclidean
@@ -66,7 +66,7 @@ def trajectory(A: LinearOperator, h: Float[Tensor, "*#batch n e"], n: int) -> It
     """
     h = _state(A, h)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise InputError(f"the number of steps is a whole number ≥ 0, got {n!r}")
+        raise InputError(f"the number of steps must be a whole number ≥ 0, got {n!r}")
 
     def walk(h: Tensor) -> Iterator[Tensor]:
         yield h
@@ -82,11 +82,11 @@ def heat(
 ) -> Float[Tensor, "*batch n e"]:
     """exp(t (P − 1)) h = Σ_k e^{−t} t^k/k! · P^k h: the solution at time t of ∂H/∂t = (P − 1) H, H(0) = h.
 
-    The weights are Poisson's, all positive, so nothing cancels. The sum stops after K ≈ t + 6√t steps, where
-    what is left of the weights is below `tolerance` (by default the rounding unit of the dtype); that times the
-    largest |h| bounds the error, since no P^k h is larger. Differentiable in h and in all that A
-    depends on, at the price of keeping K steps. With ε the squared bandwidth, t = 2T/ε is the
-    continuum's time T. (Uniformisation: Jensen 1953; Fox & Glynn 1988.)
+    The weights are those of a Poisson distribution, all positive, so nothing cancels. The sum stops after K ≈ t + 6√t
+    steps, when the remaining weights sum to less than `tolerance` (by default the rounding unit of the dtype). The
+    error is at most that times the largest |h|, since no P^k h is larger. The result is differentiable in h and in
+    everything that A depends on; the backward pass keeps K steps. With ε the squared bandwidth, t = 2T/ε corresponds
+    to the time T of the continuum. (Uniformization: Jensen 1953; Fox & Glynn 1988.)
 
     Raises `InputError` for t < 0, a tolerance outside (0, 1), an A that is not square and rows whose
     sum exceeds one.
@@ -122,14 +122,14 @@ def resolvent(
     """(1 − s)(1 − s P)⁻¹ h = (1 − s) Σ_k s^k P^k h: P^k h after a geometric number of steps, s/(1 − s) on average.
 
     It is the fixed point of x = s P x + (1 − s) h (label spreading, personalized PageRank), found by
-    iteration: each step shrinks the largest error by s or more, so about log(tolerance)/log(s) of them
-    do. The last change bounds the error: the iteration ends where that is at most `tolerance` times the largest
-    |h| of each column (by default 16 rounding units divided by 1 − s). The derivative, in h and in all that
-    A depends on, is one more solution, with Pᵀ: no step is kept. Second derivatives, and all inside torch.func, are of
-    as many steps as are enough for any A, and keep them.
+    iteration: each step multiplies the largest error by at most s, so about log(tolerance)/log(s) steps
+    are enough. The last change gives a bound on the error, and the iteration ends when the bound is at most
+    `tolerance` times the largest |h| of each column (by default 16 rounding units divided by 1 − s). The gradient,
+    for h and everything that A depends on, solves one more such equation, with Pᵀ, and keeps no step. Second
+    derivatives, and calls inside torch.func, take as many steps as any A may need, and keep them.
 
-    Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` where `most`
-    steps do not reach the tolerance, which then lies below the rounding, or asks for more of them.
+    Raises `InputError` for s outside [0, 1) and as `heat` does, and `ConvergenceError` if `most` steps do not
+    reach the tolerance: it is then below the rounding errors, or more steps are needed.
 
     >>> import torch
     >>> from limelight import Attention, Euclidean
@@ -156,7 +156,8 @@ def resolvent(
         x = _fixed_point(A, (1 - s) * h, s, close, most, _largest)
     if not torch.is_grad_enabled():
         return x
-    # One step from the solution x has the equation's own derivative, less the factor (1 − s P)⁻¹, which the hook adds.
+    # The gradient of one step at the solution x is that of the solution but for the factor (1 − s P)⁻¹, which the hook
+    # adds.
     x = s * (A @ x) + (1 - s) * h
     if not x.requires_grad:
         return x
@@ -173,10 +174,10 @@ def resolvent(
 
 
 def generator(A: LinearOperator, h: Float[Tensor, "*#batch n e"], epsilon: float) -> Float[Tensor, "*batch n e"]:
-    """(P h − h)/(ε/2): the rate at which one layer changes h, in the time of the continuum.
+    """(P h − h)/(ε/2): the rate at which one layer changes h, in units of the continuum's time.
 
     With `Euclidean(√ε)` on points of density p on a manifold and `Softmax(α)` it tends to
-    Δh + 2(1 − α)⟨∇log p, ∇h⟩ as ε → 0 (Coifman & Lafon 2006). Float64 is meant: at ε the rounding of
+    Δh + 2(1 − α)⟨∇log p, ∇h⟩ as ε → 0 (Coifman & Lafon 2006). Use float64, since the rounding error of
     P h is divided by ε/2.
 
     Raises `InputError` for an A that is not square and an ε that is not positive and finite.
@@ -207,7 +208,7 @@ def _fixed_point(
     most: int,
     norm: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "*batch n e"]:
-    """x = s P x + b, in a norm of columns that P does not increase: ‖x − x_k‖ ≤ s/(1 − s) ‖x_k − x_{k−1}‖."""
+    """The solution of x = s P x + b. P must not increase the norm: then ‖x − x_k‖ ≤ s/(1 − s) ‖x_k − x_{k−1}‖."""
     # The solution is at most ‖b‖/(1 − s), so these bounds are relative to it.
     x, bound, enough = b / (1 - s), b.new_tensor(math.inf), close / (1 - s) * norm(b)
     for _ in range(most):
@@ -217,7 +218,7 @@ def _fixed_point(
             return x
     short = float((bound / enough.clamp(min=torch.finfo(b.dtype).tiny)).max()) * close
     raise ConvergenceError(
-        f"the resolvent at s = {s:g} came within {short:.2g} in {most} steps, not within {close:.2g}; "
+        f"the resolvent at s = {s:g} reached an error of {short:.2g} in {most} steps, not {close:.2g}; "
         "allow more steps, or a larger tolerance, or use float64"
     )
 
@@ -229,8 +230,8 @@ def _enough_steps(
     enough = 1 if s == 0 else math.ceil(math.log(close / 2) / math.log(s))
     if enough > most:
         raise ConvergenceError(
-            f"the resolvent at s = {s:g} to {close:.2g} may take {enough} steps, not {most}; allow more steps, "
-            "or a larger tolerance"
+            f"the resolvent at s = {s:g} may need {enough} steps for an error of {close:.2g}, and {most} are allowed; "
+            "allow more steps, or a larger tolerance"
         )
     x = h
     for _ in range(enough):
@@ -247,11 +248,11 @@ def _total(x: Tensor) -> Tensor:
 
 
 def _state(A: LinearOperator, h: Tensor) -> Float[Tensor, "*batch n e"]:
-    """h with all batch dimensions, after A is found square and h to fit."""
+    """h with all batch dimensions. Raises unless A is square and h fits."""
     check.instance("A", A, LinearOperator)
     *batch, n, m = A.shape
     if n != m:
-        raise InputError(f"a process steps from a set of tokens to itself: expected n = m, got {n} queries, {m} keys")
+        raise InputError(f"propagation expects a square operator, n = m, got {n} queries and {m} keys")
     h = A.require_values(h)
     if not is_finite(h):
         raise InputError("h has NaN or infinite entries; expected finite numbers")
@@ -264,8 +265,8 @@ def _require_rows_of_at_most_one(A: LinearOperator) -> None:
     if not holds((sums <= 1 + _ROW_SUM.get(A.dtype, _HALF)).all()):
         made_by = f"with {A.normalization}" if isinstance(A, Attention) else f"of {type(A).__name__}"
         raise InputError(
-            f"the error is bounded for rows that sum to at most one; {made_by} a row sums to {sums.max().item():.3g}: "
-            "use a normalization of rows (Softmax, Sinkhorn, Entmax, …)"
+            f"expected rows that sum to at most one, since only then is the error bounded; {made_by} a row sums to "
+            f"{sums.max().item():.3g}; use a normalization of rows (Softmax, Sinkhorn, Entmax, …)"
         )
 
 
@@ -274,14 +275,16 @@ def _tolerance(given: float | None, h: Tensor, units: float = 1.0) -> float:
         close = units * torch.finfo(h.dtype).eps
         if close < 1:
             return close
-        raise InputError(f"{h.dtype} is too coarse: rounding alone may err by {close:.2g}; use a wider dtype")
+        raise InputError(
+            f"rounding errors in {h.dtype} may reach {close:.2g}, which is too much; use a more precise dtype"
+        )
     if not _is_number(given) or not 0 < given < 1:
         raise InputError(f"tolerance expects a number between 0 and 1, got {given!r}")
     return given
 
 
 def _poisson(t: float, tolerance: float) -> list[float]:
-    """e^{−t} t^k/k! for k = 0 … K, the first K after which all others sum to at most the tolerance."""
+    """e^{−t} t^k/k! for k = 0 … K, with the least K beyond which all weights sum to at most the tolerance."""
     k = torch.arange(math.ceil(t + 12 * math.sqrt(t)) + 60, dtype=torch.float64)
     time = torch.tensor(t, dtype=torch.float64)
     weights = (torch.special.xlogy(k, time) - time - torch.lgamma(k + 1)).exp()

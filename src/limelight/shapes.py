@@ -1,4 +1,4 @@
-"""Arrays that broadcast: their common shape, and rectangles of an array of pairs."""
+"""The common shape of arrays that broadcast, and rectangles of an array of pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """`torch.broadcast_shapes`, which takes 16 µs, in one: the shape that all can be expanded to; else RuntimeError."""
+    """The shape that all can be expanded to, or RuntimeError: `torch.broadcast_shapes` in 1 µs instead of 16."""
     first = shapes[0]
     # Lengths are compared first: in an exported graph n is a symbol.
     if all(not shape or (len(shape) == len(first) and shape == first) for shape in shapes[1:]):
@@ -25,6 +25,6 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def rectangle(pairs: Tensor, rows: slice, cols: slice) -> Tensor:
-    """These rows and columns of (…, #n, #m), a view; a dimension of size 1, which stands for all, stays as it is."""
+    """These rows and columns of (…, #n, #m), as a view. A dimension of size 1, which broadcasts, stays as it is."""
     n, m = pairs.shape[-2:]
     return pairs[..., rows if n > 1 else slice(None), cols if m > 1 else slice(None)]

@@ -1,7 +1,7 @@
-"""Can the entries of a tensor be looked at now, and which kind of differentiation is going on?
+"""Whether the entries of a tensor can be read now, and which kind of differentiation is active.
 
 While a graph is compiled or exported, for tensors without data (meta, fake) and inside torch.func, a decision must not
-depend on values. Every check of values and every short cut that depends on them asks here first.
+depend on values. Every check of values, and every shortcut that depends on them, calls a function here first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 from limelight.errors import InputError
 
-_FAKE = "torch._subclasses.fake_tensor"  # not imported here: where nobody has, there are no fake tensors
+_FAKE = "torch._subclasses.fake_tensor"  # not imported here: if it has not been imported, there are no fake tensors
 
 
 _VALUES_ARE_CHECKED = ContextVar("_VALUES_ARE_CHECKED", default=True)
@@ -25,13 +25,14 @@ _VALUES_ARE_CHECKED = ContextVar("_VALUES_ARE_CHECKED", default=True)
 
 @contextmanager
 def without_value_checks() -> Iterator[None]:
-    """Within it no call looks at the values of tensors before it computes: inputs are taken to be finite and in range.
+    """Within the block, calls do not read the values of tensors first: inputs are assumed to be finite and in range.
 
-    To see that queries and keys are finite, that a bandwidth is positive, or that a float mask is padding, a call reads
-    a number from the device, one to five times. A GPU has to finish its work first. Under this switch nothing is read,
-    as in a compiled graph: an output is then whatever torch's kernel makes of NaN or infinity, which on the CPU is zero
-    for a query of NaN, and short cuts that depend on values are not taken. Shapes, dtypes and devices are checked as
-    ever. What depends on values by its nature (`irreversibility`, a tolerance of `Sinkhorn`) still reads them.
+    To check that queries and keys are finite, that a bandwidth is positive, or whether a float mask is padding, a call
+    reads a number from the device, one to five times. A GPU has to finish its work before each. In this block nothing
+    is read, as in a compiled graph: for NaN or infinity the output is what torch's kernel returns, which on the CPU is
+    zero for a query of NaN, and shortcuts that depend on values are not used. Shapes, dtypes and devices are still
+    checked. Functions whose result depends on such a reading (`irreversibility`, `Sinkhorn` with a tolerance) still
+    read values.
 
     >>> import torch
     >>> from limelight import attend, without_value_checks
@@ -49,7 +50,7 @@ def without_value_checks() -> Iterator[None]:
 
 
 def is_readable(x: Tensor) -> bool:
-    """True if the entries of x can be looked at, and may be: `bool(x.any())` has an answer, and depends on it alone."""
+    """True if the entries of x can be read, and value checks are on."""
     if torch.compiler.is_compiling():
         return False
     return _VALUES_ARE_CHECKED.get() and _has_values(x)
@@ -64,7 +65,7 @@ def _has_values(x: Tensor) -> bool:
 
 
 def _is_batched(x: Tensor) -> bool:
-    """True if x stands for many tensors, as inside `vmap`; `grad` alone wraps tensors whose entries can be read."""
+    """True if x stands for many tensors, as inside `vmap`. Inside `grad` alone the entries can be read."""
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(x):
         if not functorch.is_gradtrackingtensor(x):
@@ -76,15 +77,15 @@ def _is_batched(x: Tensor) -> bool:
 def in_transform() -> bool:
     """True inside a transform of torch.func (`grad`, `vmap`, `jvp`, …) or of forward-mode differentiation.
 
-    There autograd functions of our own are not taken: everything must be made of torch's own operations.
+    There Limelight's own autograd functions cannot be used: only torch's own operations have the rules.
     """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_differentiated_again(*gradients: Tensor | None) -> bool:
-    """Asked in a backward pass: will it be differentiated itself, or is it run for a batch of gradients at once?
+    """True if the present backward pass will be differentiated itself, or runs for a batch of gradients at once.
 
-    Then it must be made of torch's own operations. An ordinary backward pass runs with grad mode off.
+    Then only torch's own operations may be used. An ordinary backward pass runs with grad mode off.
     """
     if torch.compiler.is_compiling():
         return False
@@ -94,17 +95,17 @@ def is_differentiated_again(*gradients: Tensor | None) -> bool:
 
 
 def is_autocast(x: Tensor) -> bool:
-    """True inside `torch.autocast` for the device of x; there is none for meta tensors."""
+    """True inside `torch.autocast` for the device of x; False for meta tensors, which have no autocast."""
     return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def holds(answer: Tensor) -> bool:
-    """bool(answer), or True where it cannot be looked at: what cannot be checked is taken for granted."""
+    """bool(answer), or True if it cannot be read: a condition that cannot be checked is assumed to hold."""
     return not is_readable(answer) or bool(answer)
 
 
 def require_readable(x: Tensor, what: str, instead: str) -> None:
-    """Raise `InputError` where `what` must read the entries of x and cannot. A compiled graph breaks there itself."""
+    """Raise `InputError` if `what` must read the entries of x and cannot. A compiled graph breaks there by itself."""
     if not torch.compiler.is_compiling() and not _has_values(x):
         raise InputError(
             f"{what} depends on the values of a tensor, which cannot be read for meta tensors and inside "

@@ -1,4 +1,4 @@
-"""A result of an operation whose own derivative cannot be differentiated again, and another way to that derivative."""
+"""Second derivatives for operations of torch whose derivative torch cannot differentiate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from limelight.tracing import is_differentiated_again
 def twice_differentiable(
     out: Tensor, inputs: Sequence[Tensor], gradients: Callable[..., Sequence[Tensor | None]]
 ) -> Tensor:
-    """`out`, which torch computed from `inputs`, differentiable any number of times.
+    """`out`, which torch computed from `inputs`, as a tensor that can be differentiated any number of times.
 
-    In an ordinary backward pass the gradient goes on to the operation that made `out`. Where that pass is to be
-    differentiated itself, the gradients of the inputs are `gradients(*inputs, dout)` instead, which must be made of
-    operations that can be, and nothing comes to the operation.
+    An ordinary backward pass uses the derivative of the operation that computed `out`. A backward pass that is
+    differentiated itself uses `gradients(*inputs, dout)` instead, which must consist of differentiable operations.
     """
     if not out.requires_grad or torch.compiler.is_compiling():
         return out

@@ -1,6 +1,6 @@
-"""P as an operator: what a normalization makes of scores, to be applied, transposed and measured.
+"""The weights P that a normalization computes from scores. They are applied, transposed and measured.
 
-`SoftmaxWeights` are a row softmax, and run on whatever kernel holds the scores. `RowWeights` are any
+`SoftmaxWeights` are a row softmax, and run on the kernel of the scores. `RowWeights` are any
 other function of a row, a few rows at a time. `Mixture` is a convex combination of two operators.
 """
 
@@ -25,7 +25,7 @@ from limelight.kernels.scores import RowStatistics, Scores, softmax_of
 
 
 class TopKWeights(NamedTuple):
-    """The k largest weights of each query, largest first, and whose they are; −1 where fewer than k keys have any."""
+    """The k largest weights of each query, largest first, and their keys; −1 if fewer than k keys have weight."""
 
     weights: Float[Tensor, "*batch n k"]
     keys: Int[Tensor, "*batch n k"]
@@ -48,11 +48,11 @@ class Weights(ABC):
 
     @abstractmethod
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        """P on these rows, in at least float32."""
+        """These rows of P, in at least float32."""
 
     @abstractmethod
     def block_transposed(self, rows: slice) -> Float[Tensor, "*#batch r n"]:
-        """Pᵀ on these rows of it."""
+        """These rows of Pᵀ."""
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
         """P v in at least float32, on the device of the scores; for values that half precision cannot hold."""
@@ -64,16 +64,16 @@ class Weights(ABC):
         return self.by_rows(some, v, dim=-2)
 
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
-        """(D ∘ P) v, D_ij = 0 with probability p and 1/(1 − p) otherwise."""
+        """(D ∘ P) v, where D_ij = 0 with probability p and 1/(1 − p) otherwise."""
         return self.by_rows(lambda own, v, rows: _mix(F.dropout(own.block(rows), p), v), v, dim=-2)
 
     @property
     @abstractmethod
     def scores(self) -> Scores:
-        """The scores that its energy is of: E = −τ s."""
+        """The scores s that define the energy E = −τ s."""
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        """−Σ_j p log p of the row, normalized to sum to one; zero for a row of zeros."""
+        """−Σ_j p log p, where p is the row divided by its sum; zero for a row of zeros."""
         return self.by_rows(lambda own, rows: _entropy(_normalized(own.block(rows))))
 
     def potential(self) -> Float[Tensor, "*#batch n"]:
@@ -94,14 +94,12 @@ class Weights(ABC):
         return self.apply(v), self.logsumexp()
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        raise InputError(
-            "these weights are no softmax of scores, so they have no log-normalizer; free_energy() is defined for all"
-        )
+        raise InputError("these weights are not a softmax of scores, so they have no log-normalizer; use free_energy()")
 
     def by_rows(self, measure: Callable[..., Tensor], *values: Tensor | Scores, dim: int = -1) -> Tensor:
         """measure(these weights, *values, rows), a few rows at a time, joined along `dim`.
 
-        What `measure` takes gradients of are the weights and the values that it is given, nothing else.
+        Gradients flow only to the weights and the values that `measure` is given.
         """
 
         def some(tree: tuple[Any, ...], rows: slice) -> Tensor:
@@ -112,12 +110,12 @@ class Weights(ABC):
     def results_by_rows(
         self, measure: Callable[[Weights, slice], tuple[Tensor, ...]], dims: tuple[int, ...]
     ) -> tuple[Tensor, ...]:
-        """Several results of one walk, measure(these weights, rows), each joined along its own of `dims`."""
+        """The results of measure(these weights, rows), a few rows at a time, each joined along its own dimension."""
         return results_by_rows(measure, self.for_rows(), self.scores.shape[-2], self.scores.entries_per_row, dims)
 
     @property
     def learns(self) -> bool:
-        """True if a gradient may be wanted of them."""
+        """True if a gradient of the weights may be needed."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (*tensors_of(self), *learned_of(self)))
 
     def mean_distance(self, offset: int) -> Float[Tensor, "*#batch n"]:
@@ -140,7 +138,7 @@ class Weights(ABC):
         return TopKWeights(values, keys.masked_fill(values == 0, -1))
 
     def for_rows(self) -> Weights:
-        """The same, with what all rows share computed already."""
+        """The same weights, with everything that rows share computed in advance."""
         return self
 
 
@@ -177,7 +175,7 @@ class SoftmaxWeights(Weights):
 
     @kept
     def _row_statistics(self) -> RowStatistics | None:
-        """All three statistics at once, where nobody wants their gradients."""
+        """Entropy and column mass from one pass, or None if gradients may be needed."""
         return None if self.learns else self._scores.row_statistics(kept_value(self, "_lse"))
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
@@ -189,7 +187,7 @@ class SoftmaxWeights(Weights):
         return self._by_key.logsumexp().exp() if self._row_statistics is None else self._row_statistics.column_mass
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
-        s = self._stabilized.block(slice(0, 1))  # says dtype and device
+        s = self._stabilized.block(slice(0, 1))  # for its dtype and device
         return self._stabilized.softmax(v.to(s))
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
@@ -205,7 +203,7 @@ class SoftmaxWeights(Weights):
 
     @kept
     def _lse(self) -> Tensor:
-        """Where no gradient is wanted of it; `apply` leaves it here where the kernel returns it anyway."""
+        """The log-normalizers without gradients. `apply` stores them if the kernel returns them anyway."""
         return self._scores.logsumexp()
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
@@ -225,13 +223,13 @@ class SoftmaxWeights(Weights):
 
 
 class RowMap(Protocol):
-    """How one row of scores becomes one row of weights: w(s_ij, t_i) with a few numbers t_i for each row."""
+    """A function from a row of scores to a row of weights: w(s_ij, t_i), with a few numbers t_i for each row."""
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r t"]:
         """t_i, from a whole row of scores; −∞ is a key that is masked."""
 
     def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r t"]:
-        """`thresholds(s)` as a function of s, where t are its values, found in the forward pass."""
+        """`thresholds(s)` as a differentiable function of s, given its values t from the forward pass."""
 
     def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r t"]) -> Float[Tensor, "*batch r c"]:
         """w, entry by entry; zero where s is −∞."""
@@ -239,7 +237,7 @@ class RowMap(Protocol):
 
 @dataclass(frozen=True)
 class RowWeights(Weights):
-    """P_ij = w(s_ij, t_i), a few rows at a time, computed anew in the backward pass."""
+    """P_ij = w(s_ij, t_i), computed a few rows at a time, and again in the backward pass."""
 
     _scores: Scores
     _map: RowMap
@@ -287,7 +285,7 @@ class RowWeights(Weights):
 
 @dataclass(frozen=True)
 class Mixture(Weights):
-    """P = λ P₁ + (1 − λ) P₂, λ a tensor that broadcasts against (*batch, 1, 1). Its energy is of P₁'s scores."""
+    """P = λ P₁ + (1 − λ) P₂, where λ broadcasts against (*batch, 1, 1). Its energy uses the scores of P₁."""
 
     first: Weights
     second: Weights

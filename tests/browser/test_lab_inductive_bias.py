@@ -57,13 +57,13 @@ def test_a_click_on_an_image_is_remembered_and_a_link_restores_it(visit):
     visitor.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     visitor.until(lambda: "look=3" in visitor.page.url, "the address")
     visitor.until(lambda: "Test image 3 of 20" in visitor.page.inner_text("#bias-chosen"), "the third image")
-    slider = visitor.page.get_by_label("Test image looked at")
+    slider = visitor.page.get_by_label("Test image to look at")
     assert slider.input_value() == "3"
     slider.focus()
     slider.press("ArrowRight")
     visitor.until(lambda: "Test image 4 of 20" in visitor.page.inner_text("#bias-chosen"), "the next by the keyboard")
     other = visit(visitor.page.url.partition("//")[2].partition("/")[2]).drawn()
-    assert other.page.get_by_label("Test image looked at").input_value() == "4"
+    assert other.page.get_by_label("Test image to look at").input_value() == "4"
     assert other.page.inner_text("#bias-said-conv") == visitor.page.inner_text("#bias-said-conv")
     assert other.page.inner_text("#bias-chosen") == visitor.page.inner_text("#bias-chosen")
 

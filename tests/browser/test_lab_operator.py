@@ -20,7 +20,7 @@ def test_it_draws_on_every_screen_and_asks_nobody(visit, lab, width, scheme):
     drawn = visitor.page.locator(".plot[data-drawn] .main-svg:first-child")
     visitor.until(lambda: drawn.count() == 4, "four pictures")
     assert visitor.fits()
-    assert "mixes about" in visitor.page.inner_text("#operator-said")
+    assert "over about" in visitor.page.inner_text("#operator-said")
     assert visitor.complaints == []
     assert all(url.startswith((lab.address, "data:", "blob:")) for url in visitor.asked)
 
@@ -87,13 +87,13 @@ def test_nonsense_and_what_the_library_refuses_get_a_sentence(visit):
     visitor = visit("operator?moved=!!&similarity=4&mask=causal&alpha=0.5&n=zebra", scheme="dark").drawn()
     page = visitor.page
     wrong = page.inner_text("#wrong")
-    assert "gives no places of points" in wrong
+    assert "encodes no positions of points" in wrong
     assert "“4” is not one of" in wrong
     assert "“zebra” is not a number" in wrong
     visitor.until(lambda: "would leak the future" in page.inner_text("#note"), "the library's sentence")
     page.get_by_label("none", exact=True).check()
     visitor.until(lambda: "leak" not in page.inner_text("#note"), "the sentence gone")
     page.evaluate("limelight.act('move', [1, 'x', {}])")
-    visitor.until(lambda: "A move is the number of a point" in page.inner_text("#note"), "a sentence on the move")
+    visitor.until(lambda: "A move must be the number of a point" in page.inner_text("#note"), "a sentence on the move")
     assert visitor.fits()
     assert visitor.complaints == []

@@ -98,7 +98,7 @@ def test_there_are_no_other_pages(visit):
 
 def test_a_file_of_ones_own(visit, tmp_path):
     visitor = visit("slopes").drawn()
-    visitor.page.get_by_text("Data of your own").click()
+    visitor.page.get_by_text("Your own data").click()
     bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
     bad.write_text("x,y,z\n" + "1,2,3\n" * 20 + "1,two,3\n")
     rows = "".join(f"{i},5;{i % 5},0;{i * (i % 5)},25\r\n" for i in range(40))

@@ -136,7 +136,7 @@ def test_what_cannot_be_computed_is_refused():
     q, k, h = tokens(n=8)
     A = Attention(q, k)
     for call, says in (
-        (lambda: steps(Attention(q, k[:5]), h[:5], 2), "8 queries, 5 keys"),
+        (lambda: steps(Attention(q, k[:5]), h[:5], 2), "8 queries and 5 keys"),
         (lambda: trajectory(A, h, -1), "whole number ≥ 0, got -1"),
         (lambda: steps(A, h, 2.0), "got 2.0"),
         (lambda: heat(A, h, -1.0), "finite time ≥ 0, got -1.0"),
@@ -146,7 +146,7 @@ def test_what_cannot_be_computed_is_refused():
         (lambda: heat(Attention(q, k, Dot(), Sigmoid()), h, 1.0), "rows that sum to at most one"),
         (lambda: resolvent(A, h, 1.0), r"\[0, 1\), got 1.0"),
         (lambda: resolvent(A, h, 0.5, most=0), "whole number ≥ 1, got 0"),
-        (lambda: resolvent(Attention(q.bfloat16(), k.bfloat16()), h.bfloat16(), 0.99), "too coarse"),
+        (lambda: resolvent(Attention(q.bfloat16(), k.bfloat16()), h.bfloat16(), 0.99), "which is too much"),
         (lambda: generator(A, h, 0.0), "positive number, the squared bandwidth, got 0.0"),
         (lambda: steps(q, h, 1), "A expects a LinearOperator object, got a tensor of shape"),
     ):

@@ -20,7 +20,7 @@ WITHOUT = {
     "Parts", "InnerProduct", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
     "split_additive", "as_one_product", "center", "checked_dense", "squeeze_head", "is_finite", "shift_for_precision",
     "upcast_pair", "upcast", "Interval", "Record", "Picture", "Trial", "missing", "run", "as_record", "check_workers",
-    "spread_ratio", "are_finite", "KeyFactors", "is_wide", "unscaled",
+    "spread_ratio", "are_finite", "KeyFactors", "is_wide", "unscaled", "Experiment",
 }  # fmt: skip
 SOURCE = Path(limelight.__file__).parent
 MODULES = [

@@ -37,7 +37,7 @@ def drawn():
 
 def test_every_picture_is_there_light_and_dark(figures):
     names = {name.rpartition("-")[0] for name in drawn()}
-    assert names == {*figures, "search", "rooms"}
+    assert names == {*figures, "search", "packages"}
     assert len(drawn()) == 2 * len(names)
 
 

@@ -206,12 +206,12 @@ def test_half_precision_takes_the_sinks_in_float32():
 
 @pytest.mark.parametrize("normalization", [Sparsemax(), Softmax(alpha=0.5), Sinkhorn()], ids=repr)
 def test_sinks_are_refused_by_what_is_no_row_softmax(normalization):
-    with pytest.raises(InputError, match=r"attention sink takes its share of a softmax over keys.*use Softmax\(\)"):
+    with pytest.raises(InputError, match=r"attention sink needs a softmax over keys.*use Softmax\(\)"):
         heads_operator(Q, K, Dot(), normalization, None, sinks=SINKS)
 
 
 def test_sinks_of_another_shape_are_refused():
-    with pytest.raises(InputError, match=r"sinks of shape \(4,\) or \(2, 4, 5, 1\) fit these queries, got \(3,\)"):
+    with pytest.raises(InputError, match=r"must have the shape \(4,\) or \(2, 4, 5, 1\), got \(3,\)"):
         heads_operator(Q, K, Dot(), Softmax(), None, sinks=SINKS[:3])
 
 

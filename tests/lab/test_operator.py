@@ -96,7 +96,7 @@ def test_drifting_points_fall_together_and_then_it_stops():
     page = live(process="drift", bandwidth=1.5)
     while page.step():
         assert page._steps < 500
-    assert "it stands still" in page.labels()["operator-step"]
+    assert "converged" in page.labels()["operator-step"]
     assert float((page._state.x - page._state.x[0]).abs().max()) < 1e-4
 
 
@@ -127,7 +127,7 @@ def test_a_link_to_a_refused_combination_opens():
 
 def test_what_grows_without_bound_stops_with_a_sentence():
     page = live(normalization="sigmoid", similarity="dot", bandwidth=0.1, n=60)
-    with pytest.raises(InputError, match="grows out of the picture"):
+    with pytest.raises(InputError, match="left the picture"):
         for _ in range(100):
             page.step()
     assert float(page._state.x.abs().max()) <= 2 * COORDINATE_MAX
@@ -188,7 +188,7 @@ def test_moves_are_forgotten_where_the_points_are_drawn_anew():
 def test_a_move_without_meaning_is_told_and_changes_nothing(given):
     page = live()
     before = page._points.clone()
-    with pytest.raises(InputError, match=r"A move is|A point stays") as told:
+    with pytest.raises(InputError, match=r"A move must be|Coordinates must lie") as told:
         page.handle_action("move", given)
     assert len(str(told.value)) < 200
     assert torch.equal(page._points, before)
@@ -206,7 +206,7 @@ def test_a_text_that_is_no_moved_points_is_told(text):
     values, wrong = read(FIELDS, {"moved": text})
     assert values["moved"] == ""
     assert len(wrong) == 1
-    assert "gives no places of points" in wrong[0]
+    assert "encodes no positions of points" in wrong[0]
 
 
 def test_places_there_and_back():
@@ -282,7 +282,7 @@ def test_the_words_are_the_numbers():
     entropy = float(page.A.entropy()[-1])
     assert f"entropy {entropy:.2f} nats" in words["operator-said"]
     assert words["operator-said"].startswith("Point 12 at (")
-    assert f"Least {float(page.A.column_mass().min()):.2f}" in words["operator-said-mass"]
+    assert f"Smallest: {float(page.A.column_mass().min()):.2f}" in words["operator-said-mass"]
 
 
 def test_a_choice_of_a_point_beyond_the_last_is_the_last():

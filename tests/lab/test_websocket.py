@@ -124,7 +124,7 @@ def test_a_button_is_told_to_the_worker():
 
 @pytest.mark.parametrize(
     ("problem", "told"),
-    [(FullError(), "1 visitors play already"), (EOFError(), "was lost"), (TimeoutError(), "was lost")],
+    [(FullError(), "1 pages run already"), (EOFError(), "was lost"), (TimeoutError(), "was lost")],
 )
 def test_where_there_is_no_frame_it_says_why_and_when_to_ask_again(problem, told):
     frame = json.loads(talk(asked(), sessions=Sessions(problem))[1]["text"])

@@ -99,7 +99,7 @@ def spoilt(x, value):
         (lambda: SymmetricSinkhorn(0.0), InputError, "expects a positive number, got 0.0"),
         (lambda: SymmetricSinkhorn(steps=0), InputError, "whole number ≥ 1, got 0"),
         (lambda: Attention(Q, Q, Bilinear(4), SymmetricSinkhorn()), InputError, "not declare itself symmetric; use"),
-        (lambda: Attention(Q, K, Dot(), SymmetricSinkhorn()), InputError, "one set of tokens: expected q and k"),
+        (lambda: Attention(Q, K, Dot(), SymmetricSinkhorn()), InputError, "expects q and k to be the same tokens"),
         (lambda: Attention(Q, Q, Dot(), SymmetricSinkhorn(), window(1, 0) | window(0, 2)), InputError, "they are not"),
         (
             lambda: Attention(Q, Q, Dot(), SymmetricSinkhorn(), Graph(torch.tensor([[0], [1]]), 5)),
@@ -116,7 +116,7 @@ def spoilt(x, value):
             r"\(\*batch, 5, 7\), got \(9, 7\)",
         ),
         (lambda: attend(Q, K, V, torch.full((9, 7), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(9, 7\)"),
-        (lambda: attend(Q, K[:, :2], V[:, :2], enable_gqa=True), InputError, "whole g"),
+        (lambda: attend(Q, K[:, :2], V[:, :2], enable_gqa=True), InputError, "whole number g"),
     ],
 )
 def test_one_clear_sentence(make, error, says):

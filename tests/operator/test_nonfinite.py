@@ -111,7 +111,7 @@ def test_padded_tokens_may_hold_anything(mechanism):
 
 def test_a_token_that_is_not_padding_is_refused_with_a_hint():
     q, k, _ = operands()
-    with pytest.raises(InputError, match=r"k has 8 NaN or infinite.*but in tokens that padding\(keys=…\) hides"):
+    with pytest.raises(InputError, match=r"k has 8 NaN or infinite.*except in tokens that padding\(keys=…\) hides"):
         Attention(q, spoil(k, torch.tensor([0])), mask=padding(keys=REAL))
     with pytest.raises(InputError, match=r"padding\(queries=…\)"):
         Attention(spoil(q, LAST), k, mask=padding(keys=REAL))

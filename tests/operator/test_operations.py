@@ -63,7 +63,7 @@ def test_a_torch_in_which_it_moved_means_the_chunked_kernel_and_one_warning(monk
     monkeypatch.setattr(torch.ops, "aten", aten)
     monkeypatch.setattr(operations, "_reasons", {})
 
-    with pytest.warns(UserWarning, match=f"operation {name}.*runs on the chunked kernel") as caught:
+    with pytest.warns(UserWarning, match=f"operation {name}.*runs on the slower chunked kernel") as caught:
         found = [Attention(q, k, s, mask=causal) for s in (Dot(), Euclidean())]
     assert len(caught) == 1
     assert [A.kernel for A in found] == ["chunked", "chunked"]

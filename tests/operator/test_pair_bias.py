@@ -152,7 +152,7 @@ class Learns(Dot):
 
 def test_no_gradient_is_lost_in_silence():
     q, k, v = tokens(2)
-    with pytest.raises(InputError, match="Learns's bias of pairs learns, for which the fused kernel has no gradient"):
+    with pytest.raises(InputError, match="Learns's bias of pairs learns, but the fused kernel has no gradient for it"):
         _ = Attention(q, k, Learns()) @ v
 
 

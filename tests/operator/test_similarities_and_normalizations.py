@@ -141,7 +141,7 @@ def test_a_bias_is_bound_to_its_shape():
     table = torch.randn(3, N, M).double()
     s = oracle.BETA["bias"](Bias(table), q, k).expand(2, 3, N, M)
     compare(Attention(q, k, Bias(table)), oracle.weights(s, "softmax"), v, w, s)
-    with pytest.raises(errors.InputError, match=r"a bias for 7 queries and 8 keys has shape"):
+    with pytest.raises(errors.InputError, match=r"a bias for 7 queries and 8 keys must have the shape"):
         _ = Attention(q, k[..., :8, :], Bias(table)) @ v[..., :8, :]
 
 
@@ -266,7 +266,7 @@ def test_sinkhorn_to_a_tolerance():
     A = Attention(q, k, Dot(), Sinkhorn(tolerance=1e-8))
     torch.testing.assert_close(A.column_mass(), torch.full((2, 3, M), N / M).double(), rtol=1e-7, atol=0)
     torch.testing.assert_close(A @ v, Attention(q, k, Dot(), Sinkhorn(200)) @ v)
-    with pytest.raises(errors.ConvergenceError, match="not within 1e-12; allow more steps"):
+    with pytest.raises(errors.ConvergenceError, match="more than 1e-12; allow more steps"):
         _ = Attention(5 * q, k, Dot(), Sinkhorn(3, tolerance=1e-12)) @ v
 
 
@@ -296,7 +296,7 @@ def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
 
 def test_symmetric_sinkhorn_says_when_there_is_no_such_matrix():
     x, star = torch.randn(4, 3), Graph(torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]]), 4)
-    with pytest.raises(errors.ConvergenceError, match=r"in 50 steps, not within 0\.0001; allow more steps"):
+    with pytest.raises(errors.ConvergenceError, match=r"after 50 steps, more than 0\.0001; allow more steps"):
         _ = Attention(x, x, Dot(), SymmetricSinkhorn(steps=50), star) @ x
 
 

@@ -348,5 +348,5 @@ def test_what_is_no_extension_is_refused():
         check_similarity(Dot)
     with pytest.raises(InputError, match="got 'softmax'"):
         check_normalization("softmax")
-    with pytest.raises(InputError, match="a bias for 11 queries and 14 keys has shape"):
+    with pytest.raises(InputError, match="a bias for 11 queries and 14 keys must have the shape"):
         check_similarity(Bias(torch.zeros(2, 2)))

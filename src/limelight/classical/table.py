@@ -40,19 +40,20 @@ class Method:
 
 _HEAD = """# Methods as attention
 
-A method initializes a pseudo-metric, strengthens it, normalizes it, and propagates something with what comes of it
-(Ruan & Zhang, 2412.18288). The last column is the operator that holds the matrix P without storing it; the tests
-compare each with scikit-learn, or with the published equation where it has none. Where the operator is not all of
-the normalization (MDS, Isomap, LLE, t-SNE, UMAP, SVM, GCN), the rest is in `limelight.classical.affinities`.
+A method initializes a pseudo-metric, strengthens it, normalizes it, and propagates something with the resulting matrix
+(Ruan & Zhang, 2412.18288). The last column is the operator that represents the matrix P without storing it. The tests
+compare each operator with scikit-learn, or with the published equation if scikit-learn lacks the method. For MDS,
+Isomap, LLE, t-SNE, UMAP, SVM and GCN the operator is only a part of the normalization; `limelight.classical.affinities`
+has the rest.
 
 In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points that are compared, or features made of
 them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
 `limelight.classical`; all other names are in `limelight`.
 
-k nearest neighbors, k-means and label propagation have no estimator in `limelight.classical`: scikit-learn's are
-faster, so take `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation` from there. That each
-is attention is checked by the claim `same_operator`. MDS and all below it have none either; what they do with P is
-not attention.
+`limelight.classical` has no estimators for k nearest neighbors, k-means and label propagation. scikit-learn's are
+faster, so use its `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation`. The claim
+`same_operator` checks that each of these methods is attention. There are no estimators either for MDS and the methods
+below it in the table, since what these do with P is not attention.
 
 This page is written by `python docs/methods.py`, from `limelight.classical.methods`.
 

@@ -1,8 +1,8 @@
-"""How is the operator computed?
+"""The kernels, which compute the operator.
 
-`reference` is the specification, dense. `fused` runs on torch's fused kernels: similarities that are
-an inner product and two terms, normalizations that are a row softmax. `chunked` takes any, a few
-rows at a time, and computes them anew in the backward pass. `sparse` goes along the edges of a graph.
+`reference` is the specification, and stores the matrix. `fused` runs on torch's fused kernels; it needs a similarity
+that is an inner product plus two terms, and a normalization that is a row softmax. `chunked` takes any of them, a few
+rows at a time, and computes these again in the backward pass. `sparse` computes one score for each edge of a graph.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def choose(
     mask: Mask | None = None,
     scale: float | Tensor = 1.0,
 ) -> Kernel:
-    """The kernel to run: the one asked for, or `KernelError`; for "auto" the fastest that can.
+    """The kernel to run: the named one, or `KernelError` if it cannot serve; for "auto" the fastest that can.
 
     `fused_normalization` says why the normalization cannot be fused, or is None if it can. Inside a transform of
     torch.func, in forward-mode differentiation and for meta tensors "auto" is the reference, which is made of torch's
@@ -49,12 +49,12 @@ def choose(
         raise UnknownNameError("kernel", kernel, _NAMES)
     if kernel in ("fused", "chunked") and in_transform():
         raise KernelError(
-            f"kernel={kernel!r} has no rules for torch.func and forward-mode differentiation; use kernel='auto' there, "
-            "which computes the dense matrix"
+            f"kernel={kernel!r} does not support torch.func and forward-mode differentiation; use kernel='auto' there, "
+            "which stores the matrix"
         )
     reason = fused_normalization or unsupported(device, dtype)
     if not similarity.is_inner_product:
-        reason = f"{type(similarity).__name__} is not an inner product and two terms"
+        reason = f"{type(similarity).__name__} is not an inner product plus two terms"
     elif similarity.has_pair_bias and device.type != "cpu":
         reason = f"on {device.type} it takes no bias of pairs"
     elif similarity.has_pair_bias and learns(scale):
@@ -66,7 +66,7 @@ def choose(
             return "sparse"
         if kernel == "sparse":
             raise KernelError(
-                "kernel='sparse' goes along the edges of a Graph: none of the masks that must all allow is one"
+                "kernel='sparse' needs a Graph as its mask, alone or joined by & with other masks; use kernel='auto'"
             )
     if kernel == "auto":
         return "reference" if in_transform() or device.type == "meta" else "chunked" if reason else "fused"
@@ -76,7 +76,7 @@ def choose(
 def compute(
     kernel: Kernel, q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor, mask: Mask | None
 ) -> Scores:
-    """The scores scale · β(q, k), masked, held the way the kernel holds them."""
+    """The scores scale · β(q, k), masked, as the `Scores` of this kernel."""
     if kernel == "reference":
         return dense_scores(q, k, similarity, scale, mask)
     if kernel == "sparse":

@@ -2,8 +2,8 @@
 
     s_ij = scale · β(q_i, k_j) + a_i + b_j,  −∞ where masked
 
-for any similarity that can say β on a rectangle. Memory is linear in n and m: a rectangle is as
-large as fits in a core's cache, and the backward pass computes it anew.
+for any similarity that can compute β on a rectangle. Memory is linear in n and m: a rectangle is as
+large as fits in a core's cache, and the backward pass computes it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from limelight.similarity import Parts, Similarity, upcast, upcast_pair
 
 @dataclass(frozen=True)
 class ChunkedScores(Scores):
-    """s as the parts of its rectangles; `swapped` where the rows are the keys."""
+    """s, represented by the parts from which its rectangles are computed; `swapped` if the rows are the keys."""
 
     similarity: Similarity
     parts: Parts
@@ -52,7 +52,7 @@ class ChunkedScores(Scores):
         return replace(self, row_bias=shift if self.row_bias is None else self.row_bias + shift)
 
     def remove_shift(self) -> tuple[ChunkedScores, Float[Tensor, "*#batch"]]:
-        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities center for themselves
+        return self, torch.zeros((), dtype=self._dtype, device=self._device)  # similarities subtract means themselves
 
     def log_softmax(self) -> ChunkedScores:
         return replace(self, row_bias=-zero_neg_inf(replace(self, row_bias=None).logsumexp()))
@@ -63,7 +63,7 @@ class ChunkedScores(Scores):
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
-        if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
+        if torch.compiler.is_compiling():  # the compiler cannot trace autograd within a backward pass
             return self.reduce_by_rows(v)
         batch = broadcast_shapes(self.batch, v.shape[:-2])
         walk = online_softmax.Walk(
@@ -83,13 +83,14 @@ class ChunkedScores(Scores):
         dout: Tensor | None,
         dlse: Tensor | None,
     ) -> list[Tensor | None]:
-        """The gradients of `reduce`, which can be differentiated: of v, the bias, the scale, the parts, parameters."""
-        # The hand-written backward pass cannot be differentiated. Where it is to be, the same gradients are found from
-        # the entries of some rows at a time (`rows.gradients_by_rows`), with operations that autograd knows.
+        """The gradients of `reduce` for v, bias, scale, parts and parameters, in a differentiable form."""
+        # The hand-written backward pass cannot be differentiated. If that is needed, the same gradients are computed
+        # from the entries of some rows at a time (`rows.gradients_by_rows`), with operations that autograd can
+        # differentiate.
         given = iter(tensors)
         parts = self.parts.map(*(3 * [lambda _: next(given)]))
         own = replace(self, parts=parts, scale=self.scale if scale is None else scale, col_bias=bias)
-        found = iter(own.gradients_by_rows(v, dout, dlse))  # in the order of the fields, v, and what is learned
+        found = iter(own.gradients_by_rows(v, dout, dlse))  # for the tensors of the fields, then v, then the parameters
         dtensors = [next(found) if x.is_floating_point() else None for x in tensors]
         dscale = None if scale is None else next(found)
         dbias = None if bias is None else next(found)
@@ -153,7 +154,7 @@ def chunked_scores(
 
 
 def _is_one_product(similarity: Similarity) -> bool:
-    """True if β is the product of its parts, as the base class has it."""
+    """True if β is the product of its parts, as in the base class."""
     kind = type(similarity)
     own = kind.parts is Similarity.parts and kind.block is Similarity.block
     return own and similarity.is_inner_product and not similarity.has_pair_bias

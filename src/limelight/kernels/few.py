@@ -2,9 +2,9 @@
 
     s_ij = scale · β(q_i, k_j) for i = 1 … n ≤ 4
 
-Every other kernel reads the keys once to see that they are finite, once more for their mean or their norms, and then to
-attend to them. For one query these readings are what takes the time. Here β reads them once, and that the scores are
-finite tells that the keys are.
+Every other kernel reads the keys once to check that they are finite, once more for their mean or their norms, and again
+to attend to them. For one query these readings take most of the time. Here computing β reads them once, and if the
+scores are finite, the keys are finite too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUERIES = 4  # for more, a product of matrices is faster
 
 
 def are_few(q: Tensor) -> bool:
-    """True if there are so few queries that their scores may be stored; on the CPU, and not in half precision."""
+    """True if there are so few queries that their scores may be stored; False on a GPU and in half precision."""
     if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= _QUERIES or in_transform():
         return False
     return q.device.type == "cpu" and is_wide(q) and is_readable(q)
@@ -37,15 +37,15 @@ def scores_of_few(
 ) -> Float[Tensor, "*#batch n m"] | None:
     """scale · β of every pair, masked ones too.
 
-    None where a gradient may be wanted of them, where the similarity has no way to compute them in one pass, and where
-    some are not finite, so that q and k must be looked at.
+    None if a gradient of them may be needed, if the similarity cannot compute them in one pass, and if some are not
+    finite, so that q and k must be checked.
     """
     if 0 in k.shape or not is_readable(k) or anything_learns(q, k, similarity, scale):
         return None
     with torch.no_grad():
-        # Query heads that share a key head are further queries of it. `@` would copy the keys for each head of a group;
-        # as g·n rows beside one matrix they are read once. A position is of a row, so similarities of positions are
-        # left alone.
+        # Query heads that share a key head are treated as more queries of it, g·n rows, so that the keys are read once;
+        # `@` would copy them for each head of a group. This would change the positions of queries, so it is not done
+        # for similarities of positions.
         shares = _is_shared(q, k) and not any(isinstance(part, Positional | Bias) for part in similarity.modules())
         beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:
@@ -55,14 +55,14 @@ def scores_of_few(
 
 
 def anything_learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor | None) -> bool:
-    """True if a gradient may be wanted of the scores."""
+    """True if a gradient of the scores may be needed."""
     if not torch.is_grad_enabled():
         return False
     return q.requires_grad or k.requires_grad or learns(scale) or any(x.requires_grad for x in learned_by(similarity))
 
 
 def product(x: Float[Tensor, "*#batch n m"], y: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-    """x @ y. Where several matrices of x share one of y it is read once, not copied for each of them."""
+    """x @ y. If several matrices of x share one of y, that one is read once and not copied for each of them."""
     if not _is_shared(x, y):
         return x @ y
     return (x.flatten(-3, -2) @ y.squeeze(-3)).unflatten(-2, x.shape[-3:-1])
@@ -74,7 +74,7 @@ def _is_shared(x: Tensor, y: Tensor) -> bool:
 
 
 def weights_of_few(scores: Float[Tensor, "*#batch n m"], mask: Mask | None) -> Float[Tensor, "*#batch n m"]:
-    """softmax_j(s_ij) over the keys that the mask shows; zero where it shows none."""
+    """softmax_j(s_ij) over the keys that the mask allows; zero if it allows none."""
     if mask is None:
         return torch.softmax(scores, -1)
     n, m = scores.shape[-2:]

@@ -1,12 +1,12 @@
 """torch's fused attention, forward and backward, with the log-normalizer and its gradient.
 
-    out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where unseen)
+    out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where masked)
 
-The operations are private to torch: `operations.py` looks them up, and says what is relied on. Two columns
-make them do more than they offer:
+The operations are private to torch: `operations.py` looks them up, and lists the arguments that are used. Two more
+columns give results that the operations do not offer:
 
-- A column of ones in q against zeros in k leaves the scores alone, and dk there is scale·Σ_i dS_ij,
-  the gradient of the key bias, which torch would otherwise compute densely.
+- A column of ones in q and of zeros in k does not change the scores, and dk in this column is scale·Σ_i dS_ij,
+  the gradient of the key bias, for which torch would otherwise store an n×m array.
 - dS_ij = p_ij (dP_ij − D_i) with D_i = ⟨out_i, dout_i⟩. A column with lse's gradient g_i in `out`,
   −1 in `dout` and 0 in v turns D_i into D_i − g_i: the exact gradient of lse, at no cost.
 
@@ -33,8 +33,8 @@ _SUPPORTED = {
 }
 _SPEED_MULTIPLE = 4  # widths that are multiples of 4 run up to 7 % faster on the CPU
 _COPIED = 1 << 19  # entries of one padded copy: 2 MB as float32
-_CUDA_MULTIPLE = 8  # the CUDA kernel takes no other widths, nor other bias lengths
-_CUDA_LSE_ROWS = 32  # it pads the rows of lse to a multiple of 32, with +∞
+_CUDA_MULTIPLE = 8  # the CUDA kernel takes only multiples of 8 as widths and as bias lengths
+_CUDA_LSE_ROWS = 32  # the CUDA kernel pads the rows of lse with +∞ to a multiple of 32
 
 
 def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -46,7 +46,7 @@ def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
     return reason_missing(device.type)
 
 
-Matrices = tuple[slice, slice]  # some of the batch's x·y
+Matrices = tuple[slice, slice]  # some of the x·y matrices of a batch
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class Tile:
     pair_bias: Float[Tensor, "#x #y #n #m"] | None = None
 
     def of(self, at: Matrices) -> Tile:
-        """The same rectangle of some matrices of the batch."""
+        """The same rectangle, for some matrices of the batch."""
         allowed, pair_bias = (None if x is None else pick(x, at) for x in (self.allowed, self.pair_bias))
         return replace(self, allowed=allowed, pair_bias=pair_bias)
 
     def additive(self, bias: Float[Tensor, "x y m"] | None, dtype: torch.dtype) -> Float[Tensor, "#x #y #n m"] | None:
         """Key bias, pair bias and mask as one array that is added to the scores.
 
-        Its dtype matters to the kernel, which reads another one as garbage.
+        It must have the dtype that the kernel expects, which does not check it.
         """
-        added = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient goes another way
+        added = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient is computed separately
         if self.pair_bias is not None:
             pair_bias = self.pair_bias.detach().to(dtype)
             added = pair_bias if added is None else added + pair_bias
@@ -88,7 +88,7 @@ class Gradients:
 def plain(
     q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], v: Float[Tensor, "x y m e"], tile: Tile
 ) -> Float[Tensor, "x y n e"]:
-    """out alone and without a bias: torch's own call, with torch's own derivative. Zero where no key is seen."""
+    """Only out, without a bias: torch's own call with its own derivative. Zero for a query that sees no key."""
     q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
     if q.device.type == "cuda":
         e = v.shape[-1]
@@ -96,7 +96,9 @@ def plain(
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
             out = F.scaled_dot_product_attention(q, k, v, tile.allowed, is_causal=tile.causal, scale=tile.scale)
         return out[..., :e]
-    if tile.allowed is None and tile.pair_bias is None and q.shape[-1] == v.shape[-1]:  # the same kernel, 15 µs sooner
+    if (
+        tile.allowed is None and tile.pair_bias is None and q.shape[-1] == v.shape[-1]
+    ):  # the same kernel, with 15 µs less overhead
         return F.scaled_dot_product_attention(q, k, v, is_causal=tile.causal, scale=tile.scale)
     width = max(q.shape[-1], v.shape[-1])
     mask = tile.additive(None, lse_dtype(q.dtype))
@@ -113,7 +115,7 @@ def forward(
     bias: Float[Tensor, "x y m"] | None,
     tile: Tile,
 ) -> tuple[Float[Tensor, "x y n e"], Float[Tensor, "x y n"]]:
-    """(out, lse). A row that sees no key has out 0 and an lse that means nothing: mask it."""
+    """(out, lse). For a row that sees no key, out is 0 and lse is undefined, so the caller must mask it."""
     run = _cuda_forward if q.device.type == "cuda" else _cpu_forward
     return run(_dense_rows(q), _dense_rows(k), _dense_rows(v), bias, tile)
 
@@ -130,11 +132,12 @@ def backward(
     tile: Tile,
     bias_gradient: bool,
 ) -> Gradients:
-    """The gradients of `forward` for those of out and lse; rows with lse = −∞ give none."""
+    """The gradients of `forward`, given those of out and lse; rows with lse = −∞ contribute nothing."""
     e = v.shape[-1]
-    # The kernel knows no gradient of lse. It computes D_i = ⟨out_i, dout_i⟩ and dS = P ∘ (dout vᵀ − D). Appending one
-    # column to out with g_i = ∂L/∂lse_i, to dout with −1 and to v with 0 leaves dout vᵀ as it was, since −1 · 0 = 0,
-    # and makes D_i − g_i of D_i. Then dS = P ∘ (dout vᵀ − D + g), which is the gradient through out and lse together.
+    # The kernel does not support a gradient of lse. It computes D_i = ⟨out_i, dout_i⟩ and dS = P ∘ (dout vᵀ − D).
+    # Appending one column to out with g_i = ∂L/∂lse_i, to dout with −1 and to v with 0 does not change dout vᵀ, since
+    # −1 · 0 = 0, and turns D_i into D_i − g_i. Then dS = P ∘ (dout vᵀ − D + g), which is the gradient through out and
+    # lse together.
     if dlse is not None:
         out = torch.cat([out, dlse[..., None].to(out.dtype)], -1)
         dout = F.pad(dout, (0, 1), value=-1)
@@ -147,9 +150,9 @@ def backward(
 
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
     width = max(q.shape[-1], v.shape[-1])
-    # The kernel always averages something. Where only the log-sum-exp is wanted v has no columns, and k takes its
-    # place: it has the right shape and need not be made.
-    averaged = v if v.shape[-1] else k  # where nothing is asked for, anything will do that is there already
+    # The kernel always computes averages. If only the log-sum-exp is needed, v has no columns, and k is passed in its
+    # place: it has the right shape, and its average is ignored.
+    averaged = v if v.shape[-1] else k
     out, lse = operations("cpu")[0](
         _pad(q, width), _pad(k, width), _pad(averaged, width), 0.0, tile.causal,
         attn_mask=tile.additive(bias, lse_dtype(q.dtype)), scale=tile.scale,
@@ -163,8 +166,8 @@ def _cpu_backward(
 ) -> Gradients:  # fmt: skip
     d, e = q.shape[-1], v.shape[-1]
     # The kernel takes one width for q, k and v, so the narrower are padded with zeros, which add nothing to products.
-    # The gradient of a key bias b_j is Σ_i dS_ij. A column of ones in q against one of zeros in k leaves the scores as
-    # they are, and its place in dk = scale · dSᵀ q is scale · Σ_i dS_ij: the bias's gradient comes with the keys'.
+    # The gradient of a key bias b_j is Σ_i dS_ij. A column of ones in q and one of zeros in k do not change the
+    # scores, and this column of dk = scale · dSᵀ q is scale · Σ_i dS_ij, which gives the bias's gradient.
     # Padded copies are made for a few matrices at a time, so that they stay small.
     width = max(d + bias_gradient, e)
     if width > d or width > e:
@@ -182,7 +185,7 @@ def _cpu_backward(
 
 
 def some_matrices(q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], width: int) -> Iterator[Matrices]:
-    """The matrices of the batch, as many at a time as keep copies of this width small and every thread at work."""
+    """The matrices of the batch, a few at a time: copies of this width are small, and each thread has some."""
     x, y = q.shape[:2]
     if q.device.type != "cpu" or torch.compiler.is_compiling():
         yield slice(0, x), slice(0, y)
@@ -199,7 +202,7 @@ def _by_matrices(
     matrices: list[Matrices], dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None,
     out: Tensor, lse: Tensor, tile: Tile, bias_gradient: bool,
 ) -> Gradients:  # fmt: skip
-    """`_cpu_backward` of a few matrices at a time, because it copies what it pads."""
+    """`_cpu_backward` for a few matrices at a time, so that its padded copies are small."""
     dbias = torch.empty_like(bias) if bias is not None and bias_gradient else None
     whole = Gradients(torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dbias)
     for at in matrices:
@@ -212,7 +215,7 @@ def _by_matrices(
 
 
 def pick(x: Tensor, at: Matrices) -> Tensor:
-    """Of (#x, #y, …) what belongs to these matrices."""
+    """The part of a tensor (#x, #y, …) that belongs to these matrices."""
     return x[at[0] if len(x) > 1 else slice(None), at[1] if x.shape[1] > 1 else slice(None)]
 
 
@@ -227,7 +230,7 @@ def _infinite_lse_of_empty_rows(lse: Tensor) -> Tensor:
 
 
 def _dense_rows(x: Tensor) -> Tensor:
-    """The kernels take any strides but the last, which they believe to be 1 without a look."""
+    """x with the last stride 1. The kernels take any other strides, but assume this one without a check."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -252,9 +255,9 @@ def _ones_column(q: Tensor, width: int) -> Tensor:
     return padded
 
 
-# CUDA: the efficient-attention pair, which takes float32 and half precision and any width of v.
-# Its additive array is in q's dtype, so the bias travels in columns instead, split into as many
-# parts as its bits need: q gains c, c, c and k gains the parts of b/(c·scale).
+# CUDA: the pair of efficient-attention operations, which take float32 and half precision and any width of v.
+# Their additive array has q's dtype, which may be too coarse for the bias. So the bias is passed in additional columns,
+# split into as many parts as it needs: q gets columns of a constant c, and k gets the parts of b/(c·scale).
 
 
 def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tile: Tile) -> tuple[Tensor, Tensor]:
@@ -274,7 +277,9 @@ def _cuda_backward(
     wide_q, wide_k = bias_in_columns(q, k, bias, tile.scale)
     width_v = _cuda_width(e)
     lse = F.pad(_infinite_lse_of_empty_rows(lse), (0, -n % _CUDA_LSE_ROWS), value=float("inf"))
-    unused = torch.zeros((), dtype=torch.int64, device=q.device)  # of the random state: no dropout
+    unused = torch.zeros(
+        (), dtype=torch.int64, device=q.device
+    )  # would be the state of the random numbers; there is no dropout
     dq, dk, dv, _ = operations("cuda")[1](
         _pad(dout, width_v), wide_q, wide_k, _pad(v, width_v), _cuda_mask(q, k, tile), _heads_inside(out, width_v), lse,
         unused, unused, 0.0, [True, True, True, False], tile.causal, scale=tile.scale,
@@ -286,8 +291,8 @@ def _cuda_backward(
 def _heads_inside(x: Float[Tensor, "x y n e"], width: int) -> Float[Tensor, "x y n w"]:
     """x laid out as the forward kernel returns it, with n before the heads in memory.
 
-    In half precision the backward kernel reads `out` by this layout, whatever its strides say, and would read memory
-    that is not its own (found with torch 2.11 on an H100).
+    In half precision the backward kernel assumes this layout and ignores the strides of `out`, so with another layout
+    it would read outside the tensor (found with torch 2.11 on an H100).
     """
     if x.shape[-1] == width and x.transpose(1, 2).is_contiguous():
         return x
@@ -304,7 +309,7 @@ def bias_in_columns(
     if bias is None:
         return _pad(q, _cuda_width(d)), _pad(k, _cuda_width(d))
     # A bias in q's half precision would be rounded to 8 or 11 bits. So it is split into a sum of three numbers of that
-    # precision, each the rounded rest of what the ones before have missed, in three columns of k against a constant c
+    # precision, each the rounded remainder after those before it, in three columns of k against a constant c
     # in q: scale · c · (b₁ + b₂ + b₃) = b to float32's 24 bits. For float32 one column is enough.
     column, rest, parts = _column(q.dtype), bias / (scale * _column(q.dtype)), []
     for _ in range(1 if q.dtype == torch.float32 else 3):
@@ -320,7 +325,7 @@ def _cuda_width(width: int) -> int:
 
 
 def _column(dtype: torch.dtype) -> float:
-    return 16.0 if dtype == torch.float16 else 1.0  # or float16 would overflow at a bias of 65504·scale
+    return 16.0 if dtype == torch.float16 else 1.0  # with 1, float16 would overflow at a bias of 65504·scale
 
 
 def _cuda_mask(q: Tensor, k: Tensor, tile: Tile) -> Tensor | None:

@@ -1,10 +1,10 @@
-"""Attention that is never stored: two primitives on torch's fused kernels, O(n + m) memory.
+"""Attention whose matrix is never stored: two primitives on torch's fused kernels, in O(n + m) memory.
 
     softmax(s) v   and   logsumexp(s),   s_ij = scale·⟨q_i, k_j⟩ + a_i + b_j,  −∞ where masked
 
-Both are one differentiable function, `(q, k, v, b) ↦ (out, lse)`. A mask that depends on the key
-alone, or is causal, costs nothing; any other is walked over in tiles of rows, each of which sees
-only the keys in its span, so that a window costs time and memory linear in n.
+Both are results of one differentiable function, `(q, k, v, b) ↦ (out, lse)`. A mask that depends on
+the key alone, or is causal, is passed to the kernel; with any other mask tiles of rows are computed one
+after the other, each with only the keys in its span, so that a window takes time and memory linear in n.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from limelight.similarity.tensors import times
 from limelight.tracing import is_differentiated_again, is_readable
 from limelight.twice import twice_differentiable
 
-_FINE = 64  # up to here float32 tells 4e-6 apart
-_STATISTICS_FROM = 1 << 20  # entries of a matrix; below, one walk costs more than three fused calls
+_FINE = 64  # below this, float32 distinguishes numbers that differ by 4e-6
+_STATISTICS_FROM = 1 << 20  # entries of a matrix; for fewer, one pass over tiles takes longer than three fused calls
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class InnerProductScores(Scores):
         )
 
     def remove_shift(self) -> tuple[InnerProductScores, Float[Tensor, "*#batch"]]:
-        # A softmax over keys does not change when a number is added to all scores of a row, so large numbers that all
-        # scores share only cost digits: float32 keeps seven of s, and none of the differences if s is 10⁷ everywhere.
-        # With the means μ of queries and keys, q̄ = q − μ_q and k̄ = k − μ_k,
+        # A softmax over keys does not change when a number is added to all scores of a row, so a large number that all
+        # scores share only costs precision: float32 has seven digits, so if every s is near 10⁷, no differences are
+        # left. With the means μ of queries and keys, q̄ = q − μ_q and k̄ = k − μ_k,
         #     ⟨q, k⟩ = ⟨q̄, k̄⟩ + ⟨q̄, μ_k⟩ + ⟨μ_q, k̄⟩ + ⟨μ_q, μ_k⟩:
-        # a product of small numbers, a bias of the query, a bias of the key, and one number for all. Half precision
-        # keeps q and k as they are: its products are exact in float32, its differences are not.
+        # a product of small numbers, a bias of the query, a bias of the key, and one number for all. In half precision
+        # q and k are not changed: their products are exact in float32, but their differences would be rounded.
         real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
         q, k, a, b = self.q, self.k, self.query_bias, self.key_bias
         common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))
@@ -114,7 +114,7 @@ class InnerProductScores(Scores):
         return walk.batch.unmerge(out), self._whole(walk.batch.unmerge(lse))
 
     def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, _Walk]:
-        """q, k and the bias with the (x, y) that they and the values share, and the walk over these."""
+        """q, k and the bias in the batch shape (x, y) that all share, and the `_Walk` over their tiles."""
         term = None if self.key_bias is None else self.key_bias[..., None]
         batch = Batch.of(self.q, self.k, *values, term, self.pair_bias, mask=self.mask)
         bias = None if term is None else batch.merge(term)[..., 0]
@@ -127,7 +127,7 @@ class InnerProductScores(Scores):
 
     @property
     def lse_is_free(self) -> bool:
-        # On the CPU torch's kernel computes it in any case, and drops it; for few entries nobody is waiting for it.
+        # On the CPU torch's kernel computes it in any case. For few entries it is not worth keeping.
         return self.q.device.type == "cpu" and self.q.shape[-2] * self.k.shape[-2] >= _STATISTICS_FROM
 
     def softmax(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
@@ -138,8 +138,8 @@ class InnerProductScores(Scores):
         return batch.unmerge(self._plain(batch.merge(self.q), batch.merge(self.k), batch.merge(v), tile, batch))
 
     def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"] | None:
-        # torch's CPU kernel knows no dropout: its `scaled_dot_product_attention` stores the matrix, and is the fastest
-        # where that is small. In half precision it would round the weights.
+        # torch's CPU kernel has no dropout. With it, `scaled_dot_product_attention` stores the matrix, and is the
+        # fastest way if that is small. In half precision it would round the weights, so it is not used.
         one = self._as_one_tile(v)
         if one is None or not may_be_stored(self.q, math.prod(one[1].shape) * self.q.shape[-2] * self.k.shape[-2]):
             return None
@@ -151,7 +151,7 @@ class InnerProductScores(Scores):
         return batch.unmerge(F.scaled_dot_product_attention(q, k, v, added, p, tile.causal, scale=tile.scale))
 
     def _as_one_tile(self, v: Tensor) -> tuple[Tile, Batch] | None:
-        """The whole matrix as what torch's own call takes, or None where it is more than that."""
+        """The whole matrix as one tile that torch's own call can compute, or None if it cannot."""
         if self.key_bias is not None:
             return None
         batch = Batch.of(self.q, self.k, v, self.pair_bias, mask=self.mask)
@@ -161,7 +161,7 @@ class InnerProductScores(Scores):
         return None if tile is None or 0 in (*batch.merged, n, m) else (tile, batch)
 
     def _plain(self, q: Tensor, k: Tensor, v: Tensor, tile: Tile, batch: Batch) -> Tensor:
-        """torch's own operation, whose derivative torch cannot differentiate."""
+        """The result of torch's own operation, with a derivative that can be differentiated again."""
 
         def gradients(q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor | None, ...]:
             walk = _Walk(self.mask, self.scale, batch, recompute=False, pair_bias=tile.pair_bias)
@@ -170,11 +170,11 @@ class InnerProductScores(Scores):
         return twice_differentiable(flash.plain(q, k, v, tile), (q, k, v), gradients)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        if self.pair_bias is not None:  # its mean is no column of a product
+        if self.pair_bias is not None:  # then the mean score cannot be computed from an average of keys
             return by_rows(lambda own, rows: entropy_of(own.block(rows)), self, self.q.shape[-2], self.entries_per_row)
         # H_i = lse_i − Σ_j p_ij s_ij, both from one pass.
-        # The mean score is no sum over entries either: Σ_j p_ij s_ij = scale · ⟨q_i, Σ_j p_ij k_j⟩ + Σ_j p_ij b_j, an
-        # average of keys and biases, for which they stand in the place of the values.
+        # The mean score needs no single entries: Σ_j p_ij s_ij = scale · ⟨q_i, Σ_j p_ij k_j⟩ + Σ_j p_ij b_j, an average
+        # of keys and biases, which are passed as the values.
         alone = self.stabilized()
         q, k, term = alone.q, alone.k, alone.key_bias
         out, lse = alone.reduce(_with_column(k, term))
@@ -213,16 +213,15 @@ class InnerProductScores(Scores):
         alone = replace(rest, query_bias=None)
         shift = _plus(rest.query_bias, common[..., None])
         own = alone.logsumexp() if lse is None or _is_rough(lse, shift) else lse - shift
-        # With its normalizer as a bias of the query, log p is an inner product like the scores, so that one walk over
-        # tiles gives p without a second look at the row (`row_statistics.py`).
-        # log p as one product: ⟨(q, −lse, 1), (k, 1, b)⟩.
+        # With the normalizer as a bias of the query, log p is one inner product, ⟨(q, −lse, 1), (k, 1, b)⟩, so that one
+        # pass over tiles gives p (`row_statistics.py`).
         log_p = as_one_product(InnerProduct(alone.scale * alone.q, alone.k, -zero_neg_inf(own), alone.key_bias))
         (x,), (y,) = log_p.queries, log_p.keys
         entropy, mass = entropy_and_mass(x, y, self.mask)
         return RowStatistics(entropy.reshape(*batch, n), mass.reshape(*batch, m))
 
     def _by_keys_alone(self) -> InnerProductScores:
-        """The same row softmax, from small numbers: without what a query gives to all its scores."""
+        """Scores with the same row softmax, without the terms that a query adds to all its scores."""
         rest, _ = self.remove_shift()
         return replace(rest, query_bias=None)
 
@@ -237,7 +236,7 @@ def _plus(term: Tensor | None, more: Tensor) -> Tensor:
 
 
 def _with_column(k: Tensor, term: Tensor | None) -> Tensor:
-    """[k, term], with the batch dimensions of both."""
+    """k with the term as one more column, with the batch dimensions of both."""
     if term is None:
         return k
     rows = broadcast_shapes(k.shape[:-1], term.shape)
@@ -251,31 +250,33 @@ def inner_product_scores(
     scale: float | Tensor,
     mask: Mask | None,
 ) -> InnerProductScores:
-    """scale · β(q, k) by the similarity's factors."""
+    """The scores scale · β(q, k), from the similarity's inner product."""
     real = real_keys(mask)
     factors = similarity.rounded_inner_product(q, k, real)
     a, b, left = factors.query_bias, factors.key_bias, factors.q
     table = None if factors.pair_bias is None else times(factors.pair_bias, scale)
     if table is not None and table.requires_grad and torch.is_grad_enabled():
         raise InputError(
-            f"{type(similarity).__name__}'s bias of pairs learns, for which the fused kernel has no gradient: leave it "
-            "out of `as_inner_product`, or use kernel='reference'"
+            f"{type(similarity).__name__}'s bias of pairs learns, but the fused kernel has no gradient for it; leave "
+            "it out of `as_inner_product`, or use kernel='reference'"
         )
     right = factors.k if real is None else torch.where(real[..., None], factors.k, 0)
-    if isinstance(scale, Tensor) or scale <= 0:  # the kernel takes a positive number: the query carries the rest
+    if (
+        isinstance(scale, Tensor) or scale <= 0
+    ):  # the kernel takes one positive number, so the query is multiplied by other scales
         outer = per_row(scale)
         left, scale = (left * scale).to(left.dtype), 1.0
         a, b = (None if term is None else term * outer for term in (a, b))
     else:
         a, b = (None if term is None else term * scale for term in (a, b))
-    if left.shape[-1] == 0:  # biases alone: the kernel multiplies at least one column
+    if left.shape[-1] == 0:  # there are only biases, but the kernel needs at least one column
         left, right = (x.new_zeros(*x.shape[:-1], 1) for x in (left, right))
     return InnerProductScores(left, right, a, b, scale, mask, pair_bias=table)
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """s_ij = scale·⟨q_i, k_j⟩ + b_j under a mask, tile by tile."""
+    """The computation of s_ij = scale·⟨q_i, k_j⟩ + b_j under a mask, one tile after the other."""
 
     mask: Mask | None
     scale: float
@@ -297,7 +298,7 @@ class _Walk:
             yield rows, cols, tile.of(self.at), None if nonempty is None else pick(nonempty, self.at)
 
     def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
-        """The same for a few matrices of the batch at a time, as many as keep copies of this width small."""
+        """The same walk for a few matrices of the batch at a time, so few that copies of this width are small."""
         one_by_one = is_simple(self.mask)  # else a tile's mask would be computed for each few
         for at in flash.some_matrices(q, k, width) if one_by_one else [self.at]:
             yield at, replace(self, at=at)
@@ -344,15 +345,15 @@ class _LogSumExp(torch.autograd.Function):
 
         dq_i = scale·g_i Σ_j P_ij k_j,   dk_j = scale·Σ_i P_ij g_i q_i,   db_j = Σ_i P_ij g_i
 
-    The first comes with the normalizer, for the kernel averages something anyway (with `recompute` it is computed
-    again). The others are an average over queries times the column mass: one more forward pass, which is
-    less than half of a backward pass.
+    The kernel computes the first together with the normalizer (with `recompute` it is computed again instead). The
+    others are an average over queries times the column mass. They take one more forward pass, which takes less than
+    half the time of a backward pass.
     """
 
     @staticmethod
     def forward(ctx, q, k, bias, walk):  # type: ignore[no-untyped-def]
         # ∂lse_i/∂q_i = scale · Σ_j P_ij k_j is an average of keys, which the kernel computes in the same pass if keys
-        # stand in the place of values. Kept, it makes q's part of the backward pass one multiplication.
+        # are passed as the values. If it is kept, the gradient of q takes only one multiplication.
         keep = ctx.needs_input_grad[0] and not walk.recompute
         mean_k, lse = walk.reduce(q, k, k if keep else k[..., :0], bias)
         ctx.save_for_backward(q, k, bias, mean_k, lse)
@@ -376,10 +377,10 @@ class _LogSumExp(torch.autograd.Function):
                 _multiply_into(dq[at], mean, some.scale * g[at])
             if not (for_k or for_bias):
                 continue
-            # Σ_i P_ij g_i q_i is a sum over queries. With queries and keys exchanged, and −lse as the bias of what are
-            # keys now, log P_ij are scores whose softmax over i has the column mass as its normalizer: the average that
-            # the kernel returns, times that mass, is the sum. A column of g beside g q gives the bias's gradient in the
-            # same pass.
+            # Σ_i P_ij g_i q_i is a sum over queries. With queries and keys exchanged, and −lse as the bias of the new
+            # keys, the scores are log P_ij, and the normalizer of their softmax over i is the column mass: the average
+            # that the kernel returns, times that mass, is the sum. A column of g beside g q gives the bias's gradient
+            # in the same pass.
             parts = [g[at] * q[at]] * for_k + [g[at]] * for_bias
             mean, log_mass = some.T.reduce(k[at], q[at], torch.cat(parts, -1).to(q.dtype), -zero_neg_inf(lse[at]))
             mass = _plus(own, log_mass).exp()[..., None]
@@ -392,13 +393,13 @@ class _LogSumExp(torch.autograd.Function):
 
 def _multiply_into(place: Tensor, a: Tensor, b: Tensor) -> None:
     if torch.compiler.is_compiling():
-        place.copy_(a * b)  # the compiler does not trace `out=` into a part of a tensor
+        place.copy_(a * b)  # the compiler cannot trace `out=` with a part of a tensor
     else:
         torch.mul(a, b, out=place)
 
 
 class _Reduce(torch.autograd.Function):
-    """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij), differentiable in all four and in both."""
+    """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij); both are differentiable for all four arguments."""
 
     @staticmethod
     def forward(ctx, q, k, v, bias, walk):  # type: ignore[no-untyped-def]
@@ -433,7 +434,7 @@ class _Reduce(torch.autograd.Function):
 
 
 class _Pieces:
-    """A sum of pieces along dimension 2, in at least float32; one piece that is the whole is not copied."""
+    """A sum of pieces along dimension 2, in at least float32. A single piece that is the whole is not copied."""
 
     def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
         self.shape, self.like = shape, like

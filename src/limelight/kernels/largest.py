@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _GROUP = 8
-_LEAST_GROUPS = 4  # for each number that is asked for
+_LEAST_GROUPS = 4  # groups for each of the k numbers; with fewer, `torch.topk` is used
 
 
 def topk(s: Float[Tensor, "*batch r m"], k: int) -> tuple[Float[Tensor, "*batch r k"], Int[Tensor, "*batch r k"]]:
-    """(values, indices) of the k largest of each row, largest first; of those that tie any may be taken.
+    """(values, indices) of the k largest numbers of each row, largest first; among equal ones any may be chosen.
 
     A row is cut into groups of eight. The k largest numbers lie in the k groups with the largest maxima: a number
     outside them is no larger than k others, those maxima. So only k groups are searched, and finding the maxima of

@@ -1,6 +1,6 @@
-"""The softmax of scores that are computed one rectangle at a time, forward and, anew, backward.
+"""The softmax of scores that are computed one rectangle at a time, and again in the backward pass.
 
-    (v, b, scale, what β is made of) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij),  s = scale · β + b_j
+    (v, b, scale, the tensors of β) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij),  s = scale · β + b_j
 
 The softmax is differentiated by hand and β by autograd, rectangle by rectangle, so that no more than
 one rectangle of either exists.
@@ -22,13 +22,13 @@ from limelight.mask import Mask
 from limelight.similarity import Parts, Similarity, upcast
 from limelight.tracing import is_differentiated_again
 
-ENTRIES = 1 << 20  # of a rectangle, in all its matrices: 4 MB as float32
-_TOGETHER = 16  # matrices
+ENTRIES = 1 << 20  # entries of a rectangle over all its matrices: 4 MB as float32
+_TOGETHER = 16  # up to so many matrices are taken together on few threads
 _LOG2_E = 1 / math.log(2)  # 2^x takes a third of the time of e^x, which takes thirty times that where it underflows
 
 
 def beta(similarity: Similarity, parts: Parts, swapped: bool, rows: slice, cols: slice) -> Tensor:
-    """β on a rectangle, (*#batch, r, c); where `swapped`, its rows are keys."""
+    """β on a rectangle, (*#batch, r, c); if `swapped`, its rows are keys."""
     return _beta_of(similarity, _cut(parts, swapped, rows, cols), swapped, rows, cols)
 
 
@@ -56,7 +56,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Walk:
-    """Everything about the scores but what gradients flow to."""
+    """Everything that defines the scores, except the tensors to which gradients flow."""
 
     similarity: Similarity
     parts: Parts
@@ -67,20 +67,20 @@ class Walk:
     batch: tuple[int, ...]
     scale: float
     again: Callable[..., list[Tensor | None]]
-    """(v, bias, scale tensor, tensors, dout, dlse) ↦ their gradients and those of what is learned, by other means.
+    """(v, bias, scale tensor, tensors, dout, dlse) ↦ their gradients and those of the parameters, differentiable.
 
-    For a backward pass that is differentiated itself.
+    It is used in a backward pass that is differentiated itself.
     """
 
     def reduce(self, v: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(out, lse); a bias (*#batch, m) and a scale tensor (*#batch, 1, 1) multiply and add to β."""
+        """(out, lse) of the scores scale · β + bias, with a scale (*#batch, 1, 1) and a bias (*#batch, m)."""
         tensors, parameters = tuple(self.parts.tensors()), tuple(learned_by(self.similarity))
         if torch.is_grad_enabled():
             self._require_nothing_else_learns(tensors, parameters)
         return _Reduce.apply(self, v, bias, scale, *tensors, *parameters)  # type: ignore[no-untyped-call]
 
     def visits(self) -> Iterator[Visit]:
-        """Rectangles of about `ENTRIES` in the matrices that are taken together; all columns before the next rows."""
+        """Rectangles of about `ENTRIES` entries over some matrices, with all columns of some rows first."""
         if 0 in (self.rows, self.cols, *self.batch):
             return
         # A rectangle is as large as a core's cache holds, and all columns of some rows are visited before the next
@@ -105,13 +105,13 @@ class Walk:
         return ENTRIES if on_cpu else 32 * ENTRIES  # elsewhere each call costs more than the cache saves
 
     def _fixed(self) -> int:
-        """How many of the leading dimensions are walked over one index at a time.
+        """The number of leading batch dimensions that are processed one index at a time.
 
-        The others are taken together: a few matrices for each thread, which then keeps to its own, or
-        as many as are small.
+        The others are taken together: a few matrices for each thread, which then works on its own ones, or more if
+        they are small.
         """
-        # Matrices are taken together from the last batch dimension on, until they are more than the threads have use
-        # for and hold more numbers than a rectangle; the dimensions before that are walked over.
+        # Matrices are taken together from the last batch dimension on, until there are enough for all threads and they
+        # have more entries than a rectangle; the dimensions before that are processed one index at a time.
         fixed, together = len(self.batch), 1
         each = self.rows * self.cols * self.similarity.pair_size
         few = max(_TOGETHER, 4 * torch.get_num_threads())
@@ -123,7 +123,7 @@ class Walk:
         return fixed
 
     def _height(self, start: int, side: int, together: int) -> int:
-        """As many rows as fill a rectangle, or, under a narrow mask, about as many as a row sees keys."""
+        """So many rows that they fill a rectangle, or, under a narrow mask, about as many as one row sees keys."""
         height = max(1, self._entries // (together * min(side, self.cols)))
         if self.mask is None:
             return height
@@ -131,13 +131,13 @@ class Walk:
         return min(height, max(span.stop - span.start, 32))
 
     def pick(self, tensor: Tensor, visit: Visit) -> Tensor:
-        """A view of what belongs to these matrices of the batch in (*#batch, x, y)."""
+        """The part of a tensor (*#batch, x, y) that belongs to the matrices of a visit, as a view."""
         for index in visit.at[len(self.batch) - (tensor.ndim - 2) :]:
             tensor = tensor[index if len(tensor) > 1 else 0]
         return tensor
 
     def cut(self, tensors: Sequence[Tensor], visit: Visit) -> Parts:
-        """The parts of a rectangle, as views of these tensors, which stand in the order of `parts.tensors()`."""
+        """The parts of a rectangle, as views of these tensors, which are in the order of `parts.tensors()`."""
         given = iter(tensors)
         whole = self.parts.map(*(3 * [lambda _: self.pick(next(given), visit)]))
         return _cut(whole, self.swapped, visit.rows, visit.cols)
@@ -146,7 +146,7 @@ class Walk:
         return _beta_of(self.similarity, cut, self.swapped, visit.rows, visit.cols)
 
     def scores(self, beta: Tensor, visit: Visit, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, float]:
-        """(s, factor) with factor · s the scores but for the mask; the factor is left for a later pass to apply."""
+        """(s, factor), where factor · s are the scores without the mask; a later step multiplies by the factor."""
         if scale is not None:
             beta = beta * self.pick(scale, visit)
         if bias is None:
@@ -160,16 +160,16 @@ class Walk:
         return ~self.pick(self.mask.block(visit.rows, visit.cols, device), visit)
 
     def _require_nothing_else_learns(self, tensors: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
-        """A tensor that `block` reaches past its parts would get no gradient, and nobody would know."""
+        """Raise `InputError` if `block` uses another tensor that learns, which would silently get no gradient."""
         visit = next(self.visits(), None)
         if visit is None:
             return
         corner = Visit(
             visit.at, slice(visit.rows.start, visit.rows.start + 1), slice(visit.cols.start, visit.cols.start + 1)
         )
-        # Autograd's graph of one entry of β tells what β is made of: the leaves that are reached from it backward are
-        # the tensors with gradients that `block` has used. All parts are detached here, so a leaf that is none of the
-        # module's parameters came from outside.
+        # Autograd's graph of one entry of β shows what β is computed from: the leaves of this graph are the tensors
+        # with gradients that `block` has used. All parts are detached here, so a leaf that is not a parameter of the
+        # module is another tensor.
         parts = self.cut([x.detach() for x in tensors], corner)
         known, allowed = {id(x) for x in parameters}, set()
         stack = [self.beta(parts, corner).grad_fn]
@@ -188,7 +188,7 @@ class Walk:
 
 
 class _Reduce(torch.autograd.Function):
-    """(v, b, scale, tensors of β, parameters) ↦ (out, lse), differentiable in all."""
+    """(v, b, scale, tensors of β, parameters) ↦ (out, lse), differentiable with respect to all."""
 
     @staticmethod
     def forward(ctx, walk, v, bias, scale, *learned):  # type: ignore[no-untyped-def]
@@ -243,9 +243,9 @@ class _Reduce(torch.autograd.Function):
             cut = walk.cut(tensors, visit)
             own = [x.detach().requires_grad_(d is not None) for x, d in zip(cut.tensors(), dtensors, strict=True)]
             given = iter(own)
-            # Only β of this rectangle is recorded by autograd, from parts that are cut off from what made them. Its
-            # gradient dS is found by hand, and autograd carries it from β to the parts, where it is added to what other
-            # rectangles gave.
+            # Autograd records only β of this rectangle, computed from detached parts. The gradient dS of the scores is
+            # computed by hand, and autograd propagates it from β to the parts, where it is added to the gradients of
+            # the other rectangles.
             with torch.enable_grad():
                 beta = walk.beta(cut.map(*(3 * [lambda _: next(given)])), visit)  # noqa: B023
             s, factor = walk.scores(beta.detach(), visit, bias, scale)
@@ -266,14 +266,14 @@ class _Reduce(torch.autograd.Function):
 
 
 # Online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). For each row two numbers and one vector are kept while
-# its columns come in pieces: top, the largest score so far; total = Σ e^(s − top); and out = Σ e^(s − top) v, over
-# the columns seen so far. A new piece may raise top. Then what was summed is too large by the factor e^(new top − old
-# top), so total and out are multiplied by e^(old top − new top), which is exact but for rounding, and the piece is
-# added. In the end out/total is the softmax average and top + log total the log-sum-exp. No exponent is ever
-# positive, so nothing overflows. A row without a key keeps top at the smallest number and total at 0: its output is
-# set to 0, its lse to −∞.
+# its columns are processed in pieces: top, the largest score so far; total = Σ e^(s − top); and out = Σ e^(s − top) v,
+# over the columns seen so far. A new piece may raise top. Then the sums are too large by the factor e^(new top − old
+# top), so total and out are multiplied by e^(old top − new top), which is exact up to rounding, and the piece is added.
+# In the end out/total is the softmax average and top + log total the log-sum-exp. No exponent is ever positive, so
+# nothing overflows. A row without a key keeps top at the smallest number and total at 0: its output is set to 0, its
+# lse to −∞.
 def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: float, v: Tensor) -> None:
-    """Σ_j e^(factor·s_ij − top_i) and Σ_j e^(…) v_j go on over these columns; top, the largest so far, may rise."""
+    """Add these columns to Σ_j e^(factor·s_ij − top_i) and Σ_j e^(…) v_j, and update top, the largest score."""
     top, total, out = sums
     highest = (s.amax(-1, keepdim=True) if factor > 0 else s.amin(-1, keepdim=True)) * factor
     highest = torch.maximum(top, highest).clamp_(min=torch.finfo(s.dtype).min / 2)
@@ -286,7 +286,7 @@ def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: fl
 
 
 def _rounded(side: int) -> int:
-    """Products like multiples of 64."""
+    """The side rounded down to a multiple of 64, for which matrix products are fast."""
     return side - side % 64 if side > 64 else side
 
 
@@ -296,7 +296,7 @@ def _rounded(side: int) -> int:
 def _through_softmax(
     walk: Walk, visit: Visit, p: Tensor, v: Tensor, dout: Tensor | None, inner: Tensor, dv: Tensor | None
 ) -> Tensor:
-    """scale · dS = scale · P ∘ (dout vᵀ − D), and what comes to v."""
+    """Return scale · dS = scale · P ∘ (dout vᵀ − D), and add the gradient of v to `dv`."""
     minus = walk.pick(inner, visit)[..., visit.rows, :] * walk.scale
     if dout is None:
         return p.mul_(-minus)
@@ -311,7 +311,7 @@ def _through_softmax(
 
 
 def _through_beta(beta: Tensor, ds: Tensor, sources: Sequence[Tensor], sinks: Sequence[Tensor | None]) -> None:
-    """What comes to the parts of this rectangle, and to the similarity's parameters."""
+    """Add the gradients of this rectangle's parts, and of the similarity's parameters, to the sinks."""
     wanted = [(x, sink) for x, sink in zip(sources, sinks, strict=True) if x.requires_grad and sink is not None]
     gradients = torch.autograd.grad(beta, [x for x, _ in wanted], ds.sum_to_size(beta.shape), allow_unused=True)
     for (_, sink), gradient in zip(wanted, gradients, strict=True):
@@ -320,5 +320,5 @@ def _through_beta(beta: Tensor, ds: Tensor, sources: Sequence[Tensor], sinks: Se
 
 
 def _add(total: Tensor, piece: Tensor) -> None:
-    """total += piece, summed over what total broadcasts."""
+    """total += piece, where the piece is summed over dimensions in which total broadcasts."""
     total += piece if piece.shape == total.shape else piece.sum_to_size(total.shape)

@@ -1,7 +1,7 @@
-"""torch's private fused-attention operations: looked up when they are first needed, with what is relied on of each.
+"""torch's private operations for fused attention, which are looked up and checked when they are first needed.
 
-They may change with any release of torch. Where one is missing, or does not take what is passed to it, its device has
-no fused kernel, `reason_missing` says why, and attention runs on the chunked kernel instead.
+They may change with any release of torch. If one is missing or takes other arguments, its device has no fused kernel,
+`reason_missing` says why, and attention runs on the chunked kernel instead.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def reason_missing(device: str) -> str | None:
     """Why torch's operations for this device ("cpu" or "cuda") cannot be used, or None if they can; it warns once."""
     if device not in _reasons:
         if torch.compiler.is_compiling():
-            return None  # the compiler does not trace a look at what an operation takes
+            return None  # the compiler cannot trace this check
         reason = _reasons[device] = next(filter(None, map(_missing, EXPECTED[device])), None)
         if reason is not None:
-            warnings.warn(f"{reason}: on {device} attention runs on the chunked kernel, slower", stacklevel=2)
+            warnings.warn(f"{reason}: on {device} attention runs on the slower chunked kernel", stacklevel=2)
     return _reasons[device]
 
 
@@ -83,7 +83,7 @@ def _missing(expected: _Expected) -> str | None:
 
 
 def _serves(schema: torch.FunctionSchema, expected: _Expected) -> bool:
-    """True if the operation takes the arguments that are passed, needs no others, and returns as many results."""
+    """True if the operation takes the arguments that are passed, needs no others, and has the expected results."""
     names = tuple(argument.name for argument in schema.arguments)
     passed = {*expected.positional, *expected.keywords}
     others = (argument for argument in schema.arguments if argument.name not in passed)

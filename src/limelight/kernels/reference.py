@@ -35,7 +35,7 @@ class DenseScores(Scores):
         return DenseScores(self.scores + constant[..., None, None])
 
     def remove_shift(self) -> tuple[DenseScores, Float[Tensor, "*#batch"]]:
-        return self, self.scores.new_zeros(())  # plain: precision is float64's affair here
+        return self, self.scores.new_zeros(())  # not needed: for more precision the reference is computed in float64
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
         return self.scores[..., rows, :]
@@ -75,9 +75,9 @@ def dense_scores(
     scale: float | Tensor,
     mask: Mask | None,
 ) -> DenseScores:
-    """scale · β(q, k) by the similarity's definition, −∞ where the mask forbids; at least float32."""
-    # The definition, and nothing else: every number that a faster kernel gives is compared with what follows from these
-    # scores in float64. Half precision is widened, so that the reference errs by its inputs' rounding only.
+    """scale · β(q, k) by the similarity's definition, −∞ where masked, in at least float32."""
+    # Only the definition is used: the tests compare every result of a faster kernel with what follows from these scores
+    # in float64. Half precision is converted to float32, so that the only error is the rounding of the inputs.
     scores = scale * checked_dense(similarity, *upcast_pair(q, k))
     if mask is not None:
         n, m = scores.shape[-2:]

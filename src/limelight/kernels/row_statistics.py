@@ -1,8 +1,8 @@
-"""Entropy and column mass of weights exp⟨x_i, y_j⟩ in one walk over the matrix, tile by tile, without gradients.
+"""Entropy and column mass of weights exp⟨x_i, y_j⟩ in one pass over the tiles of the matrix, without gradients.
 
     H_i = −Σ_j p_ij log p_ij,   c_j = Σ_i p_ij,   log p_ij = ⟨x_i, y_j⟩
 
-One product and a handful of passes over a tile that stays in the cache: about the cost of one fused call.
+This takes one product and a few passes over a tile that fits into the cache: about the time of one fused call.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from limelight.kernels.tiles import Batch
 from limelight.mask import Mask
 
-_ENTRIES = 1 << 19  # of a tile, over all its matrices: 2 MB as float32
-_WIDTH = 256  # keys of a tile; wider and narrower ones were slower on two cores
+_ENTRIES = 1 << 19  # entries of a tile over all its matrices: 2 MB as float32
+_WIDTH = 256  # keys of a tile; wider and narrower tiles were slower on two cores
 
 
 def entropy_and_mass(
@@ -26,9 +26,9 @@ def entropy_and_mass(
     """(H, c); a row that sees no key has H = 0."""
     batch = Batch.of(x, y, mask=mask)
     x, y = (batch.merge(each).flatten(0, 1) for each in (x, y))
-    x = x / math.log(2)  # powers of 2 take a third of the time
+    x = x / math.log(2)  # 2^x takes a third of the time of e^x
     entropy, mass = x.new_zeros(x.shape[:-1]), y.new_zeros(y.shape[:-1])
-    together = 4 * torch.get_num_threads()  # matrices: each thread keeps to its own
+    together = 4 * torch.get_num_threads()  # matrices, so that each thread works on its own
     for first in range(0, len(x), together):
         at = slice(first, first + together)
         _walk(x[at], y[at], mask, batch, at, entropy[at], mass[at])
@@ -46,9 +46,9 @@ def _walk(x: Tensor, y: Tensor, mask: Mask | None, batch: Batch, at: slice, entr
         for left in range(span.start, span.stop, _WIDTH):
             cols = slice(left, min(left + _WIDTH, span.stop))
             # Normalizers are part of x and y already (log p_ij = ⟨(q, −lse, 1), (k, 1, b)⟩), so a tile needs no maxima
-            # and no second pass: its product is log₂ p, its power of two p. The column mass Σ_i p_ij is a product with
-            # a row of ones, which is faster than a sum over rows, and the entropy is −Σ_j p log p from the two arrays
-            # that lie in the cache.
+            # and no second pass: its product is log₂ p, and two to this power is p. The column mass Σ_i p_ij is a
+            # product with a row of ones, which is faster than a sum over rows, and the entropy is −Σ_j p log p from the
+            # two arrays in the cache.
             log2_p = x[:, rows] @ y[:, cols].mT
             p = torch.exp2(log2_p)
             if mask is not None:

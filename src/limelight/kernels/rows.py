@@ -1,8 +1,8 @@
-"""A function of the rows, a few at a time: nothing of it is kept for the backward pass, which runs it again.
+"""A function of rows, computed a few rows at a time. Nothing is kept for the backward pass, which computes it again.
 
-One node of autograd's graph whatever the number of rows. (`torch.utils.checkpoint` makes one for each
-few rows, and what it allocates between the rectangles keeps the allocator from using their memory
-again: in the end that is the matrix.)
+It is one node of autograd's graph for any number of rows. (`torch.utils.checkpoint` makes one node for each few rows.
+Small allocations between the rectangles then keep the allocator from using their memory again, so that in the end as
+much memory is taken as by the matrix.)
 
 The gradient of such a function, Jᵀg = Σ over the rows of J_rowsᵀ g_rows, is itself a sum over the rows. So the backward
 pass is one more node of the same kind, of the same arguments and g, and can be differentiated in turn: derivatives of
@@ -24,8 +24,8 @@ from torch.utils.checkpoint import checkpoint
 from limelight.similarity import upcast
 from limelight.tracing import in_transform
 
-ENTRIES = 700_000  # of some rows, of which autograd holds a dozen; fewer are slower for what sorts or searches a row
-Dim = int | None  # along which the rows of a result stand; None = it is a sum over the rows
+ENTRIES = 700_000  # entries of rows at a time; autograd holds a dozen such arrays, and with fewer sorting is slower
+Dim = int | None  # the dimension of a result that runs over the rows; None if the result is a sum over the rows
 _Tree = TypeVar("_Tree")
 _Measure = Callable[[Any, slice], tuple[Tensor, ...]]
 
@@ -33,10 +33,10 @@ _Measure = Callable[[Any, slice], tuple[Tensor, ...]]
 def by_rows(
     measure: Callable[[_Tree, slice], Tensor], tree: _Tree, rows: int, entries_per_row: int, dim: int = -1
 ) -> Tensor:
-    """measure(tree, some rows), side by side along `dim`.
+    """measure(tree, some rows) for all rows, concatenated along `dim`.
 
-    `tree` is dataclasses, tuples and tensors, and all that `measure` takes gradients of but what modules in it learn.
-    `entries_per_row` is 0 where all rows may be taken at once.
+    `tree` consists of dataclasses, tuples and tensors. Gradients flow only to its tensors, and to the parameters of
+    modules in it. `entries_per_row` is 0 if all rows may be taken at once.
     """
     return results_by_rows(lambda own, cut: (measure(own, cut),), tree, rows, entries_per_row, (dim,))[0]
 
@@ -53,7 +53,7 @@ def results_by_rows(
     entries_per_row: int,
     dims: tuple[Dim, ...],
 ) -> tuple[Tensor, ...]:
-    """Several results of one walk over the rows, each as its own of `dims` says: side by side, or summed."""
+    """Several results of one pass over the rows, each concatenated along its dimension, or summed for None."""
     return _Walk(measure, tree, rows, entries_per_row, dims).run()
 
 
@@ -65,9 +65,10 @@ def gradients_by_rows(
     entries_per_row: int,
     dims: tuple[Dim, ...],
 ) -> list[Tensor | None]:
-    """The gradients of what `by_rows` would give, for given gradients of its results, as differentiable functions.
+    """The gradients of `results_by_rows`, given the gradients of its results, in a differentiable form.
 
-    First for `tensors_of(tree)`, then for `learned_of(tree)`; None for what needs none. A given gradient may be None.
+    They are those of `tensors_of(tree)` and then of `learned_of(tree)`; None for a tensor that needs none. A given
+    gradient may be None.
     """
     given = [i for i, gradient in enumerate(gradients) if gradient is not None]
 
@@ -86,7 +87,7 @@ class _Walk:
     rows: int
     entries_per_row: int
     dims: tuple[Dim, ...]
-    random: _Random | None = None  # where numbers are drawn from; None = as they are
+    random: _Random | None = None  # the states from which random numbers are drawn; None for the present ones
 
     def run(self) -> tuple[Tensor, ...]:
         cuts = list(self.cuts())
@@ -97,7 +98,7 @@ class _Walk:
         tensors, learned = list(tensors_of(self.tree)), list(learned_of(self.tree))
         if not torch.is_grad_enabled() or not any(x.requires_grad for x in (*tensors, *learned)):
             return self.join(self.tree)
-        if torch.compiler.is_compiling():  # it does not trace autograd within a backward pass
+        if torch.compiler.is_compiling():  # the compiler cannot trace autograd within a backward pass
             return self._joined(
                 [checkpoint(lambda at: self.measure(self.tree, at), cut, use_reentrant=False) for cut in cuts]
             )
@@ -107,19 +108,19 @@ class _Walk:
         if self.entries_per_row == 0 or torch.compiler.is_exporting():  # an exported graph takes any number of rows
             yield slice(0, self.rows)
             return
-        # As many rows as make `ENTRIES` numbers, at least one: memory does not grow with the number of rows.
+        # So many rows that they have `ENTRIES` entries, at least one: memory does not grow with the number of rows.
         step = max(1, ENTRIES // self.entries_per_row)
         for start in range(0, max(self.rows, 1), step):
             yield slice(start, min(start + step, self.rows))
 
     def join(self, tree: Any) -> tuple[Tensor, ...]:
-        """The results of all rows, each written into one tensor; without gradients."""
+        """The results for all rows, each written into one tensor, without gradients."""
         wholes: list[Tensor] = []
         with _drawing_from(self.random):
             for cut in self.cuts():
                 pieces = self.measure(tree, cut)
                 if not wholes:
-                    wholes = [self._room(piece, dim) for piece, dim in zip(pieces, self.dims, strict=True)]
+                    wholes = [self._allocated(piece, dim) for piece, dim in zip(pieces, self.dims, strict=True)]
                 for whole, piece, dim in zip(wholes, pieces, self.dims, strict=True):
                     if dim is None:
                         whole += piece
@@ -128,7 +129,7 @@ class _Walk:
         return tuple(wholes)
 
     def gradients(self, tree: Any, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
-        """Of all results, for the tensors and the parameters of `tree`, as sums over the same rows."""
+        """The gradients of the tensors and the parameters of `tree`, as sums over the same rows."""
         sources = [*tensors_of(tree), *learned_of(tree)]
         wanted = [x.requires_grad for x in sources]
         if not gradients or not any(wanted):
@@ -138,7 +139,7 @@ class _Walk:
         found = iter(whole.run())
         return [next(found).to(x.dtype) if want else None for x, want in zip(sources, wanted, strict=True)]
 
-    def _room(self, piece: Tensor, dim: Dim) -> Tensor:
+    def _allocated(self, piece: Tensor, dim: Dim) -> Tensor:
         if dim is None:
             return torch.zeros_like(piece)
         shape = list(piece.shape)
@@ -154,7 +155,7 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """((tree, g), rows) ↦ J_rowsᵀ g_rows, one gradient for each tensor and parameter that is wanted."""
+    """((tree, g), rows) ↦ J_rowsᵀ g_rows: one gradient for each tensor and parameter that needs one."""
 
     measure: _Measure
     dims: tuple[Dim, ...]
@@ -162,10 +163,10 @@ class _Gradient:
 
     def __call__(self, tree_and_gradients: tuple[Any, tuple[Tensor, ...]], rows: slice) -> tuple[Tensor, ...]:
         tree, gradients = tree_and_gradients
-        # A gradient that will be differentiated itself must be a function of the tensors that came in, so the measure
-        # is given views of them and its graph is kept (`create_graph`). Otherwise it is given copies without a history,
-        # so that autograd goes back to these rows' own inputs and no further.
-        again = torch.is_grad_enabled()  # then the result is to be a function of the tree's own tensors
+        # A gradient that will be differentiated itself must depend on the given tensors, so the measure is given views
+        # of them and its graph is kept (`create_graph`). Otherwise it is given detached tensors, so that autograd stops
+        # at the inputs of these rows.
+        again = torch.is_grad_enabled()  # True if this gradient will be differentiated itself
         tensors, learned = list(tensors_of(tree)), list(learned_of(tree))
         with torch.enable_grad(), torch.autocast(gradients[0].device.type, enabled=False):
             own = [
@@ -200,19 +201,19 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):  # type: ignore[no-untyped-def]
         tree = with_tensors(ctx.walk.tree, iter(ctx.saved_tensors))
-        # Nothing but the inputs was kept. The backward pass computes some rows again, takes their gradient, and forgets
-        # them before the next: the trade of memory for one more forward pass (Chen et al. 2016, 1604.06174). Random
-        # numbers are drawn from the same states, or dropout would drop other weights than in the forward pass.
+        # Only the inputs were kept. The backward pass computes some rows again, takes their gradient, and frees them
+        # before the next ones: this saves memory for one more forward pass (Chen et al. 2016, 1604.06174). Random
+        # numbers are drawn from the same states, so that dropout drops the same weights as in the forward pass.
         return None, *replace(ctx.walk, random=ctx.random).gradients(tree, gradients)
 
 
 def part_of(whole: Tensor, dim: Dim, rows: slice) -> Tensor:
-    """What belongs to these rows, a view."""
+    """The part of a result that belongs to these rows, as a view."""
     return whole if dim is None else whole.narrow(dim, rows.start, rows.stop - rows.start)
 
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:
-    """The floating tensors of dataclasses and tuples, in order."""
+    """The floating-point tensors in a tree of dataclasses and tuples, in order."""
     if isinstance(tree, Tensor):
         if tree.is_floating_point():
             yield tree
@@ -225,7 +226,7 @@ def tensors_of(tree: Any) -> Iterator[Tensor]:
 
 
 def with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
-    """The same tree with these tensors instead, in the order of `tensors_of`."""
+    """The tree with its floating-point tensors replaced by these, in the order of `tensors_of`."""
     if isinstance(tree, Tensor):
         return next(tensors) if tree.is_floating_point() else tree
     if isinstance(tree, tuple):
@@ -237,10 +238,10 @@ def with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 def learned_of(tree: Any) -> Iterator[Tensor]:
-    """What modules in the tree learn: their parameters, and buffers that require a gradient.
+    """The parameters of modules in the tree, and their buffers that require a gradient.
 
-    Each once, also where its module stands in several places of the tree (the two halves of a `Mixture`): the gradient
-    of a tensor that is listed twice would be counted twice.
+    Each is listed once, even if its module is in several places of the tree (in both parts of a `Mixture`): otherwise
+    its gradient would be counted twice.
     """
     seen: set[int] = set()
     for learned in _all_learned_of(tree):
@@ -281,7 +282,7 @@ class _Random:
 
 @contextmanager
 def _drawing_from(random: _Random | None) -> Iterator[None]:
-    """Random numbers are drawn from these states, and afterwards from where they were drawn before."""
+    """Within the block, random numbers are drawn from these states; afterwards the states before it are restored."""
     if random is None:
         yield
         return

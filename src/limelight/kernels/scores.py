@@ -1,7 +1,7 @@
 """The interface of a kernel: scores s_ij that take a key bias, can be transposed, and are reduced over keys.
 
-Everything else about attention (normalizations, the transpose, column mass, free energy) is written
-once on these and so holds for every kernel.
+Everything else (normalizations, the transpose, column mass, free energy) uses only this interface, and so works
+with every kernel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from limelight.tracing import is_readable
 
 
 class RowStatistics(NamedTuple):
-    """Of one row softmax: its entropies and column masses."""
+    """The entropies and the column masses of a row softmax."""
 
     entropy: Float[Tensor, "*#batch n"]
     column_mass: Float[Tensor, "*#batch m"]
@@ -70,18 +70,18 @@ class Scores(ABC):
     def softmax_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"] | None:
         """Σ_j D_ij softmax_j(s_ij) v_j, D_ij = 0 with probability p and 1/(1 − p) otherwise.
 
-        None where the kernel has no better way than some rows at a time.
+        None if the kernel has no faster way than a few rows at a time.
         """
         return None
 
     @abstractmethod
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:
-        """s for these rows and every key, in at least float32: what is not softmax, or needs the entries, asks."""
+        """The scores of these rows for every key, in at least float32, for computations that need single entries."""
 
     def reduce_by_rows(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
-        """`reduce` from the entries, some rows at a time: slower, and made of torch's own operations."""
+        """`reduce` from the entries of some rows at a time: slower, and with only torch's own operations."""
         size = self.shape[-2], self.entries_per_row
         out, lse = results_by_rows(_reduce_block, (self, v), *size, dims=(-2, -1))
         return out, lse
@@ -89,13 +89,13 @@ class Scores(ABC):
     def gradients_by_rows(
         self, v: Float[Tensor, "*#batch m e"], dout: Tensor | None, dlse: Tensor | None
     ) -> list[Tensor | None]:
-        """The gradients of `reduce`, which can be differentiated: of the tensors of the scores, v and parameters."""
+        """The gradients of `reduce`, in a differentiable form, for the tensors of the scores, v and the parameters."""
         size = self.shape[-2], self.entries_per_row
         return gradients_by_rows(_reduce_block, (self, v), (dout, dlse), *size, dims=(-2, -1))
 
     @property
     def entries_per_row(self) -> int:
-        """Numbers that a row of `block` takes, in all matrices of the batch; 0 where the matrix is held already."""
+        """The entries of a row of `block` over all matrices of the batch; 0 if the matrix is stored already."""
         *batch, _, m = self.shape
         return 0 if self.stored else math.prod(batch) * m * self.pair_size
 
@@ -115,7 +115,7 @@ class Scores(ABC):
         return False
 
     def stabilized(self) -> Scores:
-        """Scores with the same row softmax, without what all scores of a row share, which would cost precision."""
+        """Scores with the same row softmax, without a number that a row's scores share: it costs precision."""
         return self
 
     def with_recompute(self) -> Scores:
@@ -131,9 +131,9 @@ class Scores(ABC):
         """(*batch, n, m)."""
 
     def row_statistics(self, lse: Float[Tensor, "*#batch n"] | None) -> RowStatistics | None:
-        """Entropy and column mass from one pass over tiles, without gradients; None where that would not be faster.
+        """Entropy and column mass from one pass over tiles, without gradients; None if that would not be faster.
 
-        `lse` is `logsumexp()`, where it is known already.
+        `lse` is `logsumexp()` if it is known already, otherwise None.
         """
         return None
 
@@ -150,7 +150,7 @@ def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tens
 
 
 def zero_neg_inf(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
-    """A log-normalizer with 0 where nothing is summed (−∞): there the mask decides, not the bias."""
+    """A log-normalizer with 0 instead of −∞ where everything is masked, so that it can be used as a bias."""
     return normalizer.masked_fill(normalizer == float("-inf"), 0)
 
 
@@ -173,18 +173,18 @@ def logsumexp_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
 
 
 def _empty_rows(s: Float[Tensor, "*batch r m"]) -> Bool[Tensor, "*batch r 1"] | None:
-    """The rows whose keys are all masked, (*batch, r, 1); None where there is seen to be none, which saves passes."""
+    """The rows whose keys are all masked, (*batch, r, 1); None if it was checked that there are none."""
     if s.shape[-1] == 0:
         return torch.ones_like(s[..., :1].sum(-1, keepdim=True), dtype=torch.bool)
-    # A softmax of nothing but −∞ is NaN, so empty rows are set to 0 before it and after it, two more arrays. The
-    # largest score of each row tells whether there is such a row at all, in a pass that costs a tenth of the softmax.
+    # The softmax of a row of −∞ is NaN, so such rows are set to 0 before it and after it, which takes two more arrays.
+    # The largest score of each row shows whether there is such a row, in a tenth of the time of the softmax.
     empty = s.detach().amax(-1, keepdim=True) == -math.inf
     looks = s.device.type == "cpu" and is_readable(s)
     return None if looks and not bool(empty.any()) else empty
 
 
 def with_terms(s: Tensor, rows: slice, row_bias: Tensor | None, col_bias: Tensor | None, mask: Mask | None) -> Tensor:
-    """s (*#batch, r, m) of these rows, plus a_i and b_j, and −∞ where masked."""
+    """s (*#batch, r, m) of these rows plus the biases a_i and b_j, and −∞ where masked."""
     if row_bias is not None:
         s = s + row_bias[..., rows, None]
     if col_bias is not None:

@@ -1,6 +1,6 @@
 """Scores on the edges of a graph: time and memory linear in the edges.
 
-s_e = scale · β(q_{i(e)}, k_{j(e)}),  −∞ for every pair that is no edge
+s_e = scale · β(q_{i(e)}, k_{j(e)}),  −∞ for every pair that is not an edge
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from limelight.similarity import Bias, Parts, Positional, Similarity, upcast_pai
 
 @dataclass(frozen=True)
 class EdgeScores(Scores):
-    """One score for each edge: (*#batch, E) beside the numbers of its query and of its key."""
+    """One score for each edge, (*#batch, E), with the indices i of its query and j of its key."""
 
     scores: Float[Tensor, "*#batch e"]
     i: Int[Tensor, " e"]
@@ -48,7 +48,7 @@ class EdgeScores(Scores):
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
         # The log-sum-exp over the edges of each query, L_i = t_i + log Σ_e exp(s_e − t_i), in two passes over the
         # edges: a scatter that takes the maximum t_i, and a scatter that adds.
-        # The maximum carries no gradient: it cancels.
+        # The maximum needs no gradient, since it cancels.
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
         top = zero_neg_inf(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
@@ -66,17 +66,16 @@ class EdgeScores(Scores):
         return self.mix(F.dropout(self.softmax_on_edges()[0], p), v)
 
     def softmax_on_edges(self) -> tuple[Float[Tensor, "*#batch e"], Float[Tensor, "*#batch n"]]:
-        """(p_e, log-normalizers)."""
+        """(p_e, log-normalizers of the queries)."""
         lse = self.logsumexp()
         return (self.scores - zero_neg_inf(lse)[..., self.i]).exp(), lse
 
     def mix(self, p: Float[Tensor, "*#batch e"], v: Float[Tensor, "*#batch m w"]) -> Float[Tensor, "*#batch n w"]:
-        """Σ_e p_e v_j(e), for the query of each edge; some edges at a time."""
+        """Σ_e p_e v_j(e) over the edges e of each query, computed for some edges at a time."""
         batch = broadcast_shapes(p.shape[:-1], v.shape[:-2])
 
-        # Each edge carries p_e v_j(e) to its query, where index_add sums what arrives. Edges × columns numbers would be
-        # as many as a matrix where the graph is dense, so some edges are taken at a time, and computed again in the
-        # backward pass.
+        # index_add adds p_e v_j(e) of each edge to its query. With a dense graph, edges × columns numbers would be as
+        # many as a matrix has, so some edges are taken at a time, and computed again in the backward pass.
         def some(own: tuple[Tensor, Tensor], edges: slice) -> Tensor:
             p, v = own
             parts = p[..., edges, None] * v[..., self.j[edges], :].to(p.dtype)
@@ -115,10 +114,11 @@ def edge_scores(
 ) -> EdgeScores:
     """scale · β on each edge, some edges at a time."""
     if any(isinstance(part, Positional | Bias) for part in similarity.modules()):
-        raise InputError("nodes of a graph have no positions: use a similarity of contents, or kernel='chunked'")
+        raise InputError("nodes of a graph have no positions; use a similarity of contents, or kernel='chunked'")
     i, j = edges
-    # What β needs of each query and key is computed once per node, then picked for the two ends of each edge. An inner
-    # product is a sum of products along the edge; any other β sees each edge as a matrix of one query and one key.
+    # What β needs from each query and key is computed once per node, and then selected for the two ends of each edge.
+    # An inner product is a sum over features; any other β is computed for each edge as a matrix of one query and one
+    # key.
     parts = similarity.parts(*upcast_pair(q, k))
     width = sum(x.shape[-1] for x in parts.tensors()) * math.prod(broadcast_shapes(q.shape[:-2], k.shape[:-2]))
 

@@ -1,7 +1,7 @@
 """Small matrices that torch's own attention stores, for dropout and for a bias of pairs that learns.
 
-The gradient of such a bias is an array as large as the matrix. The chunked kernel computes all scores once more for it;
-to keep them from the forward pass takes a few such arrays, and a third less time.
+The gradient of such a bias is an array as large as the matrix, so storing the matrix too takes only a few times as much
+memory. It takes a third less time than the chunked kernel, which computes all scores again for this gradient.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from limelight.similarity import Bias, Similarity, Sum, is_wide, unscaled
 from limelight.similarity.tensors import times
 from limelight.tracing import in_transform
 
-_ENTRIES = 1 << 24  # of all matrices: 64 MB as float32
+_ENTRIES = 1 << 24  # entries of all matrices: 64 MB as float32
 
 
 def may_be_stored(q: Tensor, entries: int) -> bool:
-    """True if torch's own attention of these queries may store so many entries: few, on the CPU, not rounded."""
+    """True if the matrix may be stored: few entries, on the CPU, not in half precision."""
     return q.device.type == "cpu" and is_wide(q) and 0 < entries <= _ENTRIES
 
 
@@ -37,9 +37,9 @@ def softmax_with_learned_bias(
     scale: float | Tensor,
     mask: Mask | None,
 ) -> Float[Tensor, "*#batch n e"] | None:
-    """Σ_j softmax_j(scale · β(q_i, k_j)) v_j for β a product of contents plus biases of pairs, one of which learns.
+    """Σ_j softmax_j(scale · β(q_i, k_j)) v_j, if β is a product of contents plus biases of pairs, one of which learns.
 
-    None where β is not so, where the matrix is not small, and where it is not on the CPU or is in half precision.
+    None for any other β, if the matrix is not small, and on a GPU or in half precision.
     """
     if type(similarity) is not Sum or not torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform():
         return None

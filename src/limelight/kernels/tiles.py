@@ -1,7 +1,7 @@
-"""Which rectangles of the matrix must be visited, and what is seen in each?
+"""The rectangles of the matrix that the fused kernel computes, with the mask of each.
 
-One rectangle, if the mask depends on the key alone, or is causal, or both. Otherwise tiles of rows,
-as many as keep a tile's mask small, each with only the keys in its span.
+There is one rectangle if the mask depends on the key alone, or is causal, or both. Otherwise there are tiles of rows,
+each so small that its mask is small, and with only the keys in its span.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from limelight.mask import Band, Boolean, Mask, Padding, conjuncts
 from limelight.shapes import broadcast_shapes, rectangle
 from limelight.tracing import is_readable
 
-_ENTRIES = 1 << 21  # of a mask held at once: 8 MB as float32
-_LEAST_ROWS = 64
+_ENTRIES = 1 << 21  # entries of a mask in memory at once: 8 MB as float32
+_LEAST_ROWS = 64  # rows of a tile, if the mask is not too wide
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Any number of batch dimensions as the two (x, y) that the kernels know."""
+    """Any number of batch dimensions, merged into the two (x, y) that the kernels take."""
 
     shape: tuple[int, ...]
 
@@ -47,7 +47,7 @@ class Batch:
     def merge_pairs(self, pairs: Tensor) -> Tensor:
         """(*#batch, r, c) → (#x, #y, r, c) for a mask or a bias of pairs, which is as large as the matrix.
 
-        Its dimensions of size 1 stay, so that it is not repeated for every matrix that it serves.
+        Its dimensions of size 1 are kept, so that it is not repeated for every matrix.
         """
         pairs = pairs.reshape(*(1,) * (max(len(self.shape), 2) + 2 - pairs.ndim), *pairs.shape)
         if pairs.ndim == 4:
@@ -76,7 +76,7 @@ Visit = tuple[slice, slice, Tile, Bool[Tensor, "#x #y #r"] | None]
 def tiles(
     mask: Mask | None, q: Tensor, k: Tensor, scale: float, batch: Batch, biased: bool, pair_bias: Tensor | None
 ) -> Iterator[Visit]:
-    """(rows, keys, tile, nonempty) over the matrix; `nonempty` marks the rows that see a key, None = all."""
+    """(rows, keys, tile, nonempty) for the whole matrix; `nonempty` is True for rows that see a key, None if all do."""
     n, m = q.shape[-2], k.shape[-2]
     if 0 in (*batch.merged, n, m):
         return
@@ -98,12 +98,10 @@ def tiles(
 
 
 def _copies(mask: Mask | None, batch: Batch, biased: bool, pair_bias: Tensor | None) -> int:
-    """The number of matrices that a tile writes out as numbers to be added to the scores.
-
-    A key bias, a mask and a bias of pairs are one array for the kernel. A bias of pairs alone is there already.
-    """
-    # The kernel adds one array to the scores. A mask alone is one matrix, however many batch dimensions share it; a key
-    # bias differs from matrix to matrix, and whatever is added to it is written out for all of them.
+    """The number of matrices in the array that a tile adds to the scores; 0 if no array has to be made."""
+    # The kernel adds one array to the scores, which combines a key bias, a mask and a bias of pairs. A mask alone has
+    # as many matrices as its batch dimensions. A key bias differs between all matrices, so with it the array has all of
+    # them. A bias of pairs alone exists already.
     if pair_bias is None:
         return math.prod(batch.shape if biased else () if mask is None else mask.batch_shape)
     if biased:
@@ -118,14 +116,14 @@ def _span(mask: Mask | None, rows: slice, m: int) -> slice:
 
 
 def _is_one_graph(mask: Mask | None, m: int) -> bool:
-    """True where a loop over tiles would fix n in a compiled graph, and save nothing or must not."""
+    """True if a compiled graph should not loop over tiles, which fixes n: on export, or if no keys are skipped."""
     if not torch.compiler.is_compiling():
         return False
     return torch.compiler.is_exporting() or _span(mask, slice(0, 1), m) == slice(0, m)
 
 
 def _if_some_empty(allowed: Bool[Tensor, "#x #y #r #c"]) -> Bool[Tensor, "#x #y #r"] | None:
-    """The rows that see a key, or None if all are seen to do. On a GPU looking would wait for the device."""
+    """The rows that see a key, or None if it was checked that all do. On a GPU the check would wait for the device."""
     nonempty = allowed.any(-1)
     looks = nonempty.device.type == "cpu" and is_readable(nonempty)
     return None if looks and bool(nonempty.all()) else nonempty
@@ -139,9 +137,9 @@ def is_simple(mask: Mask | None) -> bool:
 def plain_tile(
     mask: Mask | None, n: int, m: int, scale: float, batch: Batch, device: torch.device, pair_bias: Tensor | None
 ) -> Tile | None:
-    """The whole matrix as one tile without an empty row, which torch's own call takes; None where it is more than that.
+    """The whole matrix as one tile without an empty row, for torch's own call; None if that is impossible.
 
-    A mask that the kernel does not know is written out where that array is small and has few keys to skip.
+    A mask that the kernel does not support becomes an array if that is small and no keys can be skipped.
     """
     if mask is None and pair_bias is None:
         return Tile(None, False, scale)
@@ -161,7 +159,7 @@ def plain_tile(
 
 @dataclass(frozen=True)
 class _Simple:
-    """A mask that the kernels know: causal or not, and which keys and which queries are real."""
+    """A mask that the kernels support: causal or not, with padding of keys and queries."""
 
     causal: bool = False
     keys: Bool[Tensor, "*#batch m"] | None = None
@@ -169,7 +167,7 @@ class _Simple:
 
     @classmethod
     def of(cls, mask: Mask | None) -> _Simple | None:
-        """The mask as such, or None where it is more than that."""
+        """The mask in this form, or None if it is another kind of mask."""
         found = cls()
         for part in conjuncts(mask):
             if isinstance(part, Band) and (part.before, part.after) == (None, 0):
@@ -183,7 +181,7 @@ class _Simple:
         return found
 
     def tile(self, scale: float, batch: Batch) -> Tile:
-        """The whole matrix; queries that are not real are left to the caller."""
+        """The whole matrix as one tile. The caller must handle padded queries."""
         allowed = None if self.keys is None else batch.merge_pairs(self.keys[..., None, :])
         return Tile(allowed, self.causal, scale)
 
@@ -193,7 +191,7 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _nonempty_rows(keys: Bool[Tensor, "#x #y 1 m"], is_causal: bool, n: int) -> Bool[Tensor, "#x #y #n"]:
-    """Which queries see a real key; the causal one sees those up to its own position."""
+    """True for queries that see a real key; under a causal mask a query sees keys up to its own position."""
     if not is_causal:
         return keys.any(-1)
     # Under a causal mask and padding query i sees a key if one of keys 0 … i is real: the running count of real keys up
@@ -209,7 +207,7 @@ def _some_rows(mask: Mask | None, n: int, m: int, copies: int) -> Iterator[slice
 
 
 def _rows_per_tile(mask: Mask | None, n: int, m: int, copies: int) -> int:
-    """As many rows as keep the mask small, but not so many that a narrow span is mostly unseen."""
+    """So many rows that the mask of a tile is small and, under a narrow mask, not mostly False."""
 
     def width(rows: int) -> int:
         start = max((n - rows) // 2, 0)

@@ -98,7 +98,10 @@ class Moved:
         try:
             return encoded(decoded(str(given), self.most, self.reach)), ""
         except ValueError:
-            return "", f"{self.label}: {shown(given)} gives no places of points; they stay where they were drawn."
+            return (
+                "",
+                f"{self.label}: {shown(given)} encodes no positions of points; no point is moved.",
+            )
 
 
 Field = Number | Choice | Switch | Moved  # `read` returns a value, and a sentence if the given one is invalid

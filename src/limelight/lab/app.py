@@ -39,7 +39,7 @@ __STYLES__
 </head>
 <body>
 {%app_entry%}
-<noscript><p class="wrap">The lab needs JavaScript: its pictures are computed while you watch.</p></noscript>
+<noscript><p class="wrap">The lab needs JavaScript. Enable it and reload this page.</p></noscript>
 <footer>{%config%}{%scripts%}
 __SCRIPTS__
 {%renderer%}</footer>
@@ -75,7 +75,7 @@ def build(sessions: Sessions, results: Path, pages: Sequence[Page] = PAGES) -> D
             html.A("Skip to the page", href="#content", className="skip"),
             html.Div(id="banner", role="alert", hidden=True),
             _header(pages),
-            html.Main(html.P("One moment …", className="wrap hint"), id="content"),
+            html.Main(html.P("Loading …", className="wrap hint"), id="content"),
         ]
     )
     named = {page.name: page for page in pages}
@@ -140,7 +140,7 @@ def _route(app: Dash, pages: Mapping[str, Page]) -> None:
             return html.Div(
                 [
                     html.H1("There is no such page"),
-                    html.P(f"Nothing is called {shown(name)} here. The menu has all pages."),
+                    html.P(f"The lab has no page called {shown(name)}. The menu lists all pages."),
                 ],
                 className="wrap",
             )

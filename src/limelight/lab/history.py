@@ -8,7 +8,7 @@ _MOST = 400
 
 
 class History:
-    """Values by step. When there are too many, every second one is dropped, so memory is bounded. The first stays."""
+    """Values by step. When there are too many, every second one is dropped, so memory is bounded. The first is kept."""
 
     def __init__(self, columns: int) -> None:
         self._columns = columns

@@ -42,7 +42,7 @@ class Message(BaseModel):
 
 
 class Ask(Message):
-    """Request a frame newer than `after`. The first request carries the values to begin with."""
+    """The request for a frame newer than `after`. The first request carries the values to begin with."""
 
     after: Whole
     values: Settings | None = None

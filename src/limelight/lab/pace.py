@@ -1,4 +1,4 @@
-"""How often a simulation may measure what takes longer than a step."""
+"""A limit on how often a simulation makes a measurement that takes longer than a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Pace:
-    """Times of a measurement: `pause` seconds apart, and so seldom that it takes at most `share` of all time.
+    """When to measure again: at least `pause` seconds after the last time, and never for more than `share` of the time.
 
     Where many workers share a processor, each measurement takes longer and is made less often, so that training and
     pictures keep most of the processor.
@@ -23,12 +23,12 @@ class Pace:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """The block is the measurement."""
+        """Run the measurement in this block, so that its time is counted."""
         start = time.monotonic()
         yield
         end = time.monotonic()
         self._next = end + max(self._pause, (end - start) * (1 / self._share - 1))
 
     def postpone(self) -> None:
-        """Wait for a pause from now on."""
+        """Do not measure until `pause` seconds from now."""
         self._next = time.monotonic() + self._pause

@@ -41,11 +41,11 @@ class Page:
     fields: Sequence[Field] = ()
     groups: Sequence[tuple[str, Sequence[str]]] = ()  # (heading, names of fields); () for no groups
     extra: Callable[[], Sequence[Component]] = tuple  # further controls below the fields
-    callbacks: Callable[[Dash, Sessions, Path], None] = lambda app, sessions, results: None  # its own
+    callbacks: Callable[[Dash, Sessions, Path], None] = lambda app, sessions, results: None  # adds the page's callbacks
 
 
 def picture(place: str, caption: str, height: int, wide: bool = False, said: str | None = None) -> Component:
-    """The place of the figure of that id, with a caption. `said` is the id of a text with the figure's numbers."""
+    """The element with the id `place` for a figure, with a caption. `said` is the id of a text with its numbers."""
     words = [] if said is None else [html.P(id=said, className="said", **{"aria-live": "off"})]
     return html.Figure(
         [

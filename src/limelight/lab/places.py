@@ -1,4 +1,4 @@
-"""The places of moved points as a short text for an address.
+"""The positions of moved points as a short text for an address.
 
 Each point takes five bytes: an index of 8 bits and two coordinates of 16 bits in thousandths. The bytes are written in
 URL-safe base 64.
@@ -18,7 +18,7 @@ Places = Mapping[int, tuple[float, float]]
 
 
 def encoded(places: Places) -> str:
-    """The text of the points: empty if there are none."""
+    """The text that encodes these points; empty if there are none."""
     packed = (_ONE.pack(i, round(x * _UNIT), round(y * _UNIT)) for i, (x, y) in sorted(places.items()))
     return base64.urlsafe_b64encode(b"".join(packed)).decode().rstrip("=")
 

@@ -5,7 +5,7 @@ after a delay: `torch._dynamo`, which an optimizer's first step imports, and wha
 visitor does not wait for them, and their worker loads them for itself. From the second on, a worker is forked only
 when all is loaded, so that a class whose members arrive together shares it, too.
 
-This process has one thread, and keeps to it. A fork copies the calling thread only: a lock that another one holds
+This process has one thread, and starts no other. A fork copies the calling thread only: a lock that another one holds
 would stay locked in the copy, whose thread pools would wait for threads that do not exist. So it computes with one
 thread, and does not call `backward`, for which torch starts a thread per GPU.
 """
@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 
 
 class _Rest:
-    """What is loaded later: after `_LEISURE` seconds, or before the second fork if that comes sooner."""
+    """The modules that are loaded later: after `_LEISURE` seconds, or before the second fork if that comes sooner."""
 
     def __init__(self) -> None:
         self._forks, self._is_loaded = 0, False
@@ -45,7 +45,7 @@ class _Rest:
         self._is_loaded = True
         importlib.import_module("torch._dynamo")
         for page, simulation in _SIMULATIONS:
-            with contextlib.suppress(Exception):  # of one page, whose worker will raise it: others are to be forked
+            with contextlib.suppress(Exception):  # the page's worker raises it again; other pages go on
                 simulation.preload(read(page.fields, {})[0])
         gc.collect()
 

@@ -23,7 +23,7 @@ Updates = Mapping[str, Sequence[Change]]
 
 
 class Figures(Mapping[str, Figure]):
-    """Pictures by the id of their place on the page. Each is drawn when it is first read."""
+    """Pictures by the id of the element that shows them. Each is drawn whenever it is read."""
 
     def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
         self._draw = draw
@@ -48,7 +48,7 @@ class Simulation(ABC):
 
     @classmethod
     def preload(cls, values: Values) -> None:
-        """Import what a worker imports until it plays, and fill the caches that all visitors share.
+        """Import every module that a worker needs before it plays, and fill the caches that all visitors share.
 
         This is called once, in the process that workers are forked from. It must start no thread and not call
         `backward` (see `limelight.lab.preload`). By default all pictures are drawn once.
@@ -69,7 +69,7 @@ class Simulation(ABC):
         return None
 
     def labels(self) -> Mapping[str, str]:
-        """The texts that give the pictures' numbers, by the id of their place."""
+        """The texts with the pictures' numbers, by the id of the element that shows each."""
         return {}
 
     @abstractmethod

@@ -101,8 +101,8 @@ class _Visitor:
         try:
             frame = await self._sessions.frame(self._key, self._page.simulation, self._values, after)
         except FullError:
-            return _wait(3, f"{self._sessions.most} visitors play already, which is the limit of this lab. "
-                         "This page starts when one of them leaves.")  # fmt: skip
+            return _wait(3, f"{self._sessions.most} pages run already, which is the limit of this lab. "
+                         "This page starts when one of them is closed.")  # fmt: skip
         except (OSError, EOFError):
             return _wait(1, "The worker of this page was lost; the simulation starts again.")
         self._has_worker = True

@@ -1,4 +1,4 @@
-"""Which query may see which key? Combine masks, and boolean tensors, with `&`, `|` and `~`:
+"""Masks, which say which query may see which key. Combine them, and boolean tensors, with `&`, `|` and `~`:
 
 causal & padding(keys=lengths_to_keep)
 window(before=128, after=0) | Boolean(global_tokens)

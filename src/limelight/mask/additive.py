@@ -1,4 +1,4 @@
-"""A float mask, which is added to the scores, as what it hides and what it adds."""
+"""A float mask, which is added to the scores, split into a boolean mask and finite numbers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from limelight.tracing import is_readable
 def split_additive(
     mask: Float[Tensor, "*#batch #n #m"], n: int
 ) -> tuple[Boolean | None, Float[Tensor, "*#batch #n #m"] | None]:
-    """(the pairs that it allows, the finite numbers that it adds to them); None where it hides, or adds, nothing.
+    """(a mask of the pairs that it allows, or None for all; the finite numbers that it adds to them, or None for zero).
 
-    −∞ and the least number of its dtype hide a pair. Where its entries cannot be read, neither is None.
+    −∞ and the least number of its dtype hide a pair. If its entries cannot be read, neither result is None.
     """
     if mask.shape[-2] == n and _is_of_keys(mask):
         mask = mask[..., :1, :]
@@ -26,14 +26,15 @@ def split_additive(
     hidden = mask.detach() <= torch.finfo(mask.dtype).min
     hides, adds = True, True
     if is_readable(mask):
-        # Every hidden entry is other than zero, so equal counts say that nothing is added: cheaper than writing it out.
+        # Hidden entries are not zero, so if as many entries are hidden as are not zero, nothing is added. Counting
+        # costs less than making an array of the numbers that are added.
         count = int(hidden.count_nonzero())
         hides, adds = count > 0, mask.requires_grad or int(mask.count_nonzero()) != count
     return Boolean(~hidden) if hides else None, mask.masked_fill(hidden, 0) if adds else None
 
 
 def _is_of_keys(mask: Float[Tensor, "*#batch #n #m"]) -> bool:
-    """True if all rows are seen to be alike, as in padding that was written out: then one row says all."""
+    """True if all rows are equal, as in expanded key padding: then one row is enough."""
     if mask.shape[-2] < 2 or mask.requires_grad or not is_readable(mask):
         return False
     first = mask[..., :1, :]

@@ -1,4 +1,4 @@
-"""Masks that say how far from a query the keys may stand: causal, and windows."""
+"""Masks that limit the distance between a query and a key: causal, and windows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from limelight.mask.base import Mask
 
 
 class Band(Mask):
-    """−before ≤ j − i ≤ after; None leaves that side open. `causal` is `Band(None, 0)`.
+    """Query i may see key j iff −before ≤ j − i ≤ after; None sets no limit. `causal` is `Band(None, 0)`.
 
-    Query i and key j are counted from the start of their sequences, as SDPA's `is_causal` does.
-    With a cache of earlier keys, `causal.at(offset)` says that query i stands at position offset + i.
+    Query i and key j are counted from the start of their sequences, as in torch's `is_causal`.
+    With a cache of earlier keys use `causal.at(offset)`, in which query i is at position offset + i.
 
     >>> import torch
     >>> from limelight import Attention, causal
@@ -31,7 +31,7 @@ class Band(Mask):
             if width is not None and (not isinstance(width, int) or isinstance(width, bool)):
                 raise InputError(f"{name} must be a whole number of positions or None, got {width!r}")
         if before is not None and after is not None and -before > after:
-            raise InputError(f"an empty band: no j − i lies between {-before} and {after}; expected before + after ≥ 0")
+            raise InputError(f"expected before + after ≥ 0, since no j − i lies between {-before} and {after}")
         self.before, self.after = before, after
 
     def block(self, rows: slice, cols: slice, device: torch.device) -> Bool[Tensor, "r c"]:

@@ -1,8 +1,8 @@
-"""Which query may see which key? What every mask is.
+"""The base class of masks, which say which query may see which key, and their combinations.
 
 A mask is a predicate on (query i, key j), True = may see, as in
-`torch.nn.functional.scaled_dot_product_attention`. It is asked for one rectangle at a time, so
-that no n×m array need exist.
+`torch.nn.functional.scaled_dot_product_attention`. It is computed for one rectangle at a time, so
+that no n×m array is needed.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Mask(ABC):
         """A range of keys outside which no query of `rows` sees anything."""
         return slice(0, m)
 
-    def check(self, n: int, m: int, device: torch.device) -> None:  # noqa: B027 (nothing to check is a fine answer)
-        """Raise `InputError` or `DeviceError` if the mask cannot serve n queries and m keys there."""
+    def check(self, n: int, m: int, device: torch.device) -> None:  # noqa: B027 (a mask may have nothing to check)
+        """Raise `InputError` or `DeviceError` unless the mask fits n queries and m keys on this device."""
 
     def is_causal(self, n: int, m: int, device: torch.device) -> bool:
         """True if the mask hides the future: it is lower triangular, or each query sees more keys than the one before.
@@ -87,13 +87,13 @@ class Mask(ABC):
         return None
 
     def for_groups(self) -> Mask:
-        """The same predicate where query heads (…, H) stand in groups (…, H/g, g); its own heads are one or none."""
+        """The same predicate for query heads in groups, (…, H/g, g); the mask has one head or none."""
         if self.batch_shape:
-            raise InputError(f"{self!r} has batch dimensions and does not say how they stand in groups of heads")
+            raise InputError(f"{self!r} has batch dimensions and cannot be used with grouped heads; define for_groups")
         return self
 
     def hides_ahead_of(self, offset: int) -> bool:
-        """True if the kind of mask alone implies that every key j > i + offset is hidden, without a look at entries."""
+        """True if the kind of mask alone implies that every key j > i + offset is hidden; entries are not read."""
         return False
 
     def __and__(self, other: Mask | Tensor) -> Mask:
@@ -110,7 +110,7 @@ class Mask(ABC):
 
 
 class Boolean(Mask):
-    """Any boolean matrix (*batch, n, m), True = may see; dimensions of size 1 broadcast.
+    """A mask given as a boolean tensor (*batch, n, m), True = may see; dimensions of size 1 broadcast.
 
     >>> import torch
     >>> from limelight import Attention, Boolean
@@ -144,7 +144,8 @@ class Boolean(Mask):
         rows, cols = self.allowed.shape[-2:]
         if rows not in (1, n) or cols not in (1, m):
             raise InputError(
-                f"a mask for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.allowed.shape)}"
+                f"a mask for {n} queries and {m} keys must have the shape (*batch, {n}, {m}), "
+                f"got {tuple(self.allowed.shape)}"
             )
 
     def pairs(self, i: Int[Tensor, " e"], j: Int[Tensor, " e"]) -> Bool[Tensor, " e"] | None:
@@ -186,7 +187,7 @@ class _Pair(Mask):
 
 
 class And(_Pair):
-    """Both must allow.
+    """Allows what both masks allow.
 
     >>> import torch
     >>> from limelight import Attention, causal, window
@@ -220,7 +221,7 @@ class And(_Pair):
 
 
 class Or(_Pair):
-    """Either may allow.
+    """Allows what at least one of the masks allows.
 
     >>> import torch
     >>> from limelight import Attention, Boolean, window

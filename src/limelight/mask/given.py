@@ -1,4 +1,4 @@
-"""Masks that are given: which tokens are real, which document each is of, or any boolean matrix."""
+"""Masks given by tensors: which tokens are real, or to which document each token belongs."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ padding = Padding
 
 
 class Documents(Mask):
-    """Query i may see key j iff both are of one document: queries[…, i] = keys[…, j], whole numbers.
+    """Query i may see key j iff both belong to one document: queries[…, i] = keys[…, j], whole numbers.
 
-    Several sequences packed into one; keys default to queries. Where the keys' numbers never
-    fall, as in a packed batch, each query costs as much as its document is long.
+    It is for several sequences that are packed into one; keys default to queries. If the keys' numbers
+    are sorted, as in a packed batch, the cost of a query is proportional to the length of its document.
 
     >>> import torch
     >>> from limelight import Attention, documents
@@ -121,9 +121,9 @@ class Documents(Mask):
     def span(self, rows: slice, m: int) -> slice:
         if not self._sorted or rows.stop <= rows.start or m == 0:
             return slice(0, m)
-        # The keys' numbers never fall, so the keys of these queries' documents stand in one range: from the first that
-        # is not below the least of their numbers to the last that is not above the largest. Bisection finds both ends,
-        # and the range of a batch covers those of all its sequences.
+        # The keys' numbers are sorted, so the keys of these queries' documents lie in one range: from the first that is
+        # not below the least of the queries' numbers to the last that is not above the largest. Bisection finds both
+        # ends, and the range of a batch covers those of all its sequences.
         some, keys = self.queries[..., rows], self.keys
         batch = broadcast_shapes(some.shape[:-1], keys.shape[:-1])
         keys = keys.expand(*batch, m).contiguous()
@@ -155,7 +155,7 @@ documents = Documents
 
 
 def real_keys(mask: Mask | None) -> Bool[Tensor, "*#batch m"] | None:
-    """The keys that padding leaves, (*#batch, m), or None where nothing is padded."""
+    """True for each key that padding does not hide, (*#batch, m), or None if the mask has no key padding."""
     real = None
     for part in conjuncts(mask):
         if isinstance(part, Padding) and part.keys is not None:

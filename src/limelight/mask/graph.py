@@ -1,4 +1,4 @@
-"""Masks that are a graph: which node sees which, from a list of edges, and no n×m array."""
+"""Masks given by the edges of a graph, without an n×m array."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from limelight.tracing import require_readable
 class Graph(Mask):
     """Query i may see key j iff (i, j) is an edge: edges (2, E), whole numbers, row 0 the queries, row 1 the keys.
 
-    `nodes` is n = m, or (n, m). An edge given twice counts once. Under a graph attention costs time
+    `nodes` is n = m, or (n, m). An edge given twice counts once. With a graph, attention takes time
     and memory linear in the edges (kernel "sparse").
 
-    Raises `DtypeError` and `InputError` for edges of another dtype or shape, and for edges that lie outside.
+    Raises `DtypeError` or `InputError` for edges of another dtype or shape, and for edges to nodes that do not exist.
 
     >>> import torch
     >>> from limelight import Attention, Graph
@@ -41,8 +41,8 @@ class Graph(Mask):
         i, j = edges.long()
         if edges.numel() and not bool(((i >= 0) & (i < n) & (j >= 0) & (j < m)).all()):
             raise InputError(
-                f"edges lie outside {n} queries and {m} keys: queries {int(i.min())} to {int(i.max())}, "
-                f"keys {int(j.min())} to {int(j.max())}"
+                f"edges expect queries from 0 to {n - 1} and keys from 0 to {m - 1}, got queries {int(i.min())} to "
+                f"{int(i.max())} and keys {int(j.min())} to {int(j.max())}"
             )
         # The number i·m + j of a pair orders edges by query and then by key, and equal edges have equal numbers, so
         # that `unique` sorts them and drops duplicates. Edges of query i then stand from starts_i to starts_{i+1}, as

@@ -1,4 +1,4 @@
-"""How do scores become weights?"""
+"""Normalizations, which turn scores into weights."""
 
 from limelight.normalization.base import KeyBiased, Normalization, RowWise
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax

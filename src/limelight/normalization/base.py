@@ -1,4 +1,4 @@
-"""How do scores become weights? What every normalization is."""
+"""The base classes of normalizations, which turn scores into weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from limelight.weights import RowWeights, SoftmaxWeights, Weights
 
 
 class Normalization(nn.Module, ABC):
-    """Scores s ↦ the operator P, a module so that what it learns is trained with the model that holds it.
+    """Scores s ↦ the operator P. It is a module, so that its parameters are trained with the model that contains it.
 
     >>> import torch
     >>> from limelight import Attention, Normalization, Sparsemax
@@ -52,11 +52,11 @@ class Normalization(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, scores: Scores) -> Weights:
-        """P, from the scores."""
+        """The operator P of these scores."""
 
 
 class RowWise(Normalization):
-    """P_ij = w(s_ij, t_i): any function of a score and of a few numbers t_i of its row. A base class for one's own.
+    """P_ij = w(s_ij, t_i): any function of a score and of a few numbers t_i of its row. A base class for your own.
 
     Define `thresholds`, which computes t_i (*batch, r, t) from whole rows of scores (*batch, r, m), where −∞ is a
     masked key; and `weights`, which computes w entry by entry, zero where s is −∞. Both get some rows at a time, in at
@@ -65,7 +65,7 @@ class RowWise(Normalization):
 
     >>> import torch
     >>> from limelight import Attention, RowWise
-    >>> class SoftmaxPlusOne(RowWise):  # a softmax with a one in its denominator, so that a row may sum to less
+    >>> class SoftmaxPlusOne(RowWise):  # with a one added to the denominator, so that a row may sum to less
     ...     def thresholds(self, s):
     ...         one = torch.zeros_like(s[..., :1])
     ...         return torch.cat([s, one], -1).logsumexp(-1, keepdim=True)
@@ -94,7 +94,7 @@ class RowWise(Normalization):
     def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r t"]:
         """`thresholds(s)` as a differentiable function of s, given its values t from the forward pass.
 
-        To be overridden where that costs less than to compute them again.
+        Override this if it costs less than computing the thresholds again.
         """
         return self.thresholds(s)
 
@@ -109,12 +109,12 @@ class RowWise(Normalization):
 
 
 class KeyBiased(Normalization):
-    """P_ij = softmax_j(s_ij + b_j), where each key has a bias computed from all scores. A base class for one's own.
+    """P_ij = softmax_j(s_ij + b_j), where each key has a bias computed from all scores. A base class for your own.
 
-    Define `key_bias`, which returns b (*#batch, m) from the `Scores`: their `logsumexp()` over keys, that of their
-    transpose `scores.T` over queries, and `scores.add_key_bias(b)` are all that it needs. A log-sum-exp is −∞ where
-    every pair is masked; a bias that is infinite counts as 0, since there the mask decides. No n×m array is stored on
-    any kernel. A number that all scores share is removed from them before, since it cancels. `Sinkhorn` and
+    Define `key_bias`, which computes b (*#batch, m) from the `Scores`. It needs only their `logsumexp()` over keys,
+    that of their transpose `scores.T` over queries, and `scores.add_key_bias(b)`. A log-sum-exp is −∞ if every pair is
+    masked, and an infinite bias counts as 0, since the mask hides the key already. No kernel but the reference stores
+    an n×m array. A number that all scores share is subtracted first, since it cancels. `Sinkhorn` and
     `SymmetricSinkhorn` are built on it.
 
     >>> import torch
@@ -137,10 +137,9 @@ class KeyBiased(Normalization):
         """b_j, a number for each key."""
 
     def forward(self, scores: Scores) -> Weights:
-        # P = diag(e^f) e^s diag(e^b). Only b is asked for: f, the logarithm of what each row is multiplied by, is what
-        # the row softmax at the end finds by itself, so that rows sum to one however exact b is. A number that all
-        # scores share would change b by one number for all keys, which the softmax cancels too; it is removed first,
-        # because a large one costs digits.
+        # P = diag(e^f) e^s diag(e^b). Only b is needed: the row softmax at the end finds the row factors e^f by itself,
+        # so that rows sum to one even if b is not exact. A number that all scores share would change b by one number
+        # for all keys, which the softmax cancels too; it is subtracted first, because a large one costs precision.
         scores = scores.remove_shift()[0].with_recompute()
         bias = self.key_bias(scores)
         return SoftmaxWeights(scores.add_key_bias(bias.masked_fill(bias.isinf(), 0)))

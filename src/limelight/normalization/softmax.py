@@ -24,12 +24,12 @@ from limelight.weights import Mixture, SoftmaxWeights, Weights
 class Softmax(Normalization):
     """P_ij ∝_j exp(s_ij/T) / c_jᵅ with c_j = Σ_i exp(s_ij/T): the α family, at temperature T.
 
-    α = 0 is softmax. α = 1 is doubly-normalized attention, under which no key is explained away:
+    α = 0 is softmax. α = 1 is doubly-normalized attention, in which no key loses all weight:
     with n = m every key's total weight is at least 1/n (Ding et al., 2009.14308). For a symmetric
     kernel the family is the α-normalization of diffusion maps (Coifman & Lafon 2006).
 
     α in [0, 1] and T > 0 are numbers, tensors (heads,) with one for each head, or parameters; `Softmax.learned` trains
-    an α that stays inside. Raises `InputError` for α outside [0, 1] and for T ≤ 0.
+    an α that stays in (0, 1). Raises `InputError` for α outside [0, 1] and for T ≤ 0.
 
     >>> import torch
     >>> from limelight import Attention, Euclidean, Softmax
@@ -62,14 +62,14 @@ class Softmax(Normalization):
     def forward(self, scores: Scores) -> Weights:
         alpha = per_head(self.alpha)
         if isinstance(alpha, Tensor):
-            require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have wandered
+            require("Softmax(alpha=…)", alpha, SHARE)  # a learned one may have left the range
         elif alpha == 0:
             return SoftmaxWeights(scores)
         # Dividing exp s_ij by c_jᵅ is a bias −α log c_j of key j, and the row softmax does the rest. With s = s̄ + δ,
         # where δ is one number that all scores share, c_j = exp(δ) Σ_i exp s̄_ij = exp(δ) c̄_j, and so
         #     s_ij − α log c_j = s̄_ij − α log c̄_j + (1 − α) δ.
-        # A large δ would cost digits in every score; here it comes back only as one number beside them. A key that no
-        # query sees has log c̄_j = −∞, which counts as 0, since its scores are −∞ already.
+        # A large δ would cost precision in every score; here it is only one number that is added at the end. A key that
+        # no query sees has log c̄_j = −∞, which counts as 0, since its scores are −∞ already.
         rest, common = scores.remove_shift()
         columns = zero_neg_inf(rest.T.logsumexp())
         if isinstance(alpha, Tensor):
@@ -98,7 +98,7 @@ class LearnedSoftmax(Softmax):
     """
 
     def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
-        Normalization.__init__(self)  # here α is a function of a parameter, which Softmax would set
+        Normalization.__init__(self)  # not Softmax.__init__, which would set α; here α is computed from a parameter
         hold(self, "temperature", temperature, POSITIVE)
         if not 0 < alpha < 1:
             raise InputError(f"LearnedSoftmax(alpha=…) expects a number strictly between 0 and 1, got {alpha!r}")
@@ -187,10 +187,10 @@ class Sinkhorn(KeyBiased):
                     break
         if self.tolerance is not None and not gap <= self.tolerance:
             raise ConvergenceError(
-                f"Sinkhorn came within {gap:.2g} of equal column sums in {self.steps} steps, not within "
-                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
+                f"Sinkhorn's column sums differ by {gap:.2g} from their mean after {self.steps} steps, more than "
+                f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which equal sums exist"
             )
-        return -columns  # the last row step is the softmax of the operator itself
+        return -columns  # the softmax of the operator is the last row step
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}" + ("" if self.tolerance is None else f", tolerance={self.tolerance:g}")

@@ -1,4 +1,4 @@
-"""Normalizations that are some other function of a row: sparsemax, entmax, top-k, sigmoid. A few rows at a time."""
+"""Normalizations that are functions of a row other than softmax: sparsemax, entmax, top-k, sigmoid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from limelight.normalization.base import RowWise
 from limelight.tracing import in_transform, is_readable
 from limelight.weights import Weights
 
-_MOST_STEPS = 60  # Newton's method, from below, takes 5 to 15
-_GROUPS = 128  # of a row's scores, whose maxima are looked at first
-_STEPS_UNSEEN = 20  # where values cannot be read to see whether the root is reached, as in a compiled graph
+_MOST_STEPS = 60  # Newton's method, from below, usually takes 5 to 15
+_GROUPS = 128  # scores of a row in each group; the method first runs on the maxima of groups
+_STEPS_UNSEEN = 20  # the number of steps if values cannot be read to check for convergence, as in a compiled graph
 
 
 class Entmax(RowWise):
@@ -71,7 +71,7 @@ class Entmax(RowWise):
         return _Found.apply(s, t, self._gradient)  # type: ignore[no-untyped-call]
 
     def _root(self, s: Tensor, t: Tensor) -> Tensor:
-        """The root, by Newton's method from t below it."""
+        """The root, found by Newton's method from a t that is not above it."""
         for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
             after = self._newton(s, t)
             near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
@@ -88,7 +88,7 @@ class Entmax(RowWise):
         return torch.relu((self.alpha - 1) * s - t)
 
     def _gradient(self, s: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        """dt · ∂t/∂s of the root as an implicit function."""
+        """dt · ∂t/∂s, where the root t is an implicit function of s."""
         # With w(s_j, t) = u((α − 1) s_j − t) the sum Σ_j w stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
         # ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. A factor that all u′ share cancels.
         above = self._above(s, t)
@@ -100,7 +100,7 @@ class Entmax(RowWise):
         return (self.alpha - 1) * dt * slope / total.masked_fill(total == 0, 1)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
-        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which from below never passes the root."""
+        """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which never passes the root from below."""
         power = 1 / (self.alpha - 1)
         above = self._above(s, t)
         if self.alpha == 1.5:
@@ -117,7 +117,7 @@ class Entmax(RowWise):
 
 
 def _some_large(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r c"]:
-    """Some scores of each row, large ones among them: the maxima of some groups. A short row itself."""
+    """The maxima of groups of each row, which are some of its large scores. A short row is returned as it is."""
     groups = s.shape[-1] // _GROUPS
     if groups < 4 or torch.compiler.is_compiling():
         return s
@@ -165,7 +165,7 @@ class Sparsemax(Entmax):
 class TopK(RowWise):
     """P_ij ∝ exp(s_ij) over the k largest scores of row i, zero elsewhere (Gupta et al. 2021).
 
-    Where several scores tie for the last place, all of them are kept. Raises `InputError` for k < 1.
+    If several scores are equal to the k-th largest, all of them are kept. Raises `InputError` for k < 1.
 
     >>> import torch
     >>> from limelight import Attention, TopK
@@ -189,7 +189,7 @@ class TopK(RowWise):
             return s.new_zeros((*s.shape[:-1], 2))
         # A row has two numbers: its k-th largest score, at or above which a key is kept, and the log-sum-exp over the
         # keys that are kept. The first only selects, so it has no gradient. The second is over the k largest scores
-        # alone, unless others tie with the last of them, which one more score tells. In a row whose keys are all
+        # alone, unless others are equal to the last of them, which one more score shows. In a row whose keys are all
         # masked it is made finite, since the gradient through a log-sum-exp of nothing but −∞ would be NaN.
         with torch.no_grad():
             looks = is_readable(s)
@@ -220,7 +220,7 @@ class TopK(RowWise):
 
 
 class Sigmoid(RowWise):
-    """P_ij = σ(s_ij + b), each pair by itself; b = −log m by default (Ramapuram et al., 2409.04431).
+    """P_ij = σ(s_ij + b), independent of the other keys; b = −log m by default (Ramapuram et al., 2409.04431).
 
     Rows do not sum to one. Entropy and free energy are computed from the rows divided by their sums.
 
@@ -228,7 +228,7 @@ class Sigmoid(RowWise):
     >>> from limelight import Attention, Sigmoid
     >>> scores = torch.tensor([[2.0, 1.5, -1.0]])
     >>> q, k = torch.ones(1, 1), scores.T
-    >>> Attention(q, k, normalization=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows need not sum to one
+    >>> Attention(q, k, normalization=Sigmoid(bias=0.0)).dense().round(decimals=2)  # rows do not sum to one
     tensor([[0.8800, 0.8200, 0.2700]])
     """
 
@@ -244,7 +244,7 @@ class Sigmoid(RowWise):
 
     def forward(self, scores: Scores) -> Weights:
         m = scores.shape[-1]
-        if self.bias is None and m:  # from here on, rows need not tell m
+        if self.bias is None and m:  # with the bias set, rows of a graph may be given without their masked keys
             return Sigmoid(-math.log(m)).forward(scores)
         return super().forward(scores)
 

@@ -14,12 +14,12 @@ from limelight.tracing import require_readable
 
 
 class SymmetricSinkhorn(KeyBiased):
-    """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: the diffusion whose stationary law is uniform.
+    """P_ij = exp(u_i + s_ij + u_j), doubly stochastic and symmetric: its stationary distribution is uniform.
 
     One vector u scales rows and columns alike, by u ← ½ (u − log Σ_j exp(s_ij + u_j)), which needs a
     symmetric s: one set of tokens, q = k, a similarity that declares itself symmetric, a symmetric mask
-    (Knight, Ruiz & Uçar 2014). `Sinkhorn` takes any scores, and with q ≠ k is a transport plan between
-    two sets. Rows sum to one; column sums and the symmetry hold to `tolerance`, reached in at most `steps`.
+    (Knight, Ruiz & Uçar 2014). `Sinkhorn` takes any scores, and with q ≠ k it gives a transport plan
+    between two sets. Rows sum to one; column sums and the symmetry hold to `tolerance`, reached in at most `steps`.
 
     Raises `InputError` for fewer than one step, a tolerance ≤ 0 and scores that are not symmetric, and
     `ConvergenceError` where the tolerance is not reached: under some masks no such matrix exists.
@@ -59,7 +59,7 @@ class SymmetricSinkhorn(KeyBiased):
             u = u - 0.5 * row
         else:
             raise ConvergenceError(
-                f"SymmetricSinkhorn came within {gap:.2g} of row sums of one in {self.steps} steps, not within "
+                f"SymmetricSinkhorn's row sums differ by {gap:.2g} from one after {self.steps} steps, more than "
                 f"{self.tolerance:g}; allow more steps, or a larger tolerance, or a mask under which such sums exist"
             )
         return u

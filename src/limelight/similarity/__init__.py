@@ -1,4 +1,4 @@
-"""How alike are a query and a key? One class for each answer, with its equation, its source and what it promises."""
+"""Similarities β(q, k) of a query and a key: one class for each, with its equation, its source and its properties."""
 
 from limelight.similarity.additive import GAT, Additive
 from limelight.similarity.base import Properties, Similarity, Sum, checked_dense

@@ -16,8 +16,8 @@ from limelight.similarity.tensors import upcast
 class Additive(Similarity):
     """β = vᵀ tanh(W q + U k + b), scale 1 (Bahdanau et al. 2015).
 
-    q is (*batch, n, d) and k (*batch, m, key_width). It takes n·m·hidden hyperbolic tangents, which
-    no matrix product can do: with `hidden` = 16 many times the cost of dot-product attention.
+    q is (*batch, n, d) and k (*batch, m, key_width). It takes n·m·hidden hyperbolic tangents,
+    so with `hidden` = 16 it costs many times as much as dot-product attention.
 
     >>> import torch
     >>> from limelight import Additive, Attention
@@ -56,7 +56,7 @@ class Additive(Similarity):
 
 
 class GAT(Similarity):
-    """β = LeakyReLU(⟨a₁, q⟩ + ⟨a₂, k⟩), scale 1 (Veličković et al. 2018), of features already projected.
+    """β = LeakyReLU(⟨a₁, q⟩ + ⟨a₂, k⟩), scale 1 (Veličković et al. 2018), of features that are projected already.
 
     >>> import torch
     >>> from limelight import GAT, Attention, Graph

@@ -1,4 +1,4 @@
-"""How alike are a query and a key? The base class of every similarity, and what kernels ask of it.
+"""The base class of every similarity, and the methods of it that kernels call.
 
 A similarity is β(q, k); the score of a pair is scale · β. `dense` is the definition, entry by entry.
 A similarity may also say how to compute β without an n×m array:
@@ -10,7 +10,7 @@ A similarity may also say how to compute β without an n×m array:
   so that it runs on the fused kernel of dot-product attention;
 - `parts` and `block`, where it is not: `parts` is computed once for each query and each key, and `block` computes one
   rectangle of β from the parts of its rows and columns. Without them `dense` is called on one rectangle at a time, so
-  β of a pair must depend on nothing but its query and its key.
+  β of a pair must depend only on its query and its key.
 
 All of them get q and k in at least float32. Only the fused kernel computes in half precision: it rounds q' and k'
 (`rounded_inner_product`).
@@ -62,15 +62,15 @@ class Properties:
         return Properties(*(getattr(self, name) and getattr(other, name) for name in self.__dataclass_fields__))
 
 
-# What computes the β that `dense` defines, and what says in which form that is done.
-_WAYS = {
+# The methods and attributes that compute the β of `dense` in another form, or say which form that is.
+_FORMS = {
     "as_inner_product", "rounded_inner_product", "is_inner_product", "has_pair_bias", "parts", "block", "coefficient",
     "of_few", "key_factors", "query_factors", "under",
 }  # fmt: skip
 
 
 class Similarity(nn.Module, ABC):
-    """β(q, k), a module so that what it learns is trained with the model that holds it.
+    """β(q, k). It is a module, so that its parameters are trained with the model that contains it.
 
     >>> import torch
     >>> from limelight import Attention, Similarity
@@ -89,14 +89,14 @@ class Similarity(nn.Module, ABC):
     coefficient: float = 1.0  # β = coefficient · block: the kernel multiplies by it together with the scale
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        # A class that defines β anew does not inherit how its parent computes the old one: a subclass of `Euclidean`
-        # with a `dense` of its own would otherwise run on the parent's inner product, and nobody would see it. It gets
-        # the ways of the base class, and so do its own subclasses.
+        # A subclass that overrides `dense` does not inherit its parent's other forms: a subclass of `Euclidean` with
+        # its own `dense` would otherwise silently run on the parent's inner product. It gets the forms of the base
+        # class, and so do its own subclasses.
         for kind in cls.__mro__:
             if kind is Similarity:
                 break
             if "dense" in kind.__dict__:
-                for name in _WAYS - kind.__dict__.keys():
+                for name in _FORMS - kind.__dict__.keys():
                     setattr(kind, name, Similarity.__dict__[name])
         return super().__new__(cls)
 
@@ -111,30 +111,30 @@ class Similarity(nn.Module, ABC):
     def of_few(
         self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]
     ) -> Float[Tensor, "*#batch n m"] | None:
-        """β of a few queries in one pass over the keys, without gradients; None where there is no such way.
+        """β of a few queries in one pass over the keys, without gradients; None if the similarity cannot do this.
 
-        NaN or infinite for a pair whose query or key is so: then finite scores tell that all keys are finite.
+        β must be NaN or infinite if the query or the key is: then finite scores show that all keys are finite.
         """
         return None
 
     def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors | None:
-        """(k', b) where β(q, k) = ⟨q', k'⟩ + b(k) + a(q), from keys alone, so that they can be kept; else None.
+        """(k', b) of β(q, k) = ⟨q', k'⟩ + b(k) + a(q), computed from keys alone, so that they can be kept; or None.
 
-        a(q) is left out, since a softmax over keys cancels it. Keys are taken as they are: the mean of those that come
-        later is not known yet.
+        a(q) is left out, since a softmax over keys cancels it. The mean of the keys is not subtracted, since later keys
+        are not known yet.
         """
         return None
 
     def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
-        """q' beside `key_factors`."""
+        """q' of the same equation as `key_factors`."""
         return q
 
     def at(self, offset: int) -> Similarity:
-        """The same β for queries the first of which stands at position `offset` of the keys. Contents have none."""
+        """The same β for queries of which the first is at position `offset`. Similarities of contents do not change."""
         return self
 
     def _with(self, **modules: nn.Module) -> Similarity:
-        """The same similarity, of the same class, with other modules in it; all else is shared."""
+        """A copy of this similarity in which these submodules are replaced; everything else is shared."""
         other = copy.copy(self)
         other._modules = {**self._modules, **modules}
         return other
@@ -151,7 +151,7 @@ class Similarity(nn.Module, ABC):
 
     @property
     def has_pair_bias(self) -> bool:
-        """True if `as_inner_product` has a bias of pairs, an n×m array that is given and does not learn."""
+        """True if `as_inner_product` has a bias of pairs, an n×m array that does not learn."""
         return False
 
     def as_inner_product(
@@ -201,8 +201,7 @@ class Similarity(nn.Module, ABC):
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         """β / coefficient for the queries at positions i and the keys at positions j, whose parts these are.
 
-        i and j are runs of whole numbers. Gradients flow to `parts` and to the module's own
-        parameters, to nothing else.
+        i and j are consecutive whole numbers. Gradients flow only to `parts` and to the module's own parameters.
         """
         if not self.is_inner_product:
             return self.dense(parts.queries[0], parts.keys[0])
@@ -212,8 +211,8 @@ class Similarity(nn.Module, ABC):
         """Raise `InputError` if `dense` of a pair depends on other tokens or positions; tried on three tokens."""
         # A kernel computes β in rectangles, which is right only if the value of a pair does not depend on the
         # rectangle. So the first, the middle and the last token are given to `dense` together, and each pair of them
-        # alone. Equal values prove nothing for all inputs, but a bias of positions, a softmax or a mean over tokens is
-        # found out. Once found to be of pairs, a similarity is not asked again.
+        # alone. Equal values are no proof for all inputs, but they detect a bias of positions, a softmax or a mean over
+        # tokens. A similarity that has passed is not tested again.
         if self._is_of_pairs or not (is_readable(q) and is_readable(k)) or 0 in (*q.shape, *k.shape):
             return
         with torch.no_grad():
@@ -289,7 +288,7 @@ class Sum(Similarity):
         found = [term.of_few(q, k) for term, _ in scaled]
         if all(beta is None for beta in found):
             return None
-        terms = zip(scaled, found, strict=True)  # one that is not finite is enough for a sum that is not
+        terms = zip(scaled, found, strict=True)  # if one term is not finite, the sum is not either
         return reduce(
             torch.add, [scale * (term.dense(q, k) if beta is None else beta) for (term, scale), beta in terms]
         )
@@ -301,7 +300,7 @@ class Sum(Similarity):
 
     @property
     def is_inner_product(self) -> bool:
-        # A bias of pairs is given, and has no gradient; so its scale must not learn either.
+        # The kernel computes no gradient for a bias of pairs, so its scale must not learn either.
         return all(
             term.is_inner_product and not (term.has_pair_bias and learns(term.default_scale(1)))
             for term in self.parts_of_sum()
@@ -364,7 +363,7 @@ class Sum(Similarity):
 
 
 def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor, "*batch n m"]:
-    """`similarity.dense(q, k)`, after its shape is found to be (…, n, m)."""
+    """`similarity.dense(q, k)`. Raises `InputError` unless its shape is (…, n, m)."""
     beta, expected = similarity.dense(q, k), (q.shape[-2], k.shape[-2])
     if not isinstance(beta, Tensor) or beta.shape[-2:] != expected:
         came = tuple(beta.shape) if isinstance(beta, Tensor) else type(beta).__name__
@@ -376,7 +375,7 @@ def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor,
 
 
 def _plus(whole: Tensor, block: Tensor) -> Tensor:
-    """whole + block, in place where it fits: a product's gradient does not need the product."""
+    """whole + block, in place if the shapes allow it: the gradient of a product does not need the product."""
     fits = torch.broadcast_shapes(whole.shape, block.shape) == whole.shape
     return whole.add_(block) if fits else whole + block
 
@@ -387,7 +386,7 @@ def _is_product(term: Similarity) -> bool:
 
 
 def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProduct:
-    """Σ scale · β of similarities that factor, as one inner product and biases."""
+    """Σ scale · β of similarities that are inner products plus biases, as one inner product plus biases."""
     # Σ_t s_t ⟨q_t, k_t⟩ = ⟨(s_1 q_1, s_2 q_2, …), (k_1, k_2, …)⟩, the features side by side. Biases are added, each
     # times its own scale, since a sum has the scale 1.
     lefts, rights, a, b, t = [], [], [], [], []
@@ -403,7 +402,7 @@ def _add_factors(terms: list[tuple[InnerProduct, float | Tensor]]) -> InnerProdu
 
 
 def _as_tensor(scale: float | Tensor, coefficient: float, like: Tensor) -> Tensor | None:
-    """The scale as what has the dimensions of a block, or None for one."""
+    """The scale as a tensor with the dimensions of a block, or None if it is one."""
     if not isinstance(scale, Tensor):
         return None if scale * coefficient == 1 else like.new_full((1, 1), scale * coefficient)
     return (scale * coefficient).to(like.dtype).reshape(scale.shape or (1, 1))

@@ -20,8 +20,8 @@ from limelight.twice import twice_differentiable
 class Euclidean(Similarity):
     """β = −½|q − k|², scale 1/h²: a Gaussian kernel of bandwidth h, so score −|q − k|²/2h².
 
-    With one and the same `scale`, this is `Dot` plus a key term −½|k|²: the difference between the
-    two is the key norms and nothing else. `bandwidth` is in the units of q and k; a tensor (heads,)
+    With the same `scale`, this differs from `Dot` only by a key term −½|k|², which depends on the key
+    norms. `bandwidth` is in the units of q and k; a tensor (heads,)
     gives each head its own, and an `nn.Parameter` is learned.
     In float32 the factored form needs |q|, |k| (about the keys' mean) ≲ 10³ h.
 
@@ -44,7 +44,7 @@ class Euclidean(Similarity):
         hold(self, "bandwidth", bandwidth, POSITIVE)
 
     def default_scale(self, d: int) -> float | Tensor:
-        require("Euclidean(bandwidth=…)", self.bandwidth, POSITIVE)  # a learned one may have wandered
+        require("Euclidean(bandwidth=…)", self.bandwidth, POSITIVE)  # a learned one may have left the range
         return per_head(self.bandwidth) ** -2
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
@@ -149,7 +149,7 @@ class Metric(Similarity):
         return upcast(image)
 
     def _as_phi_takes_it(self, x: Tensor) -> Tensor:
-        """x, which is in at least float32, in the dtype of φ's parameters."""
+        """x, which is in at least float32, converted to the dtype of φ's parameters."""
         learned = self.phi.parameters() if isinstance(self.phi, nn.Module) else ()
         dtype = next((p.dtype for p in learned if p.is_floating_point()), x.dtype)
         if dtype == x.dtype or (x.dtype == torch.float32 and dtype in (torch.bfloat16, torch.float16)):
@@ -160,7 +160,7 @@ class Metric(Similarity):
 class Laplacian(Similarity):
     """β = −|q − k|₁ = −Σ_c |q_c − k_c|, scale 1/h: a Laplacian kernel of bandwidth h.
 
-    Not an inner product: it costs n·m·d additions that no matrix product can do.
+    It is not an inner product: its n·m·d additions cannot be done by a matrix product.
     Raises `InputError` for a bandwidth that is not positive and finite.
 
     >>> import torch
@@ -241,7 +241,7 @@ class StudentT(Similarity):
     ) -> Parts:
         # |q − k|²/ν is one inner product, ⟨(−2q/ν, |q|²/ν, 1), (k, 1, |k|²/ν)⟩, so that a rectangle of β is a product
         # of matrices and one logarithm for each pair. Distances do not change when q and k move by one vector; about
-        # the keys' mean the three terms are small, and so is what is lost where they cancel.
+        # the keys' mean the three terms are small, and so is the error where they cancel.
         middle, nu = center(k, real), per_head(self.nu)
         q, k = upcast(q) - middle, upcast(k) - middle
         one_q, one_k = torch.ones_like(q[..., :1]), torch.ones_like(k[..., :1])
@@ -256,12 +256,12 @@ class StudentT(Similarity):
 
 
 def _square_distances(q: Tensor, k: Tensor) -> Float[Tensor, "*#batch n m"]:
-    """|q_i − k_j|² from the differences themselves, none of which is stored."""
+    """|q_i − k_j|² computed from the differences, which are not stored."""
     return torch.cdist(q, k, compute_mode="donot_use_mm_for_euclid_dist").square_()
 
 
 def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_j g_ij sign(q_i − k_j) and −Σ_i g_ij sign(q_i − k_j): how g_ij |q_i − k_j|₁ moves with q and with k."""
+    """Σ_j g_ij sign(q_i − k_j) and −Σ_i g_ij sign(q_i − k_j): the gradients of Σ g_ij |q_i − k_j|₁."""
     ahead = (q[..., :, None, :] - k[..., None, :, :]).sign() * g[..., None]
     return ahead.sum(-2).sum_to_size(q.shape), -ahead.sum(-3).sum_to_size(k.shape)
 
@@ -269,7 +269,7 @@ def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tenso
 def _factors(q: Tensor, k: Tensor, real: Tensor | None, dtype: torch.dtype) -> InnerProduct:
     """−½|q − k|² as an inner product and two biases, of q and k moved by the keys' mean and then rounded to `dtype`."""
     # −½|q − k|² = ⟨q, k⟩ − ½|q|² − ½|k|², and moving q and k by one vector does not change it. Moved by the keys' mean,
-    # the three terms are small, and so is what is lost where they cancel. Both norms are of the rounded points: then
+    # the three terms are small, and so is the error where they cancel. Both norms are those of the rounded points: then
     # the sum of the three is the exact distance of points that are a rounding unit away, and small where they are near.
     # With the norms of the points themselves it would be wrong by a rounding unit of |k|².
     middle = shift_for_precision(k, real)

@@ -16,8 +16,8 @@ from limelight.similarity.tensors import concat_features, upcast
 class InnerProduct:
     """β_ij = ⟨q_i, k_j⟩ + a_i + b_j + t_ij; a = query_bias, b = key_bias, t = pair_bias; a bias that is None is zero.
 
-    The biases are at least float32, also where q and k are rounded to half precision: rounded like them, they would
-    no longer tell near keys apart. The bias of pairs is an array that exists already and has no gradient, such as a
+    The biases are at least float32, also if q and k are rounded to half precision: in half precision they could no
+    longer distinguish similar keys. The bias of pairs is an array that exists already and has no gradient, such as a
     table of relative positions; the kernel adds it to the scores.
     """
 
@@ -29,7 +29,7 @@ class InnerProduct:
 
 
 class KeyFactors(NamedTuple):
-    """What β needs of keys: k', whose product with q' it is, and a bias of each key, or None where that is zero."""
+    """The factors of β = ⟨q', k'⟩ + b that depend on the keys: k', and the bias b, or None if it is zero."""
 
     k: Float[Tensor, "*#batch m r"]
     bias: Float[Tensor, "*#batch m"] | None = None
@@ -37,7 +37,7 @@ class KeyFactors(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a rectangle of β is computed from. For a sum, `within` and `scales` are those of its terms (None = 1)."""
+    """The tensors from which a rectangle of β is computed. For a sum, `within` and `scales` belong to its terms."""
 
     queries: tuple[Float[Tensor, "*#batch n _"], ...] = ()
     keys: tuple[Float[Tensor, "*#batch m _"], ...] = ()
@@ -51,7 +51,7 @@ class Parts:
             yield from part.tensors()
 
     def map(self, query: _Change, key: _Change, shared: _Change) -> Parts:
-        """The same with every tensor changed, in the order of `tensors`."""
+        """The same parts with a function applied to every tensor, in the order of `tensors`."""
         return Parts(
             tuple(map(query, self.queries)),
             tuple(map(key, self.keys)),

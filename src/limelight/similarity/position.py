@@ -1,7 +1,7 @@
-"""Similarities of positions only: how far a key is from a query, whatever the two hold.
+"""Similarities that depend only on the positions of query and key, not on their contents.
 
-Add one to a similarity of contents: `Dot() + ALiBi(heads=8)`. Query i stands at position i + offset
-(a cache of `offset` earlier keys), key j at position j.
+Add one to a similarity of contents: `Dot() + ALiBi(heads=8)`. Query i is at position i + offset
+(there is a cache of `offset` earlier keys), and key j is at position j.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Positional(Similarity):
-    """β_ij is a function of j − i alone: `of`, which is also given the tensors of `learned`."""
+    """Base class for β_ij = of(j − i, *learned), where `learned` returns the tensors that `of` needs."""
 
     same_width = False
     offset: int
@@ -43,7 +43,7 @@ class Positional(Similarity):
 
     @abstractmethod
     def learned(self) -> tuple[Float[Tensor, "*#batch _ _"], ...]:
-        """The tensors that `of` is a function of."""
+        """The tensors that `of` is given, beside positions."""
 
     @abstractmethod
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
@@ -106,8 +106,8 @@ class _Toeplitz(torch.autograd.Function):
 class ALiBi(Positional):
     """β = −slope_h · |i − j|, scale 1: attention with linear biases (Press et al. 2022).
 
-    `heads` slopes 2^(−8h/heads), h = 1 … heads, for batch dimensions (…, heads); or slopes of your
-    own. Under a causal mask this is a term of the key alone, and runs on the fused kernel.
+    By default there are `heads` slopes 2^(−8h/heads), h = 1 … heads, for batch dimensions (…, heads); or give
+    your own slopes. Under a causal mask this is a term of the key alone, and runs on the fused kernel.
 
     >>> import torch
     >>> from limelight import ALiBi
@@ -137,7 +137,7 @@ class ALiBi(Positional):
         return -learned[0] * ahead.abs()
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
-        # Slopes do not learn, so the product costs less than a Toeplitz copy.
+        # Slopes do not learn, so computing the product costs less than copying a Toeplitz matrix.
         return self.of(j - i[:, None] - self.offset, *parts.shared)
 
     def under(self, mask: Mask | None) -> Similarity:
@@ -149,7 +149,7 @@ class ALiBi(Positional):
 
 
 class _Ramp(Similarity):
-    """β = slope_h · (j − i): ALiBi where no key is ahead of its query."""
+    """β = slope_h · (j − i): ALiBi under a mask that hides every key ahead of its query."""
 
     same_width = False
 
@@ -171,11 +171,11 @@ class _Ramp(Similarity):
     ) -> InnerProduct:
         # Why ALiBi needs no n×m bias under a causal mask. There every key j that query i may see has j ≤ i, so that
         # −slope · |i − j| = slope · (j − i) = (−slope · i) + (slope · j): a number of the query plus a number of the
-        # key. The first cancels in the softmax of its row, the second is a key bias, which the fused kernel takes as it
-        # is. Without the mask |i − j| is no such sum, and β is computed in rectangles.
+        # key. The first cancels in the softmax of its row, and the second is a key bias, which the fused kernel takes.
+        # Without the mask |i − j| is not such a sum, and β is computed in rectangles.
         slope = squeeze_head(self.slopes[:, None, None])[..., 0].to(q.device, upcast(q).dtype)
         i, j = (torch.arange(x.shape[-2], device=q.device) for x in (q, k))
-        nothing = q.new_zeros(q.shape[-2], 0), k.new_zeros(k.shape[-2], 0)  # an inner product that adds nothing
+        nothing = q.new_zeros(q.shape[-2], 0), k.new_zeros(k.shape[-2], 0)  # an inner product that is zero
         return InnerProduct(*nothing, -slope * (i + self.offset), slope * j)
 
 
@@ -208,7 +208,7 @@ class RelativeBias(Positional):
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch #r #c"]:
         if is_readable(i):
             least, most = int(j[0] - i[-1]) - self.offset, int(j[-1] - i[0]) - self.offset
-            if least >= self.reach or most <= -self.reach:  # one number for the whole rectangle
+            if least >= self.reach or most <= -self.reach:  # all pairs of the rectangle have the same bias
                 (table,) = parts.shared
                 return table[..., -1:] if least > 0 else table[..., :1]
         return super().block(parts, i, j)
@@ -218,18 +218,18 @@ class RelativeBias(Positional):
 
 
 class Convolution(Positional):
-    """β = −½ (j − i − shift_h)², scale `sharpness`: a head that looks `shift_h` positions ahead, whatever is there.
+    """β = −½ (j − i − shift_h)², scale `sharpness`: a head that attends to the position `shift_h` ahead of its query.
 
-    One head for each tap of a convolution: the heads' values, each through a matrix of its own and
-    summed, are the convolution, the more exactly the sharper (Cordonnier et al. 2020).
-    shifts are (heads,) for batch dimensions (…, heads). Add `window` as a mask: it costs as much as it sees.
+    With one head for each tap of a convolution, the sum of the heads' outputs, each multiplied by a matrix of its own,
+    is the convolution; a larger `sharpness` makes it more exact (Cordonnier et al. 2020). shifts are (heads,) for batch
+    dimensions (…, heads). Add a `window` as a mask, so that only pairs near the shifts are computed.
 
     >>> import torch
     >>> from limelight import Attention, Convolution
     >>> v = torch.arange(5.0)[:, None]
     >>> x = torch.zeros(5, 1)
     >>> A = Attention(x, x, Convolution(shifts=torch.tensor([1.0])))
-    >>> (A @ v).flatten().round()  # each looks one place ahead; the last has none there
+    >>> (A @ v).flatten().round()  # each takes the next value; the last, which has none, takes its own
     tensor([1., 2., 3., 4., 4.])
     """
 
@@ -251,7 +251,7 @@ class Convolution(Positional):
 
 
 class Bias(Similarity):
-    """β_ij = table_ij, scale 1: an additive bias that is given, (*batch, n, m), such as T5's position bias.
+    """β_ij = table_ij, scale 1: an additive bias given as a tensor (*batch, n, m), such as T5's position bias.
 
     Raises `InputError` for a table that does not fit the queries and keys, or is not finite.
 
@@ -270,7 +270,7 @@ class Bias(Similarity):
         if not isinstance(table, Tensor) or not table.is_floating_point():
             raise DtypeError(f"Bias expects a floating tensor (*batch, n, m), got {getattr(table, 'dtype', table)!r}")
         if table.ndim < 2 or not is_finite(table):
-            raise InputError("Bias expects finite numbers (*batch, n, m); to hide pairs give a mask instead")
+            raise InputError("Bias expects finite numbers (*batch, n, m); to hide pairs use a mask instead")
         self.table: Tensor
         hold_tensor(self, "table", table)
 
@@ -307,7 +307,8 @@ class Bias(Similarity):
         n, m = q.shape[-2], k.shape[-2]
         if self.table.shape[-2] not in (1, n) or self.table.shape[-1] not in (1, m):
             raise InputError(
-                f"a bias for {n} queries and {m} keys has shape (*batch, {n}, {m}), got {tuple(self.table.shape)}"
+                f"a bias for {n} queries and {m} keys must have the shape (*batch, {n}, {m}), "
+                f"got {tuple(self.table.shape)}"
             )
         return Parts((upcast(self.table).expand(*self.table.shape[:-2], n, m),))
 

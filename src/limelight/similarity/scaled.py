@@ -108,12 +108,12 @@ class Scaled(Similarity):
 
 
 def unscaled(similarity: Similarity) -> Similarity:
-    """The similarity within any number of `Scaled`."""
+    """The similarity without any `Scaled` around it."""
     return unscaled(similarity.similarity) if isinstance(similarity, Scaled) else similarity
 
 
 def _properties(similarity: Similarity, scale: float | Tensor) -> Properties:
-    """Those of the similarity; times a scale that is not positive, β is neither positive definite nor a distance."""
+    """The properties of β times this scale: without a positive scale it is neither positive definite nor a metric."""
     positive = holds((scale.detach() > 0).all()) if isinstance(scale, Tensor) else scale > 0
     kept = similarity.properties
     return kept if positive else replace(kept, positive_definite=False, metric=False)

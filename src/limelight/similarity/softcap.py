@@ -1,4 +1,4 @@
-"""A similarity whose scores cannot leave (−c, c)."""
+"""A similarity whose scores are limited to (−c, c)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class SoftCap(Similarity):
     """β = c · tanh(s/c), scale 1, with s = scale · β' the scores of another similarity (Gemma 2, 2408.00118).
 
-    Scores far below the cap c stay what they were, and none leaves (−c, c), so that no pair outweighs another by
-    more than e^2c. `scale` belongs to the scores within, `similarity.default_scale` unless it is given; what is
-    added to a `SoftCap` (a `Bias`, say) is not capped. tanh is no inner product, hence the chunked kernel.
+    Scores far below the cap c hardly change, and all lie in (−c, c), so that no pair has more than e^2c times the
+    weight of another. `scale` is that of the scores s, by default `similarity.default_scale`; what is added to a
+    `SoftCap` (a `Bias`, say) is not capped. It is not an inner product, so it runs on the chunked kernel.
 
     Raises `InputError` for a cap that is not a positive number, and unless `similarity` is a `Similarity`.
 
@@ -40,7 +40,7 @@ class SoftCap(Similarity):
         if not isinstance(similarity, Similarity):
             raise InputError(f"SoftCap(similarity) expects a Similarity object, got {similarity!r}")
         self.cap = float(cap)
-        # A sum carries the scale with what it is computed from, also where the scale depends on the width.
+        # A `Sum` applies the scale to its term, also if the scale depends on the width.
         self.scores = Sum(similarity if scale is None else Scaled(similarity, scale))
         within = similarity.properties
         self.properties = Properties(symmetric=within.symmetric, translation_invariant=within.translation_invariant)

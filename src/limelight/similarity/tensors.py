@@ -1,4 +1,4 @@
-"""Tensors of tokens: their precision, their mean, and how they are put together."""
+"""Tensors of tokens: their precision, their mean, and how they are concatenated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _WIDE = (torch.float32, torch.float64)
 
 
 def upcast_pair(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """q and k in at least float32; one tensor if they are."""
+    """q and k in at least float32; the same tensor twice if q is k."""
     upcast_q = upcast(q)
     return upcast_q, upcast_q if k is q else upcast(k)
 
 
 def is_finite(x: Tensor) -> bool:
-    """True if x has no NaN and no infinity, and where its entries cannot be read (a compiled graph, torch.func)."""
+    """True if x has no NaN and no infinity, or if its entries cannot be read (a compiled graph, torch.func)."""
     # A sum over a NaN or an infinity is not finite, so a finite sum settles the common case in one pass and without an
     # array of booleans. Finite numbers may overflow in a sum; only then is each entry examined.
     if not is_readable(x):
@@ -31,14 +31,14 @@ def is_finite(x: Tensor) -> bool:
 
 
 def are_finite(x: Tensor, y: Tensor) -> bool:
-    """`is_finite` of both, with one look at the device where they are."""
+    """`is_finite` of both, which reads only one number from the device if they are finite."""
     if not (is_readable(x) and is_readable(y)):
         return True
     x, y = x.detach(), y.detach()
     return math.isfinite(x.sum().add_(y.sum()).item()) or bool(x.isfinite().all() and y.isfinite().all())
 
 
-_NEAR = 0.25  # |mean|² over the variance, up to which subtracting the mean would gain less than a bit
+_NEAR = 0.25  # if |mean|² is at most this times the variance, subtracting the mean gains less than one bit
 
 
 def center(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#batch m"] | None) -> Float[Tensor, "*#batch 1 d"]:
@@ -65,7 +65,7 @@ def shift_for_precision(k: Float[Tensor, "*#batch m d"], real: Bool[Tensor, "*#b
 
 
 def squeeze_head(x: Float[Tensor, "heads _ _"]) -> Float[Tensor, "*heads _ _"]:
-    """(heads, …) as it broadcasts against scores (*batch, heads, n, m): a single head's dimension is dropped."""
+    """(heads, …) in a shape that broadcasts against (*batch, heads, n, m): a single head's dimension is dropped."""
     return x[0] if len(x) == 1 else x
 
 

@@ -75,22 +75,22 @@ TITLES = {
 }
 INTRODUCTIONS = {
     "equal": """
-Each of these gave the numbers of `eager` in every way it was asked. The layers are the classes whose attention
+Each of these gave the same numbers as `eager` in every comparison. The layers are the classes whose attention
 Limelight computed.""",
     "in parts": """
-No tiny configuration or random input was found that the whole of these models accepts, or it needs a package that is
-not installed, or a session of its own. But every class of layers in them that asks the interface is compared in the
-models named here.""",
+The whole of these models was not compared: no tiny configuration or random input was found that it accepts, or it needs
+a package that is not installed, or a session. But every class of layers in them that uses the interface is compared in
+the models named here.""",
     "refused": """
-Under these names Limelight raises an `InputError` when the model is called, rather than compute something else.""",
+For these, Limelight raises an `InputError` when the model is called, so that it never computes something else.""",
     "no interface": """
-These compute their attention, or have none, without asking transformers for a function. `set_attn_implementation`
+These compute their attention without transformers' interface, or have none. `set_attn_implementation`
 changes nothing in them, and `transplant` raises an `InputError`.""",
     "part": """
-What transformers configures apart, but builds only inside of a larger model.""",
+These have a configuration of their own in transformers, but are built only inside a larger model.""",
     "not asked": """
-These ask the interface somewhere, or might, but were not run here as a whole, for the reason that is given. A layer
-whose attention does more than it tells transformers is found in these models too, when it is first called (see
+These use the interface somewhere, or might, but were not run here as a whole, for the reason that is given. In these
+models too, a layer whose attention uses more than it passes to the interface is refused when it is first called (see
 above).""",
     "wrong": """
 Limelight gave other numbers, and no error.""",
@@ -98,23 +98,23 @@ Limelight gave other numbers, and no error.""",
 HOW = """
 ## What is compared
 
-Each model is built with small widths and random weights, large enough that no attention is close to uniform, and
-asked for random tokens, images, sounds or series. What it returns under `eager` is compared with what it returns
-under a name of `register` and under `transplant`, with the dot product and the softmax, on `eager` and on `sdpa`: all
-floating-point outputs at tokens that are not padding, without a mask, with padding on the left and on the right; its
-attention weights; and the scores of three tokens that it generates. Equal means a difference of at most 2·10⁻⁴ of the
-largest output. The same model with `Euclidean` in place of the dot product has to differ by more than 10⁻³, so that
-attention does reach what is compared.
+Each model is built with small widths and random weights, which are large enough that no attention is close to uniform,
+and called with random tokens, images, sounds or series. What it returns under `eager` is compared with what it returns
+under a name of `register` and under `transplant`, with the dot product and the softmax, on `eager` and on `sdpa`. This
+includes all floating-point outputs at tokens that are not padding (without a mask, with padding on the left and on the
+right), its attention weights, and the scores of three tokens that it generates. Equal means a difference of at most
+2·10⁻⁴ of the largest output. The same model with `Euclidean` in place of the dot product has to differ by more than
+10⁻³, which shows that the outputs depend on attention.
 
-Where transformers' own `sdpa` is not its own `eager`, the transplant on `sdpa` is compared with `sdpa`, and the table
-says so. Some models have no `sdpa` in transformers; the table says that too.
+If transformers' own `sdpa` gives other numbers than its own `eager`, the transplant on `sdpa` is compared with `sdpa`,
+and the table says so. Some models have no `sdpa` in transformers; the table says that too.
 
-A model that is not in the table, one of your own or of a later version, is not taken on trust: the first time that a
-layer of a class is called, its own attention and Limelight's are compared for four random tokens, and a layer that
-does more than it tells transformers is refused.
+A model that is not in the table, your own or one of a later version, is checked when it runs: the first time that a
+layer of a class is called, its own attention and Limelight's are compared for four random tokens, and a layer whose
+attention uses more than it passes to the interface is refused.
 
-In a clone, `python -m tests.huggingface.zoo` writes this page and `models.json` anew, in some minutes; `make
-test-slow` asks every model again.
+In a clone, `python -m tests.huggingface.zoo` writes this page and `models.json` anew, in a few minutes; `make
+test-slow` compares every model again.
 """
 
 
@@ -128,11 +128,11 @@ def page(found):
     out = [
         "# Every model type of transformers\n",
         f"A tiny random model of each of the {len(found['types'])} model types of transformers {found['transformers']} "
-        f"was built and asked, where that could be done. Of {compared} that take their attention from transformers' "
+        f"was built and compared, where that was possible. Of {compared} that take their attention from transformers' "
         f"interface, {count['equal']} gave the same numbers under Limelight as under `eager`, {count['refused']} "
         f"{'was' if count['refused'] == 1 else 'were'} refused with the reason, and {count['wrong'] or 'none'} gave "
-        f"other numbers. {count['no interface']} do not go through the interface. Of the rest, {count['in parts']} are "
-        f"made of layers that are compared in other models, {count['part']} are no models of their own, and "
+        f"other numbers. {count['no interface']} do not use the interface. Of the rest, {count['in parts']} are "
+        f"made of layers that are compared in other models, {count['part']} exist only within a larger model, and "
         f"{count['not asked']} were not compared. The largest relative difference among the equal ones is "
         f"{found['largest_difference']:.0e}, in float32 (torch {found['torch']}, CPU).\n",
         "| outcome | types |\n|---|---:|",

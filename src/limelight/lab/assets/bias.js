@@ -1,5 +1,5 @@
 "use strict";
-// A click on a test image is the slider moved to it, so that the address knows of it.
+// A click on a test image moves the slider to it, so that the choice is part of the address.
 document.addEventListener("lab:drawn", ({ target }) => {
   if (target.id !== "bias-answers" || target.dataset.heard) { return; }
   target.dataset.heard = "yes";

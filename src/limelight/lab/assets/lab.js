@@ -1,11 +1,12 @@
 "use strict";
-// Draws what the workers compute. No mathematics here: a frame holds whole figures, or new numbers for those drawn before.
+// Draws what the workers compute. This script computes nothing itself: a frame holds whole figures, or new numbers for
+// figures that are drawn already.
 (() => {
   const root = document.documentElement;
   const ink = () => getComputedStyle(root).getPropertyValue("--ink").trim();
   const config = { responsive: true, plotGlPixelRatio: Math.min(devicePixelRatio, 2), displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "sendDataToCloud"] };
 
-  // Without a graphics card the processor draws every sample of a pixel, so there edges are not smoothed: half the time.
+  // Without a graphics card the processor draws every sample of a pixel. Edges are then not smoothed, which halves the time.
   const smooth = HTMLCanvasElement.prototype.getContext;
   const isSoftware = () => {
     const gl = smooth.call(document.createElement("canvas"), "webgl"), info = gl?.getExtension("WEBGL_debug_renderer_info");
@@ -28,7 +29,7 @@
     return columns === undefined ? flat : Array.from({ length: rows }, (_, i) => flat.subarray(i * columns, (i + 1) * columns));
   };
 
-  // Plotly takes a second to be read, so it comes after what people read.
+  // Plotly's script takes a second to load, so it is loaded after the text of the page is shown.
   let loaded;
   const plotly = () => loaded ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -39,19 +40,20 @@
   const redraw = async (place, figure) => {
     await plotly();
     const layout = { ...figure.layout, autosize: true, font: { ...figure.layout.font, color: ink() } };
-    delete layout.height; // the place has one
+    delete layout.height; // the element has a height already
     await Plotly.react(place, figure.data, layout, config);
     place.dataset.drawn = "yes";
     place.dispatchEvent(new CustomEvent("lab:drawn", { bubbles: true }));
   };
 
-  // A surface's new heights, handed to what draws it: restyling would build its whole scene again, five times slower.
+  // Give a surface's new heights directly to Plotly's drawing code. Restyling would build its whole scene again, which is
+  // five times slower. Returns false if Plotly's internals are not as expected.
   const lift = (place, trace, z, moving) => {
     const full = place._fullData?.[trace], scene = place._fullLayout?.scene?._scene, drawn = scene?.traces?.[full?.uid];
     if (full?.type !== "surface" || !drawn?.update || !scene.glplot?.redraw) { return false; }
     full.z = place.data[trace].z = z;
-    // While it moves it is opaque, which saves a drawing; is not known point by point to who hovers over it, which saves
-    // another; and keeps to its own 40 lines, which Plotly refines to 128 or more at twenty times the price.
+    // While a surface moves, three things are left out to save time: transparency, the values shown under the pointer, and
+    // Plotly's refinement of its 40 lines to 128 or more, which takes twenty times as long.
     full.opacity = moving ? 1 : place.data[trace].opacity ?? 1;
     drawn.refineData = !moving;
     if (moving) { drawn.dataScaleX = drawn.dataScaleY = 1; }
@@ -61,7 +63,7 @@
     if (moving) { rough.set(place.id, () => lift(place, trace, z, false)); }
     return true;
   };
-  // When nothing has moved for a while, it is drawn as it ought to be.
+  // The surfaces that were drawn with these omissions are drawn again in full when nothing has moved for a while.
   const rough = new Map();
   let rest;
   const settled = () => { rough.forEach((draw) => draw()); rough.clear(); };
@@ -88,25 +90,25 @@
   const soon = () => shown((resolve) => resolve()), painted = () => shown(setTimeout);
   const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-  // A page's chief pictures are its surfaces, or else its first one. While they move, the others get a tenth of the time
-  // and are drawn in turn, the one that has waited longest first, and one every four seconds at least.
-  const later = new Map(); // what there is to draw, in the order in which it came
-  let due = 0; // when another picture may be drawn
-  const timed = async (place, changes, chief) => {
+  // A page's main pictures are its surfaces or, without surfaces, its first picture. While they move, the others get a tenth
+  // of the time. They are drawn in turn, the one that has waited longest first, and at least one every four seconds.
+  const later = new Map(); // pictures with changes that are not drawn yet, in the order of their arrival
+  let due = 0; // the time from which another picture may be drawn
+  const timed = async (place, changes, main) => {
     const start = performance.now();
     await renew(place, changes);
     place.dispatchEvent(new CustomEvent("lab:renewed"));
-    if (!chief) { due = start + Math.min(10 * (performance.now() - start), 4000); }
+    if (!main) { due = start + Math.min(10 * (performance.now() - start), 4000); }
   };
 
   const statistics = { frames: 0 };
 
-  // One socket for each page that plays. The next frame is asked for before this one is drawn, so that neither the worker
-  // nor the picture waits for the other; a frame that comes meanwhile waits for its turn.
+  // Each page with a simulation has one websocket. It requests the next frame before it draws this one, so that the worker
+  // computes while the browser draws. A frame that arrives meanwhile is drawn after this one.
   const here = { page: undefined, values: undefined, socket: undefined, waiting: [], unasked: undefined };
   const isOpen = () => here.socket?.readyState === WebSocket.OPEN;
   const send = (message) => { if (isOpen()) { here.socket.send(JSON.stringify(message)); } else { here.waiting.push(message); } };
-  // While nobody sees the page no frame is asked for, so that its simulation waits and takes no processor time.
+  // A hidden page requests no frame, so that its simulation waits and takes no processor time.
   const ask = (after) => {
     here.unasked = document.hidden ? after : undefined;
     if (!document.hidden && isOpen()) { send(after < 0 ? { after, values: here.values } : { after }); }
@@ -154,20 +156,20 @@
       const place = document.getElementById(id);
       later.delete(id);
       rough.delete(id);
-      if (place) { work.push({ chief: "scene" in figure.layout, draw: () => redraw(place, figure) }); }
+      if (place) { work.push({ main: "scene" in figure.layout, draw: () => redraw(place, figure) }); }
     }
     for (const [id, changes] of later) {
       const place = document.getElementById(id);
-      const chief = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
-      if (!place?.dataset.drawn || !(chief || another)) { continue; }
-      another = !frame.playing || (another && chief);
+      const main = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
+      if (!place?.dataset.drawn || !(main || another)) { continue; }
+      another = !frame.playing || (another && main);
       later.delete(id);
-      work.push({ chief, draw: () => timed(place, changes, chief) });
+      work.push({ main, draw: () => timed(place, changes, main) });
     }
-    // The chief pictures are seen before the others are drawn.
-    work.sort((one, other) => other.chief - one.chief);
-    for (const [i, { chief, draw }] of work.entries()) {
-      if (i && !chief && work[i - 1].chief) { await painted(); }
+    // The main pictures are shown before the others are drawn.
+    work.sort((one, other) => other.main - one.main);
+    for (const [i, { main, draw }] of work.entries()) {
+      if (i && !main && work[i - 1].main) { await painted(); }
       await draw();
     }
     clearTimeout(rest);
@@ -177,20 +179,20 @@
   };
 
   const copy = async () => {
-    let told = "The link is in the clipboard.";
+    let told = "The link was copied to the clipboard.";
     try { await navigator.clipboard.writeText(location.href); } catch { told = `The link: ${location.href}`; }
     tell({ note: told });
   };
 
-  // Dash says of its radio buttons and boxes that they are options of a list, each with a control inside: a screen reader
-  // would not reach it. As labels of controls, which they are, it does. Dash writes some of it again when a value changes.
+  // Dash marks its radio buttons and checkboxes as options of a list with a control inside each, which a screen reader does
+  // not reach. Without these marks they are ordinary labels of controls. Dash sets some marks again when a value changes.
   const plain = (panel) => {
     for (const list of panel.querySelectorAll("[role=listbox]")) { list.removeAttribute("role"); }
     for (const option of panel.querySelectorAll("label[role=option], label[aria-selected]")) {
       option.removeAttribute("role");
       option.removeAttribute("aria-selected");
     }
-    for (const file of panel.querySelectorAll("[type=file]:not([aria-label])")) { // the button beside it is what people use
+    for (const file of panel.querySelectorAll("[type=file]:not([aria-label])")) { // visitors use the button beside it
       file.setAttribute("aria-label", "A CSV file");
       file.tabIndex = -1;
     }
@@ -210,7 +212,7 @@
     const current = links.find((link) => link.pathname === `/${name}`) ?? (name === "" ? links[0] : undefined);
     for (const link of links) { link === current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"); }
     if (current) { document.title = `${current.textContent} · Limelight`; }
-    requestAnimationFrame(() => { watch(); setTimeout(plotly); }); // when the page is painted
+    requestAnimationFrame(() => { watch(); setTimeout(plotly); }); // after the page is painted
     return "ready";
   };
 
@@ -226,16 +228,16 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const recolor = () => document.querySelectorAll(".plot[data-drawn]").forEach((place) => Plotly.relayout(place, { "font.color": ink() }));
   dark.addEventListener("change", recolor);
-  try { if (localStorage.theme) { root.dataset.theme = localStorage.theme; } } catch { /* a browser that keeps nothing */ }
+  try { if (localStorage.theme) { root.dataset.theme = localStorage.theme; } } catch { /* a browser without storage */ }
   document.addEventListener("click", (event) => {
     if (!event.target.closest("#theme")) { return; }
     const now = root.dataset.theme || (dark.matches ? "dark" : "light");
     root.dataset.theme = now === "dark" ? "light" : "dark";
-    try { localStorage.theme = root.dataset.theme; } catch { /* the same */ }
+    try { localStorage.theme = root.dataset.theme; } catch { /* a browser without storage */ }
     recolor();
   });
 
-  // A file that is too large is not even read, chosen or dropped.
+  // A chosen or dropped file that is too large is not read.
   const weigh = (event) => {
     const file = event.target.closest?.("#upload") && (event.dataTransfer ?? event.target).files?.[0];
     const most = Number(event.target.closest?.("[data-most]")?.dataset.most);
@@ -243,12 +245,13 @@
     event.stopPropagation();
     event.preventDefault();
     const [size, limit] = [file.size, most].map((bytes) => (bytes / 2 ** 20).toFixed(0));
-    tell({ uploaded: `“${file.name.slice(0, 60)}” has ${size} MB; the lab takes ${limit} MB. Take a sample of its rows.` });
+    tell({ uploaded: `“${file.name.slice(0, 60)}” has ${size} MB; the lab takes at most ${limit} MB. Choose a file with a sample of its rows.` });
     if (event.type === "change") { event.target.value = ""; }
   };
   for (const kind of ["change", "drop"]) { document.addEventListener(kind, weigh, true); }
 
-  // Is the lab still there? A server that was started again knows nothing of this page, which its address restores.
+  // Check that the server still answers. A server that was started again does not know this page, so the page reloads and is
+  // restored from its address.
   let server, lost = false;
   const key = () => here.page?.key ?? "";
   const banner = (text) => {
@@ -264,7 +267,7 @@
       if (lost) { lost = false; banner(""); }
     } catch {
       lost = true;
-      banner("The lab does not answer: it was stopped, or is starting again. This page goes on by itself when it is back.");
+      banner("The lab does not answer: it was stopped, or is starting again. This page continues by itself when the lab is back.");
     }
   };
   addEventListener("pagehide", (event) => { if (key() && !event.persisted) { navigator.sendBeacon(`/bye?${key()}`); } });

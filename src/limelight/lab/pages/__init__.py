@@ -1,7 +1,7 @@
 """The pages of the lab, in the order of the menu: each folder here whose module `page` has a `PAGE`.
 
-A page is one folder: `page.py` (title, words, layout), `settings.py` (what can be set, read without torch),
-`simulation.py` (what a worker plays), and its scripts and styles.
+A page is one folder: `page.py` (title, texts, layout), `settings.py` (the settings, which can be read without
+torch), `simulation.py` (the simulation, which a worker runs), and its scripts and styles.
 """
 
 import importlib

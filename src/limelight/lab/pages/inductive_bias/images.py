@@ -1,4 +1,4 @@
-"""The digits as the page of biases sets them out: what is learned, and what is asked."""
+"""The images of the page of biases: those for training, and those for each test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from limelight.data.digit_transforms import arrangements, mirrored
 from limelight.data.digits import split
 from limelight.lab.pages.inductive_bias.settings import IMAGES, TEST
 
-_TOGETHER = 256  # images in one call: what a layer computes stays in the cache, in half the time of all images together
+_TOGETHER = 256  # images in one call: the layers' outputs then fit into the cache, which takes half the time of all images at once
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to train on with their labels; and unseen ones with their digits, as each test of `TESTS` shows them."""
+    """Training images with their labels, and unseen images with their digits, arranged as each test of `TESTS` needs."""
 
     images: Tensor
     labels: Tensor
@@ -25,7 +25,7 @@ class Images:
 
     @torch.no_grad()
     def accuracies(self, model: nn.Module) -> list[float]:
-        """The share of right answers on each test, then on the training images, of which the first `TEST` are asked."""
+        """The share of right answers on each test, and last that on the first `TEST` training images."""
         own, labels = self.images[:TEST], self.labels[:TEST]
         asked = torch.cat([*self.tests.values(), own])
         answers = torch.cat([model(part).argmax(-1) for part in asked.split(_TOGETHER)])
@@ -35,7 +35,7 @@ class Images:
 
 
 def drawn(kind: str, size: int, seed: int) -> Images:
-    """`size` images of a kind to train on, and `TEST` unseen ones. A seed gives the same digits, whatever the kind."""
+    """`size` training images of a kind, and `TEST` unseen ones. A seed gives the same digits for every kind."""
     generator = torch.Generator().manual_seed(seed)
     (images, labels), (unseen, truth) = split(IMAGES, TEST, generator)
     ways = arrangements(torch.cat([images, unseen]), generator)

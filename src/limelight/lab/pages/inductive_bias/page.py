@@ -1,4 +1,4 @@
-"""Bias, live: what three networks assume of images, seen by what they learn of few."""
+"""The page of inductive biases: its texts and its layout."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from limelight.lab.pages.inductive_bias.settings import FIELDS, NETWORKS, TEST
 
 _ASSUMES = {
     "full": "assumes nothing",
-    "conv": "assumes that neighbors belong together and places do not matter",
-    "attention": "relates patches of 4×4 pixels, each with its place",
+    "conv": "assumes that neighboring pixels belong together and that positions do not matter",
+    "attention": "relates patches of 4×4 pixels, each with its position",
 }
 
 
@@ -30,15 +30,15 @@ def _body(values: Values) -> Sequence[Component]:
         html.Figure(
             [
                 html.Div(id="bias-answers", className="plot", role="group",
-                         **{"aria-label": "Twenty test images and what each network says of them."}),
+                         **{"aria-label": "Twenty test images and each network's answers for them."}),
                 html.Figcaption(
-                    "Twenty of the test images. Below each: the digit it is, and what each network says, right ✓ or wrong ✗. "
-                    "Click one, or use the slider, to see below what each network goes by."
+                    "Twenty of the test images. Below each: its digit and each network's answer, right ✓ or wrong ✗. "
+                    "Click an image, or use the slider, to see below which of its pixels each answer depends on."
                 ),
             ],
             className="wide",
         ),
-        html.Div([html.H2("What each looks at", id="bias-looks"), html.P(id="bias-chosen", className="said"), _maps()],
+        html.Div([html.H2("The pixels that each answer depends on", id="bias-looks"), html.P(id="bias-chosen", className="said"), _maps()],
                  className="wide", role="group", **{"aria-labelledby": "bias-looks"}),
     ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def _table() -> Component:
     ]
     return html.Table(
         [
-            html.Caption("Share of right answers, on 500 unseen images and on at most 500 of the training."),
+            html.Caption("Share of right answers, on 500 unseen images and on at most 500 training images."),
             html.Thead(
                 html.Tr([html.Th(each, scope="col") for each in ("network", "parameters", "unseen", "training")])
             ),
@@ -72,10 +72,10 @@ def _maps() -> Component:
         [
             html.Div(maps, className="bias-maps"),
             html.Figcaption(
-                "The first three: how much the logit of a network's answer moves with each pixel, |∂ logit / ∂ pixel|. The last: "
-                "which share of all its attention self-attention gives to each of its nine patches, the mean over heads; "
-                "0.11 each if it looked everywhere alike. The strongest blue is the largest value of a map. The gray line "
-                "follows the strokes of the image."
+                "The first three maps: how much the logit of a network's answer changes with each pixel, |∂ logit / ∂ pixel|. The "
+                "last: the share of all its attention that self-attention gives to each of its nine patches, averaged over "
+                "heads; uniform attention would give each 0.11. The darkest blue is the largest value of a map. The gray "
+                "line follows the strokes of the image."
             ),
         ]
     )
@@ -89,24 +89,26 @@ def _map(place: str, said: str, title: str) -> Component:
 PAGE = Page(
     name="bias",
     label="Inductive bias",
-    title="What a network assumes, it need not learn",
-    lead="Three networks learn the same mini-batches of handwritten digits, 8×8 pixels in a frame of 12×12. What each assumes of "
-    "images decides how few it needs, and costs accuracy where the assumption is wrong.",
+    title="What a network assumes, it does not have to learn",
+    lead="Three networks learn the same mini-batches of handwritten digits, 8×8 pixels in a frame of 12×12. What a network assumes "
+    "about images determines how many it needs, and costs accuracy if the assumption is wrong.",
     tour=(
         TourStep("Press Play: 250 images, shifted anywhere.",
-             "All three soon know the training images (dotted). On unseen ones the convolution is right on about 3 of 4, the "
-             "other two on fewer than half: they have to learn each digit anew at each place."),
+             "All three soon know the training images (dotted lines). Of the unseen images the convolution gets about 3 of 4 right, "
+             "the other two fewer than half: they have to learn each digit again at each position."),
         TourStep("Permute the pixels, and take all 1200 images.",
-             "One order for all images: the same information, but neighbors mean nothing. The fully connected network "
-             "loses little; the convolution falls far behind it. Here its prior is wrong."),
+             "All images are permuted in the same way: they hold the same information, but neighboring pixels no longer belong "
+             "together. The fully connected network loses little; the convolution, whose assumption is now wrong, falls far "
+             "behind it."),
         TourStep("Mirror half of the images; then train in the middle and test on mirrored ones.",
-             "No network here knows mirrors. Shown both, each learns both; shown one, each fails on most of the other."),
+             "None of these networks assumes that a mirrored image means the same. Trained on both kinds, each learns both; trained "
+             "on one, each fails on most images of the other kind."),
         TourStep("Draw the labels at random.",
-             "Every network learns the training images by heart, as the dotted lines say, and none is better than chance "
-             "on unseen ones."),
+             "Every network memorizes the training images, as the dotted lines show, and none is better than chance on "
+             "unseen ones."),
         TourStep("Train in the middle, and test on images shifted anywhere.",
-             "About nine in ten are right where the networks were trained, and two to four in ten anywhere else. The convolution keeps "
-             "most, and falls too: its pooling goes two pixels at a time, and what it finds at the margin it never met in training."),
+             "About nine in ten answers are right in the middle, and two to four in ten elsewhere. The convolution loses least, but "
+             "it loses too: its pooling moves by two pixels at a time, and in training it never saw strokes at the margin."),
     ),
     body=_body,
     order=3,

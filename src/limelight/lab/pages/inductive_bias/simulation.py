@@ -1,4 +1,4 @@
-"""Three networks learn the same digits at the same time, and are asked about ones they have not seen."""
+"""The simulation of the page of biases: three networks learn the same digits, and are tested on unseen ones."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from limelight.lab.pages.inductive_bias.images import drawn
 from limelight.lab.pages.inductive_bias.settings import NETWORKS, SHOWN, TESTS
 from limelight.lab.simulation import Change, Figures, Simulation, Updates, numbers
 
-PLACES = {name: place for place, name in NETWORKS.items()}  # what the networks are called in ids
+PLACES = {name: place for place, name in NETWORKS.items()}  # the networks' names in ids of elements
 PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in NETWORKS), "bias-received")
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
-_PAUSE = 1 / 3  # seconds between two tests of all networks, at least: each takes as long as a dozen steps
-_LOOK = 0.2  # seconds between two looks at the shown images, at least
-_EARLY = 32  # steps, before which every power of two is tested: much happens then
+_PAUSE = 1 / 3  # at least so many seconds between two tests of all networks: each takes as long as a dozen steps
+_LOOK = 0.2  # at least so many seconds between two evaluations of the shown images
+_EARLY = 32  # up to this step, networks are tested after every power of two, since accuracy changes quickly
 _ANEW = {"kind", "images", "seed"}
 
 
 class InductiveBiasSimulation(Simulation):
-    """The models of the claim on translation priors, on one sequence of mini-batches."""
+    """The models of the claim on translation priors, trained on the same sequence of mini-batches."""
 
     def __init__(self, values: Values) -> None:
         super().__init__(values)
@@ -44,7 +44,7 @@ class InductiveBiasSimulation(Simulation):
 
     @classmethod
     def preload(cls, values: Values) -> None:
-        """Load the digits, and draw blank pictures: those of networks need `backward`."""
+        """Load the digits, and draw blank pictures, since real saliency maps need `backward`."""
         blank, curve = drawn(str(values["kind"]), SHOWN, 0).images[:SHOWN].numpy() * 0, np.ones(1)
         said = dict.fromkeys(_SHORT.values(), [0] * SHOWN)
         figures.accuracies(curve, {FULL: curve}, {FULL: curve}, chance=0.1, log_x=True).to_json()
@@ -60,7 +60,7 @@ class InductiveBiasSimulation(Simulation):
         self._sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in self._models.items()}
         self._steps = self._seen = 0
         self._history = History(1 + len(PLACES) * (len(TESTS) + 1))
-        self._measured = self._looked = 0  # times
+        self._measured = self._looked = 0  # how often each has been done
         self._tests, self._looks = Pace(_PAUSE), Pace(_LOOK, share=0.05)
         self._set_out()
         self._measure()
@@ -68,7 +68,7 @@ class InductiveBiasSimulation(Simulation):
         self._drawn_at = self._measured, self._looked
 
     def _set_out(self) -> None:
-        """New descents from where the models are."""
+        """Start new descents from the present weights."""
         factor = float(self.values["rate"])
         self._batch = torch.zeros(0, dtype=torch.long)
         self._descents = {name: self._descent(model, factor * MODELS[name][2]) for name, model in self._models.items()}
@@ -120,12 +120,12 @@ class InductiveBiasSimulation(Simulation):
             self._measure()
 
     def _accuracy(self, name: str, on: str, rows: np.ndarray) -> Any:
-        """From rows of measurements, those of one network on one kind of test, or on the "training" images."""
+        """From rows of measurements, the accuracies of one network on one kind of test, or on the "training" images."""
         columns = [*TESTS, "training"]
         return rows[1 + list(PLACES).index(name) * len(columns) + columns.index(on)]
 
     def _curves(self) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Images seen; accuracies on what is tested; and on the training images, where they are to be shown."""
+        """Numbers of images seen, accuracies on the chosen test, and accuracies on the training images if they are shown."""
         rows = self._history.values
         tested = {name: self._accuracy(name, str(self.values["tested"]), rows) for name in PLACES}
         training = {name: self._accuracy(name, "training", rows) for name in PLACES} if self.values["training"] else {}
@@ -140,7 +140,7 @@ class InductiveBiasSimulation(Simulation):
         return int(self.values["look"]) - 1
 
     def _look(self) -> None:
-        """What the networks say of the images shown, and what of the chosen one they go by."""
+        """Compute the networks' answers for the shown images, and the saliency maps of the chosen one."""
         with self._looks.measuring():
             with torch.no_grad():
                 self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
@@ -225,7 +225,7 @@ class InductiveBiasSimulation(Simulation):
 
 
 def _network(name: str) -> nn.Module:
-    """A network before its first step. With its channels last in memory, a convolution learns a third faster."""
+    """An untrained network. With its channels last in memory, a convolution trains a third faster."""
     network = MODELS[name][0]()
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     return network

@@ -1,4 +1,4 @@
-"""What the page shows, as lines of Python that give the same."""
+"""A Python program that computes the numbers on the page, for visitors to copy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from limelight.lab.pages.operator.mechanism import Mechanism
 from limelight.lab.pages.operator.process import written
 
-_A_LINE = 5  # points
+_A_LINE = 5  # points in each line
 
 
 def code(points: Tensor, mechanism: Mechanism, process: str, steps: int, chosen: int) -> str:
-    """A whole program: the points, the mechanism, the steps so far, and what is measured of P."""
+    """The program: the points, the mechanism, the steps so far, and the measures of P."""
     imports, lines = written(process, steps, chosen, len(points))
     names = ", ".join(["Attention", *dict.fromkeys(mechanism.names)])
     head = ["import torch", *(line for line in imports if line.startswith("import"))]
@@ -26,7 +26,7 @@ def code(points: Tensor, mechanism: Mechanism, process: str, steps: int, chosen:
             "", "",
             *lines,
             "",
-            f"weights = A.dense()[{chosen}]  # of point {chosen + 1}: a row of P",
+            f"weights = A.dense()[{chosen}]  # from point {chosen + 1}, which are a row of P",
             "entropy = A.entropy()  # of each row, in nats",
             "mass = A.column_mass()  # of each column",
             "",

@@ -1,4 +1,4 @@
-"""A mechanism as it is set on the page: the objects of the library, and the expression that makes the same."""
+"""The mechanism that is chosen on the page: the library's objects, and the Python expression that creates them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limelight.mask import Mask, causal, window
 from limelight.normalization import Normalization, Sigmoid, Sinkhorn, Softmax, Sparsemax, TopK
 from limelight.similarity import Alignment, Cosine, Dot, Euclidean, Laplacian, Similarity, StudentT
 
-_SCORES = {  # of two points, by the bandwidth h
+_SCORES = {  # the score of two points x and y, with the bandwidth h
     "euclidean": "−|x − y|² / 2h²",
     "dot": "⟨x, y⟩ / h²",
     "cosine": "cos∠(x, y) / h²",
@@ -30,7 +30,7 @@ _MASKS: dict[str, tuple[Mask | None, str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Mechanism:
-    """Similarity, normalization, mask and scale; `text` is how they are written, `names` what that imports."""
+    """Similarity, normalization, mask and scale. `text` is their Python expression, and `names` are its imports."""
 
     similarity: Similarity
     normalization: Normalization
@@ -42,7 +42,7 @@ class Mechanism:
 
     @classmethod
     def of(cls, values: Values) -> Mechanism:
-        """From what is set. Whether the library takes the combination is found when it is used."""
+        """The mechanism with these settings. An invalid combination raises only when it is called."""
         h, kind = float(values["bandwidth"]), str(values["similarity"])
         similarity, written, scale, said = _similarity(kind, h)
         normalization = _normalization(str(values["normalization"]), float(values["alpha"]))
@@ -54,12 +54,12 @@ class Mechanism:
         return cls(similarity, normalization, mask, scale, text, imported, _SCORES[kind])
 
     def __call__(self, q: Tensor, k: Tensor) -> Attention:
-        """P. Raises as `Attention` does, for combinations that have no meaning."""
+        """The operator P. Raises an error, as `Attention` does, for combinations that are not allowed."""
         return Attention(q, k, self.similarity, self.normalization, self.mask, self.scale)
 
 
 def _similarity(kind: str, h: float) -> tuple[Similarity, str, float | None, str]:
-    """The similarity, how it is written, and the scale and how that is written, if it is not the similarity's own."""
+    """The similarity and its expression; the scale and its expression, or None and "" for the similarity's own scale."""
     if kind == "euclidean":
         return Euclidean(h), f"Euclidean(bandwidth={h:g})", None, ""
     if kind == "laplacian":

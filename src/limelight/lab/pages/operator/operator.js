@@ -1,5 +1,5 @@
 "use strict";
-// The plane of /operator: a pointer or the keyboard moves points, clicks choose them. The worker computes what follows.
+// The plane of /operator: a pointer or the keyboard moves points, and clicks choose them. The worker computes the rest.
 (() => {
   const REACH = 2.5, NEAR = { mouse: 14, touch: 26, pen: 18 }, STEP = 0.1, LITTLE = 0.01, LATE = 1000;
   const part = (id) => document.getElementById(id);
@@ -12,7 +12,7 @@
   const chosen = () => Math.min(Number(field("point").value), count());
   const choose = (i) => { if (i !== chosen() || i !== Number(field("point").value)) { set("point", i); } };
 
-  // One move on its way at a time, and after it the newest: what lies between is never asked for.
+  // Only one move is pending at a time. When it is drawn, the newest move is sent, and those in between are dropped.
   let waiting = null, sent = null;
   const flush = () => {
     if (!waiting) { sent = null; return; }
@@ -30,7 +30,7 @@
     last = { i, x: waiting[1], y: waiting[2], at: performance.now() };
     if (!sent) { flush(); }
   };
-  let last = null; // where a point was sent, until the picture shows it
+  let last = null; // the last position sent for a point
 
   const axes = (plane) => [plane._fullLayout.xaxis, plane._fullLayout.yaxis, plane.getBoundingClientRect()];
   const place = (plane, event) => {
@@ -48,7 +48,7 @@
     return found;
   };
 
-  // The point is under the finger at once; its weights follow when they are computed.
+  // The dragged point follows the pointer at once; its weights follow when they are computed.
   const follow = () => {
     if (!held?.moved) { return; }
     const [x, y] = axes(held.plane), where = `translate(${x.d2p(last.x)},${y.d2p(last.y)})`;
@@ -93,7 +93,7 @@
   };
   document.addEventListener("pointerup", release, true);
   document.addEventListener("pointercancel", release, true);
-  // A finger on a point drags it; anywhere else it scrolls the page.
+  // A finger on a point drags the point; elsewhere it scrolls the page.
   document.addEventListener("touchstart", (event) => { if (held) { event.preventDefault(); } }, { capture: true, passive: false });
   document.addEventListener("mousedown", (event) => { if (held) { event.stopPropagation(); } }, true);
 
@@ -118,7 +118,7 @@
     event.preventDefault();
   });
 
-  // A click in the matrix or the bars chooses, too.
+  // A click in the matrix or on a bar also chooses a point.
   document.addEventListener("lab:drawn", ({ target }) => {
     const along = { "operator-matrix": "y", "operator-entropy": "x", "operator-mass": "x" }[target.id];
     if (!along || target.dataset.chooses) { return; }
@@ -130,15 +130,15 @@
     if (target.id === "operator-arrange") { limelight.act("arrange", null); }
     if (target.id !== "operator-copy") { return; }
     const lines = part("operator-code");
-    let told = "The lines are in the clipboard.";
+    let told = "The program was copied to the clipboard.";
     try { await navigator.clipboard.writeText(lines.textContent); } catch {
       getSelection().selectAllChildren(lines);
-      told = "The lines are selected; copy them with the keyboard.";
+      told = "The program is selected; copy it with the keyboard.";
     }
     limelight.tell({ "operator-copied": told });
   });
 
-  // What the worker says of moved points goes into the address by way of their field, once they are at rest.
+  // The worker reports the moved points. When none is being moved, they are written to their field, and so to the address.
   setInterval(() => {
     const told = part("operator-moved")?.textContent, kept = field("moved")?.value;
     if (told !== undefined && kept !== undefined && !held && !sent && told !== kept) { set("moved", told); }

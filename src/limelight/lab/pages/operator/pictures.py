@@ -1,4 +1,4 @@
-"""What is measured of P, and how it becomes pictures and words."""
+"""The measures of P, and the pictures and texts that show them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from limelight.lab.simulation import Change, numbers
 
 @dataclass(frozen=True)
 class Numbers:
-    """All that is drawn of one moment."""
+    """The numbers that are drawn for one state."""
 
     scene: Attended
     matrix: np.ndarray
@@ -25,7 +25,7 @@ class Numbers:
 
 
 def measured(A: Attention, state: State, chosen: int, color: str, process: str, trail: np.ndarray | None) -> Numbers:
-    """The numbers of a moment, and what colors the points."""
+    """The numbers of a state, with the values that color the points."""
     matrix, entropy, mass = A.dense().numpy(), A.entropy().numpy(), A.column_mass().numpy()
     name, values, limits = _color(color, process, state, matrix[chosen], entropy, mass)
     scene = Attended(
@@ -62,11 +62,15 @@ def _color(
     if state.y is None:
         return "value", (h := state.h[:, 0].numpy()), (0.0, float(h.max()))
     total = state.h.sum(-1)
-    return _SHARE, (state.h[:, 0] / total).nan_to_num(0.5).numpy(), (0.0, 1.0)  # no label yet: neither
+    return (
+        _SHARE,
+        (state.h[:, 0] / total).nan_to_num(0.5).numpy(),
+        (0.0, 1.0),
+    )  # 0.5 for a point that no label has reached
 
 
 def changes(scene: Attended) -> list[Change]:
-    """The changes in the plane, short."""
+    """The changes of the picture of the plane, with arrays in binary form."""
     return [(i, {name: _short(value) for name, value in trace.items()}) for i, trace in enumerate(_moving(scene))]
 
 
@@ -87,7 +91,7 @@ def _short(value: Any) -> Any:
 
 
 def labels(A: Attention, now: Numbers, chosen: int) -> dict[str, str]:
-    """The same numbers, told."""
+    """The texts with the same numbers."""
     x, y = now.scene.points[chosen]
     weights, keys = A.topk(min(3, len(now.matrix)))
     most = ", ".join(
@@ -95,12 +99,12 @@ def labels(A: Attention, now: Numbers, chosen: int) -> dict[str, str]:
     )
     least = int(now.mass.argmin())
     told = (
-        f"Point {chosen + 1} at ({x:.2f}, {y:.2f}): entropy {now.entropy[chosen]:.2f} nats, so it mixes about "
-        f"{math.exp(now.entropy[chosen]):.1f} points; column mass {now.mass[chosen]:.2f}. Most weight: {most}."
+        f"Point {chosen + 1} at ({x:.2f}, {y:.2f}): entropy {now.entropy[chosen]:.2f} nats, so its weight spreads over "
+        f"about {math.exp(now.entropy[chosen]):.1f} points; column mass {now.mass[chosen]:.2f}. Most weight: {most}."
     )
     return {
         "operator-said": told.replace("-", "−"),
-        "operator-said-entropy": f"Mean {now.entropy.mean():.2f} nats.",
-        "operator-said-mass": f"Least {now.mass[least]:.2f}, of point {least + 1}; most {now.mass.max():.2f}, of point "
-        f"{int(now.mass.argmax()) + 1}; together {now.mass.sum():.1f}.",
+        "operator-said-entropy": f"Mean: {now.entropy.mean():.2f} nats.",
+        "operator-said-mass": f"Smallest: {now.mass[least]:.2f}, of point {least + 1}. Largest: {now.mass.max():.2f}, of "
+        f"point {int(now.mass.argmax()) + 1}. Sum: {now.mass.sum():.1f}.",
     }

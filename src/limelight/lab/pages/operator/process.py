@@ -1,6 +1,6 @@
-"""What runs on the points: attention applied again and again, to where they stand or to what they carry.
+"""The processes of the page of the operator: attention applied repeatedly, to the positions of points or to their values.
 
-Each process is one line of the library or of torch, and that line as it is written.
+For each process there is a function that takes a step, and the lines of Python that a visitor can copy.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from limelight.attention import Attention
 
-MOVING = ("drift", "climb", "circle")  # those in which points move
+MOVING = ("drift", "climb", "circle")  # the processes in which points move
 
 
 @dataclass(frozen=True)
 class State:
-    """Points x that attend to keys, and what they carry: h, with y what is put back at each step."""
+    """Points x that attend to keys, the values h of the points, and the labels y that are added at each step."""
 
     x: Tensor
     keys: Tensor
@@ -31,7 +31,7 @@ class State:
         return max(float(each.abs().max()) for each in (self.x, self.h) if each is not None)
 
     def farthest(self, before: State) -> float:
-        """How far the point or value that changed most has moved since."""
+        """The largest change of a coordinate or a value since the state `before`."""
         moved = self.x - before.x
         carried = moved if self.h is None or before.h is None else self.h - before.h
         return max(float(moved.abs().max()), float(carried.abs().max()))
@@ -55,7 +55,7 @@ def begin(process: str, points: Tensor, chosen: int) -> State:
 
 
 def labeled(n: int) -> tuple[int, int]:
-    """The two of n points that have a label: a quarter of the way along, and three."""
+    """The indices of the two of n points that have a label: at one quarter and at three quarters."""
     return n // 4, n - 1 - n // 4
 
 
@@ -94,7 +94,7 @@ STEPS: dict[str, Callable[[Attention, State], State]] = {
 
 
 def written(process: str, steps: int, chosen: int, n: int) -> tuple[list[str], list[str]]:
-    """The imports of so many steps, and the lines: from n points `x` and `attention(q, k)` to A, x and h."""
+    """The imports, and the lines of Python that take `steps` steps: from n points `x` and `attention(q, k)` to A, x and h."""
     if process == "drift":
         return [], [*_again("x = attention(x, x) @ x", steps), "A = attention(x, x)"]
     if process == "climb":

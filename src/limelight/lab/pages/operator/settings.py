@@ -1,11 +1,11 @@
-"""Settings of the page of the operator, and what each choice is called."""
+"""The settings of the page of the operator, and the labels of their choices."""
 
 from __future__ import annotations
 
 from limelight.lab.address import Choice, Field, Moved, Number
 
 MOST = 60  # points
-COORDINATE_MAX = 2.5  # no coordinate is larger, as in the arrangements
+COORDINATE_MAX = 2.5  # the largest absolute value of a coordinate
 
 SIMILARITIES = {
     "euclidean": "Euclidean",
@@ -16,7 +16,7 @@ SIMILARITIES = {
     "alignment": "Alignment",
 }
 NORMALIZATIONS = {
-    "softmax": "softmax, by α",
+    "softmax": "softmax, with α",
     "sinkhorn": "Sinkhorn, 3 steps",
     "sparsemax": "sparsemax",
     "topk": "top 5",
@@ -25,17 +25,17 @@ NORMALIZATIONS = {
 MASKS = {"none": "none", "causal": "causal", "window": "4 before and after", "others": "no self"}
 PROCESSES = {
     "drift": "drift to the average, x ← P x",
-    "climb": "mean shift: x ← P x, keys stay",
-    "heat": "a value diffuses, h ← P h",
-    "labels": "two labels spread",
-    "circle": "tokens cluster on the circle",
+    "climb": "mean shift, x ← P k with fixed keys k",
+    "heat": "diffusion of a value, h ← P h",
+    "labels": "label spreading from two points",
+    "circle": "tokens that cluster on a circle",
 }
 COLORS = {
-    "auto": "what fits",
+    "auto": "chosen automatically",
     "weight": "weight from the chosen point",
     "entropy": "entropy",
     "mass": "column mass",
-    "value": "what is carried, or the order",
+    "value": "the value or label, or the number",
 }
 
 FIELDS: tuple[Field, ...] = (
@@ -44,8 +44,8 @@ FIELDS: tuple[Field, ...] = (
     Choice("normalization", "Normalization", NORMALIZATIONS, "softmax"),
     Number("alpha", "α, from softmax to doubly normalized", 0, 1, 0, 0.05),
     Choice("mask", "Mask", MASKS, "none"),
-    Choice("process", "What runs on the points", PROCESSES, "drift"),
-    Number("speed", "Steps in a second, at most", 1, 60, 4),
+    Choice("process", "Process on the points", PROCESSES, "drift"),
+    Number("speed", "Steps per second, at most", 1, 60, 4),
     Choice(
         "arrangement", "Arrangement",
         {"moons": "two moons", "blobs": "three blobs", "ring": "ring", "uniform": "uniform", "line": "line"}, "moons",

@@ -1,4 +1,4 @@
-"""Attention among points in the plane: what one of them sees, the matrix, and processes that run on it."""
+"""The simulation of the page of the operator: points in the plane, their attention, and a process that repeats it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from limelight.lab.places import decoded, encoded
 from limelight.lab.simulation import Figures, Simulation, Updates, numbers
 
 PICTURES = ("operator-plane", "operator-matrix", "operator-entropy", "operator-mass")
-_TRAIL = 40  # steps that are drawn
-_STILL = 1e-6  # a step that changes nothing by more is the last
+_TRAIL = 40  # the last steps, which are drawn as lines
+_STILL = 1e-6  # the process stops after a step that changes every number by less
 
 _OF_THE_POINTS = {"arrangement", "n", "seed"}
 _OF_THE_MECHANISM = {"similarity", "bandwidth", "normalization", "alpha", "mask"}
 
 
 class OperatorSimulation(Simulation):
-    """One set of points, one mechanism, one process."""
+    """Attention among one set of points with one mechanism, and one process."""
 
     actions_redraw = False
 
@@ -63,19 +63,19 @@ class OperatorSimulation(Simulation):
         return str(self.values["process"])
 
     def _begin(self) -> None:
-        """Back to the first step."""
+        """Go back to the state before the first step."""
         self._steps, self._settled = 0, False
         self._state = begin(self._process, self._points, self._chosen)
         self._trail = deque([self._state.x], maxlen=_TRAIL + 1)
         self._kept: Attention | None = None
 
     def _try(self, mechanism: Mechanism) -> None:
-        """Take a mechanism if the library does; else remember what it said, and keep the last."""
+        """Use the mechanism if the library accepts it; otherwise remember the error and keep the last mechanism."""
         try:
             mechanism(self._state.x, self._state.keys)
         except LimelightError as problem:
             self._refused = str(problem)
-            if mechanism is self._mechanism:  # there is no last one
+            if mechanism is self._mechanism:  # the first one, so there is none to keep
                 self._mechanism = Mechanism.of({**self.values, "normalization": "softmax", "alpha": 0.0})
         else:
             self._refused, self._mechanism = "", mechanism
@@ -83,7 +83,7 @@ class OperatorSimulation(Simulation):
 
     @property
     def A(self) -> Attention:
-        """P as it stands."""
+        """The attention operator P for the present points and mechanism."""
         if self._kept is None:
             self._kept = self._mechanism(self._state.x, self._state.keys)
         return self._kept
@@ -93,7 +93,7 @@ class OperatorSimulation(Simulation):
         self._measured = None
         before, after = self._state, STEPS[self._process](self.A, self._state)
         if not after.largest <= 2 * COORDINATE_MAX:
-            raise InputError("With rows that do not sum to one the process grows out of the picture; press Reset.")
+            raise InputError("The process left the picture, since rows of P do not sum to one; press Reset.")
         self._state, self._kept = after, None if after.x is not before.x else self._kept
         self._steps += 1
         if self._process in MOVING:
@@ -104,7 +104,10 @@ class OperatorSimulation(Simulation):
     def change(self, values: Values) -> Collection[str]:
         self._measured = None
         changed = self.differing(values) - {"moved"}
-        self.values = {**values, "moved": self.values["moved"]}  # where points are is known here, and told to the page
+        self.values = {
+            **values,
+            "moved": self.values["moved"],
+        }  # the worker keeps this value and reports it to the page
         if changed & _OF_THE_MECHANISM:
             self._try(Mechanism.of(self.values))
         if changed & _OF_THE_POINTS:
@@ -124,7 +127,7 @@ class OperatorSimulation(Simulation):
         self._begin()
 
     def handle_action(self, name: str, given: Any) -> str:
-        """`move`: [number, x, y] of a point that is moved there; `arrange`: all points as they were drawn."""
+        """`move`: move a point, given as [number, x, y]; `arrange`: move all points back to where they were drawn."""
         self._measured = None
         if name == "arrange":
             self._arrange()
@@ -132,7 +135,7 @@ class OperatorSimulation(Simulation):
         if name != "move":
             return super().handle_action(name, given)
         i, x, y = _move(given, len(self._points))
-        if self._process == "drift":  # it goes on from where the points are now
+        if self._process == "drift":  # continue from the present positions of the points
             self._points = self._state.x.clamp(-COORDINATE_MAX, COORDINATE_MAX).round(decimals=3)
         self._points = self._points.clone()
         self._points[i] = torch.tensor([x, y], dtype=torch.float64).round(decimals=3)
@@ -142,7 +145,7 @@ class OperatorSimulation(Simulation):
         return ""
 
     def _picture(self) -> pictures.Numbers:
-        """The numbers of this moment, computed once: words and pictures ask for them."""
+        """The numbers of the present state, computed once for the texts and the pictures."""
         if self._measured is None:
             trail = torch.stack(list(self._trail)).numpy() if self._process in MOVING else None
             color = str(self.values["color"])
@@ -153,7 +156,7 @@ class OperatorSimulation(Simulation):
     def figures(self) -> Mapping[str, Figure]:
         now = self._picture()
         n, chosen = len(self._points), self._chosen
-        alike = f"log {n}: all keys alike"
+        alike = f"log {n}: all keys have equal weight"
         return Figures(
             {
                 "operator-plane": lambda: figures.plane(now.scene, COORDINATE_MAX),
@@ -161,7 +164,9 @@ class OperatorSimulation(Simulation):
                 "operator-entropy": lambda: figures.bars(
                     now.entropy, chosen, "query", "entropy in nats", math.log(n), alike
                 ),
-                "operator-mass": lambda: figures.bars(now.mass, chosen, "key", "column mass", 1, "1: all keys alike"),
+                "operator-mass": lambda: figures.bars(
+                    now.mass, chosen, "key", "column mass", 1, "1: all keys have equal mass"
+                ),
             }
         )
 
@@ -190,22 +195,26 @@ class OperatorSimulation(Simulation):
             "operator-score": f"The score of a query x and a key y is {self._mechanism.score}.",
             **pictures.labels(self.A, now, self._chosen),
         }  # fmt: skip
-        return {**said, "note": f"{self._refused}. The picture is as before."} if self._refused else said
+        return {**said, "note": f"{self._refused}. The picture shows the last mechanism."} if self._refused else said
 
     def _reached(self) -> str:
-        """What has come of it."""
+        """The number of clusters, if points move, and whether the process has converged."""
         told = f" · about {float(clusters(self._state.x)):.1f} clusters" if self._process in MOVING else ""
-        return told + (" · it stands still" if self._settled else "")
+        return told + (" · converged" if self._settled else "")
 
 
 def _move(given: Any, n: int) -> tuple[int, float, float]:
-    """The index of a point and its new place, from outside."""
+    """The index of a point and its new position, from a browser. Raises `InputError` if they are not valid."""
     numeric = isinstance(given, list) and len(given) == 3
     numeric = numeric and all(isinstance(each, int | float) and not isinstance(each, bool) for each in given)
     if not numeric or not isinstance(given[0], int) or not 1 <= given[0] <= n:
-        raise InputError(f"A move is the number of a point, from 1 to {n}, and two coordinates; got {shown(given)}.")
+        raise InputError(
+            f"A move must be the number of a point, from 1 to {n}, and two coordinates; got {shown(given)}."
+        )
     if not all(abs(each) <= COORDINATE_MAX for each in given[1:]):
-        raise InputError(f"A point stays between −{COORDINATE_MAX:g} and {COORDINATE_MAX:g}; got {shown(given[1:])}.")
+        raise InputError(
+            f"Coordinates must lie between −{COORDINATE_MAX:g} and {COORDINATE_MAX:g}; got {shown(given[1:])}."
+        )
     return given[0] - 1, float(given[1]), float(given[2])
 
 

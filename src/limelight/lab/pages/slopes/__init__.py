@@ -1,1 +1,1 @@
-"""Five lines, one for each band of y: a gate of linear experts beside a fully connected network."""
+"""The page of slopes: a gate of linear experts and a fully connected network learn five lines, one for each band of y."""

@@ -1,4 +1,4 @@
-"""Slopes, live: how a gate and a ReLU network come to draw the same surface, or do not."""
+"""The page of slopes: its texts, its layout, and the upload of a CSV file."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from limelight.lab.pages.slopes.settings import FIELDS
 from limelight.lab.sessions import Sessions, key_of
 from limelight.lab.upload import ROWS, SIZE, upload_of
 
-_FILES = ".csv,.tsv,.txt,.dat,text/csv,text/plain,text/tab-separated-values"  # that a browser offers to choose from
+_FILES = ".csv,.tsv,.txt,.dat,text/csv,text/plain,text/tab-separated-values"  # the kinds of files that a browser offers
 
 
 class _Page(TypedDict):
-    """What a page keeps of itself, as far as it is used here."""
+    """The part of a page's own data that is used here."""
 
     key: Annotated[str, AfterValidator(key_of)]
 
 
 def _body(values: Values) -> Sequence[Component]:
     return [
-        picture("slopes-gate", "The gate: linear experts, one of which answers where its weight is largest.", 380,
+        picture("slopes-gate", "The gate: in each band of y, the expert with the largest weight determines the output.", 380,
                 said="slopes-said-gate"),
         picture("slopes-relu", "The ReLU network: planes, joined along folds.", 380, said="slopes-said-relu"),
-        picture("slopes-weights", "The gate's attention over y: which expert answers where.", 320),
+        picture("slopes-weights", "The gate's attention over y: which expert has the weight where.", 320),
         picture("slopes-loss", "Training error, as a share of the variance of z.", 320),
     ]  # fmt: skip
 
@@ -42,12 +42,12 @@ def _extra() -> Sequence[Component]:
     return [
         html.Details(
             [
-                html.Summary("Data of your own"),
+                html.Summary("Your own data"),
                 html.P(
                     f"A CSV file with two inputs and an output in each row, {ROWS[0]} to {ROWS[1]:,} rows and at most "
-                    f"{SIZE >> 20} MB. Its separator, decimal mark and encoding are found in the file, and told below. "
-                    "Inputs are scaled to the range of the drawn data, the output to its deviation. "
-                    "It stays on this machine, and is no part of the link.",
+                    f"{SIZE >> 20} MB. Its separator, decimal mark and encoding are recognized, and shown below. "
+                    "Inputs are scaled to the range of the drawn data, the output to mean 0 and standard deviation 1. "
+                    "The file stays on this machine, and is not part of the link.",
                     className="hint",
                 ),
                 dcc.Upload(html.Button("Choose a CSV file", type="button"), id="upload", accept=_FILES),
@@ -70,7 +70,7 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
         came = ctx.triggered_id == "upload"
         if came and not contents:
             return no_update, no_update
-        rows, said = [], "The drawn data are back."
+        rows, said = [], "The drawn data are used again."
         if came:
             try:
                 read = upload_of(contents or "")
@@ -84,22 +84,24 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
 PAGE = Page(
     name="slopes",
     label="Slopes",
-    title="Five lines, two ways to draw them",
-    lead="The data follow z = a(y)·x, and the slope a jumps between five values as y goes on. A gate, which is attention with "
-    "learned keys, mixes linear experts; a ReLU network folds planes. Both learn the same points at the same time.",
+    title="Five lines, learned by two networks",
+    lead="The data follow z = a(y)·x, and the slope a jumps between five values as y increases. A gate, which is attention with "
+    "learned keys, mixes linear experts; a ReLU network joins planes along folds. Both learn the same points at the same time.",
     tour=(
         TourStep("Press Play, and turn either surface with the mouse or a finger.",
-             "The gate bends towards five flat sheets, each one expert. The ReLU network tiles the same points with planes; the "
-             "words below say how many."),
-        TourStep("Look at what lies beyond the data, or switch it off with the box.",
-             "Where there were no data the gate's sheets go on straight, as lines do. The ReLU network goes on with whichever "
-             "plane it had last."),
-        TourStep("Take experts away until fewer than five are left, while it plays.",
-             "Now no choice of the gate will do, and two bands must share a slope: what it learns are the lines themselves."),
+             "The gate approaches five flat sheets, one for each expert. The ReLU network covers the same points with planes; the "
+             "text below says how many."),
+        TourStep("Look at the surfaces beyond the data. The checkbox under “The view” hides that part.",
+             "Where there are no data, the gate's sheets continue as straight lines. The ReLU network continues the plane that it "
+             "has at the edge of the data."),
+        TourStep("Reduce the number of experts below five, while it plays.",
+             "Now there are too few experts, so two bands must share a slope: each expert has learned one of the lines."),
         TourStep("Lower the gate's temperature, then raise it.",
-             "Cold, the weights over y switch from one expert to the next. Warm, experts blend, and the sheets with them."),
+             "At a low temperature the weights switch sharply from one expert to the next along y. At a high one the experts "
+             "are mixed, and so are their sheets."),
         TourStep("Move the five slopes.",
-             "The data change under the networks as they learn. The one that holds lines has only to turn them."),
+             "The data change while the networks learn. The gate, which represents lines, only has to turn them; the ReLU network "
+             "must rearrange its planes."),
     ),
     body=_body,
     order=1,

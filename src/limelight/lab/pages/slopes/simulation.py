@@ -1,4 +1,4 @@
-"""Two networks learn one surface, side by side: a gate among linear experts, and a ReLU network."""
+"""The simulation of the page of slopes: a gate of linear experts and a ReLU network learn one surface."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from limelight.models.mlp import mlp
 
 GATE, RELU = "gate", "ReLU network"
 POINTS = 500
-_NEAR = 0.2  # of a slope, as in the claim
-_PAUSE = 0.5  # seconds between two counts of the pieces, at least
+_NEAR = 0.2  # a slope is found if the error is less, as in the claim
+_PAUSE = 0.5  # at least so many seconds between two counts of the linear pieces
 
 _SURFACES = ("slopes-gate", "slopes-relu")
 _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
 
 
 class SlopesSimulation(Simulation):
-    """The arms of the claim on slopes, with every setting open."""
+    """The networks of the claim on slopes, whose settings can all be changed."""
 
     def __init__(self, values: Values) -> None:
         super().__init__(values)
@@ -67,7 +67,7 @@ class SlopesSimulation(Simulation):
         self._set_out()
 
     def _set_out(self) -> None:
-        """New descents from where the models are: with another rate, or on other data."""
+        """Start new descents from the present weights, for example with another learning rate or on other data."""
         gate = self._models[GATE][0]
         assert isinstance(gate, MixtureOfLinearExperts)
         gate.temperature = float(self.values["temperature"])
@@ -84,7 +84,7 @@ class SlopesSimulation(Simulation):
     def step(self) -> bool:
         variance = float(self._data[1].var()) or 1.0
         errors = [loss / variance for loss in stepped(self._descents)]
-        if self._steps:  # the first is there from the beginning
+        if self._steps:  # `_begin` has added the first error
             self._history.add(self._steps, errors)
         self._steps += 1
         return True
@@ -98,12 +98,12 @@ class SlopesSimulation(Simulation):
             self._begin()
         else:
             self._set_out()
-        self._pace.postpone()  # the pieces can wait, the picture cannot
+        self._pace.postpone()  # so that the picture is drawn before the linear pieces are counted
         surfaces = _SURFACES if changed & (_OF_THE_DATA | {"outside"}) else ()
         return {*surfaces, *(["slopes-weights"] if "experts" in changed else [])}
 
     def handle_action(self, name: str, given: Any) -> str:
-        """`data`: one's own points as `upload.rows_of` gives them, or none for those that are drawn."""
+        """`data`: the visitor's own points as `upload_of` returns their rows, or an empty list for the drawn points."""
         if name != "data":
             return super().handle_action(name, given)
         self._own = None
@@ -182,7 +182,7 @@ class SlopesSimulation(Simulation):
         return int((np.abs(slopes_of(model) - self._true) < _NEAR).sum())
 
     def _count(self) -> None:
-        """The linear pieces of both, now and then: it costs more than ten steps."""
+        """Count the linear pieces of both networks if the count is due, since it takes longer than ten steps."""
         if self._pieces and not self._pace.is_due:
             return
         points = grid_points(*grid(X_MAX))

@@ -1,6 +1,6 @@
-"""Draw docs/images/rooms-light.svg and rooms-dark.svg, the rooms of the program: `python docs/rooms.py`.
+"""Draw docs/images/packages-light.svg and packages-dark.svg, Limelight's packages in rows: `python docs/packages.py`.
 
-Rooms and their rows are those that tests/test_imports.py holds the imports to.
+The packages and their rows are those for which tests/test_imports.py checks the imports.
 """
 
 from html import escape
@@ -12,10 +12,10 @@ ROWS = [
     (
         "results",
         {
-            "claims": "statements on trial",
+            "claims": "tested statements",
             "experiment": "trials and verdicts",
             "report": "HTML, terminal",
-            "figures": "Plotly pictures",
+            "figures": "Plotly figures",
         },
     ),
     (
@@ -28,7 +28,7 @@ ROWS = [
             "models": "small networks",
             "interpret": "saliency, Jacobian",
             "data": "data sets",
-            "testing": "contracts",
+            "testing": "contract checks",
         },
     ),
     (
@@ -36,47 +36,47 @@ ROWS = [
         {
             "attention": "P, never stored",
             "similarity": "β(q, k)",
-            "mask": "who sees whom",
+            "mask": "which keys count",
             "normalization": "scores to weights",
-            "kernels": "how it is computed",
-            "propagation": "P again and again",
-            "functional": "attend, as SDPA",
+            "kernels": "computing scores",
+            "propagation": "repeated steps",
+            "functional": "attend, like SDPA",
         },
     ),
 ]
 COLORS = {"light": ("#1f2933", "#5b6875", "#eef3f8", "#9fb3c8"), "dark": ("#e4e9ee", "#a9b6c2", "#22303c", "#5b7288")}
-WIDTH, ACROSS, ROOM, HEADING, GAP = 520, 4, 50, 22, 10  # narrow, so that a phone shows it in a size that can be read
+WIDTH, ACROSS, HEIGHT, HEADING, GAP = 520, 4, 50, 22, 10  # narrow, so that the text is large enough on a phone
 
 
 def drawing(scheme):
     ink, soft, fill, line = COLORS[scheme]
     parts, top = [], 0
-    for row, rooms in ROWS:
+    for row, packages in ROWS:
         parts.append(f'<text x="0" y="{top + 15}" font-size="13" fill="{soft}">{row}</text>')
         top += HEADING
-        for first in range(0, len(rooms), ACROSS):
-            some = list(rooms.items())[first : first + ACROSS]
+        for first in range(0, len(packages), ACROSS):
+            some = list(packages.items())[first : first + ACROSS]
             width = (WIDTH + GAP) / len(some) - GAP
             for place, (name, words) in enumerate(some):
                 left = place * (width + GAP)
                 middle = left + width / 2
                 parts += [
-                    f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROOM}" rx="6" fill="{fill}" '
+                    f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{HEIGHT}" rx="6" fill="{fill}" '
                     f'stroke="{line}"/>',
                     f'<text x="{middle:.1f}" y="{top + 21}" font-size="14" font-weight="600" text-anchor="middle" '
                     f'fill="{ink}">{escape(name)}</text>',
                     f'<text x="{middle:.1f}" y="{top + 39}" font-size="12" text-anchor="middle" fill="{soft}">'
                     f"{escape(words)}</text>",
                 ]
-            top += ROOM + GAP
+            top += HEIGHT + GAP
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 0 {WIDTH + 2} {top}" role="img" '
         'font-family="system-ui, sans-serif">\n'
-        "<title>The rooms of Limelight in four rows; each uses the rows below it</title>"
+        "<title>The packages of Limelight in four rows; each imports from the rows below it</title>"
     )
     return "\n".join([head, *parts, "</svg>\n"])
 
 
 if __name__ == "__main__":
     for scheme in COLORS:
-        (IMAGES / f"rooms-{scheme}.svg").write_text(drawing(scheme), encoding="utf-8")
+        (IMAGES / f"packages-{scheme}.svg").write_text(drawing(scheme), encoding="utf-8")
