@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limelight.errors import ClusterError, DivergenceError, StoreError
+from limelight.errors import ClusterError, DivergenceError, InputError, StoreError
 from limelight.experiment.claim import Claim
+from limelight.experiment.claim_file import ClaimFile, opened
 from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
 from limelight.experiment.measure import Measurement
@@ -22,16 +23,20 @@ from limelight.experiment.store import Store
 _LOCK = threading.Lock()
 
 
-def run_trial(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None) -> Record:
+def run_trial(
+    claim: Claim | ClaimFile, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None
+) -> Record:
     """The result of a trial: read from the folder if it has been written there, otherwise computed and saved.
 
-    The result is the same on every worker: one thread, and torch and NumPy seeded alike. If the folder cannot be used,
-    as may be on another machine, the result is returned without being saved. Raises `ClusterError` if the circumstances
-    on this worker are not the `expected` ones.
+    A claim in a file of one's own is given to a worker as `ClaimFile`. The result is the same on every worker: one
+    thread, and torch and NumPy seeded alike. If the folder cannot be used, as may be on another machine, the result is
+    returned without being saved. Raises `ClusterError` if the circumstances on this worker are not the `expected` ones.
     """
-    if expected is not None:
-        _require_same_circumstances(claim, expected)
     with _LOCK:
+        if isinstance(claim, ClaimFile):
+            claim = _opened(claim)
+        if expected is not None:
+            _require_same_circumstances(claim, expected)
         store = _store(folder)
         known = None if store is None else store.load(claim, arm, seed)
         if known is not None and known.status != "error":
@@ -41,6 +46,16 @@ def run_trial(claim: Claim, arm: str, seed: int, folder: Path, expected: Mapping
             with contextlib.suppress(StoreError):
                 store.save(claim, record)
     return record
+
+
+def _opened(file: ClaimFile) -> Claim:
+    try:
+        return opened(file)
+    except InputError as problem:
+        raise ClusterError(
+            f"a worker cannot run the claim: {problem}; the modules beside its file are sent to workers, and all other "
+            "packages must be installed on them"
+        ) from None
 
 
 def _store(folder: Path) -> Store | None:
@@ -63,7 +78,7 @@ def _require_same_circumstances(claim: Claim, expected: Mapping[str, Any]) -> No
         for name, version in expected["versions"].items()
         if own["versions"].get(name) != version
     ]
-    what = ", ".join(different) or "another version of the code or the data of Limelight"
+    what = ", ".join(different) or f"another version of the code or the data of {claim.name}"
     raise ClusterError(
         f"a worker has {what}; expected the same everywhere, since results would not be comparable: "
         "install on it the versions that are installed here"
