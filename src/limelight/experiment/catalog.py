@@ -118,11 +118,14 @@ def _from_package(entry: EntryPoint) -> Claim:
         raise InputError(f"{what} is left out, since it has the name of the claim of {other}; give it another name")
     try:
         kind = entry.load()
-    except Exception as problem:
-        raise InputError(f"{what} cannot be imported: {type(problem).__name__}: {problem}") from None
+    except (Exception, SystemExit) as problem:
+        raise InputError(f"{what} cannot be imported: {claim_file.described(problem)}") from None
     if not (isinstance(kind, type) and issubclass(kind, Claim)):
         raise InputError(f"{what} should be a subclass of Claim, and is {kind!r}")
-    found = claim_file.complete(kind, entry.value)
+    try:
+        found = claim_file.complete(kind, kind.__module__)
+    except InputError as problem:
+        raise InputError(f"{what} cannot be used: {problem}") from None
     if found.name != entry.name:
         raise InputError(f"{what} calls itself {found.name!r}; its name and that of the entry point must be the same")
     return found

@@ -220,7 +220,7 @@ def complete(kind: type[Claim], where: str) -> Claim:
     try:
         return kind()
     except Exception as problem:
-        raise InputError(f"{kind.__name__}() in {where} raises {type(problem).__name__}: {problem}") from None
+        raise InputError(f"{kind.__name__}() in {where} raises {described(problem)}") from None
 
 
 def _why(given: str, problem: BaseException, places: Sequence[Path]) -> str:
@@ -231,5 +231,10 @@ def _why(given: str, problem: BaseException, places: Sequence[Path]) -> str:
     else:
         at = [(one.filename, one.lineno) for one in traceback.extract_tb(problem.__traceback__) if one.filename in mine]
     where = f" ({Path(at[-1][0]).name}, line {at[-1][1]})" if at else ""
+    return f"{given} cannot be imported{where}: {described(problem)}"
+
+
+def described(problem: BaseException) -> str:
+    """The kind of an exception and its message, if it has one."""
     message = problem.msg if isinstance(problem, SyntaxError) else problem
-    return f"{given} cannot be imported{where}: {type(problem).__name__}: {message}"
+    return f"{type(problem).__name__}: {message}".removesuffix(": ")
