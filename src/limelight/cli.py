@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
-from limelight.experiment import catalog, runner
+from limelight.experiment import catalog, new_claim, runner
 from limelight.experiment.claim import Claim
 from limelight.experiment.claim_file import address
 from limelight.experiment.processes import stopping_like_ctrl_c
@@ -207,6 +207,20 @@ def show(
         _print_json(terminal.as_json(claim, entry))
     else:
         terminal.show_claim(claim, entry)
+
+
+@app.command("new-claim")
+@reporting_errors
+def write_new_claim(
+    name: Annotated[str, typer.Argument(help="Its name, which is also the name of the file.")], as_json: AsJson = False
+) -> None:
+    """Write NAME.py, a claim of your own that runs as it is, into the current folder."""
+    path = new_claim.write(_given(name), Path())
+    command = f"limelight run ./{path.name} --quick"
+    if as_json:
+        _print_json({"file": str(path), "command": command})
+    else:
+        typer.echo(f"Wrote {path.name}, which runs as it is: {command}")
 
 
 @app.command()

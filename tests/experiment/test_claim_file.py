@@ -12,18 +12,13 @@ from limelight.experiment.claim_file import ClaimFile, address, file_of
 from limelight.experiment.fingerprint import source_digest
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
-from tests.experiment.files import CLAIM, write
+from tests.experiment.claim_files import CLAIM, forgetting, write
 
 
 @pytest.fixture(autouse=True)
 def _no_traces(monkeypatch):
-    """No module of a claim file stays imported."""
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    before = dict(sys.modules)
-    yield
-    for name in sys.modules.keys() - before.keys():
-        if isinstance(sys.modules[name].__loader__, claim_file._Importer):
-            del sys.modules[name]
+    with forgetting(monkeypatch):
+        yield
 
 
 def call(*arguments):
@@ -212,6 +207,8 @@ def test_a_package_of_ones_own_that_is_on_the_path_is_followed_too(tmp_path, mon
 
     assert named(1.0, 1) != named(2.0, 1)
     assert named(1.0, 1) == named(1.0, 2)
+    for name in ("mine", "theirs"):
+        del sys.modules[name]
 
 
 def test_what_was_read_is_what_is_named(tmp_path):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from limelight import InputError, cli
 from limelight.experiment import catalog, fingerprint
 from limelight.experiment.fingerprint import source_digest
-from tests.experiment.files import CLAIM, FILES
+from tests.experiment.claim_files import CLAIM, FILES
 
 GOOD = {"own": "brought.own:Own"}
 

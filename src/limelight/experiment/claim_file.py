@@ -66,7 +66,7 @@ def load(path: str) -> Claim:
     """The claim in the file at this path, which is read anew. Raises `InputError` in one sentence if there is none."""
     file = _read(path)
     for name in sorted({name.partition(".")[0] for name in file.texts}):
-        _require_free(file, name)
+        require_free(name, file.place(name))
     return _run(file)
 
 
@@ -135,13 +135,12 @@ def _beside(folder: Path, module: str) -> tuple[Path, bool] | None:
     return (file, False) if file.is_file() else None
 
 
-def _require_free(file: ClaimFile, name: str) -> None:
-    """Raise `InputError` if Python would find another module under this name."""
+def require_free(name: str, place: Path) -> None:
+    """Raise `InputError` if Python has another module of this name than the one in this file."""
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # for `__main__`
         spec = ModuleSpec(name, None, origin="the program that runs")
-    place = file.place(name)
     mine = {os.path.realpath(place), os.path.realpath(place.parent)}
     if spec is None or mine & {os.path.realpath(one) for one in (spec.origin, *_folders(spec)) if one}:
         return
@@ -207,7 +206,7 @@ def complete(kind: type[Claim], where: str) -> Claim:
     lacking = [name for name in needed if name in kind.__abstractmethods__ or not hasattr(kind, name)]
     if lacking:
         raise InputError(f"the claim {kind.__name__} in {where} lacks {', '.join(lacking)}")
-    if not isinstance(kind.name, str) or not _NAME.fullmatch(kind.name) or kind.name == "damaged":
+    if not is_claim_name(kind.name):
         raise InputError(
             f"the name of the claim in {where}, which names its folder of results, should consist of letters, digits "
             f"and underscores, and not be 'damaged'; got {kind.name!r}"
@@ -221,6 +220,11 @@ def complete(kind: type[Claim], where: str) -> Claim:
         return kind()
     except Exception as problem:
         raise InputError(f"{kind.__name__}() in {where} raises {described(problem)}") from None
+
+
+def is_claim_name(name: object) -> bool:
+    """True for a text that can name a claim and its folder of results; `damaged` is the folder of damaged files."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name != "damaged"
 
 
 def _why(given: str, problem: BaseException, places: Sequence[Path]) -> str:

@@ -1,5 +1,10 @@
 """Files of claims for tests: one that costs nothing to run, with a module and a package beside it that it imports."""
 
+import sys
+from contextlib import contextmanager
+
+from limelight.experiment import claim_file
+
 CLAIM = '''
 """One is more than zero."""
 
@@ -58,3 +63,14 @@ def write(folder, **changed):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return str(folder / "own.py")
+
+
+@contextmanager
+def forgetting(monkeypatch):
+    """Within the block, claim files may be loaded; at its end no module of theirs stays imported."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    before = dict(sys.modules)
+    yield
+    for name in sys.modules.keys() - before.keys():
+        if isinstance(sys.modules[name].__loader__, claim_file._Importer):
+            del sys.modules[name]
