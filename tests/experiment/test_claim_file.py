@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from limelight import ClusterError, InputError, UnknownNameError, cli
-from limelight.experiment import catalog, claim_file, runner
+from limelight.experiment import catalog, claim_file, fingerprint, runner
 from limelight.experiment.claim_file import ClaimFile, address, file_of
 from limelight.experiment.fingerprint import source_digest
 from limelight.experiment.store import Store
@@ -179,7 +179,6 @@ def test_a_name_of_limelight_is_followed_to_its_definition(tmp_path, monkeypatch
 
 def digest_with(given):
     """The digest of the claim in these texts, of which some stand for modules of Limelight."""
-    from limelight.experiment import fingerprint
 
     class Patched(fingerprint.Sources):
         def text(self, module, stub=False):
@@ -203,12 +202,11 @@ def test_a_package_of_ones_own_that_is_on_the_path_is_followed_too(tmp_path, mon
     def named(own, installed):
         mine.write_text(f"import theirs\nLEVELS = {{'one': {own}}}\n")
         theirs.write_text(f"X = {installed}\n")
+        fingerprint._digest_of_texts.cache_clear()
         return digest(tmp_path, levels="from mine import LEVELS\n")
 
     assert named(1.0, 1) != named(2.0, 1)
     assert named(1.0, 1) == named(1.0, 2)
-    for name in ("mine", "theirs"):
-        del sys.modules[name]
 
 
 def test_what_was_read_is_what_is_named(tmp_path):

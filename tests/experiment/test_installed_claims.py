@@ -1,7 +1,6 @@
 """Claims that installed packages bring, by entry points of the group `limelight.claims`."""
 
 import json
-import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -9,7 +8,7 @@ from typer.testing import CliRunner
 from limelight import InputError, cli
 from limelight.experiment import catalog, fingerprint
 from limelight.experiment.fingerprint import source_digest
-from tests.experiment.claim_files import CLAIM, FILES
+from tests.experiment.claim_files import CLAIM, FILES, forgetting
 
 GOOD = {"own": "brought.own:Own"}
 
@@ -18,7 +17,6 @@ GOOD = {"own": "brought.own:Own"}
 def install(tmp_path, monkeypatch):
     """Install a package with these entry points, as pip does: a folder of modules, and one that describes them."""
     monkeypatch.syspath_prepend(tmp_path)
-    before = dict(sys.modules)
 
     def installed(entries, name="brought", **modules):
         texts = {path.removesuffix(".py").replace("/", "__"): text for path, text in FILES.items()}
@@ -34,10 +32,8 @@ def install(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text(f"[limelight.claims]\n{lines}")
         catalog._entries.cache_clear()
 
-    yield installed
-    for module in sys.modules.keys() - before.keys():
-        if module.partition(".")[0] in ("brought", "other"):
-            del sys.modules[module]
+    with forgetting(monkeypatch):
+        yield installed
     catalog._entries.cache_clear()
 
 

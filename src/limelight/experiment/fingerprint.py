@@ -67,8 +67,14 @@ def source_digest(claim: type[Claim]) -> str:
         if file is None:
             _require_readable(claim)
             return digest_in(_reach(_own_packages(module)), module, claim.__qualname__)
-        sources = Sources(_own_packages(module, file.texts), _UNREAD, file.texts)
-        return digest_in(sources_reach(sources), module, claim.__qualname__)
+        return _digest_of_texts(module, claim.__qualname__, tuple(sorted(file.texts.items())))
+
+
+@cache
+def _digest_of_texts(module: str, claim: str, texts: tuple[tuple[str, Text], ...]) -> str:
+    """The `source_digest` of a claim in a file, which is loaded anew, as another class, more often than it changes."""
+    given = dict(texts)
+    return digest_in(sources_reach(Sources(_own_packages(module, given), _UNREAD, given)), module, claim)
 
 
 def _require_readable(claim: type[Claim]) -> None:

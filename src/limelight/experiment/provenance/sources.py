@@ -257,7 +257,10 @@ def is_installed(package: str) -> bool:
     """
     if package in sys.stdlib_module_names:
         return True
-    spec = importlib.util.find_spec(package) if package else None
+    try:
+        spec = importlib.util.find_spec(package) if package else None
+    except ValueError:  # for a module without a file that some package has made, and for `__main__`
+        return True
     places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
     return all({"site-packages", "dist-packages"} & {*Path(place).parts} for place in places if place)
 
