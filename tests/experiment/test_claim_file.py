@@ -63,7 +63,10 @@ BAD = {
     "no Python": ("x = 1\ndef f(:", r"cannot be imported \(own.py, line 2\): SyntaxError: "),
     "no text": ("\0", "cannot be imported"),
     "an exit": ("import sys\nsys.exit(3)", r"\(own.py, line 2\): SystemExit: 3"),
-    "a lack": ("import no_such_module", r"\(own.py, line 1\): ModuleNotFoundError: No module named 'no_such_module'"),
+    "a lack": (
+        "import no_such_module",
+        r"\(own.py, line 1\): ModuleNotFoundError: No module named 'no_such_module'; it can import what",
+    ),
     "a package that is none": ("from . import levels", "ImportError: attempted relative import"),
     "arguments": (CLAIM + "    def __init__(self, x): ...", r"Own\(\) in .* raises TypeError"),
     "parts": (CLAIM.replace("def judge", "def decide").replace("control =", "controls ="), "lacks control, judge"),

@@ -18,6 +18,7 @@ import limelight.claims
 from limelight.errors import InputError, UnknownNameError
 from limelight.experiment import claim_file
 from limelight.experiment.claim import Claim
+from limelight.experiment.claim_class import claims_in, complete, described
 
 GROUP = "limelight.claims"
 _ORDER = (
@@ -65,9 +66,8 @@ def claims(wanted: Sequence[str] = ()) -> list[Claim]:
     >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]
     ['slopes', 'lipschitz']
     """
-    unusable = {entry.name for entry in _entries() if entry.name not in _built_in() and _problem(entry)}
     found: dict[str, Claim] = {}
-    for name in dict.fromkeys(wanted or (name for name in names() if name not in unusable)):
+    for name in dict.fromkeys(wanted) if wanted else _usable():
         one = claim(name)
         if one.name in found:
             raise InputError(f"two of these claims have the name {one.name!r}; give the one in {name} another name")
@@ -83,6 +83,11 @@ def problems() -> list[str]:
     []
     """
     return [sentence for entry in _entries() if (sentence := _problem(entry))]
+
+
+def _usable() -> list[str]:
+    unusable = {entry.name for entry in _entries() if entry.name not in _built_in() and _problem(entry)}
+    return [name for name in names() if name not in unusable]
 
 
 def _problem(entry: EntryPoint) -> str:
@@ -104,7 +109,7 @@ def _entries() -> list[EntryPoint]:
 
 def _from_limelight(name: str) -> Claim:
     module = importlib.import_module(f"limelight.claims.{name}")
-    own = claim_file.claims_in(module)
+    own = claims_in(module)
     if len(own) != 1 or own[0].name != name:
         raise TypeError(f"{module.__name__} must define one subclass of Claim, with name = {name!r}; it defines {own}")
     return own[0]()
@@ -119,11 +124,11 @@ def _from_package(entry: EntryPoint) -> Claim:
     try:
         kind = entry.load()
     except (Exception, SystemExit) as problem:
-        raise InputError(f"{what} cannot be imported: {claim_file.described(problem)}") from None
+        raise InputError(f"{what} cannot be imported: {described(problem)}") from None
     if not (isinstance(kind, type) and issubclass(kind, Claim)):
         raise InputError(f"{what} should be a subclass of Claim, and is {kind!r}")
     try:
-        found = claim_file.complete(kind, kind.__module__)
+        found = complete(kind, kind.__module__)
     except InputError as problem:
         raise InputError(f"{what} cannot be used: {problem}") from None
     if found.name != entry.name:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from limelight.errors import InputError, StoreError
 from limelight.experiment import catalog
-from limelight.experiment.claim_file import is_claim_name, require_free
+from limelight.experiment.claim_class import is_claim_name
+from limelight.experiment.claim_file import require_free
 
 _TEMPLATE = "claim_template"
 
