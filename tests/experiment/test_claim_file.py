@@ -203,7 +203,7 @@ def test_a_package_of_ones_own_that_is_on_the_path_is_followed_too(tmp_path, mon
     )
 
     def named(own, installed):
-        mine.write_text(f"import theirs\nLEVELS = {{'one': {own}}}\n")
+        mine.write_text(f"import theirs\nLEVELS = {{'one': {own} + theirs.X}}\n")
         theirs.write_text(f"X = {installed}\n")
         fingerprint._digest_of_texts.cache_clear()
         return digest(tmp_path, levels="from mine import LEVELS\n")
