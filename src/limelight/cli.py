@@ -15,8 +15,9 @@ from typer.core import TyperGroup
 
 from limelight import __version__
 from limelight.errors import ClusterError, InputError, LimelightError, MissingExtraError, StoreError, how_to_install
-from limelight.experiment import catalog, runner
+from limelight.experiment import catalog, new_claim, runner
 from limelight.experiment.claim import Claim
+from limelight.experiment.claim_file import address
 from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.results import Results
 from limelight.experiment.search import FIRST_SEED, SEEDS, Found, Search, TunedClaim, searched
@@ -64,7 +65,8 @@ def _path(text: str | Path) -> Path:
     return Path(_given(str(text)))
 
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="Claims by name; all if none is given.")]
+A_CLAIM = "by name, or the file of one of your own, such as ./my_claim.py"
+Names = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help=f"Claims {A_CLAIM}; all if none is given.")]
 Folder = Annotated[
     Path,
     typer.Option(
@@ -92,10 +94,10 @@ def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 @app.command("list")
 @reporting_errors
-def list_claims(results: Folder = RESULTS, as_json: AsJson = False) -> None:
+def list_claims(names: Names = None, results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
     store = Store(results)
-    entries = [(claim, _entry(claim, store)) for claim in catalog.claims()]
+    entries = [(claim, _entry(claim, store)) for claim in _claims(names)]
     terminal.log_problems(store.damaged)
     if as_json:
         _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
@@ -123,7 +125,7 @@ def run(
     if sum((quick, full, seeds is not None)) > 1:
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
-    claims = catalog.claims(names or ())
+    claims = _claims(names)
     runner.check_workers(backend, workers, address)
     wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
@@ -229,7 +231,7 @@ def write_report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
-    claims = catalog.claims(names or ())
+    claims = _claims(names)
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
     terminal.log_problems(store.damaged)
@@ -258,7 +260,7 @@ def write_report(
 @app.command()
 @reporting_errors
 def show(
-    name: Annotated[str, typer.Argument(metavar="CLAIM", help="A claim by name.")],
+    name: Annotated[str, typer.Argument(metavar="CLAIM", help=f"A claim {A_CLAIM}.")],
     results: Folder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -271,6 +273,20 @@ def show(
         _print_json(terminal.as_json(claim, entry))
     else:
         terminal.show_claim(claim, entry)
+
+
+@app.command("new-claim")
+@reporting_errors
+def write_new_claim(
+    name: Annotated[str, typer.Argument(help="Its name, which is also the name of the file.")], as_json: AsJson = False
+) -> None:
+    """Write NAME.py, a claim of your own that runs as it is, into the current folder."""
+    path = new_claim.write(_given(name), Path())
+    command = f"limelight run ./{path.name} --quick"
+    if as_json:
+        _print_json({"file": str(path), "command": command})
+    else:
+        typer.echo(f"Wrote {path.name}, which runs as it is: {command}")
 
 
 @app.command()
@@ -310,6 +326,13 @@ def version(show_version: Annotated[bool, typer.Option("--version", help="Print 
         raise typer.Exit
 
 
+def _claims(names: Sequence[str] | None) -> list[Claim]:
+    """The claims of these names and files, or all; then one sentence tells of each that cannot be used."""
+    if not names:
+        terminal.log_problems(catalog.problems())
+    return catalog.claims(names or ())
+
+
 def _arm(name: str, claims: Sequence[Claim]) -> str:
     """The arm of that name, which may be typed as a terminal that has no Greek letters shows it."""
     arms = [arm for claim in claims for arm in claim.arms]
@@ -321,7 +344,7 @@ def _incomplete(claim: Claim, results: Results) -> str:
     lacking = [arm for arm in claim.arms if not results.seeds(arm)]
     missing = ", ".join(map(repr, lacking)) if lacking else "all arms on a common seed"
     count = "1 result" if len(results.records) == 1 else f"{len(results.records)} results"
-    return f"{claim.name} has {count} but none of {missing}; run `limelight run {claim.name}` for the rest"
+    return f"{claim.name} has {count} but none of {missing}; run `limelight run {address(claim)}` for the rest"
 
 
 def _entry(claim: Claim, store: Store) -> Entry | None:

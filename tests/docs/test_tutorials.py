@@ -1,33 +1,58 @@
-"""The blocks of a tutorial run in order in one namespace, as printed and without a warning; and so do the notebooks."""
+"""The blocks of a tutorial run in order in one namespace, as printed and without a warning; and so do the notebooks.
+
+A block that begins with a file's name, such as `# long_keys.py`, is written to that file. Where a page has such a
+block, its command lines are run, too.
+"""
 
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from limelight import cli
+from tests.experiment.claim_files import forgetting
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 NOTEBOOK, MARIMO = (ROOT / "examples" / name for name in ("attention.ipynb", "attention_marimo.py"))
-BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
 
 
 def run(text, name):
     """Execute the Python of a page; lines of a traceback are lines of the page."""
     names = {"__name__": "tutorial"}
     found = list(BLOCK.finditer(text))
+    has_files = any(FILE.match(block[2]) for block in found)
     for block in found:
-        above = "\n" * text.count("\n", 0, block.start(1))
-        exec(compile(above + block[1], name, "exec"), names)
-    return len(found)
+        above = "\n" * text.count("\n", 0, block.start(2))
+        if block[1] == "sh":
+            for line in block[2].splitlines() if has_files else ():
+                command(shlex.split(line, comments=True))
+        elif file := FILE.match(block[2]):
+            Path(file[1]).write_text(block[2], encoding="utf-8")
+        else:
+            exec(compile(above + block[2], name, "exec"), names)
+    return sum(block[1] == "python" for block in found)
+
+
+def command(words):
+    assert words[0] == "limelight"
+    done = CliRunner().invoke(cli.app, words[1:])
+    assert done.exit_code == 0, (words, done.output)
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in TUTORIALS if page.stem != "index"])
-def test_a_tutorial_runs(page):
+def test_a_tutorial_runs(page, tmp_path, monkeypatch):
     if page.stem == "huggingface":
         pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[huggingface]'")
-    assert run(page.read_text(encoding="utf-8"), str(page)) >= 4
+    monkeypatch.chdir(tmp_path)
+    with forgetting(monkeypatch):
+        assert run(page.read_text(encoding="utf-8"), str(page)) >= 4
 
 
 def test_every_tutorial_is_listed():

@@ -37,6 +37,7 @@ CASES = {
     ),
     ("run", "results"): ((*RUN, "--results", "results"), "supported", (*RUN, "--results", "file"), UNREACHABLE, A_FILE),
     ("run", "as_json"): ((*RUN, "--json"), '"supported"', (*RUN, "--json=x"), BAD, NO_VALUE),
+    ("list", "names"): (("list", "toy"), "More is more", ("list", "toi"), BAD, "did you mean 'toy'?"),
     ("list", "results"): (("list", "--results", "results"), "supported", ("list", "--results", ""), BAD, "empty text"),
     ("list", "as_json"): (("list", "--json"), '"supported"', ("list", "--json=x"), BAD, NO_VALUE),
     ("show", "name"): (("show", "toy"), "Is one more", ("show", "toi"), BAD, "did you mean 'toy'?"),
@@ -51,6 +52,12 @@ CASES = {
         ("report", "--results", "none"), BAD, "run `limelight run` first",
     ),
     ("report", "as_json"): (("report", "--json"), '"toy"', ("report", "--json=x"), BAD, NO_VALUE),
+    ("new-claim", "name"): (
+        ("new-claim", "own"), "limelight run ./own.py --quick", ("new-claim", "my claim"), BAD, "got 'my claim'",
+    ),
+    ("new-claim", "as_json"): (
+        ("new-claim", "own", "--json"), '"file"', ("new-claim", "own", "--json=x"), BAD, NO_VALUE,
+    ),
     ("lab", "host"): (
         ("lab", "--host", "::1"), "'::1'", ("lab", "--host", "no.such.host.invalid"), BAD, "--host expects",
     ),

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from limelight import cli
 from limelight.claims.slopes import Slopes
 from limelight.experiment import catalog, runner
+from limelight.experiment.claim_file import ClaimFile
 from limelight.experiment.fingerprint import trial_key
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.search import FIRST_SEED, SEEDS, Search, TunedClaim, searched
@@ -104,3 +105,24 @@ def test_the_report_draws_it(store):
     shown = report.render([entry])
     assert "every arm tried the same learning rates on 6 other seeds" in shown
     assert "every arm tried" not in report.render([Entry(claim, results, entry.verdict)])
+
+
+def test_the_search_of_a_claim_in_a_file_reaches_a_worker_as_text(tmp_path):
+    path = tmp_path / "tuned_elsewhere.py"
+    path.write_text(
+        "from tests.experiment.toy import Toy\n"
+        "from limelight.experiment.search import TunedClaim\n"
+        "class TunedElsewhere(TunedClaim, Toy):\n"
+        "    name = 'tuned_elsewhere'\n"
+        "    rates, score, chosen = (0.1,), 'size', dict.fromkeys(Toy.arms, 0.1)\n"
+        "    def measure_at(self, arm, rate, seed):\n"
+        "        return Toy.measure(self, arm, seed)\n",
+        encoding="utf-8",
+    )
+    search = Search(catalog.claim(str(path)))
+    rebuild, (sent,) = search.__reduce__()
+    assert isinstance(sent, ClaimFile)
+    again = rebuild(sent)
+    assert again.arms == search.arms
+    arm = next(iter(search.arms))
+    assert again.measure(arm, 0).values == search.measure(arm, 0).values

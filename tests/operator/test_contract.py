@@ -46,15 +46,36 @@ def test_a_single_pair_settles_nothing():
         _ = Attention(q, k, similarity) @ v
 
 
-def test_dense_of_another_shape_is_refused():
-    class Row(Similarity):
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
+@pytest.mark.parametrize(
+    "reshaped",
+    [
+        lambda beta: beta.sum(-1, keepdim=True),
+        lambda beta: beta.sum(-1),
+        lambda beta: beta[None, None],
+        lambda beta: beta.expand(7, 2, *beta.shape[-2:]),
+        lambda beta: torch.cat([beta, beta]),
+        lambda beta: beta.tolist(),
+    ],
+)
+def test_dense_of_another_shape_is_refused(reshaped, kernel):
+    class Own(Similarity):
         def dense(self, q, k):
-            return q.sum(-1, keepdim=True)
+            return reshaped(q @ k.mT)
 
-    q, k, v = torch.randn(3, 6, 4)
-    for kernel in ("auto", "reference"):
-        with pytest.raises(InputError, match=r"Row.dense must return \(…, \d, \d\) for queries"):
-            _ = Attention(q, k, Row(), kernel=kernel) @ v
+    q, k = torch.randn(2, 6, 4), torch.randn(2, 5, 4)
+    for use in (lambda A: A @ torch.randn(2, 5, 3), lambda A: A.entropy(), lambda A: A.dense()):
+        with pytest.raises(InputError, match=r"Own.dense must return \(2, \d, \d\) for queries \(2, \d, 4\) and keys"):
+            use(Attention(q, k, Own(), kernel=kernel))
+
+
+def test_dense_without_the_batch_is_the_same_for_all_of_it():
+    class Own(Similarity):
+        def dense(self, q, k):
+            return torch.arange(6.0).diag_embed()[: q.shape[-2], : k.shape[-2]]
+
+    q, k, v = torch.randn(3, 2, 6, 4)
+    assert (Attention(q, k, Own(), kernel="reference") @ v).shape == (2, 6, 4)
 
 
 class Recorded(Similarity):

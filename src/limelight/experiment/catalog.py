@@ -1,15 +1,26 @@
-"""The list of claims. Every module of `limelight.claims` defines one, so a new file is a new claim."""
+"""The list of claims: the modules of `limelight.claims`, those that installed packages bring, and files of one's own.
+
+A new file in `limelight.claims` is a new claim. A package brings claims by entry points of the group
+`limelight.claims`, each of which says the claim's name and its class. A claim in a file anywhere is named by the path
+of the file.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 import limelight.claims
-from limelight.errors import UnknownNameError
+from limelight.errors import InputError, UnknownNameError
+from limelight.experiment import claim_file
 from limelight.experiment.claim import Claim
+from limelight.experiment.claim_class import claims_in, complete, described
 
+GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
@@ -24,35 +35,117 @@ def names() -> list[str]:
     >>> names()[:2]
     ['slopes', 'dynamic_weights']
     """
-    found = [module.name for module in pkgutil.iter_modules(limelight.claims.__path__)]
+    found = {*_built_in(), *(entry.name for entry in _entries())}
     return sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
 def claim(name: str) -> Claim:
-    """The claim with this name. Raises `UnknownNameError`, which names the most similar claim.
+    """The claim with this name, or the claim in the file at this path, such as `./my_claim.py`.
+
+    Raises `UnknownNameError`, which names the most similar claim, and `InputError` for a claim of a file or of an
+    installed package that cannot be used.
 
     >>> from limelight.experiment.catalog import claim
     >>> claim('slopes').control
     'one line'
     """
-    if name not in names():
-        raise UnknownNameError("claim", name, names())
-    module = importlib.import_module(f"limelight.claims.{name}")
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Claim) and value.__module__ == module.__name__
-    ]
-    if len(own) != 1 or own[0].name != name:
-        raise TypeError(f"{module.__name__} must define one subclass of Claim, with name = {name!r}; it defines {own}")
-    return own[0]()
+    if name.endswith(".py") or {"/", os.sep} & {*name}:
+        return _from_file(name)
+    if name in _built_in():
+        return _from_limelight(name)
+    entries = [entry for entry in _entries() if entry.name == name]
+    if entries:
+        return _from_package(entries[0])
+    raise UnknownNameError("claim", name, names())
 
 
 def claims(wanted: Sequence[str] = ()) -> list[Claim]:
-    """The claims with these names, or all claims if no name is given.
+    """The claims with these names or paths; if none is given, all but those of which `problems` tells.
 
     >>> from limelight.experiment.catalog import claims
     >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]
     ['slopes', 'lipschitz']
     """
-    return [claim(name) for name in wanted or names()]
+    found: dict[str, Claim] = {}
+    for name in dict.fromkeys(wanted) if wanted else _usable():
+        one = claim(name)
+        if one.name in found:
+            raise InputError(f"two of these claims have the name {one.name!r}; give the one in {name} another name")
+        found[one.name] = one
+    return list(found.values())
+
+
+def problems() -> list[str]:
+    """A sentence for each claim of an installed package that cannot be used; an empty list if all can.
+
+    >>> from limelight.experiment.catalog import problems
+    >>> problems()
+    []
+    """
+    return [sentence for entry in _entries() if (sentence := _problem(entry))]
+
+
+def _usable() -> list[str]:
+    unusable = {entry.name for entry in _entries() if entry.name not in _built_in() and _problem(entry)}
+    return [name for name in names() if name not in unusable]
+
+
+def _problem(entry: EntryPoint) -> str:
+    try:
+        _from_package(entry)
+    except InputError as problem:
+        return str(problem)
+    return ""
+
+
+def _built_in() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(limelight.claims.__path__)]
+
+
+@cache
+def _entries() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
+
+
+def _from_limelight(name: str) -> Claim:
+    module = importlib.import_module(f"limelight.claims.{name}")
+    own = claims_in(module)
+    if len(own) != 1 or own[0].name != name:
+        raise TypeError(f"{module.__name__} must define one subclass of Claim, with name = {name!r}; it defines {own}")
+    return own[0]()
+
+
+def _from_package(entry: EntryPoint) -> Claim:
+    what = f"the claim {entry.name!r} of the installed package {_package(entry)}, {entry.value},"
+    others = [_package(other) for other in _entries() if other.name == entry.name and other != entry]
+    if entry.name in _built_in() or others:
+        other = f"the package {others[0]}" if others else f"limelight.claims.{entry.name}, which is built in"
+        raise InputError(f"{what} is left out, since it has the name of the claim of {other}; give it another name")
+    try:
+        kind = entry.load()
+    except (Exception, SystemExit) as problem:
+        raise InputError(f"{what} cannot be imported: {described(problem)}") from None
+    if not (isinstance(kind, type) and issubclass(kind, Claim)):
+        raise InputError(f"{what} should be a subclass of Claim, and is {kind!r}")
+    try:
+        found = complete(kind, kind.__module__)
+    except InputError as problem:
+        raise InputError(f"{what} cannot be used: {problem}") from None
+    if found.name != entry.name:
+        raise InputError(f"{what} calls itself {found.name!r}; its name and that of the entry point must be the same")
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "of an unknown name"
+
+
+def _from_file(path: str) -> Claim:
+    found = claim_file.load(path)
+    if found.name in names():
+        owner = type(claim(found.name))
+        raise InputError(
+            f"the claim in {path} has the name {found.name!r}, which {owner.__module__}.{owner.__name__} has already; "
+            "give it another name"
+        )
+    return found

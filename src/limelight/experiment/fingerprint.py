@@ -15,22 +15,25 @@ import hashlib
 import json
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from limelight.errors import InputError
 from limelight.experiment import conditions
 from limelight.experiment.claim import Experiment
+from limelight.experiment.claim_file import file_of
 from limelight.experiment.measure import Measurement
 from limelight.experiment.provenance.definitions import measuring
 from limelight.experiment.provenance.reach import Reach
-from limelight.experiment.provenance.sources import EVERYTHING, Definition, Sources
+from limelight.experiment.provenance.sources import EVERYTHING, Definition, Sources, Text, is_installed, top_of
 
 _PACKAGE = "limelight"
 _RESULT_READERS = ("limelight.experiment", "limelight.figures", "limelight.report")
 _UNREAD = (Experiment.__module__, Measurement.__module__)  # not read, so that a new field in them keeps the old names
 _CONDITIONS = [Definition(conditions.__name__, name) for name in conditions.__all__]
+_VERSIONED = {"torch", "numpy", "sklearn"}  # count by their versions, wherever their code is
 _LOCK = threading.Lock()  # two threads that read the same sources at once would only take longer
 
 
@@ -54,9 +57,50 @@ def versions() -> dict[str, str]:
 
 @cache
 def source_digest(claim: type) -> str:
-    """SHA-256 of all definitions in Limelight, and in the claim's own package, that its measurement reaches."""
+    """SHA-256 of all definitions in Limelight, and in the claim's own code, that its measurement reaches.
+
+    The claim's own code is its package or its file, and what these import, directly or not, that is not installed.
+    Raises `InputError` if the claim's source cannot be read, as that of a notebook.
+    """
+    module, file = claim.__module__, file_of(claim)
     with _LOCK, _without_garbage_collection():
-        return digest_in(_reach(claim.__module__.partition(".")[0]), claim.__module__, claim.__qualname__)
+        if file is None:
+            _require_readable(claim)
+            return digest_in(_reach(_own_packages(module)), module, claim.__qualname__)
+        return _digest_of_texts(module, claim.__qualname__, tuple(sorted(file.texts.items())))
+
+
+@cache
+def _digest_of_texts(module: str, claim: str, texts: tuple[tuple[str, Text], ...]) -> str:
+    """The `source_digest` of a claim in a file, which is loaded anew, as another class, more often than it changes."""
+    given = dict(texts)
+    return digest_in(sources_reach(Sources(_own_packages(module, given), _UNREAD, given)), module, claim)
+
+
+def _require_readable(claim: type) -> None:
+    module = claim.__module__
+    if module == "__main__" or module not in Sources({top_of(module)}):
+        raise InputError(
+            f"the claim {claim.__qualname__} is written in a notebook or in the program that runs ({module}), which "
+            "workers cannot import; write it to a file of its own, such as my_claim.py, and run "
+            "`limelight run ./my_claim.py`, or load it with limelight.experiment.catalog.claim"
+        )
+
+
+def _own_packages(module: str, texts: Mapping[str, Text] | None = None) -> frozenset[str]:
+    """Limelight, the module's own package, and what these modules import, directly or not, that is not installed."""
+    packages = {_PACKAGE, top_of(module), *map(top_of, texts or ())}
+    while True:
+        sources = Sources(packages, (), texts)
+        modules = [module] if top_of(module) != _PACKAGE else []
+        for one in modules:
+            reached = sources.imported_by(one)
+            modules += sorted(name for name in reached if name not in modules and top_of(name) != _PACKAGE)
+        tops = {top_of(name) for one in modules for name, _ in sources[one].imports} - packages - _VERSIONED
+        more = {top for top in tops if not is_installed(top)}
+        if not more:
+            return frozenset(packages)
+        packages |= more
 
 
 def digest_in(reach: Reach, module: str, claim: str) -> str:
@@ -86,5 +130,5 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 @cache
-def _reach(package: str) -> Reach:
-    return sources_reach(Sources({_PACKAGE, package}, _UNREAD))
+def _reach(packages: frozenset[str]) -> Reach:
+    return sources_reach(Sources(packages, _UNREAD))

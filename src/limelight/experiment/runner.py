@@ -9,6 +9,7 @@ from pathlib import Path
 from limelight.errors import InputError
 from limelight.experiment import backends
 from limelight.experiment.claim import Experiment
+from limelight.experiment.claim_file import file_of
 from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
@@ -91,7 +92,10 @@ def run(
     folder = store.folder.resolve()
     claims = {trial.claim.name: trial.claim for trial in wanted}
     expected = {name: circumstances(claim) for name, claim in claims.items()}
-    calls = [(trial.claim, trial.arm, trial.seed, Path(folder), expected[trial.claim.name]) for trial in wanted]
+    sent = {name: file_of(type(claim)) or claim for name, claim in claims.items()}  # a file travels as its text
+    calls = [
+        (sent[trial.claim.name], trial.arm, trial.seed, Path(folder), expected[trial.claim.name]) for trial in wanted
+    ]
     with backends.workers(backend, min(count, len(wanted)), address) as parallel_map:
         store.require_writable(claims.values())
         for record in parallel_map(run_trial, calls):

@@ -8,11 +8,12 @@ trials is a result like any other: it is stored and can be shown, and the rate o
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from limelight.experiment.claim import Claim, Experiment
+from limelight.experiment.claim_file import ClaimFile, file_of, opened
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import median
@@ -57,6 +58,9 @@ class Search(Experiment):
     def measured_by(self) -> type:
         return type(self.claim)
 
+    def __reduce__(self) -> tuple[Callable[..., Search], tuple[TunedClaim | ClaimFile]]:
+        return _search_of, (file_of(type(self.claim)) or self.claim,)  # to a worker, a file is sent as its text
+
     def table(self, results: Results) -> list[Found]:
         """What each arm reached with each rate, as far as there are results, and which rate was the best."""
         scores = {
@@ -71,6 +75,12 @@ class Search(Experiment):
             best = min(tried, key=lambda rate: sign * tried[rate], default=None)
             rows.append(Found(arm, tried, best, self.claim.chosen[arm]))
         return rows
+
+
+def _search_of(claim: TunedClaim | ClaimFile) -> Search:
+    given = opened(claim) if isinstance(claim, ClaimFile) else claim
+    assert isinstance(given, TunedClaim)
+    return Search(given)
 
 
 def searched(claim: Claim, store: Store) -> list[Found]:

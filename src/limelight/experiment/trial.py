@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limelight.errors import ClusterError, DivergenceError, StoreError
+from limelight.errors import ClusterError, DivergenceError, InputError, StoreError
 from limelight.experiment.claim import Experiment
+from limelight.experiment.claim_file import ClaimFile, opened
 from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
 from limelight.experiment.machine import processor
@@ -24,26 +25,37 @@ _LOCK = threading.Lock()
 
 
 def run_trial(
-    claim: Experiment, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None
+    claim: Experiment | ClaimFile, arm: str, seed: int, folder: Path, expected: Mapping[str, Any] | None = None
 ) -> Record:
     """The result of a trial: read from the folder if it has been written there, otherwise computed and saved.
 
-    The result is the same on every worker: one thread, and torch and NumPy seeded alike. If the folder cannot be used,
-    as may be on another machine, the result is returned without being saved. Raises `ClusterError` if the circumstances
-    on this worker are not the `expected` ones.
+    A claim in a file of one's own is given to a worker as `ClaimFile`. The result is the same on every worker: one
+    thread, and torch and NumPy seeded alike. If the folder cannot be used, as may be on another machine, the result is
+    returned without being saved. Raises `ClusterError` if the circumstances on this worker are not the `expected` ones.
     """
-    if expected is not None:
-        _require_same_circumstances(claim, expected)
     with _LOCK:
+        experiment = _opened(claim) if isinstance(claim, ClaimFile) else claim
+        if expected is not None:
+            _require_same_circumstances(experiment, expected)
         store = _store(folder)
-        known = None if store is None else store.load(claim, arm, seed)
+        known = None if store is None else store.load(experiment, arm, seed)
         if known is not None and known.status != "error":
             return known
-        record = _measure(claim, arm, seed)
+        record = _measure(experiment, arm, seed)
         if store is not None:
             with contextlib.suppress(StoreError):
-                store.save(claim, record)
+                store.save(experiment, record)
     return record
+
+
+def _opened(file: ClaimFile) -> Experiment:
+    try:
+        return opened(file)
+    except InputError as problem:
+        raise ClusterError(
+            f"a worker cannot run the claim: {problem}; the modules beside its file are sent to workers, and all other "
+            "packages must be installed on them"
+        ) from None
 
 
 def _store(folder: Path) -> Store | None:
@@ -66,7 +78,7 @@ def _require_same_circumstances(claim: Experiment, expected: Mapping[str, Any]) 
         for name, version in expected["versions"].items()
         if own["versions"].get(name) != version
     ]
-    what = ", ".join(different) or "another version of the code or the data of Limelight"
+    what = ", ".join(different) or f"another version of the code or the data of {claim.name}"
     raise ClusterError(
         f"a worker has {what}; expected the same everywhere, since results would not be comparable: "
         "install on it the versions that are installed here"

@@ -24,6 +24,7 @@ from plotly.offline import get_plotlyjs
 
 import limelight
 from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.claim_file import address
 from limelight.experiment.fingerprint import versions
 from limelight.experiment.machine import commit
 from limelight.experiment.results import Results
@@ -65,7 +66,7 @@ class Entry:
     @property
     def command(self) -> str:
         """The command that repeats the run."""
-        return f"limelight run {self.claim.name} --seeds {self.seeds}"
+        return f"limelight run {address(self.claim)} --seeds {self.seeds}"
 
     @property
     def machines(self) -> str:

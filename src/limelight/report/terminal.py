@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from limelight.experiment.claim import Claim
+from limelight.experiment.claim_file import address
 from limelight.experiment.results import Record
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Part
@@ -215,7 +216,7 @@ def _show_thresholds(page: Page, claim: Claim) -> None:
     ought = page.text((f"control, ought to fail: {control.description}", "dim"))
     rows.append([ought, page.text(f"{expectation(control)} {control.unit}")])
     page.rows({"part": True, "expected, as written before any result": True}, rows)
-    page.whole_line("\nNo verdict yet: run ", (f"limelight run {claim.name}", "bold"), ".")
+    page.whole_line("\nNo verdict yet: run ", (f"limelight run {address(claim)}", "bold"), ".")
 
 
 def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:

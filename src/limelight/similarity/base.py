@@ -363,15 +363,22 @@ class Sum(Similarity):
 
 
 def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor, "*batch n m"]:
-    """`similarity.dense(q, k)`. Raises `InputError` unless its shape is (…, n, m)."""
-    beta, expected = similarity.dense(q, k), (q.shape[-2], k.shape[-2])
-    if not isinstance(beta, Tensor) or beta.shape[-2:] != expected:
+    """`similarity.dense(q, k)`, after its shape is found to be (*batch, n, m), or one that broadcasts to it."""
+    beta, pairs = similarity.dense(q, k), (q.shape[-2], k.shape[-2])
+    batch = broadcast_shapes(q.shape[:-2], k.shape[:-2], similarity.batch_shape)
+    if not isinstance(beta, Tensor) or beta.shape[-2:] != pairs or not _fits(beta.shape[:-2], batch):
         came = tuple(beta.shape) if isinstance(beta, Tensor) else type(beta).__name__
         raise InputError(
-            f"{type(similarity).__name__}.dense must return (…, {expected[0]}, {expected[1]}) for queries "
-            f"{tuple(q.shape)} and keys {tuple(k.shape)}; it returned {came}"
+            f"{type(similarity).__name__}.dense must return {(*batch, *pairs)} for queries {tuple(q.shape)} and keys "
+            f"{tuple(k.shape)}; it returned {came}. Dimensions of its own before these two belong into `batch_shape`"
         )
     return beta
+
+
+def _fits(batch: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """True if tensors with these batch dimensions broadcast to the whole ones."""
+    aligned = zip(reversed(batch), reversed(whole), strict=False)
+    return len(batch) <= len(whole) and all(one in (1, other) for one, other in aligned)
 
 
 def _plus(whole: Tensor, block: Tensor) -> Tensor:

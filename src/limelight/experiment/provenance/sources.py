@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,13 @@ class External(NamedTuple):
     """A name from a module that is not read, such as `torch.Tensor`."""
 
     name: str
+
+
+class Text(NamedTuple):
+    """The text of a module, and whether the module is a package."""
+
+    text: str
+    is_package: bool
 
 
 Target = Definition | Module | External
@@ -89,12 +96,17 @@ class Source:
 class Sources:
     """The modules of some packages, each of which is read once. Names from the modules `unread` are `External`.
 
+    `given` has the texts of modules that are not looked for in files; their packages must be among `packages`.
     Indexing raises `ModuleNotFoundError` for a module without source, and `SyntaxError` for one that is not Python.
     """
 
-    def __init__(self, packages: Iterable[str], unread: Iterable[str] = ()) -> None:
+    def __init__(
+        self, packages: Iterable[str], unread: Iterable[str] = (), given: Mapping[str, Text] | None = None
+    ) -> None:
         self.packages, self.unread = frozenset(packages), frozenset(unread)
-        self._texts: dict[str, tuple[str, bool] | None] = {}
+        self._given = dict(given or {})
+        self._given_packages = {top_of(module) for module in self._given}
+        self._texts: dict[str, Text | None] = {}
         self._read: dict[str, Source | None] = {}
         self._stubs: dict[str, Source | None] = {}
         self._imported_by: dict[str, frozenset[str]] = {}
@@ -112,8 +124,8 @@ class Sources:
     def all_modules(self) -> Iterator[str]:
         """The names of all modules of these packages, package by package, in alphabetical order."""
         for package in sorted(self.packages):
-            found = [package]
-            for place in _package_folders(package):
+            found = [package, *(module for module in self._given if top_of(module) == package)]
+            for place in [] if package in self._given_packages else _package_folders(package):
                 for file in place.rglob("*.py"):
                     parts = file.relative_to(place).with_suffix("").parts
                     found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
@@ -127,7 +139,7 @@ class Sources:
 
     def _run_by(self, module: str) -> Iterator[str]:
         for name, taken in self[module].imports:
-            if name.partition(".")[0] not in self.packages:
+            if top_of(name) not in self.packages:
                 continue
             parts = name.split(".")
             found = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
@@ -139,7 +151,7 @@ class Sources:
 
     def imported(self, module: str, name: str | None) -> Target:
         """What an import statement binds: the module, or, if a name is given, that name of the module."""
-        if module.partition(".")[0] not in self.packages:
+        if top_of(module) not in self.packages:
             return External(f"{module}.{name}" if name else module)
         if name is None:
             return Module(module)
@@ -195,7 +207,7 @@ class Sources:
         if others or not isinstance(first, ast.Import | ast.ImportFrom):
             return Definition(source.name, name)
         module, taken = imported_as(source, first, name)
-        if taken is None or module.partition(".")[0] not in self.packages:
+        if taken is None or top_of(module) not in self.packages:
             return self.imported(module, taken)
         return self._find(module, taken, seen) or self._submodule(module, taken) or Definition(module, EVERYTHING)
 
@@ -208,9 +220,9 @@ class Sources:
             self._read[module] = None if parsed is None else Source(module, *parsed)
         return self._read[module]
 
-    def _text(self, module: str) -> tuple[str, bool] | None:
+    def _text(self, module: str) -> Text | None:
         if module not in self._texts:
-            self._texts[module] = self.text(module) if module.partition(".")[0] in self.packages else None
+            self._texts[module] = self.text(module) if top_of(module) in self.packages else None
         return self._texts[module]
 
     def parse(self, module: str, stub: bool = False) -> Parsed | None:
@@ -221,22 +233,57 @@ class Sources:
         with _PARSING:
             return ast.parse(found[0]), found[1]
 
-    def text(self, module: str, stub: bool = False) -> tuple[str, bool] | None:
-        """The text of a module, or of the stub beside it, and whether it is a package; None where there is none."""
+    def text(self, module: str, stub: bool = False) -> Text | None:
+        """The text of a module, or of the stub beside it; None where there is none."""
+        if top_of(module) in self._given_packages:
+            return None if stub else self._given.get(module)
         file = _file(module)
         if file is not None and stub:
             file = file.with_suffix(".pyi")
         if file is None or not file.is_file():
             return None
-        return file.read_text(encoding="utf-8"), file.stem == "__init__"
+        return Text(file.read_text(encoding="utf-8"), file.stem == "__init__")
+
+
+def top_of(module: str) -> str:
+    """The package, or the single module, to which a module belongs."""
+    return module.partition(".")[0]
+
+
+def is_installed(package: str) -> bool:
+    """True for the standard library, and for a package that pip has copied to where packages are installed.
+
+    False for a module in a folder of one's own, also if it is installed there with `pip install -e`.
+    """
+    if package in sys.stdlib_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(package) if package else None
+    except ValueError:  # for a module without a file that some package has made, and for `__main__`
+        return True
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    return all({"site-packages", "dist-packages"} & {*Path(place).parts} for place in places if place)
+
+
+def imported_modules(name: str, text: Text) -> list[str]:
+    """All modules that the imports of a text may run: packages, their modules, and names that may be modules.
+
+    >>> from limelight.experiment.provenance.sources import Text, imported_modules
+    >>> imported_modules('a', Text('from b.c import d', is_package=False))
+    ['b', 'b.c', 'b.c.d']
+    """
+    with _PARSING:
+        tree = ast.parse(text.text)
+    found: list[str] = []
+    for module, taken in Source(name, tree, text.is_package).imports:
+        parts = [*filter(None, module.split(".")), *([taken] if taken else [])]
+        found += [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return found
 
 
 def _file(module: str) -> Path | None:
     """The file of a module. Its packages are found without being run, since running them would import torch."""
     package, *below = module.split(".")
-    if module == "__main__":  # a script has a file, a notebook does not
-        script = getattr(sys.modules[module], "__file__", None)
-        return Path(script) if script else None
     if not below:
         spec = importlib.util.find_spec(package)
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
@@ -249,7 +296,7 @@ def _file(module: str) -> Path | None:
 
 
 def _package_folders(package: str) -> list[Path]:
-    spec = None if package == "__main__" else importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package)
     return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
 
 
