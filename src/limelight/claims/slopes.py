@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from limelight import figures
@@ -65,6 +64,8 @@ def start_from_clusters(gate: nn.Module, points: Tensor) -> None:
 
     ⟨(x, y, 1), (0, 2 s c_k, −s c_k²)⟩ = s y² − s (y − c_k)², of which the first term is the same for all experts.
     """
+    from sklearn.cluster import KMeans  # here, since it takes a second
+
     keys = gate.get_parameter("keys")
     found = KMeans(len(keys), random_state=0).fit(points[:, 1:].numpy()).cluster_centers_[:, 0]
     centers = torch.tensor(found, dtype=torch.float32)
@@ -105,7 +106,7 @@ class Slopes(TunedClaim):
         LINE: "the gate with one expert, so that there is nothing to choose: the control",
     }
     control = LINE
-    rates = (0.01, 0.03, 0.1)
+    rates = (0.01, 0.03, 0.1, 0.3)
     score = "error"
     chosen = dict.fromkeys(arms, 0.03)
     measures = {
