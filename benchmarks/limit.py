@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contender import Contender, Mechanism, Setting
-from limelight.kernels import flash
+from limelight.kernels import backends
 
 _MULTIPLE = 4  # widths that are not run slower
 
@@ -26,8 +26,8 @@ def _at_best(setting: Setting) -> Mechanism:
         raise RuntimeError("it bounds the CPU's kernel")
     d = setting.shape[3]
     q, k, v, dout = setting.tensors()
-    bias, tile = -k.float().square().sum(-1) / (2 * d), flash.Tile(None, False, 1 / d)
-    out, lse = flash.forward(q, k, v, bias, tile)
+    bias, tile = -k.float().square().sum(-1) / (2 * d), backends.Tile(None, False, 1 / d)
+    out, lse = backends.forward(q, k, v, bias, tile)
     wide_dout, wide_q, wide_k, wide_v, wide_out = (
         F.pad(x, (0, _MULTIPLE - d % _MULTIPLE)) for x in (dout, q, k, v, out)
     )
@@ -35,11 +35,11 @@ def _at_best(setting: Setting) -> Mechanism:
     class AtBest(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return flash.forward(q, k, v, bias, tile)[0]
+            return backends.forward(q, k, v, bias, tile)[0]
 
         @staticmethod
         def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
-            wide = flash.backward(wide_dout, None, wide_q, wide_k, wide_v, bias, wide_out, lse, tile, False)
+            wide = backends.backward(wide_dout, None, wide_q, wide_k, wide_v, bias, wide_out, lse, tile, False)
             return wide.q[..., :d], wide.k[..., :d], wide.v[..., :d]
 
     return AtBest.apply  # type: ignore[no-any-return]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from limelight.errors import KernelError, UnknownNameError
 from limelight.heads import learns
+from limelight.kernels.backends import unsupported
 from limelight.kernels.chunked import chunked_scores
-from limelight.kernels.flash import unsupported
 from limelight.kernels.fused import inner_product_scores
 from limelight.kernels.reference import DenseScores, dense_scores
 from limelight.kernels.scores import Scores

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.heads import per_row
-from limelight.kernels import flash
-from limelight.kernels.flash import Matrices, Tile, pick
+from limelight.kernels import backends
+from limelight.kernels.backends import Matrices, Tile, pick
 from limelight.kernels.row_statistics import entropy_and_mass
 from limelight.kernels.rows import by_rows
 from limelight.kernels.scores import RowStatistics, Scores, entropy_of, with_terms, zero_neg_inf
@@ -79,7 +79,7 @@ class InnerProductScores(Scores):
         # q and k are not changed: their products are exact in float32, but their differences would be rounded.
         real_q, real_k = None if self.mask is None else real_keys(self.mask.T), real_keys(self.mask)
         q, k, a, b = self.q, self.k, self.query_bias, self.key_bias
-        common = q.new_zeros((), dtype=flash.lse_dtype(q.dtype))
+        common = q.new_zeros((), dtype=backends.lse_dtype(q.dtype))
         if q.dtype == common.dtype:
             middle_q, middle_k = shift_for_precision(q, real_q), shift_for_precision(k, real_k)
             q, k = (x if middle is None else x - middle for x, middle in ((q, middle_q), (k, middle_k)))
@@ -167,7 +167,7 @@ class InnerProductScores(Scores):
             walk = _Walk(self.mask, self.scale, batch, recompute=False, pair_bias=tile.pair_bias)
             return walk.gradients_by_rows(q, k, v, None, dout, None)[:3]
 
-        return twice_differentiable(flash.plain(q, k, v, tile), (q, k, v), gradients)
+        return twice_differentiable(backends.plain(q, k, v, tile), (q, k, v), gradients)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         if self.pair_bias is not None:  # then the mean score cannot be computed from an average of keys
@@ -300,15 +300,15 @@ class _Walk:
     def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
         """The same walk for a few matrices of the batch at a time, so few that copies of this width are small."""
         one_by_one = is_simple(self.mask)  # else a tile's mask would be computed for each few
-        for at in flash.some_matrices(q, k, width) if one_by_one else [self.at]:
+        for at in backends.some_matrices(q, k, width) if one_by_one else [self.at]:
             yield at, replace(self, at=at)
 
     def reduce(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
         out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
-        lse = q.new_full(q.shape[:-1], -math.inf, dtype=flash.lse_dtype(q.dtype))
+        lse = q.new_full(q.shape[:-1], -math.inf, dtype=backends.lse_dtype(q.dtype))
         for rows, cols, tile, nonempty in self.tiles(q, k, bias):
-            piece, lse[:, :, rows] = flash.forward(
+            piece, lse[:, :, rows] = backends.forward(
                 q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols], tile
             )
             if nonempty is not None:
@@ -420,7 +420,7 @@ class _Reduce(torch.autograd.Function):
         dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
         dbias = _Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
         for rows, cols, tile, _ in ctx.walk.tiles(q, k, bias):
-            gradients = flash.backward(
+            gradients = backends.backward(
                 dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
                 q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols],
                 out[:, :, rows], lse[:, :, rows], tile, bias_gradient=dbias is not None,

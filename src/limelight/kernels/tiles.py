@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from limelight.kernels.flash import Tile
+from limelight.kernels.backends import Tile
 from limelight.mask import Band, Boolean, Mask, Padding, conjuncts
 from limelight.shapes import broadcast_shapes, rectangle
 from limelight.tracing import is_readable

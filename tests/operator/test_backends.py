@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from limelight.kernels import flash
-from limelight.kernels.flash import Tile
+from limelight.kernels import backends
+from limelight.kernels.backends import Tile, cuda
 
 
 def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
     shapes = ((2, 3, n, d), (2, 3, m, d), (2, 3, m, e), (2, 3, m), (2, 3, n, e), (2, 3, n))
     q, k, v, bias, dout, dlse = (torch.randn(shape, device=device) for shape in shapes)
-    return q.to(dtype), k.to(dtype), v.to(dtype), bias.to(flash.lse_dtype(dtype)), dout.to(dtype), dlse
+    return q.to(dtype), k.to(dtype), v.to(dtype), bias.to(backends.lse_dtype(dtype)), dout.to(dtype), dlse
 
 
 def dense(q, k, v, bias, tile):
@@ -35,10 +35,10 @@ def test_forward_and_backward_with_the_gradient_of_lse(allowed, causal):
     out, lse = dense(*leaves, tile)
     expected = torch.autograd.grad((out, lse), leaves, (dout, dlse.double()))
 
-    mine, normalizer = flash.forward(q, k, v, bias, tile)
+    mine, normalizer = backends.forward(q, k, v, bias, tile)
     torch.testing.assert_close(mine, out)
     torch.testing.assert_close(normalizer, lse)
-    gradients = flash.backward(dout, dlse.double(), q, k, v, bias, mine, normalizer, tile, bias_gradient=True)
+    gradients = backends.backward(dout, dlse.double(), q, k, v, bias, mine, normalizer, tile, bias_gradient=True)
     for got, right in zip((gradients.q, gradients.k, gradients.v, gradients.bias), expected, strict=True):
         torch.testing.assert_close(got, right)
 
@@ -48,10 +48,10 @@ def test_a_row_that_sees_nothing_has_no_gradient():
     allowed[..., 4, :] = False
     tile = Tile(allowed, False, 0.4)
     q, k, v, bias, dout, dlse = operands(torch.float32)
-    out, lse = flash.forward(q, k, v, bias, tile)
+    out, lse = backends.forward(q, k, v, bias, tile)
     assert (out[..., 4, :] == 0).all()
     lse[..., 4] = -math.inf
-    gradients = flash.backward(dout, dlse, q, k, v, bias, out, lse, tile, bias_gradient=True)
+    gradients = backends.backward(dout, dlse, q, k, v, bias, out, lse, tile, bias_gradient=True)
     assert (gradients.q[..., 4, :] == 0).all()
     assert all(x.isfinite().all() for x in (gradients.q, gradients.k, gradients.v, gradients.bias))
 
@@ -61,7 +61,7 @@ def test_a_row_that_sees_nothing_has_no_gradient():
 def test_a_bias_in_columns_keeps_float32s_accuracy(dtype, size):
     """The CUDA path's form of the bias, on the CPU's arithmetic: the products of the columns are exact there too."""
     q, k, _, bias, _, _ = operands(dtype)
-    wide_q, wide_k = flash.bias_in_columns(q, k, size * bias, 0.4)
+    wide_q, wide_k = cuda.bias_in_columns(q, k, size * bias, 0.4)
     assert wide_q.shape[-1] == wide_k.shape[-1] == 16
     assert wide_q.dtype == wide_k.dtype == dtype
     got = 0.4 * wide_q.double() @ wide_k.double().mT
@@ -75,11 +75,11 @@ def test_the_cuda_calls_are_well_formed(dtype, allowed):
     """Shapes and dtypes through torch's own description of its CUDA kernels; no GPU computes anything here."""
     q, k, v, bias, dout, dlse = operands(dtype, device="meta")
     tile = Tile(torch.ones(2, 1, 19, 23, dtype=torch.bool, device="meta") if allowed else None, not allowed, 0.4)
-    out, lse = flash._cuda_forward(q, k, v, bias, tile)
+    out, lse = cuda.forward(q, k, v, bias, tile)
     assert out.shape == dout.shape
     assert lse.shape == dlse.shape
     assert lse.dtype == torch.float32
-    gradients = flash._cuda_backward(dout, q, k, v, bias, out, lse, tile, bias_gradient=True)
+    gradients = cuda.backward(dout, q, k, v, bias, out, lse, tile, bias_gradient=True)
     assert gradients.q.shape == q.shape
     assert gradients.k.shape == k.shape
     assert gradients.v.shape == v.shape
@@ -88,6 +88,6 @@ def test_the_cuda_calls_are_well_formed(dtype, allowed):
 
 
 def test_where_it_runs():
-    assert flash.unsupported(torch.device("cpu"), torch.float64) is None
-    assert "float64" in flash.unsupported(torch.device("cuda"), torch.float64)
-    assert "not on meta" in flash.unsupported(torch.device("meta"), torch.float32)
+    assert backends.unsupported(torch.device("cpu"), torch.float64) is None
+    assert "float64" in backends.unsupported(torch.device("cuda"), torch.float64)
+    assert "not on meta" in backends.unsupported(torch.device("meta"), torch.float32)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limelight import Attention, Dot, Euclidean, KernelError, Softmax, causal
-from limelight.kernels import operations
+from limelight.kernels.backends import operations
 
 SCHEMAS = {
     "_scaled_dot_product_flash_attention_for_cpu": "(Tensor query, Tensor key, Tensor value, float dropout_p=0., "
