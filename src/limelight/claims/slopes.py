@@ -108,7 +108,9 @@ class Slopes(TunedClaim):
     control = LINE
     rates = (0.01, 0.03, 0.1, 0.3)
     score = "error"
-    chosen = dict.fromkeys(arms, 0.03)
+    chosen = {
+        GATE: 0.1, TEN: 0.1, STARTED: 0.1, BEST: 0.3, SMALL: 0.03, LARGE: 0.1, DECAYED: 0.01, LINE: 0.3,
+    }  # fmt: skip
     measures = {
         "error": Measure("error inside the range of the data", "of the variance of z", "lower", np.inf, "median"),
         "outside": Measure("error at twice the range, 2 ≤ |x| < 4", "of the variance of z", "lower", np.inf, "median"),
