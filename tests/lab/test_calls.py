@@ -189,7 +189,7 @@ def test_an_invalid_call_is_answered_400_and_others_work(app, calls, parts):
     assert post(Checked(echo, calls), good[:-1], parts)[0] == 400
     status, body = post(app.server, good, parts)
     assert status == 200
-    assert b"Five lines, two ways to draw them" in body
+    assert b"Five lines, learned by two networks" in body
 
 
 def test_mutants_of_recorded_calls_raise_nothing(app, capfd, caplog, monkeypatch):
