@@ -8,7 +8,7 @@ BIN := .venv/bin
 CONSTRAINED = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1) $(2)/bin/python -m pip install --quiet --disable-pip-version-check
 PIP := $(call CONSTRAINED,constraints.txt,.venv) -c constraints.txt
 
-# With a test process on each core, more threads than one in each only wait for one another.
+# With a test process on each core, more than one thread in each would only wait for the others.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 PEERS := x-transformers entmax POT pykeops
@@ -16,17 +16,17 @@ PEERS := x-transformers entmax POT pykeops
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test check tests test-slow test-browser test-latest test-oldest bench evidence docs lock clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: .venv/.demo ## install, put the claims to the test, write the report
+demo: .venv/.demo ## install, test the claims, write the report
 	$(BIN)/limelight run --quick
 	$(BIN)/limelight report
 
 lab: .venv/.lab ## install, open the lab in the browser
 	$(BIN)/limelight lab
 
-test: .venv/.dev ## install, then everything that CI checks, the checks beside the tests, which often wait for a page
+test: .venv/.dev ## install, then run everything that CI checks
 	@$(MAKE) --no-print-directory --jobs=2 check tests
 
 check: .venv/.dev ## formatting, lint and types
@@ -37,13 +37,13 @@ check: .venv/.dev ## formatting, lint and types
 tests: .venv/.dev ## the tests, on all cores
 	$(ONE_THREAD) $(BIN)/pytest -n logical --dist worksteal -m "not slow"
 
-test-slow: .venv/.dev ## the tests that take longer
+test-slow: .venv/.dev ## the slow tests
 	$(ONE_THREAD) $(BIN)/pytest -n logical -m slow
 
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser
 
-# Once a week. pip upgrades all that it finds there, so a release of last night is in.
+# Run once a week. pip upgrades every package in the environment, so the newest releases are tested.
 test-latest: .venv-latest/bin/python ## the tests on the newest versions that the ranges allow, with a table of deprecations
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev,ray]'
 	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
@@ -52,11 +52,11 @@ test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that th
 	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
 	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
 
-bench: .venv/.bench ## time and memory in ordinary use, and of each mechanism, beside torch's own and beside peers
+bench: .venv/.bench ## time and memory in ordinary use and of each mechanism, compared with torch and other packages
 	$(BIN)/python -m benchmarks.use
 	$(BIN)/python -m benchmarks.operator
 
-evidence: .venv/.dev ## how often the evidence errs, on simulated results
+evidence: .venv/.dev ## how often verdicts err, on simulated results
 	$(BIN)/python -m benchmarks.evidence
 
 docs: .venv/.docs ## the documentation as a site, in site/
@@ -81,7 +81,7 @@ clean: ## remove what was built, but no results
 	$(PIP) -e '.[lab]'
 	@touch $@ .venv/.demo
 
-# A peer that cannot be had here is left out, and the benchmark says so.
+# A peer that cannot be installed is left out, and the benchmark says so.
 .venv/.bench: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[bench]' || { $(PIP) -e '.[claims]' && for peer in $(PEERS); do $(PIP) $$peer || true; done; }
 	@touch $@ .venv/.demo

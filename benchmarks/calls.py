@@ -1,4 +1,4 @@
-"""What does one call cost where there is nearly nothing to compute? Limelight's own work, in microseconds over SDPA."""
+"""The overhead of a call with almost nothing to compute: Limelight's time minus that of SDPA, in microseconds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CALLS = 2000
 
 
 def overhead(setting: Setting) -> Ratio:
-    """Microseconds of `attend(q, k, v)` over SDPA at 1×8×64×64, call by call in turn: median and quartiles.
+    """Microseconds of `attend(q, k, v)` minus those of SDPA at 1×8×64×64, called in turns: median and quartiles.
 
-    A call is shorter than a time slice, so that what else the machine does disturbs few of them.
+    A call is shorter than a time slice, so other programs disturb only few calls.
     """
     q, k, v, _ = Setting(SHAPE, setting.dtype, setting.device, setting.threads).tensors()
     found = []
@@ -24,4 +24,4 @@ def overhead(setting: Setting) -> Ratio:
         for _ in range(CALLS):
             own = seconds(lambda: attend(q, k, v), setting.device)
             found.append(1e6 * (own - seconds(lambda: F.scaled_dot_product_attention(q, k, v), setting.device)))
-    return Ratio.of(found[CALLS // 10 :])  # the first are a warm-up
+    return Ratio.of(found[CALLS // 10 :])  # the first calls are a warm-up

@@ -1,7 +1,7 @@
-"""What do classical methods cost on the operator, beside scikit-learn? `python -m benchmarks.classical`
+"""Time and memory of classical methods compared with scikit-learn: `python -m benchmarks.classical`
 
-Both run one after the other, round by round; times are ratios to the neighbor, peak memory is what a fresh
-process grows by, quality is the adjusted Rand index or the accuracy, or how far the answers lie apart.
+Both take turns in each round. Times are ratios of neighboring runs, and peak memory is the growth of a fresh process.
+Quality is the adjusted Rand index, the accuracy, or the difference of the results.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Method:
-    """Two ways to one answer. `ours` and `theirs` build a job; `quality` judges what such a job returns."""
+    """Two ways to compute the same. `ours` and `theirs` build a job; `quality` rates the result of such a job."""
 
     name: str
     beside: str
     ours: Callable[[], Job]
     theirs: Callable[[], Job]
     quality: Callable[[Any], str]
-    faster: float  # their time over ours is to be at least this
-    memory: float | None = None  # MiB that ours may take
+    faster: float  # target: their time divided by ours is at least this
+    memory: float | None = None  # target: ours takes at most so many MiB
 
 
 def _blobs(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def _mean_shift(ours: bool, n: int) -> Job:
     X, _ = _blobs(n)
     radius = cluster.estimate_bandwidth(X, quantile=0.1, n_samples=1000, random_state=0)
     smooth = np.sqrt(X.shape[1] + 2)
-    # A point stops where scikit-learn's does, at R/1000.
+    # A point stops by scikit-learn's rule, when a step is shorter than R/1000.
     model = MeanShift(radius / smooth, tol=1e-3 * smooth) if ours else cluster.MeanShift(bandwidth=radius)
     return lambda: model.fit(X).labels_
 
@@ -79,7 +79,7 @@ def _clustering(ours: bool, n: int) -> Job:
 
 
 def _smoothing(ours: bool, n: int) -> Job:
-    """Beside the published equation with scikit-learn's kernel, which is what there is without a library for it."""
+    """Compared with the published equation with scikit-learn's kernel, since scikit-learn lacks the method."""
     generator = np.random.default_rng(0)
     X, Q = generator.normal(size=(n, 16)), generator.normal(size=(n, 16))
     y = np.sin(X).sum(1)
@@ -112,7 +112,7 @@ def _beside(
     sizes: dict[int, float],
     beside: str = "scikit-learn",
 ) -> list[Method]:
-    """A method at some numbers of points, and how many times faster it is to be at each."""
+    """A method at some numbers of points, with the target for how many times faster it is at each."""
     return [
         Method(
             f"{name}, n = {n:,}", beside, partial(build, True, n), partial(build, False, n), partial(quality, n), faster
@@ -134,7 +134,7 @@ def _regression() -> Job:
 
 
 def _fused_kernel() -> Job:
-    """The fused kernel alone on as many queries, keys and values of the same width."""
+    """The fused kernel alone, with the same numbers of queries, keys and values."""
     X, _, Q = (torch.from_numpy(x) for x in _surface())
     q, k = Q[None, None], X[None, None]
     return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, k, scale=0.25)
@@ -155,7 +155,7 @@ def _diffusion() -> Job:
 
 
 def _product() -> Job:
-    """One application of the operator, of which the eigenvectors take some dozens."""
+    """One application of the operator. Computing the eigenvectors takes some dozens of them."""
     X = torch.from_numpy(_moons(20_000)[0])
     A = Attention(X, X, Euclidean(0.5))
     return lambda: A @ X[:, :1]
@@ -165,7 +165,7 @@ def _leading(found: Any) -> str:
     return "–" if isinstance(found, torch.Tensor) else f"eigenvalues {found[0]:.4f}, {found[1]:.4f}"
 
 
-_LEAST = 1 / 1.2  # of the neighbor's speed, for whatever is offered beside it
+_LEAST = 1 / 1.2  # target for small problems: at least this share of the other's speed
 
 METHODS = [
     *_beside("mean shift", _mean_shift, _rand, {200: 4, 1_000: 4, 5_000: 4}),
@@ -210,7 +210,9 @@ def _row(method: Method, rounds: int) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median and quartiles are told")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="the number of rounds; the table has medians and quartiles over them"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--only", nargs="+", help="methods whose name contains one of these")
     return parser.parse_args()

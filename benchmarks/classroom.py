@@ -1,8 +1,8 @@
-"""What does a class cost? `python -m benchmarks.classroom`
+"""Time and memory of the lab with many visitors at once: `python -m benchmarks.classroom`
 
-Many visitors open a page of one lab at once, over its websocket, and play; then all hide their pages; then all leave.
-Nothing is drawn: the machine of each visitor would do that. The visitors of the benchmark share this machine's cores
-with the server and its workers. Linux only, whose /proc says what memory a process shares with no other.
+Many visitors open a page of one lab at once, over its websocket, and start its simulation; then all hide their pages;
+then all leave. Nothing is drawn, since the machine of each visitor would do that. The visitors of the benchmark share
+this machine's cores with the server and its workers. It needs Linux, whose /proc shows unshared memory.
 """
 
 from __future__ import annotations
@@ -26,35 +26,37 @@ from pathlib import Path
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
-_SETTLING = 5.0  # seconds of play before frames are counted, and of being hidden before processor time is
-_NUMBER = re.compile(r'\{"n": (\d+)')  # of a frame; reading all of its JSON would take the cores that are measured
+_SETTLING = 5.0  # seconds between starting or hiding the pages and counting frames and processor time
+_NUMBER = re.compile(
+    r'\{"n": (\d+)'
+)  # the number of a frame; parsing all of its JSON would take time on the cores that are measured
 _PAGES = {"slopes": {}, "bias": {}, "operator": {"process": "circle", "bandwidth": 0.2, "speed": 60}}
 _HEADINGS = (
     "page", "visitors", "frames/s", "private MB", "proportional MB", "fork server MB", "first frame s",
-    "CPU ms a frame: worker, server", "cores of others", "hidden: CPU, frames", "gone after s",
+    "CPU ms a frame: worker, server", "cores of others", "hidden: CPU, frames", "worker ended after s",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of one page. Rates are frames per second, memory is in MB (2²⁰ bytes), one entry a visitor."""
+    """The measurements of one page. Rates are frames per second, memory is in MB (2²⁰ bytes), one for each visitor."""
 
     page: str
     rates: Sequence[float]
     private: Sequence[float]  # memory that a worker shares with no other process
-    proportional: Sequence[float]  # the same with a worker's share of what it shares
+    proportional: Sequence[float]  # the same plus the worker's share of its shared memory
     shared: float  # resident memory of the process that workers are forked from
     first_frame: Sequence[float]  # seconds from opening the page
-    worker_ms: float  # of processor time for each frame, training included
+    worker_ms: float  # processor time of a worker for each frame, training included
     server_ms: float
-    others: float  # cores that other programs took meanwhile, which the lab did not have
-    hidden_cpu: float  # of all workers, in percent of a core, while all pages are hidden
-    hidden_frames: int  # that they sent meanwhile
-    gone: float  # seconds from the moment when all have left to the end of the last worker
+    others: float  # cores that other programs used meanwhile
+    hidden_cpu: float  # processor time of all workers, in percent of a core, while all pages are hidden
+    hidden_frames: int  # frames that they sent meanwhile
+    gone: float  # seconds between the leaving of all visitors and the end of the last worker
 
 
 class _Visitor:
-    """A page that plays: it requests the next frame when it has one."""
+    """A page whose simulation runs: it requests the next frame when it has received one."""
 
     def __init__(self, page: str, seed: int) -> None:
         self._page, self._seed = page, seed
@@ -85,7 +87,7 @@ class _Visitor:
         answer = str(await self._socket.recv())
         number = _NUMBER.match(answer)
         if number is None:
-            raise RuntimeError(f"this is no frame: {answer[:200]}")
+            raise RuntimeError(f"expected a frame, got: {answer[:200]}")
         return int(number[1])
 
     async def leave(self) -> None:
@@ -112,24 +114,24 @@ def _lab(visitors: int) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def _workers(lab: psutil.Process) -> list[psutil.Process]:
-    """The processes that were forked from one that the lab started."""
+    """The workers: the children of the processes that the lab started."""
     return [worker for each in lab.children() for worker in each.children()]
 
 
 def _memory(pid: int) -> dict[str, float]:
-    """MB by the names that Linux gives them."""
+    """The memory of a process in MB, by the names in Linux's smaps_rollup."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     return {name.rstrip(":"): int(kb) / 1024 for name, kb, *_ in map(str.split, lines)}
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> float:
-    """Seconds of processor time that they have taken."""
+    """The processor time of these processes, in seconds."""
     return sum(sum(each.cpu_times()[:2]) for each in processes)
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Counts at one time: what was sent to each visitor, and seconds of processor time."""
+    """Counts at one time: the frames sent to each visitor, and seconds of processor time."""
 
     time: float
     frames: Sequence[int]
@@ -200,7 +202,7 @@ def _row(found: Found) -> str:
 def main() -> None:
     options = _options()
     found = []
-    print("Three numbers are the least, the median and the most of all visitors.\n")
+    print("Three numbers are the minimum, the median and the maximum over the visitors.\n")
     print(f"| {' | '.join(_HEADINGS)} |\n|{'---|' * len(_HEADINGS)}")
     for page in options.pages:
         with _lab(options.visitors) as (lab, address):
@@ -214,9 +216,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pages", nargs="+", choices=list(_PAGES), default=list(_PAGES), help="pages to play")
-    parser.add_argument("--visitors", type=int, default=32, help="pages that play at once")
-    parser.add_argument("--seconds", type=float, default=10, help="how long frames are counted")
+    parser.add_argument("--pages", nargs="+", choices=list(_PAGES), default=list(_PAGES), help="pages to open")
+    parser.add_argument("--visitors", type=int, default=32, help="visitors at once")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds for which frames are counted")
     parser.add_argument(
         "--wait", type=float, default=0, help="seconds between the start of the lab and the first visitor"
     )

@@ -1,4 +1,4 @@
-"""What runs against what? A contender is an attention (q, k, v) ↦ out, with the baseline it is divided by."""
+"""The programs that are compared. A contender is an attention (q, k, v) ↦ out with its baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.measure import Job
 Mechanism = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 SDPA, CAUSAL = "SDPA", "SDPA, causal"
-WARM_UP_LENGTH = 256  # enough to load what is loaded at the first call
+WARM_UP_LENGTH = 256  # long enough that everything is loaded that a first call loads
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Setting:
     threads: int
 
     def of_length(self, n: int) -> Setting:
-        """The same at another length."""
+        """The same setting with another length n."""
         batch, heads, _, d = self.shape
         return replace(self, shape=(batch, heads, n, d))
 
     def over(self, shrink: int) -> Setting:
-        """The same at n / shrink."""
+        """The same setting with the length n / shrink."""
         return self.of_length(max(self.shape[2] // shrink, 1))
 
     def tensors(self) -> list[Tensor]:
@@ -45,8 +45,8 @@ class Setting:
 class Contender:
     """A row of the table.
 
-    `over` names its baseline; `shrink` divides n where the full length would take too long, for the
-    baseline too; `like` names the Limelight row that computes the same.
+    `over` names its baseline; `shrink` divides n if the full length would take too long, for the baseline
+    too; `like` names the row of Limelight that computes the same.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Contender:
     target: float | None = None
     shrink: int = 1
     like: str = ""
-    kernel: Callable[[Setting], str] | None = None  # which of Limelight's serves it
-    compiled: bool = False  # for each shape anew, so that it is warmed up at the full one
+    kernel: Callable[[Setting], str] | None = None  # the kernel that Limelight uses for it
+    compiled: bool = False  # if it is compiled for each shape, it is warmed up at the full one
     trains_on: tuple[str, ...] = ("cpu", "cuda")  # devices on which it has a backward pass
 
 

@@ -1,6 +1,6 @@
-"""How fast is the lab, in headless Chromium on this machine? `python -m benchmarks.lab`
+"""The speed of the lab in headless Chromium on this machine: `python -m benchmarks.lab`
 
-Browser, WebGL in software, server and workers share the machine's cores, so this is the least that a visitor gets.
+The browser, WebGL in software, the server and its workers share the machine's cores, so a visitor gets at least this.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SWITCHES = [
     "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 _SETTLING = 5.0  # seconds, until all workers run
-_SERVERS = 2  # processes of the server's own: what workers are forked from, and what counts their resources
+_SERVERS = 2  # the server's other processes: the one that workers are forked from, and Python's resource tracker
 _FRAMES = "window.limelight ? limelight.statistics.frames : 0"
-# From a step of a slider, or a key that moves the chosen point, to the picture that it changed, as the page sees it.
+# Milliseconds in the page from a step of a slider, or a key that moves the chosen point, to the changed picture.
 _LATENCY = """
 ([what, place]) => new Promise((resolve) => {
   const slider = document.querySelector(`input[id*='"${what}"']`), start = performance.now();
@@ -54,7 +54,7 @@ _INPUTS = (
     ("operator", "ArrowUp", "operator-plane"),
 )
 
-# When the page was painted with its settings and words.
+# The time at which the page was painted with its settings and texts.
 _SEEN = """
 const look = () => {
   if (!document.getElementById("play")) { requestAnimationFrame(look); return; }
@@ -93,7 +93,7 @@ def _until(page: Page, expression: str) -> None:
 
 
 def _open(browser: Browser, address: str, path: str, width: int = 1280, idle: bool = False) -> Page:
-    """The page at its first frame; `idle` as with a graphics card that takes no time."""
+    """The page after its first frame. With `idle` WebGL draws nothing, as if a graphics card took no time."""
     page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
     if idle:
         page.add_init_script(_NO_DRAWING)
@@ -107,7 +107,7 @@ def _play(page: Page) -> None:
 
 
 def _updates(pages: list[Page], seconds: float) -> list[float]:
-    """Frames drawn in a second, page by page."""
+    """Frames drawn per second, for each page."""
     before, start = [page.evaluate(_FRAMES) for page in pages], time.perf_counter()
     pages[0].wait_for_timeout(1000 * seconds)
     after, took = [page.evaluate(_FRAMES) for page in pages], time.perf_counter() - start
@@ -115,7 +115,7 @@ def _updates(pages: list[Page], seconds: float) -> list[float]:
 
 
 async def _served(address: str, visitors: int, seconds: float) -> list[float]:
-    """Frames in a second that each of several visitors is sent while theirs train, as if none drew on this machine."""
+    """Frames per second that are sent to each of several training visitors, while nothing is drawn on this machine."""
 
     async def visit(seed: int) -> float:
         where = f"{address.replace('http', 'ws')}frames?page=slopes&key={uuid.uuid4()}"
@@ -136,7 +136,7 @@ async def _served(address: str, visitors: int, seconds: float) -> list[float]:
 
 
 def _memory(process: psutil.Process) -> float:
-    """MiB that the server and its workers have for themselves."""
+    """The unshared memory of the server and its workers, in MiB."""
     return sum(each.memory_full_info().uss for each in [process, *process.children(recursive=True)]) / 2**20
 
 
@@ -155,7 +155,7 @@ def main() -> None:
             for path, what, place in _INPUTS:
                 page.context.close()
                 page = _open(chromium, address, path)
-                page.wait_for_timeout(2000)  # until its worker has loaded all
+                page.wait_for_timeout(2000)  # until its worker has loaded everything
                 took = [page.evaluate(_LATENCY, [what, place]) for _ in range(9)]
                 found = f"{statistics.median(took):.0f} ms (most {max(took):.0f})"
                 print(f"{path}: from {what!r} to its picture {found}", flush=True)
@@ -170,10 +170,10 @@ def main() -> None:
             grown = _growth(page, process, address, options.minutes)
             print(f"memory: {grown:+.0f} MiB in {options.minutes:g} minutes of training")
             page.context.close()
-            while len(process.children(recursive=True)) > _SERVERS:  # its worker goes, too
+            while len(process.children(recursive=True)) > _SERVERS:  # until its worker has ended
                 time.sleep(0.05)
             gone = _closed(chromium, process, address)
-            print(f"a closed tab's worker is gone after {gone:.1f} s")
+            print(f"the worker of a closed tab has ended after {gone:.1f} s")
             for idle in (False, True):
                 pages = [_open(chromium, address, f"slopes?seed={i}", 400, idle) for i in range(options.visitors)]
                 for each in pages:
@@ -185,7 +185,7 @@ def main() -> None:
                 for each in pages:
                     each.context.close()
         chromium.close()
-    with _server() as (_, address, _):  # Playwright has an event loop of its own, so after it
+    with _server() as (_, address, _):  # after Playwright, which has an event loop of its own
         rates = asyncio.run(_served(address, options.visitors, options.seconds))
         print(
             f"{len(rates)} visitors, served but not drawn: {min(rates):.1f} to {max(rates):.1f} updates a second each"
@@ -196,7 +196,7 @@ def _growth(page: Page, process: psutil.Process, address: str, minutes: float) -
     page.goto(address + "slopes")
     _until(page, _FRAMES)
     _play(page)
-    page.wait_for_timeout(30_000)  # until every cache has its size
+    page.wait_for_timeout(30_000)  # until all caches are full
     before = _memory(process)
     page.wait_for_timeout(60_000 * minutes)
     return _memory(process) - before
@@ -215,10 +215,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")
     pages = ["slopes", "operator?process=circle&bandwidth=0.2&speed=60", "bias"]
-    parser.add_argument("--pages", nargs="+", default=pages, help="pages to play")
-    parser.add_argument("--seconds", type=float, default=10, help="how long updates are counted")
-    parser.add_argument("--minutes", type=float, default=10, help="how long memory is watched")
-    parser.add_argument("--visitors", type=int, default=8, help="pages that play at once")
+    parser.add_argument("--pages", nargs="+", default=pages, help="pages to open")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds for which updates are counted")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes for which memory is measured")
+    parser.add_argument("--visitors", type=int, default=8, help="visitors at once")
     return parser.parse_args()
 
 

@@ -1,10 +1,10 @@
-"""What can torch's kernel give at best for a Gaussian score on the CPU? The bound on Euclidean and Metric.
+"""The best time that torch's kernel allows for a Gaussian score on the CPU: a bound for Euclidean and Metric.
 
     s_ij = ⟨q_i, k_j⟩/d + b_j,   b_j = −‖k_j‖²/2d
 
-The forward pass adds b for nothing. In the backward pass db_j = Σ_i dS_ij has to come from somewhere, and
-the kernel returns no more columns than go in: so it runs one column wider, padded to a multiple of 4. Here
-all of its wide arguments lie ready, and nothing comes from the column. What is left is the kernel's own time.
+Adding b costs nothing in the forward pass. The backward pass must also compute db_j = Σ_i dS_ij, for which the kernel
+runs with one more column, padded to a multiple of 4. Here all of its wide arguments exist already, and the column is
+not read, so only the kernel's own time is measured.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 from benchmarks.contender import Contender, Mechanism, Setting
 from limelight.kernels import backends
 
-_MULTIPLE = 4  # widths that are not run slower
+_MULTIPLE = 4  # other widths run slower
 
 
 def _at_best(setting: Setting) -> Mechanism:
     if setting.device != "cpu":
-        raise RuntimeError("it bounds the CPU's kernel")
+        raise RuntimeError("this bound is for the CPU's kernel only")
     d = setting.shape[3]
     q, k, v, dout = setting.tensors()
     bias, tile = -k.float().square().sum(-1) / (2 * d), backends.Tile(None, False, 1 / d)

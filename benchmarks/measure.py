@@ -1,8 +1,8 @@
-"""How fast, and how much memory, side by side? Every time is a ratio to a baseline that ran just before or after it.
+"""Time and memory. Every time is divided by that of a baseline that ran just before or after it.
 
-On a shared machine a single time means little. A round runs baseline, contender, contender, baseline, …
-so that each contender has a neighbor to be divided by; medians and quartiles are over rounds. Peak
-memory is what a fresh process's resident set grows by, or on a GPU what its allocator hands out at most.
+On a shared machine a single time is not reliable. A round runs baseline, contender, contender, baseline, … so that each
+contender has a neighboring baseline; medians and quartiles are over rounds. Peak memory is the growth of a fresh
+process's resident set, or on a GPU the largest amount of allocated memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ratio:
 
 
 def seconds(job: Job, device: str) -> float:
-    """How long does the job take, until the device is done?"""
+    """The seconds that the job takes, until the device has finished it."""
     _wait(device)
     started = time.perf_counter()
     job()
@@ -48,7 +48,7 @@ def seconds(job: Job, device: str) -> float:
 
 
 def neighbors(baseline: Job, contenders: Sequence[Job], device: str) -> list[tuple[float, float]]:
-    """(seconds of each contender, of its neighboring baseline): the baseline runs first and after every second."""
+    """(seconds of a contender, of its neighboring baseline); the baseline runs first and after every two contenders."""
     found: list[tuple[float, float]] = []
     before = seconds(baseline, device)
     for i in range(0, len(contenders), 2):
@@ -62,9 +62,9 @@ def neighbors(baseline: Job, contenders: Sequence[Job], device: str) -> list[tup
 
 
 def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> int:
-    """By how many bytes does the job built of these arguments raise the peak, beside its inputs?
+    """The bytes by which the job, built from these arguments, raises the peak memory above that of its inputs.
 
-    Raises what the job raises, and OSError where the system does not tell a process's peak.
+    Raises what the job raises, and OSError if the system does not report the peak of a process.
     """
     if device == "cuda":
         job = build(*arguments)
@@ -75,7 +75,7 @@ def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> in
         return torch.cuda.max_memory_allocated() - before
     if not _CLEAR.exists():
         raise OSError("peak memory is read from Linux's /proc")
-    # A fork of a server that has imported everything and run nothing starts at once, with no thread of its own.
+    # A fork of a process that has imported everything and run nothing starts at once, and has no other threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.mechanisms", "benchmarks.peers", "limelight.classical"])
     with context.Pool(1) as pool:
@@ -84,7 +84,7 @@ def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> in
 
 def _peak_growth(build: Callable[..., Job], arguments: tuple[object, ...]) -> int:
     job = build(*arguments)
-    _CLEAR.write_text("5")  # the high-water mark starts again from what is resident now
+    _CLEAR.write_text("5")  # resets the peak to the present resident size
     before = _status("VmRSS")
     job()
     return _status("VmHWM") - before
@@ -92,7 +92,7 @@ def _peak_growth(build: Callable[..., Job], arguments: tuple[object, ...]) -> in
 
 @contextmanager
 def at_most(limit: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer than `limit` seconds (a compiler, say)."""
+    """Raise TimeoutError if the block takes longer than `limit` seconds (because of a compiler, say)."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"took longer than {limit:.0f} s")

@@ -1,4 +1,4 @@
-"""What of Limelight is measured, and what may it cost? Targets are ratios to torch's own attention."""
+"""The mechanisms of Limelight that are measured, with targets, which are ratios to torch's own attention."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from limelight import (
 INNER, ALPHA, SINKHORN, SCORES = 1.10, 2.1, 6.5, 1.8  # time over SDPA's
 STATISTICS = 2.2  # time over A @ v
 
-HALF = 2  # of the length, where all of it would take a minute each time
+HALF = 2  # divides the length where the full length would take a minute for each run
 
 APPLIED = "A @ v"
-Arguments = Callable[[int, int], dict[str, Any]]  # (heads, d) ↦ what `attend` is called with
+Arguments = Callable[[int, int], dict[str, Any]]  # (heads, d) ↦ the arguments of `attend`
 
 
 def _row(name: str, arguments: Arguments, target: float | None = None, over: str = SDPA, shrink: int = 1) -> Contender:
@@ -63,7 +63,7 @@ def _on(setting: Setting, arguments: Arguments) -> dict[str, Any]:
 
 def _position(reach: int, heads: int) -> RelativeBias:
     bias = RelativeBias(reach, heads)
-    nn.init.normal_(bias.table)  # zero at first, which is no bias at all
+    nn.init.normal_(bias.table)  # it is initialized with zeros, which would be no bias
     return bias
 
 
@@ -104,7 +104,7 @@ def _measured(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
 
 MECHANISMS = {row.name: row for row in _rows()}
 
-# What looking costs: beside A @ v, not beside SDPA, and without gradients.
+# The cost of the measures, compared with A @ v instead of SDPA, and without gradients.
 MEASURED = Contender(
     "A @ v, entropy, column mass, free energy",
     lambda _: _measured,  # type: ignore[arg-type, return-value]

@@ -1,4 +1,4 @@
-"""What does each mechanism cost beside torch's own attention, and beside its peers? `python -m benchmarks.operator`
+"""Time and memory of each mechanism compared with torch's attention and other packages: `python -m benchmarks.operator`
 
 Limelight and its peers run interleaved in one process; times and peak memory are ratios to
 F.scaled_dot_product_attention. Prints tables, and writes JSON and a picture.
@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     setting = Setting(options.shape or shape, getattr(torch, options.dtype or dtype), options.device, options.threads)
     chosen = _chosen(options.only)
-    # What a library says of itself when it is imported or compiles is no part of the table.
+    # Warnings that a library gives when it is imported or compiled would disturb the table.
     warnings.simplefilter("ignore")
     again = _alike(chosen)
     with progress((len(chosen) + len(again)) * (2 + 2 * rounds), deadline) as bar:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _alike(chosen: dict[str, Contender]) -> dict[str, Contender]:
-    """Limelight's rows once more, for the peers that run at another length."""
+    """Limelight's rows for peers that run at another length, which run at that length too."""
     return {
         name: replace(MECHANISMS[row.like], shrink=row.shrink, target=None)
         for name, row in chosen.items()
@@ -84,7 +84,7 @@ def _alike(chosen: dict[str, Contender]) -> dict[str, Contender]:
 
 
 def _chosen(only: list[str] | None) -> dict[str, Contender]:
-    """The rows that are named, in any case, in full or else in part; all where none is."""
+    """The rows with these names, which may be parts of names in any case; all rows if none is given."""
     if not only:
         return EVERYTHING
     names: set[str] = set()
@@ -92,7 +92,7 @@ def _chosen(only: list[str] | None) -> dict[str, Contender]:
         exact = [name for name in EVERYTHING if name.casefold() == asked.casefold()]
         found = exact or [name for name in EVERYTHING if asked.casefold() in name.casefold()]
         if not found:
-            raise SystemExit(f"no row is called {asked!r}; they are {', '.join(EVERYTHING)}")
+            raise SystemExit(f"no row has {asked!r} in its name; the rows are {', '.join(EVERYTHING)}")
         names.update(found)
     return {name: row for name, row in EVERYTHING.items() if name in names}
 
@@ -117,10 +117,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", type=_shape, metavar="B,H,N,D", help="default 1,8,4096,64; on CUDA 4,16,8192,64")
     parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16", "float16"], help="float32; CUDA bfloat16")
     parser.add_argument("--device", choices=list(DEFAULTS), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds at most (default 5; on CUDA 15)")
-    parser.add_argument("--minutes", type=float, default=9.0, help="no round begins that would end later (default 9)")
+    parser.add_argument("--rounds", type=int, help="the largest number of rounds (default 5; on CUDA 15)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="the time after which no round may end (default 9)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows alone, by name or a part of it")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only rows with one of these in their name")
     parser.add_argument("--json", type=Path, metavar="PATH", help="default benchmarks/results/bench-<device>.json")
     parser.add_argument("--list", action="store_true", help="list the rows")
     return parser.parse_args()

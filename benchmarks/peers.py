@@ -1,7 +1,7 @@
-"""Who else computes this? Dense PyTorch, x-transformers, entmax, POT, KeOps and FlexAttention, as their documents say.
+"""Other packages that compute the same: dense PyTorch, x-transformers, entmax, POT, KeOps and FlexAttention.
 
-Each peer is imported when it is built, so that one that is not installed is skipped with the reason.
-A peer runs at n / shrink where the full length would take minutes; so does its baseline.
+They are called as their documentation says. Each is imported when it is built, so that a package that is not installed
+is skipped with the reason. A peer runs at n / shrink if the full length would take minutes; so does its baseline.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _cdist(setting: Setting) -> Mechanism:
     scale = 1 / (2 * setting.shape[3])
 
     def apply(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        # cdist knows no bfloat16.
+        # cdist does not support bfloat16.
         return (-scale * torch.cdist(q.float(), k.float()).square()).softmax(-1).to(v.dtype) @ v
 
     return apply
@@ -68,7 +68,7 @@ def _pot(setting: Setting) -> Mechanism:
     def one_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         cost = -(q.float() @ k.float().mT) * scale
         plan = ot.bregman.sinkhorn_log([], [], cost, reg=1.0, numItermax=3, stopThr=0, warn=False)
-        return (len(q) * plan).to(v.dtype) @ v  # its rows sum to 1/n
+        return (len(q) * plan).to(v.dtype) @ v  # the rows of the plan sum to 1/n
 
     def apply(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = zip(*(x.flatten(0, -3) for x in (q, k, v)), strict=True)
@@ -78,7 +78,7 @@ def _pot(setting: Setting) -> Mechanism:
 
 
 def _keops(setting: Setting) -> Mechanism:
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces what it compiles
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it compiles
         import pykeops
         from pykeops.torch import LazyTensor
 
@@ -88,7 +88,7 @@ def _keops(setting: Setting) -> Mechanism:
     scale = 1 / math.sqrt(setting.shape[3])
 
     def apply(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        dtype, (q, k, v) = v.dtype, (x.float().contiguous() for x in (q, k, v))  # it knows no bfloat16
+        dtype, (q, k, v) = v.dtype, (x.float().contiguous() for x in (q, k, v))  # it does not support bfloat16
         scores = (LazyTensor(q[..., :, None, :] * scale) | LazyTensor(k[..., None, :, :])).sum(-1)
         return scores.sumsoftmaxweight(LazyTensor(v[..., None, :, :]), axis=q.ndim - 1).to(dtype)
 

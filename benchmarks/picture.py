@@ -1,6 +1,7 @@
-"""How does it look? Dots for times and memory over SDPA's, on one self-contained page, with the targets marked.
+"""A picture of times and memory divided by SDPA's, with the targets, on one self-contained page.
 
-Hue tells Limelight from its peers and shape tells what was timed, so that no difference rests on color alone.
+The color shows whether a dot is Limelight or a peer, and its shape what was timed; rows have names, so that the picture
+can be read without colors.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _TIMED = {"forward": ("forward", "circle-open"), "training": ("forward + backwar
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the page."""
+    """Write the page to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(figure(results).to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
 
 
 def figure(results: Results) -> Figure:
-    """Times on the left, memory on the right, one line for each row, smaller is better."""
+    """Times on the left and memory on the right, with one line for each row; smaller is better."""
     shown = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.66, 0.34], horizontal_spacing=0.03)
     groups = ((results.limelight, COLORS[0], "Limelight"), (results.peers, COLORS[1], "peers"))
     names = [_label(row, results) for rows, *_ in groups for row in rows]
@@ -53,7 +54,7 @@ def figure(results: Results) -> Figure:
     s = results.setting
     styled(shown, 190 + 24 * len(names))
     shape = "×".join(map(str, s["shape"]))
-    title = f"Over torch's own attention at {shape}, {s['dtype']}, {s['on']}: medians and quartiles; less is better"
+    title = f"Over torch's own attention at {shape}, {s['dtype']}, {s['on']}: medians and quartiles; lower is better"
     shown.update_layout(title_text=title, margin_t=90, legend={"y": 1.0, "font": {"size": 11}})
     return shown
 

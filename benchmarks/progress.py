@@ -1,4 +1,4 @@
-"""How long will it take? A bar with the time left on a terminal, a line at every tenth elsewhere."""
+"""The progress of a benchmark: a bar with the time left on a terminal, otherwise a line after every tenth."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ASIDE = Console(stderr=True)
 
 
 class Bar:
-    """Steps of about the same length, with an end that may come earlier: the deadline."""
+    """A bar for steps of about the same length. The time left is at most that until the deadline."""
 
     def __init__(self, shown: Progress, task: TaskID, total: int, deadline: float) -> None:
         self._shown, self._task, self._total, self._deadline = shown, task, total, deadline
         self._started, self._counted = time.monotonic(), 0
 
     def step(self, name: str) -> None:
-        """One step is done, or begins."""
+        """Count one step, and show its name and the time left."""
         self._counted += 1
         now = time.monotonic()
         mean = (now - self._started) / self._counted
@@ -33,7 +33,7 @@ class Bar:
 
 @contextmanager
 def progress(total: int, deadline: float) -> Iterator[Bar]:
-    """A bar of so many steps."""
+    """Show a bar with `total` steps within the block."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=_ASIDE, transient=True, disable=not _ASIDE.is_terminal) as shown:
         yield Bar(shown, shown.add_task("", total=total, left=""), total, deadline)

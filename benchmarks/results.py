@@ -1,4 +1,4 @@
-"""What was found? Plain records, as the tables, the picture and the JSON file read them."""
+"""The results as plain records, for the tables, the picture and the JSON file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from benchmarks.measure import Ratio
 
-MEMORY, CHUNKED_MEMORY = 2.0, 4.0  # targets: peak memory over SDPA's, the second for Limelight's chunked kernel
-OVERHEAD = 60.0  # µs of one call over SDPA
+MEMORY, CHUNKED_MEMORY = 2.0, 4.0  # targets for the peak memory divided by SDPA's; the second is for the chunked kernel
+OVERHEAD = 60.0  # target for one call, in µs more than SDPA
 
 
 @dataclass
 class Row:
-    """One contender beside its baseline; None where it was not measured, with the reason in `note`."""
+    """One contender compared with its baseline. A number that was not measured is None, and `note` says why."""
 
     name: str
     over: str
@@ -25,19 +25,19 @@ class Row:
     target: float | None = None
     forward: Ratio | None = None
     training: Ratio | None = None  # forward and backward
-    peak: int | None = None  # bytes, of forward and backward
-    memory: float | None = None  # the peak over the baseline's
+    peak: int | None = None  # bytes, for forward and backward
+    memory: float | None = None  # the peak divided by the baseline's
     note: str = ""
 
     @property
     def memory_target(self) -> float | None:
-        """Only Limelight's rows have one."""
+        """The target for memory, which only Limelight's rows have."""
         return None if not self.kernel else CHUNKED_MEMORY if self.kernel == "chunked" else MEMORY
 
 
 @dataclass
 class Results:
-    """A whole run."""
+    """The results of a whole run."""
 
     setting: dict[str, Any]
     limelight: list[Row] = field(default_factory=list)
@@ -47,11 +47,11 @@ class Results:
     overhead: Ratio | None = None  # µs
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write the results to a JSON file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def met(value: float, target: float | None) -> str:
-    """✓ or ✗, or nothing where there is no target."""
+    """✓ if the value meets the target, ✗ if not, and nothing if there is no target."""
     return "" if target is None else "✓" if value <= target else "✗"

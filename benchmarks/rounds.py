@@ -1,4 +1,4 @@
-"""In which order is everything run, and what is left out? Warm-up, peak memory, then rounds until the time is up."""
+"""The order of the runs: a warm-up, then peak memory, then rounds until the time is up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from benchmarks.measure import Job, Ratio, at_most, neighbors, peak_bytes
 from benchmarks.progress import Bar
 from benchmarks.results import Row
 
-PATIENCE = 90.0  # seconds for a first call, compilation included
-SLOW = 8.0  # what takes more than so many baselines is run twice at most
+PATIENCE = 90.0  # the longest time for a first call in seconds, compilation included
+SLOW = 8.0  # a contender that takes more than this times the baseline runs at most twice
 AGREE = {torch.float32: 1e-3, torch.float64: 1e-6}  # the largest difference from Limelight's outputs; others 0.05
 
 _KNOWN = BASELINES | {mechanisms.APPLIED: mechanisms.APPLIED_ALONE} | mechanisms.MECHANISMS | peers.PEERS
@@ -27,14 +27,14 @@ _OWN = set(mechanisms.MECHANISMS)
 
 @dataclass
 class Lane:
-    """One contender at work: its jobs, and what they took."""
+    """The jobs of one contender, and their times."""
 
     contender: Contender
     row: Row
     forward: Job | None = None
     training: Job | None = None
     ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    cost: float = 0.0  # seconds of its last round
+    cost: float = 0.0  # seconds that its last round took
 
     @property
     def slow(self) -> bool:
@@ -42,7 +42,7 @@ class Lane:
 
 
 def lane(contender: Contender, setting: Setting, bar: Bar) -> Lane:
-    """A contender that has run once, or whose row says why it cannot."""
+    """A contender that has run once. If it cannot run, its row says why."""
     bar.step(f"warm-up: {contender.name}")
     own = setting.over(contender.shrink)
     kernel = contender.kernel(own) if contender.kernel else ""
@@ -61,7 +61,7 @@ def lane(contender: Contender, setting: Setting, bar: Bar) -> Lane:
             with at_most(PATIENCE):
                 training(contender, short)()
             found.training = training(contender, own)
-    except Exception as error:  # whatever a peer raises is why it is skipped
+    except Exception as error:  # any error of a peer is the reason why it is skipped
         only = "forward only" if found.forward else "skipped"
         row.note = f"{only}: {_reason(error)}"
     return found
@@ -80,14 +80,14 @@ def measure_memory(lanes: Sequence[Lane], setting: Setting, bar: Bar) -> None:
                 known[at] = peak_bytes(_warm, setting.device, at[0], setting.over(at[1]))
             each.row.peak = peak_bytes(_warm, setting.device, each.row.name, setting.over(at[1]))
             each.row.memory = each.row.peak / max(known[at], 1)
-        except Exception as error:  # out of memory, or no way to tell
+        except Exception as error:  # out of memory, or the system does not report the peak
             each.row.note = each.row.note or f"no memory: {_reason(error)}"
 
 
 def run(lanes: Sequence[Lane], setting: Setting, rounds: int, deadline: float, bar: Bar) -> None:
-    """Fill in each row's ratios, in at most so many rounds, of which none begins that would end after the deadline.
+    """Fill in each row's ratios from at most `rounds` rounds. No round begins that would end after the deadline.
 
-    What is slow runs in the first round, and once more at the end if there is time.
+    Slow contenders run in the first round, and once more at the end if there is time.
     """
     _round(lanes, setting, bar)
     slow = [each for each in lanes if each.slow]
@@ -131,7 +131,7 @@ def _race(racing: Sequence[Lane], kind: str, baseline: Job, device: str, bar: Ba
 
 
 def _warm(name: str, setting: Setting) -> Job:
-    """Forward and backward of a contender, by its name, in a process that has run it once at a small length."""
+    """The job of a contender's forward and backward pass, after one run at a small length in this process."""
     torch.set_num_threads(setting.threads)
     contender = _KNOWN[name]
     training(contender, setting if contender.compiled else setting.of_length(64))()
@@ -139,7 +139,7 @@ def _warm(name: str, setting: Setting) -> Job:
 
 
 def _differs(out: object, contender: Contender, setting: Setting) -> str:
-    """A note where a peer does not compute what its Limelight row does."""
+    """A note if a peer's output differs from that of its Limelight row, otherwise an empty text."""
     ours = forward(mechanisms.MECHANISMS[contender.like], setting)()
     assert isinstance(out, Tensor)
     assert isinstance(ours, Tensor)

@@ -1,4 +1,4 @@
-"""How is it told? Tables in plain text, every target with ✓ or ✗ beside what was found."""
+"""The results as tables in plain text, with ✓ or ✗ for every target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME, CELL, MEMORY = 26, 22, 18
 
 
 def told(results: Results) -> str:
-    """The whole text."""
+    """The results as text."""
     return "\n".join(_lines(results))
 
 
@@ -97,7 +97,7 @@ def _note(row: Row) -> str:
 
 
 def _score(results: Results) -> str:
-    """How many targets are met, by the medians."""
+    """A sentence on how many targets the medians meet."""
     marks = [met(x.median, row.target) for row in results.limelight for x in (row.forward, row.training) if x]
     marks += [met(row.memory, row.memory_target) for row in results.limelight if row.memory is not None]
     if results.statistics and results.statistics.forward:

@@ -1,6 +1,6 @@
-"""What does Limelight cost in ordinary use, beside torch's and transformers' own? `python -m benchmarks.use`
+"""Time in ordinary use compared with torch's and transformers' own attention: `python -m benchmarks.use`
 
-Each case is a job of Limelight's and one of another's that computes the same, run one after the other in one process.
+Each case has a job of Limelight and one of torch or transformers that computes the same; they run in turns.
 Prints a table, and writes JSON and a picture. `--quick` takes two minutes.
 """
 
@@ -25,21 +25,21 @@ from benchmarks.use_cases import Case, cases
 from benchmarks.use_report import draw, table
 
 ROUNDS, QUICK_ROUNDS, MOST_ROUNDS = 7, 5, 60
-LEAST = 1.0  # seconds of a case, however short its jobs are: more rounds of them
-CALL = 30.0  # µs: the target of one call beside its kernel
+LEAST = 1.0  # a case runs for at least so many seconds: short jobs run in more rounds
+CALL = 30.0  # the target for the overhead of one call, in µs
 
 
 @dataclass
 class Row:
-    """One case, or why it was not measured."""
+    """The measurements of one case, or the reason why it was not measured."""
 
     group: str
     name: str
     beside: str
     target: float | None
     ratio: Ratio | None = None
-    milliseconds: float | None = None  # the other's median
-    memory: int | None = None  # bytes by which Limelight's job raises the peak
+    milliseconds: float | None = None  # the median of the other job
+    memory: int | None = None  # bytes by which Limelight's job raises the peak memory
     memory_beside: int | None = None
     note: str = ""
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _chosen(words: list[str] | None, quick: bool) -> list[Case]:
-    """The cases with one of the words in their name, or all."""
+    """The cases with one of the words in their name, or all cases if no word is given."""
     found = [case for case in cases() if not words or any(word.casefold() in case.name.casefold() for word in words)]
     if not found:
         raise SystemExit(f"no case has {' or '.join(words or [])} in its name: {', '.join(x.name for x in cases())}")
@@ -92,23 +92,25 @@ def _measured(case: Case, options: argparse.Namespace, deadline: float, bar: Bar
         row.milliseconds = 1e3 * sorted(theirs for _, theirs in pairs)[rounds // 2]
         if case.memory:
             row.memory, row.memory_beside = (peak_bytes(_job, "cpu", case.name, which) for which in (0, 1))
-    except Exception as error:  # a library that is not installed, or memory that is not there
+    except Exception as error:  # for example a library is not installed, or there is too little memory
         row.note = f"not measured: {str(error).strip().splitlines()[0][:100]}"
     return row
 
 
 def _job(name: str, which: int) -> Job:
-    """A job by the name of its case, built in a process of its own."""
+    """The first or second job of a case, for a process that measures its memory."""
     torch.set_num_threads(1)
     return next(case for case in cases() if case.name == name).make()[which]
 
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.use", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two minutes: without the long cases, in fewer rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="take two minutes, without the long cases and in fewer rounds"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", metavar="WORD", help="cases with one of these in their name")
-    parser.add_argument("--minutes", type=float, default=12.0, help="no case begins later (default 12)")
+    parser.add_argument("--minutes", type=float, default=12.0, help="the time after which no case begins (default 12)")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "use-cpu.json", metavar="PATH")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Ordinary uses, each as a job of Limelight's and one of torch's or transformers' that computes the same."""
+"""Ordinary uses, each as a job of Limelight and one of torch or transformers that computes the same."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from limelight.nn import MultiheadAttention
 
 @dataclass(frozen=True)
 class Case:
-    """One use: `make` builds (Limelight's job, the other's); `target` is the ratio of their times that is aimed at."""
+    """One use: `make` builds (Limelight's job, the other's); `target` limits the ratio of their times."""
 
     group: str
     name: str
     make: Callable[[], tuple[Job, Job]]
     target: float | None = None
     beside: str = "SDPA"
-    slow: bool = False  # left out of the quick run
-    memory: bool = False  # the peaks are compared too
+    slow: bool = False  # True if the quick run leaves it out
+    memory: bool = False  # True if peak memory is compared too
 
 
 def cases() -> list[Case]:
-    """All of them, in the order of the table."""
+    """All cases, in the order of the table."""
     return [*_masks(), *_decoding(), *_dropout(), *_measures(), *_normalizations(), *_distances(), *_layers()]
 
 
@@ -64,7 +64,7 @@ def _forward(mine: Job, other: Job) -> tuple[Job, Job]:
 
 
 def _training(run: Callable[..., Tensor], *inputs: Tensor) -> Job:
-    """Forward and backward, with gradients of all inputs that learn."""
+    """The forward and backward pass, with gradients of the inputs that require them."""
 
     def job() -> None:
         out = run(*(x.detach().requires_grad_() for x in inputs))
@@ -287,7 +287,7 @@ def _generation() -> tuple[Job, Job]:
 
 
 def _pair(model: nn.Module, theirs: str) -> tuple[nn.Module, nn.Module]:
-    """The model on Limelight's attention, and a copy of it on one of transformers' own."""
+    """A model with Limelight's attention, and a copy with one of transformers' own."""
     from limelight.huggingface import register
 
     register("benchmarked", Dot())

@@ -1,4 +1,4 @@
-"""Photographs of the report and the lab in docs/images: `python docs/photographs.py results/report.html`.
+"""Screenshots of the report and the lab in docs/images: `python docs/photographs.py results/report.html`.
 
 Needs Debian's Chromium. The lab is started here, and its networks learn for ten seconds.
 """
@@ -27,7 +27,7 @@ def report(browser: Browser, file: Path) -> None:
         section = page.locator("#slopes")
         section.scroll_into_view_if_needed()
         page.locator("#slopes .plot[data-drawn]").nth(4).wait_for()
-        page.wait_for_timeout(1500)  # the surfaces settle
+        page.wait_for_timeout(1500)  # until the surfaces are drawn finely
         top = section.evaluate("s => s.getBoundingClientRect().top + scrollY")
         page.evaluate(f"scrollTo(0, {top})")
         page.wait_for_timeout(500)

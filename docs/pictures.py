@@ -38,7 +38,7 @@ INK = {"light": "#333", "dark": "#ccc"}
 
 
 def mechanisms() -> dict[str, Figure]:
-    """Four mechanisms on the same points of a ring, in their order round it; every sixth is twice as far out."""
+    """Four mechanisms on the same 24 points around a ring, of which every sixth is twice as far out."""
     angle = torch.arange(24, dtype=torch.float64) * (math.tau / 24)
     length = 1 + (torch.arange(24) % 6 == 0).double()
     x = length[:, None] * torch.stack([angle.cos(), angle.sin()], -1)
@@ -55,7 +55,7 @@ def mechanisms() -> dict[str, Figure]:
 
 
 def temperature() -> dict[str, Figure]:
-    """One query and six keys, from cold to hot: the weights, and what they minimize."""
+    """One query and six keys at rising temperature: the weights, and the free energy that they minimize."""
     energy = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64)
     tau = np.linspace(0.05, 4, 80)
     q, k = torch.ones(1, 1, dtype=torch.float64), -energy[:, None]
@@ -84,7 +84,7 @@ def spreading_heat() -> dict[str, Figure]:
 
 
 def drifts() -> dict[str, Figure]:
-    """Where one step moves the points of a torus, less what diffusion does."""
+    """How one step moves the points of a torus, minus the part that is diffusion."""
     softmax, _, doubly, _ = drift_fields()
     return {
         "drift-softmax": softmax.update_layout(title_text="Softmax, α = 0"),
@@ -93,7 +93,7 @@ def drifts() -> dict[str, Figure]:
 
 
 def tails() -> dict[str, Figure]:
-    """The weight of a key against its distance, as a share of the nearest one's."""
+    """The weight of a key against its distance, divided by the weight at distance zero."""
     far = np.linspace(-6, 6, 121)
     return {"tails": lines({"Cauchy": 1 / (1 + far**2), "Gaussian": np.exp(-(far**2) / 2)}, far, "q − k", "weight")}
 
@@ -120,7 +120,7 @@ def entropies() -> dict[str, Figure]:
 
 
 def regression() -> dict[str, Figure]:
-    """Kernel regression with three bandwidths, beside the truth."""
+    """Kernel regression with three bandwidths, and the true function."""
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 6, (300, 1))
     y = np.sin(2 * x[:, 0]) + rng.normal(0, 0.3, 300)
@@ -138,18 +138,18 @@ def search() -> dict[str, Figure]:
 
 
 def lines(series: Mapping[str, np.ndarray], at: np.ndarray, x: str, y: str, gray: bool = True) -> Figure:
-    """One line for each name; the last may be gray, as what there is to compare with."""
+    """One line for each name. With `gray` the last line is gray, as a reference."""
     rows = {name: values[None] for name, values in series.items()}
     return figures.curves(rows if gray else {**rows, "": np.empty((0, 0))}, at.tolist(), x, y)
 
 
 def in_use() -> dict[str, Figure]:
-    """What ordinary uses cost, from the run that docs/speed.json keeps."""
+    """The times of ordinary uses, from the run that is stored in docs/speed.json."""
     results = json.loads((Path(__file__).with_name("speed.json")).read_text(encoding="utf-8"))
     return {"use": use_report.figure(results)}
 
 
-# What makes pictures, and how wide and high each is.
+# The functions that make pictures, and the width and height of each picture.
 PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
     (mechanisms, 340, 300),
     (temperature, 440, 330),
@@ -164,7 +164,7 @@ PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
 
 
 def draw(browser: Browser, name: str, figure: Figure, width: int, height: int, folder: Path) -> None:
-    """The figure for a light page and for a dark page, on no ground: an SVG, or a PNG where it has cells."""
+    """Draw a figure for a light and for a dark page, without background: as SVG, or as PNG if it is a heat map."""
     kind, scale = ("png", 1.5) if any(trace.type == "heatmap" for trace in figure.data) else ("svg", 1)
     page = browser.new_page()
     page.set_content("<body></body>")
@@ -182,7 +182,7 @@ def draw(browser: Browser, name: str, figure: Figure, width: int, height: int, f
 
 
 def steady(svg: str) -> str:
-    """The SVG with Plotly's random identifiers numbered, so that the same figure is the same file."""
+    """The SVG with Plotly's random identifiers replaced by numbers, so that a figure always gives the same file."""
     found = dict.fromkeys(re.findall(r"(?:clip|defs-|topdefs-|legend)([0-9a-f]{6})", svg))
     for i, random in enumerate(found):
         svg = svg.replace(random, f"{i:06d}")

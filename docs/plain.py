@@ -1,4 +1,4 @@
-"""Docstrings are plain text: what Markdown would take for emphasis in a shape, (*batch, n, d), is meant.
+"""An extension for the site that shows docstrings as plain text: a star in a shape, (*batch, n, d), is no emphasis.
 
 An example, from `>>> ` to the next empty line, becomes a block of code.
 """
@@ -18,7 +18,7 @@ def escaped(text: str) -> str:
 
 
 class Plain(Extension):
-    """Escapes every docstring as it is read."""
+    """Escapes every docstring when it is read."""
 
     def on_object(self, *, obj: Object, **_: object) -> None:
         if not obj.is_alias and obj.docstring:

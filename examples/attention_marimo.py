@@ -37,7 +37,7 @@ def _(mo):
     # An attention to play with
 
     Twenty-four tokens on a ring; every sixth is further out. Choose a similarity, a normalization and a mask, and see
-    what the operator does. Needs `pip install -e '.[claims]' marimo` in a clone of Limelight.
+    the weights of the operator. Needs `pip install -e '.[claims]' marimo` in a clone of Limelight.
     """)
     return
 

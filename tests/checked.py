@@ -18,7 +18,7 @@ _SHAPED = ("Float[", "Bool[", "Int[", "Shaped[", "Num[", "Complex[")
 
 
 def install(package):
-    """Check what is imported of the package from now on."""
+    """Check all modules of the package that are imported after this call."""
     if package in sys.modules:
         raise RuntimeError(f"{package} was imported before its signatures could be checked")
     sys.meta_path.insert(0, _Finder(package))
@@ -38,7 +38,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Other modules import from a module after it has been executed, and so get what is checked."""
+    """Other modules import from a module after it was executed, so they get the checked functions."""
 
     def exec_module(self, module):
         super().exec_module(module)
@@ -50,7 +50,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 def _class(owner):
     for name, value in list(vars(owner).items()):
         if getattr(getattr(value, "__func__", value), "__module__", owner.__module__) != owner.__module__:
-            continue  # what a named tuple brings along
+            continue  # methods that every named tuple has
         better = checked(value)
         if better is not value:
             setattr(owner, name, better)

@@ -1,4 +1,4 @@
-"""Debian's Chromium, as every test of a page uses it: without a screen, and without a word to anyone."""
+"""Debian's Chromium as every test of a page uses it: headless, and without background requests."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Shapes and dtypes in the signatures of everything behind the boundary are enforced while testing."""
+"""While testing, the shapes and dtypes in the signatures of internal functions are checked at each call."""
 
 import gc
 import signal
@@ -13,17 +13,17 @@ checked.install("limelight.kernels")
 
 torch.set_num_threads(1)  # the tests run in one process for each core
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's, and so of all that is started here
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("limelight")
 
-gc.disable()  # until the tests have been collected: all that is imported and listed meanwhile stays
+gc.disable()  # until the tests are collected, since all imported and listed objects stay
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is there by now out of every later garbage collection, each of which would walk all of it."""
+    """Exclude all present objects from later garbage collections, each of which would search them."""
     gc.freeze()
     gc.enable()
 

@@ -27,7 +27,7 @@ PASSING = ("torch/nn/modules/module.py", "torch/_dynamo/eval_frame.py", "torch/a
 
 
 def is_ours(frame) -> bool:
-    """Is the frame's code Limelight's, or its tests', or a document's?"""
+    """True if the frame's code belongs to Limelight, its tests or a document."""
     file = Path(frame.f_code.co_filename)
     if file.is_absolute():
         return file.is_relative_to(ROOT) and "site-packages" not in file.parts
@@ -40,7 +40,7 @@ def package_of(frame) -> str | None:
 
 
 def passes_on(frame) -> bool:
-    """Is it a closure that takes any arguments, as decorators make them, or one of torch's ways to call a function?"""
+    """True for a closure that takes any arguments, as in a decorator, and for torch's functions that call others."""
     code, any_arguments = frame.f_code, inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
     is_wrapper = code.co_freevars and code.co_flags & any_arguments == any_arguments
     return bool(is_wrapper) or any(part in code.co_filename for part in PASSING)
@@ -65,7 +65,7 @@ def caller(frame, file: str):
 
 @contextmanager
 def counted(found: Counter):
-    """Within, deprecations by others are added to `found` as (package, text), and our own are raised."""
+    """Within the block, deprecations in other packages are added to `found` as (package, text), own ones raised."""
 
     def show(message, category, filename, lineno, file=None, line=None):
         if not issubclass(category, KINDS):

@@ -1,4 +1,4 @@
-"""The truth to test against: attention in float64 with exp and divide, sharing nothing with the library."""
+"""An independent reference for the tests: attention in float64 with exp and divide, without code of the library."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def scores(q: Tensor, k: Tensor, kind: str, scale: float, phi=None) -> Tensor:
-    """scale · β for every pair, one pair at a time in spirit."""
+    """scale · β for every pair."""
     q, k = q.double(), k.double()
     if kind == "metric":
         q, k, kind = phi(q), phi(k), "euclidean"
@@ -36,7 +36,7 @@ def _relative(sim, q: Tensor, k: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
+BETA = {  # β(q, k) with the parameters of the similarity, for each pair
     "dot": lambda sim, q, k: (torch.mul(*_pairs(q, k))).sum(-1),
     "alignment": lambda sim, q, k: (1 + torch.cosine_similarity(*_pairs(q, k), dim=-1)) / 2,
     "bilinear": lambda sim, q, k: torch.einsum("...ic,cd,...jd->...ij", q.double(), sim.weight.double(), k.double()),
@@ -59,7 +59,7 @@ BETA = {  # β(q, k) with the parameters of the similarity, pair by pair
 
 
 def weights(s: Tensor, normalization: str, seen: Tensor | None = None, alpha: float = 0.0, steps: int = 0) -> Tensor:
-    """P by exponentials and divisions; rows and columns that see nothing stay zero."""
+    """P by exponentials and divisions; rows and columns without visible pairs stay zero."""
     seen = torch.ones_like(s, dtype=torch.bool) if seen is None else seen.expand_as(s)
     kernel = torch.where(seen, (s - s.amax((-2, -1), keepdim=True)).exp(), 0.0)
     if normalization == "softmax":
@@ -95,7 +95,7 @@ def _topk(row: Tensor, k: int) -> Tensor:
     return torch.where(kept, row.exp(), 0) / row.exp()[kept].sum()
 
 
-ROWS = {  # one row's weights, from the scores that are seen
+ROWS = {  # the weights of a row, from its visible scores
     "entmax": lambda row: _entmax(row, 1.5),
     "entmax=1.2": lambda row: _entmax(row, 1.2),
     "sparsemax": lambda row: _entmax(row, 2.0),

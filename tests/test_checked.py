@@ -1,4 +1,4 @@
-"""What is checked of signatures while testing, and what is not."""
+"""Which parts of signatures are checked while testing, and which are not."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_a_kernel_that_is_given_another_shape_raises():
         scores.entropy_of(torch.ones(5))
 
 
-def test_what_names_no_shape_is_left_as_it_is():
+def test_functions_without_shapes_are_not_changed():
     def plain(x: int) -> int:
         return x
 

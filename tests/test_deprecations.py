@@ -1,4 +1,4 @@
-"""`make test-latest` fails where Limelight makes a deprecated call, and tells where another package does."""
+"""`make test-latest` fails if Limelight makes a deprecated call, and reports those of other packages."""
 
 import sys
 import warnings
@@ -13,7 +13,7 @@ SITE = sys.prefix + "/lib/site-packages"
 
 
 def library(name, code):
-    """The names of a module of an installed package, that one would import."""
+    """The importable names of a module of an installed package."""
     names = {"__name__": name, "warnings": warnings, "torch": torch}
     exec(compile(code, f"{SITE}/{name.replace('.', '/')}.py", "exec"), names)
     return names
@@ -62,7 +62,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_call_of_ours_fails(call):
+def test_a_deprecated_call_in_limelight_fails(call):
     found = Counter()
     with deprecations.counted(found), pytest.raises((DeprecationWarning, FutureWarning), match="is going"):
         call()
@@ -86,7 +86,7 @@ class Odd:
         return True  # `int` warns that this is no plain int; it is written in C, and has no frame
 
 
-def test_what_c_code_warns_of_is_blamed_on_the_line_that_called_it():
+def test_a_warning_from_c_code_belongs_to_the_line_that_called_it():
     found = Counter()
     with deprecations.counted(found):
         library("customer.work", "def uses(value):\n    return int(value)")["uses"](Odd())

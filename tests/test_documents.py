@@ -1,4 +1,4 @@
-"""What the documents show runs: each block, each expression and each command line, as printed and without a warning."""
+"""The code in the documents runs: each block, expression and command line, as printed and without a warning."""
 
 import ast
 import re
@@ -77,7 +77,7 @@ NO_EXPRESSION = re.compile(r"-[\w-]+|\w+( --?[\w-]+)+|[\w.-]+(/[\w.-]+)+/?|[\w.]
 
 @pytest.fixture(scope="module")
 def names():
-    """What a reader of an expression has at hand."""
+    """The names that an expression in the documents may use."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 6, 2).unbind()
     edges, n = torch.tensor([[0, 1, 2], [1, 2, 0]]), 6
@@ -126,7 +126,7 @@ def test_expressions_are_found():
     "name",
     sorted({name for text in TEXTS.values() for name in re.findall(r"`(limelight(?:\.[A-Za-z_]\w*)+)`", text)}),
 )
-def test_a_dotted_name_is_there(name):
+def test_a_dotted_name_exists(name):
     __import__("limelight.lab.app" if ".lab" in name else "limelight")
     parts, found = name.split("."), sys.modules["limelight"]
     for i, part in enumerate(parts[1:], 2):
@@ -153,12 +153,12 @@ def lines():
 
 
 LINES = [pytest.param(words, id=f"{name}: {' '.join(words)}") for name, words in lines()]
-STAND_INS = {"CLAIM": "slopes", "HOST": "127.0.0.1", "host": "127.0.0.1"}  # what a reader replaces
+STAND_INS = {"CLAIM": "slopes", "HOST": "127.0.0.1", "host": "127.0.0.1"}  # placeholders that a reader replaces
 OTHERS = {"dask", "ray", "jupyter", "marimo", "git", "source", "cd", "pre-commit"}  # programs that are not Limelight's
 
 
 @pytest.mark.parametrize("words", LINES)
-def test_a_command_line_is_one(words):
+def test_a_command_line_is_valid(words):
     program, *arguments = words
     if program == "limelight":
         limelight_line(
@@ -213,7 +213,7 @@ def is_quick(words):
 def test_the_quick_command_lines_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = {tuple(words) for _, words in lines() if is_quick(words) and words[1:] != ["run"]}
-    found = sorted(told, key=lambda words: (words[1] != "run", words))  # results first, then what shows them
+    found = sorted(told, key=lambda words: (words[1] != "run", words))  # `run` first, since the others show its results
     assert len(found) >= 6
     for _, *arguments in found:
         arguments = [argument.replace("CLAIM", "slopes").replace("/shared/", "") for argument in arguments]
@@ -221,7 +221,7 @@ def test_the_quick_command_lines_run_as_written(tmp_path, monkeypatch):
         assert done.exit_code == 0, (arguments, done.output)
 
 
-def test_the_readme_shows_ten_lines_or_so_and_every_file_it_names_is_there():
+def test_the_readme_shows_about_ten_lines_and_its_files_exist():
     readme = TEXTS["README.md"]
     first = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 12

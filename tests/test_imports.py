@@ -82,7 +82,7 @@ LAYERS = {
 MAY_IMPORT = {
     "core": {"core"},
     "layers": {"layers", "core"},
-    "figures": {"figures"},  # numbers in, pictures out
+    "figures": {"figures"},  # turns numbers into pictures, and imports nothing else
     "results": {"results", "layers", "core", "figures"},
     "programs": {*LAYERS},
 }

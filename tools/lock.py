@@ -1,9 +1,8 @@
 """Write constraints.txt and constraints-oldest.txt from the ranges in pyproject.toml (`make lock`).
 
-constraints.txt has the version of every package that the targets of the Makefile install. pip is asked, without
-installing anything, which versions it would take into an empty environment: the newest that the ranges allow. The
-answer depends on the Python and the system that ask; the file is for Python 3.11 on Linux. Packages that only another
-system needs stay free there, since a constraint installs nothing.
+constraints.txt has the version of every package that the targets of the Makefile install: the newest that the ranges
+allow, as pip resolves them for an empty environment, without installing anything. The versions depend on Python and the
+system; the file is for Python 3.11 on Linux. Packages that only another system needs are not constrained.
 
 constraints-oldest.txt has the lower bounds themselves, for `make test-oldest`.
 """
@@ -17,8 +16,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = "dev,bench"  # these contain all others but `ray`
-TORCH = "torch==2.13.0"  # moved by hand: not every release has a build without CUDA
+EXTRAS = "dev,bench"  # together they contain all other extras except `ray`
+TORCH = "torch==2.13.0"  # changed by hand, since not every release has a build without CUDA
 NEWEST = """\
 # The version of every package that `make demo`, `lab`, `test`, `docs` and `bench` install, with all that these need.
 # Written by `make lock` from the ranges in pyproject.toml, for Python 3.11 on Linux; do not edit it by hand.
@@ -35,9 +34,9 @@ def project() -> dict:
 
 
 def resolve() -> list[dict]:
-    """What pip would install into an empty environment: one entry of its report for each package."""
+    """The packages that pip would install into an empty environment, as in its report: one entry for each."""
     build = project()["build-system"]["requires"]
-    wanted = [TORCH, *build, "editables", "-e", f".[{EXTRAS}]"]  # hatchling asks for editables when it builds `-e`
+    wanted = [TORCH, *build, "editables", "-e", f".[{EXTRAS}]"]  # hatchling needs editables for `-e`
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         asked = ["install", "--dry-run", "--ignore-installed", "-qqq", "--report", str(report)]
@@ -46,7 +45,7 @@ def resolve() -> list[dict]:
 
 
 def normal(name: str) -> str:
-    """A package's name as package indexes compare it."""
+    """The normalized name of a package."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

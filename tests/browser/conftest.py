@@ -1,4 +1,4 @@
-"""Chromium, a lab that serves in a process of its own, and a page that remembers what it asked for."""
+"""Fixtures: Chromium, a lab in its own process, and a page that records its requests."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from tests.chromium import CHROMIUM, SWITCHES
 PATIENCE = 60  # seconds, on a busy machine
 
 
-@pytest.fixture(scope="package")  # its event loop would be in the way of other tests'
+@pytest.fixture(scope="package")  # its event loop would disturb other tests
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
@@ -24,7 +24,7 @@ def browser():
 
 
 class Lab:
-    """`limelight lab` on a free port, or on the one it had before."""
+    """`limelight lab` on a free port, or on the same port as before."""
 
     def __init__(self, results):
         self.results, self.port = results, 0
@@ -53,7 +53,7 @@ def lab(tmp_path_factory, browser):
 
 
 class Visitor:
-    """A page in a browser of its own; what it asked for and what it complained of."""
+    """A page in its own browser, with its requests and its error messages."""
 
     def __init__(self, browser, script="", **options):
         self.context = browser.new_context(**options)
@@ -72,7 +72,7 @@ class Visitor:
         return self
 
     def leave(self):
-        """Forget the page, and all that it kept in the browser."""
+        """Close the page, and delete what it stored in the browser."""
         self.page.evaluate("localStorage.clear(), sessionStorage.clear()")
         self.page.goto("about:blank")
         self.context.clear_cookies()
@@ -106,7 +106,7 @@ def idle():
 
 @pytest.fixture
 def visit(lab, browser, idle):
-    """Open a path of the lab; more than once if need be, and then in a browser of its own each time."""
+    """Open a path of the lab, each time in a browser of its own."""
     visitors, others = [], []
 
     def open_page(path, script="", **options):

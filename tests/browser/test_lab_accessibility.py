@@ -1,4 +1,4 @@
-"""Every page of the lab before axe-core, light and dark: a screen reader, a keyboard and weak eyes can use it."""
+"""axe-core finds no fault on any page of the lab, light or dark, for screen readers, keyboards and weak eyes."""
 
 import pytest
 
@@ -9,15 +9,15 @@ from tests.browser.conftest import Visitor
 axe = pytest.importorskip("axe_playwright_python.base", reason="needs axe-core: pip install -e '.[dev]'")
 
 pytestmark = pytest.mark.browser
-# Besides what axe looks for unless it is told otherwise, the rule that what is seen is what is said.
+# In addition to axe's default rules, the rule that visible labels are part of accessible names.
 EVERYTHING = {"resultTypes": ["violations"], "rules": {"label-content-name-mismatch": {"enabled": True}}}
-CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}  # all that a scheme can change
+CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}  # all that depends on the color scheme
 RUN = """async (options) => {
   const { violations } = await axe.run(options);
   const told = ({ id, impact, nodes }) => nodes.map(({ html }) => `${id} (${impact}): ${html.slice(0, 200)}`);
   return violations.flatMap(told);
 }"""
-JUDGED = "rank_collapse"  # half a second for a seed
+JUDGED = "rank_collapse"  # takes half a second for each seed
 PAGES = {
     "slopes": ".plot[data-drawn]",
     "operator": ".plot[data-drawn]",
@@ -27,12 +27,12 @@ PAGES = {
     "verdicts?claim=slopes": ".ruling",
     "nowhere": "h1",
 }
-SLOW = {"operator", "bias", "verdicts?claim=slopes"}  # in kind as those that stay
+SLOW = {"operator", "bias", "verdicts?claim=slopes"}  # the removed claims are like those that stay
 
 
 @pytest.fixture(scope="module")
 def visitor(lab, browser):
-    """A page whose policy lets axe in, which is no script of the lab's; and one claim has a verdict."""
+    """A page whose policy allows axe's script, and with a verdict for one claim."""
     claim = catalog.claim(JUDGED)
     for arm in claim.arms:
         run_trial(claim, arm, 0, lab.results)

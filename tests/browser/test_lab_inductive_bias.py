@@ -1,4 +1,4 @@
-"""The page of biases as a visitor has it."""
+"""The page of biases in a browser."""
 
 import re
 
@@ -16,7 +16,7 @@ def step(visitor):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
-def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, width, scheme):
+def test_it_draws_at_once_and_loads_nothing_from_elsewhere(visit, lab, width, scheme):
     visitor = visit("bias", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] .main-svg")
     visitor.until(lambda: visitor.page.locator(".plot[data-drawn]").count() == 6, "six pictures")
@@ -68,7 +68,7 @@ def test_a_click_on_an_image_is_remembered_and_a_link_restores_it(visit):
     assert other.page.inner_text("#bias-chosen") == visitor.page.inner_text("#bias-chosen")
 
 
-def test_nonsense_in_a_link_is_told_and_the_page_works(visit):
+def test_an_invalid_link_shows_a_sentence_and_the_page_works(visit):
     visitor = visit("bias?images=<img src=x onerror=alert(1)>&kind=sideways&look=99").drawn()
     wrong = visitor.page.inner_text("#wrong")
     assert "is not a number; 250 is used" in wrong

@@ -15,7 +15,7 @@ CODE = "() => document.getElementById('operator-code').textContent"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), pytest.param(1280, "dark", marks=pytest.mark.slow)])
-def test_it_draws_on_every_screen_and_asks_nobody(visit, lab, width, scheme):
+def test_it_draws_on_every_screen_and_loads_nothing_from_elsewhere(visit, lab, width, scheme):
     visitor = visit("operator", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] .main-svg:first-child")
     visitor.until(lambda: drawn.count() == 4, "four pictures")
@@ -25,7 +25,7 @@ def test_it_draws_on_every_screen_and_asks_nobody(visit, lab, width, scheme):
     assert all(url.startswith((lab.address, "data:", "blob:")) for url in visitor.asked)
 
 
-def test_a_point_follows_the_pointer_and_the_keys_and_the_link_has_it(visit):
+def test_a_point_follows_pointer_and_keys_and_the_link_restores_it(visit):
     visitor = visit("operator?process=drift&speed=1").drawn()
     page = visitor.page
     page.locator("#operator-plane").scroll_into_view_if_needed()
@@ -51,7 +51,7 @@ def test_a_point_follows_the_pointer_and_the_keys_and_the_link_has_it(visit):
     again = visit(page.url.rpartition("/")[2]).drawn()
 
     def the_same():
-        if again.page.url != page.url:  # the last move was not in it yet
+        if again.page.url != page.url:  # the first text lacked the last move
             again.page.goto(page.url)
             again.drawn()
         return again.page.evaluate(CODE) == page.evaluate(CODE)
@@ -62,7 +62,7 @@ def test_a_point_follows_the_pointer_and_the_keys_and_the_link_has_it(visit):
     assert visitor.complaints == again.complaints == []
 
 
-def test_it_plays_and_the_lines_that_are_copied_give_what_is_drawn(visit):
+def test_it_plays_and_the_copied_code_computes_the_drawn_numbers(visit):
     visitor = visit("operator?process=heat&n=12&point=3&alpha=0.5&speed=30&bandwidth=0.8").drawn()
     page = visitor.page
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -83,7 +83,7 @@ def test_it_plays_and_the_lines_that_are_copied_give_what_is_drawn(visit):
     assert visitor.complaints == []
 
 
-def test_nonsense_and_what_the_library_refuses_get_a_sentence(visit):
+def test_invalid_settings_and_refused_mechanisms_show_a_sentence(visit):
     visitor = visit("operator?moved=!!&similarity=4&mask=causal&alpha=0.5&n=zebra", scheme="dark").drawn()
     page = visitor.page
     wrong = page.inner_text("#wrong")

@@ -1,4 +1,4 @@
-"""On a phone: what is set stands right under the picture that it changes, and nothing lies on anything."""
+"""On a phone the settings are under the picture that they change, and no elements overlap."""
 
 import pytest
 

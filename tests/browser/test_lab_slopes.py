@@ -1,4 +1,4 @@
-"""The page of slopes as a visitor has it, and what all pages that play have in common."""
+"""The page of slopes in a browser, and what all pages with a simulation have in common."""
 
 import re
 
@@ -17,7 +17,7 @@ def step(visitor):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), pytest.param(1280, "dark", marks=pytest.mark.slow)])
-def test_it_draws_before_anything_is_pressed_and_asks_nobody_else(visit, lab, width, scheme):
+def test_it_draws_at_once_and_loads_nothing_from_elsewhere(visit, lab, width, scheme):
     visitor = visit("slopes", width=width, scheme=scheme).drawn()
     drawn = visitor.page.locator(".plot[data-drawn] canvas, .plot[data-drawn] .main-svg")
     visitor.until(lambda: drawn.count() >= 4, "four pictures")
@@ -71,7 +71,7 @@ def test_a_hidden_page_asks_for_no_frame_and_plays_on_when_it_is_seen_again(visi
     visitor.page.get_by_role("button", name="Pause", exact=True).click()
 
 
-def test_what_is_set_stands_in_the_address(visit):
+def test_settings_are_part_of_the_address(visit):
     visitor = visit("slopes").drawn()
     experts = visitor.page.get_by_label("Experts of the gate")
     experts.focus()
@@ -96,7 +96,7 @@ def test_there_are_no_other_pages(visit):
     assert "There is no such page" in visit("<b>nowhere").page.locator("h1").inner_text(timeout=30_000)
 
 
-def test_a_file_of_ones_own(visit, tmp_path):
+def test_a_visitors_own_file(visit, tmp_path):
     visitor = visit("slopes").drawn()
     visitor.page.get_by_text("Your own data").click()
     bad, good = tmp_path / "bad.csv", tmp_path / "good.csv"
@@ -138,7 +138,7 @@ def test_two_tabs_on_one_link_each_keep_their_own(visit):
     assert at(second) == "step 0"
 
 
-def test_a_lab_that_was_stopped_is_missed_and_found_again(visit, lab):
+def test_a_page_notices_that_the_lab_stopped_and_came_back(visit, lab):
     visitor = visit("operator?n=12").drawn()
     lab.stop()
     banner = visitor.page.locator("#banner")

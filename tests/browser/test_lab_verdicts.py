@@ -1,4 +1,4 @@
-"""The page of verdicts as a visitor has it: claims are read, opened, run and cancelled."""
+"""The page of verdicts in a browser: claims are read, opened, run and cancelled."""
 
 import re
 
@@ -23,7 +23,7 @@ def kept(lab, name):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
-def test_every_claim_has_a_row_and_nobody_else_is_asked(visit, lab, width, scheme):
+def test_every_claim_has_a_row_and_nothing_is_loaded_from_elsewhere(visit, lab, width, scheme):
     visitor = visit("verdicts", width=width, scheme=scheme)
     rows = read(visitor)
     assert [row.split("\n")[0].strip() for row in rows.locator("th").all_inner_texts()] == [

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, asks nobody for anything, and fits a phone."""
+"""The report in a browser: it draws, loads nothing from elsewhere, and fits a phone."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def page_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def read(browser):
-    """Open a report; gives the page, the addresses it asked for and what it complained of."""
+    """Open a report; returns the page, the addresses that it requested and its error messages."""
     contexts = []
 
     def open_page(file, width, scheme):
@@ -79,7 +79,7 @@ def test_a_reader_can_choose_light_or_dark(light):
     assert page.evaluate(paper) == light
 
 
-def test_the_policy_stops_what_is_not_ours(light):
+def test_the_policy_blocks_foreign_scripts(light):
     page, _, complaints = light
     inject = "const s = document.createElement('script'); s.textContent = 'window.hacked = 1'; document.body.append(s)"
     page.evaluate(f"() => {{ {inject}; }}")

@@ -13,7 +13,7 @@ from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from tests.claims.brief import FEWER, cut_short
 
-SEED = 4242  # not one that is judged
+SEED = 4242  # a seed that is not judged
 SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
 
 
@@ -53,7 +53,7 @@ def test_a_claim_is_whole(name):
 
 
 def simulated(claim: Claim, good: float, bad: float, seeds: int = 10) -> Results:
-    """Results in which the arms in question differ by as much as one likes."""
+    """Results in which the given arms differ by any amount."""
     rng = np.random.default_rng(0)
 
     def value(arm: str, measure: str) -> float:
@@ -70,7 +70,7 @@ def simulated(claim: Claim, good: float, bad: float, seeds: int = 10) -> Results
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_arms_that_do_the_same_support_nothing(name):
-    """If every arm measures alike the control does too, and no claim may come out as supported."""
+    """If all arms have equal results, the control does not fail, so no claim may be supported."""
     claim = catalog.claim(name)
     assert claim.verdict(simulated(claim, 0.5, 0.5)).outcome != "supported"
 

@@ -1,4 +1,4 @@
-"""The claims on the continuum limit: what they measure is found, and a broken mechanism or limit is not."""
+"""The claims on the continuum limit find the true limits, and detect broken mechanisms and limits."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from limelight.claims import conformal_metric, drift_diffusion, minimizer_step, 
 from limelight.experiment.results import Record, Results
 from limelight.report.orders import orders
 
-SEEDS = range(2000, 2010)  # none that is judged
+SEEDS = range(2000, 2010)  # a seed that is not judged
 
 
 def results(claim, seeds=SEEDS, arms=None):

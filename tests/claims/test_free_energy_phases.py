@@ -1,4 +1,4 @@
-"""Free energy: the minimum over the simplex, and what is read off it by temperature."""
+"""Free energy: the minimum over the simplex, and the quantities that are computed from it for each temperature."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_no_other_distribution_has_less_free_energy(n, seed, tau):
     q, k, generator = drawn(n, seed)
     gap, excess = minimum(q[:8], k, tau, 1.0, generator)
     assert gap <= 1e-12
-    assert -1e-12 <= excess <= 1e-3  # disturbed by a hundredth it is next to nothing above
+    assert -1e-12 <= excess <= 1e-3  # a change by a hundredth raises it only slightly
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -45,7 +45,7 @@ def test_weights_at_another_temperature_have_more(factor):
 
 
 def test_an_optimizer_on_the_simplex_finds_attentions_free_energy():
-    """SciPy minimizes Σ p E − τH over softmax coordinates, told nothing of the answer."""
+    """SciPy minimizes Σ p E − τH over softmax coordinates, without knowing the solution."""
     q, k, _ = drawn(12)
     tau, energies = 0.4, (-q[0] @ k.mT).numpy()
 

@@ -41,7 +41,7 @@ def test_the_jacobian_is_found_where_gradients_are_off():
 
 
 def test_the_operator_norm_is_what_power_iteration_finds():
-    """By products of the Jacobian and its transpose with a vector: no matrix at all."""
+    """Computed by products of the Jacobian and its transpose with a vector, without a matrix."""
     f, x = attend(Dot(), "reference"), normal(6, 3)
     v = normal(6, 3, seed=1001)
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""Rank collapse: what a residual is, and what one block of each arm does to it."""
+"""Rank collapse: the definition of a residual, and the effect of one block of each arm on it."""
 
 import numpy as np
 import pytest

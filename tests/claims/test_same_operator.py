@@ -1,4 +1,4 @@
-"""The equalities of the claim, on other points, against oracles that share nothing with it."""
+"""The equalities of the claim on other points, compared with independent implementations."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_the_identity_on_the_sphere_point_by_point():
 
 
 def judged(change):
-    """The verdict where each comparison finds what it ought to, but for those that `change` names."""
+    """The verdict if each comparison has its expected result, except for those in `change`."""
     expected = dict.fromkeys(EQUAL, 1e-15) | dict.fromkeys(DIFFERENT, 0.5) | change
     records = [
         Record("same_operator", arm, seed, "done", values={"gap": value * (1 + seed / 100)})

@@ -31,7 +31,7 @@ class NotOfferedError(TypeError):
 
 
 def taken(given, offered, ignored=(), **defaults):
-    """Those of the parameters that are offered; raises for others, unless without effect or at their default."""
+    """The supported parameters; raises for others, unless they have no effect or their default value."""
     for name, value in given.items():
         if name in offered or name in ignored or (name in defaults and (value is None or value == defaults[name])):
             continue
@@ -40,7 +40,7 @@ def taken(given, offered, ignored=(), **defaults):
 
 
 class MeanShift(classical.MeanShift):
-    """A ball of radius R smooths as a Gaussian of deviation R/√(d + 2) does."""
+    """A ball of radius R smooths like a Gaussian of standard deviation R/√(d + 2)."""
 
     def __init__(self, **given):
         defaults = {"seeds": None, "bin_seeding": False, "min_bin_freq": 1, "cluster_all": True}

@@ -1,4 +1,4 @@
-"""Three real data sets that methods without labels are run on, and squared distances written out."""
+"""Three real data sets for unsupervised methods, and a function for squared distances."""
 
 from sklearn import datasets
 from sklearn.preprocessing import scale
@@ -10,7 +10,7 @@ REAL = {
 }
 
 
-# Checks of scikit-learn's that ask for what an estimator cannot do, by its affinity and why.
+# Checks of scikit-learn that an estimator cannot pass, by its affinity, with the reason.
 EXCUSED = {
     "rbf": {},
     "precomputed": {"check_clustering": "it hands over points (50, 2), where a graph of them is expected"},

@@ -1,4 +1,4 @@
-"""Affinities beside those that the well-kept libraries compute, on real data; and the table beside the methods."""
+"""Affinities compared with those of established libraries on real data, and the table of methods."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from limelight.classical.operators import Centered
 REAL = {
     "cancer": scale(datasets.load_breast_cancer().data[:150]),
     "wine": scale(datasets.load_wine().data),
-    # Pixels are whole numbers, so that distances tie and neighbors are a matter of taste: noise decides.
+    # Pixels are whole numbers, so that distances are equal and neighbors ambiguous; noise makes them unique.
     "digits": datasets.load_digits().data[:150] / 16 + np.random.default_rng(0).normal(0, 1e-3, (150, 64)),
 }
 
@@ -69,12 +69,12 @@ def test_locally_linear_embedding_has_scikit_learns_weights(X):
 def test_sne_has_scikit_learns_conditional_probabilities_and_the_perplexity_asked_for(X):
     A = affinities.sne(tensor(X), 20.0)
     theirs = _utils._binary_search_perplexity(squares(X, X).astype(np.float32), 20.0, 0)
-    np.testing.assert_allclose(dense(A, len(X)), theirs, atol=2e-6)  # theirs are of float32 distances
+    np.testing.assert_allclose(dense(A, len(X)), theirs, atol=2e-6)  # scikit-learn uses float32 distances
     np.testing.assert_allclose(A.entropy().exp(), 20.0, rtol=2e-5)
 
 
 @pytest.mark.parametrize("far", [1e6, 1e8])
-def test_an_outlier_far_off_leaves_the_sne_probabilities_of_the_others_alone(far):
+def test_a_distant_outlier_does_not_change_the_sne_probabilities_of_the_others(far):
     X = torch.randn(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     outlier = torch.full((1, 3), far, dtype=torch.float64)
     alone = dense(affinities.sne(X, 10.0), 60)
@@ -128,7 +128,7 @@ def test_bad_input():
         affinities.umap(X, 2)
     crowd = torch.cat([X[:12], X[12:13].expand(8, -1)])
     apart = squares(crowd.numpy(), crowd.numpy()) + np.diag(np.full(20, np.inf))
-    stuck = (apart.argmin(1) >= 12).sum()  # whose nearest are all eight: an entropy of at least log 7
+    stuck = (apart.argmin(1) >= 12).sum()  # all eight others are equally near, so the entropy is at least log 7
     with pytest.raises(ConvergenceError, match=rf"{stuck} of 20 points, the first of them .*remove duplicates"):
         affinities.sne(crowd, 3.0)
 

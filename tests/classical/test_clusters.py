@@ -1,4 +1,4 @@
-"""Soft k-means and fuzzy c-means: beside scikit-learn's k-means and the published equations, on real data."""
+"""Soft k-means and fuzzy c-means: compared with scikit-learn's k-means and the published equations, on real data."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_at_a_high_temperature_all_centers_are_one_and_a_warning_says_so():
 
 @pytest.mark.parametrize("estimator", [SoftKMeans(2, tol=0.01), FuzzyCMeans(2, tol=0.01)], ids=repr)
 def test_scikit_learns_checks(estimator):
-    # A weight of two draws other first centers than the point twice: so scikit-learn excuses its own KMeans.
+    # A weight of two gives other first centers than a duplicated point; scikit-learn excuses its KMeans too.
     excused = {"check_sample_weight_equivalence_on_dense_data": "the first centers are drawn at random"}
     check_estimator(estimator, on_skip=None, expected_failed_checks=excused)
 

@@ -1,4 +1,4 @@
-"""Markov clustering: beside the published iteration, unpruned, on real graphs, and where the answer is known."""
+"""Markov clustering: compared with the published iteration without pruning, on real graphs and with known results."""
 
 import networkx
 import numpy as np
@@ -66,7 +66,7 @@ def test_two_cliques_with_one_edge_between_are_two_clusters_and_a_clique_is_one(
 
 
 @given(st.integers(0, 1000), st.integers(3, 8), st.integers(3, 8))
-def test_flow_stays_in_its_component_rests_and_is_stochastic(seed, n, m):
+def test_flow_stays_in_its_component_converges_and_is_stochastic(seed, n, m):
     random = np.random.default_rng(seed)
     parts = [np.triu(random.random((k, k)), 1) for k in (n, m)]
     fitted = graph(block_diag([part + part.T for part in parts]).tocsr(), tol=1e-10, max_iter=1000)

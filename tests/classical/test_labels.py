@@ -57,8 +57,8 @@ def test_spreading_for_every_alpha(alpha):
     np.testing.assert_allclose(ours.label_distributions_, theirs.label_distributions_, atol=1e-12)
 
 
-def test_pairs_that_hardly_see_anyone_else_are_labeled_right():
-    """A share of 1e-40 of the weight decides: the largest term of a row must not swallow it."""
+def test_isolated_pairs_are_labeled_correctly():
+    """A share of 1e-40 of the weight decides, so it must not be lost beside the largest term of a row."""
     X = np.array([[0.0], [1.0], [11.0], [11.001], [20.0]])
     y = np.array([0, 0, -1, -1, 1])
     ours, theirs = (kind(gamma=1).fit(X, y) for kind in BOTH_SPREAD)
@@ -124,7 +124,7 @@ def test_refuses_data_without_any_label():
     ("name", "value"),
     [("gamma", 0), ("gamma", np.nan), ("max_iter", 0), ("max_iter", 2.5), ("tol", -1), ("tol", "small")],
 )
-def test_refuses_parameters_without_meaning(name, value):
+def test_refuses_invalid_parameters(name, value):
     with pytest.raises(InputError, match=rf"LabelSpreading\({name}=…\) expects"):
         LabelSpreading(**{name: value}).fit(*REAL["iris"][:2])
 

@@ -1,4 +1,4 @@
-"""A learned metric: beside neighborhood components analysis with neighbors, and beside one that is not learned."""
+"""A learned metric, compared with neighborhood components analysis with neighbors, and with a fixed metric."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_constant_targets_and_coinciding_points_are_predicted_as_they_are():
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_refuses_a_single_point_and_what_is_no_module(kind):
+def test_refuses_a_single_point_and_an_invalid_module(kind):
     with pytest.raises(InputError, match="expects two or more; got n_samples = 1"):
         kind().fit([[1.0]], [1])
     with pytest.raises(InputError, match=r"phi=…\) expects a torch module"):

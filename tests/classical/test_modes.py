@@ -1,4 +1,4 @@
-"""Mean shift and blurring mean shift: beside the published equation, dense in float64, and beside scikit-learn."""
+"""Mean shift and blurring mean shift: compared with the published equation in float64, and with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def step(Q, X, h):
 
 
 def climbed(X, h, steps=3000):
-    """Every point by itself, many more steps than it needs."""
+    """Moves every point separately, with many more steps than it needs."""
     at = X
     for _ in range(steps):
         before, at = at, step(at, X, h)
@@ -40,13 +40,13 @@ def climbed(X, h, steps=3000):
 
 
 def in_order(centers):
-    """Clusters of as many points are equally dense, and rounding decides which comes first."""
+    """Clusters with equally many points are equally dense, so rounding decides which comes first."""
     return centers[np.lexsort(centers.T)]
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_passes_scikit_learns_checks(kind):
-    check_estimator(kind(tol=0.3), on_skip=None)  # fewer steps, for the time's sake
+    check_estimator(kind(tol=0.3), on_skip=None)  # fewer steps, to save time
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -91,7 +91,7 @@ def test_the_default_bandwidth_finds_blobs():
 
 
 def test_a_point_belongs_to_the_mode_it_climbs_to_and_not_to_the_nearest():
-    """A long low tail runs towards the wrong center: distance would cut it."""
+    """A long thin tail reaches towards the wrong center, so assignment by distance would be wrong."""
     tail = np.linspace(0, 6, 61)[:, None] * np.array([[1.0, 0.0]])
     X = np.vstack([np.repeat(tail[:1], 30, 0), tail, np.repeat([[7.5, 0.0]], 200, 0)])
     model = MeanShift(0.8, max_iter=2000).fit(X)
@@ -147,7 +147,7 @@ def test_too_few_steps_are_told(kind):
     ("name", "value"),
     [("bandwidth", 0), ("bandwidth", np.nan), ("max_iter", 0), ("tol", 0), ("tol", None)],
 )
-def test_refuses_parameters_without_meaning(kind, name, value):
+def test_refuses_invalid_parameters(kind, name, value):
     with pytest.raises(InputError, match=rf"{kind.__name__}\({name}="):
         kind(**{name: value}).fit(REAL["iris"][0])
 

@@ -1,4 +1,4 @@
-"""Kernel regression and classification: beside the published equation, dense in float64, on real data."""
+"""Kernel regression and classification: compared with the published equation in float64, on real data."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ CLASSES = {
 @pytest.mark.parametrize("bandwidth", [None, 1.0])
 @pytest.mark.parametrize("kind", BOTH)
 def test_passes_scikit_learns_checks(kind, bandwidth):
-    # Of a point that is there twice one is left out, of a point with a weight of two all: other bandwidths may be best.
+    # Of a duplicated point one copy is left out, of a point with weight two both, so other bandwidths may be best.
     excused = {"check_sample_weight_equivalence_on_dense_data": "leave-one-out"} if bandwidth is None else {}
     check_estimator(kind(bandwidth), on_skip=None, expected_failed_checks=excused)
 
@@ -80,7 +80,7 @@ def test_a_query_far_from_float32_points_is_computed_in_float64():
     np.testing.assert_allclose(found, weights @ y.astype("f8") / weights.sum(), rtol=1e-5)
 
 
-def test_many_targets_are_each_their_own():
+def test_several_targets_are_predicted_independently():
     X, y = REGRESSION["diabetes"]
     Y = np.stack([y, X[:, 2]], 1)
     h = median_distance(torch.from_numpy(X))
@@ -90,7 +90,7 @@ def test_many_targets_are_each_their_own():
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_any_similarity_may_stand_in(kind):
+def test_any_similarity_may_replace_the_gaussian(kind):
     X, y = CLASSES["iris"]
     model = clone(kind(similarity=Laplacian(0.5))).fit(X, y)
     W = laplacian_kernel(X, gamma=2)
@@ -134,7 +134,7 @@ def test_a_bandwidth_under_which_rows_underflow_says_so_and_suggests_one():
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("bandwidth", [0, -1.0, np.inf, np.nan, True, "wide"])
-def test_refuses_a_bandwidth_that_is_none(kind, bandwidth):
+def test_refuses_an_invalid_bandwidth(kind, bandwidth):
     with pytest.raises(InputError, match=r"bandwidth=…\) expects a positive number or None"):
         kind(bandwidth).fit(*CLASSES["iris"])
 
@@ -212,7 +212,7 @@ def test_autocast_and_inference_mode_change_nothing():
         np.testing.assert_array_equal(KernelRegressor().fit(X, y).predict(X), plain)
 
 
-def test_refuses_what_is_no_similarity_and_two_bandwidths():
+def test_refuses_an_invalid_similarity_and_two_bandwidths():
     with pytest.raises(InputError, match=r"similarity=…\) expects a limelight Similarity"):
         KernelClassifier(similarity="rbf").fit(*CLASSES["iris"])
     with pytest.raises(InputError, match="expects a bandwidth or a similarity, which has its own, not both"):

@@ -28,8 +28,8 @@ def known(test, message):
 
 
 @pytest.mark.slow
-def test_each_fails_for_a_reason_that_is_written_down_or_not_at_all(tmp_path):
-    """In a process of its own, with scikit-learn's settings of pytest and not ours."""
+def test_scikit_learns_tests_pass_or_fail_for_a_listed_reason(tmp_path):
+    """Runs in a process of its own, with scikit-learn's pytest settings."""
     paths = [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     outcomes = tmp_path / "outcomes.json"
     environment = {
@@ -53,7 +53,7 @@ def test_each_fails_for_a_reason_that_is_written_down_or_not_at_all(tmp_path):
     assert unused == [], "these no longer fail: take them out of the table"
 
 
-def test_a_failure_that_the_table_does_not_know_is_one():
+def test_an_unlisted_failure_is_a_failure():
     assert known("test_mean_shift::test_max_iter[100]", "assert False")
     assert known("test_mean_shift::test_max_iter[100]", "an error of another kind") is None
     assert known("test_spectral::test_spectral_unknown_affinity", "") is None

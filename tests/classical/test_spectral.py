@@ -1,4 +1,4 @@
-"""Diffusion maps, Laplacian eigenmaps, spectral clustering: beside dense equations and scikit-learn, on real data."""
+"""Diffusion maps, Laplacian eigenmaps and spectral clustering, compared with dense equations and scikit-learn."""
 
 import subprocess
 import sys
@@ -111,7 +111,7 @@ def test_a_point_that_hardly_sees_another_is_as_accurate():
 
 
 @pytest.mark.usefixtures("_every_way")
-def test_the_constant_vector_is_none_of_them_where_all_others_are_negative():
+def test_the_constant_vector_is_left_out_even_if_all_other_eigenvalues_are_negative():
     X = REAL["iris"]
     W = np.exp(-1e-5 * squares(X, X))
     np.fill_diagonal(W, 0)
@@ -153,7 +153,7 @@ def test_points_that_coincide_and_features_that_are_constant_have_finite_images(
     assert set(SpectralClustering(2).fit_predict(X)) <= {0, 1}
 
 
-def test_every_number_of_components_and_clusters_that_there_is():
+def test_every_valid_number_of_components_and_clusters():
     X = REAL["iris"][:7]
     assert DiffusionMaps(6).fit_transform(X).shape == SpectralEmbedding(6).fit_transform(X).shape == (7, 6)
     assert set(SpectralClustering(1).fit_predict(X)) == {0}

@@ -152,7 +152,7 @@ def test_an_order_is_a_slope():
     assert order([0.1, 0.01], [5, 5]) == pytest.approx(0)
 
 
-def test_what_has_no_meaning_is_refused():
+def test_invalid_arguments_are_refused():
     good = torch.zeros(3, 2)
     for call, says in (
         (lambda: Wave(torch.tensor([0.5])), "whole wave numbers"),

@@ -82,7 +82,7 @@ def test_gradients_are_those_of_finite_differences(process):
 
 
 def test_the_error_of_a_derivative_is_within_its_bound():
-    """Under Pᵀ it is sums that do not grow: from one entry, what is left spreads over many, small in each."""
+    """Pᵀ does not increase sums: the error of one entry may spread over many entries, small in each."""
     n, s, step = 200, 0.99, 2 * torch.pi / 200
     angle = step * torch.arange(n, dtype=torch.float64)[:, None]
     x, h = torch.cat([angle.cos(), angle.sin()], 1), torch.zeros(n, 1, dtype=torch.float64, requires_grad=True)

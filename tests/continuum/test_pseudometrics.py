@@ -35,7 +35,7 @@ def test_a_minimizer_is_found_with_its_derivatives():
 
 @pytest.mark.parametrize("skew", [True, False])
 def test_a_step_needs_the_third_derivative(skew):
-    """f leans: with its third derivative the limit is met at order ε, without it never."""
+    """For a skew f the limit is reached with order ε if the third derivative is used, and not otherwise."""
     density, h = VonMises(torch.tensor([0.7]), torch.tensor([0.2])), Wave(torch.tensor([1.0]), 0.5)
     x, y = torch.linspace(-0.7, 0.7, 8, dtype=torch.float64), Torus(1).grid(500, density)
 
@@ -63,7 +63,7 @@ def test_the_distance_gives_the_drift_of_softmax():
     torch.testing.assert_close(found, h.laplacian(y) + 2 * (density.gradient(y) * h.gradient(y))[:, 0])
 
 
-def test_what_has_no_minimum_is_refused():
+def test_a_function_without_a_minimum_is_refused():
     x = torch.zeros(3, dtype=torch.float64)
     with pytest.raises(ConvergenceError, match="no minimum"):
         minimizer(lambda x, y: -half_square(x, y), x, x + 0.1)  # a maximum

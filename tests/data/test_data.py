@@ -1,4 +1,4 @@
-"""Data sets are what they say they are, and the same for the same seed."""
+"""Data sets are as their docstrings say, and the same for the same seed."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_a_split_has_no_overlap():
     (train, _), (test, _) = digits.split(1200, 500, seeded())
     assert (len(train), len(test)) == (1200, 500)
     index = {image.numpy().tobytes() for image in train}
-    assert sum(image.numpy().tobytes() in index for image in test) < 5  # a few digits are drawn twice alike
+    assert sum(image.numpy().tobytes() in index for image in test) < 5  # a few images are equal
 
 
 def test_moons():

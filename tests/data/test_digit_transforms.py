@@ -1,4 +1,4 @@
-"""The digits set out in a frame are what their names say."""
+"""The arrangements of the digits are as their names say."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ from limelight import mask, normalization, propagation, similarity
 from limelight.errors import LimelightError
 from limelight.experiment import catalog, claim, measure, results, runner, statistics, verdict
 
-# Written for those who write kernels or similarities, or shown by the example of what makes them.
+# For authors of kernels or similarities, or shown in the example of the function that makes them.
 WITHOUT = {
     "Parts", "InnerProduct", "Positional", "as_mask", "conjuncts", "edges_of", "real_keys",
     "split_additive", "as_one_product", "center", "checked_dense", "squeeze_head", "is_finite", "shift_for_precision",
@@ -62,6 +62,6 @@ def test_the_examples_of_a_module_run(name):
     told = []
     for example in doctest.DocTestFinder(exclude_empty=True).find(module, name):
         torch.manual_seed(0)
-        example.globs = {}  # each runs by itself, as a reader runs it
+        example.globs = {}  # each example runs separately, as for a reader
         runner.run(example, out=told.append)
     assert not runner.failures, "".join(told)

@@ -1,4 +1,4 @@
-"""The pictures in the pages are those that `docs/pictures.py` draws, and small."""
+"""The pictures in the pages are those that `docs/pictures.py` draws, and their files are small."""
 
 import importlib.util
 import os
@@ -25,13 +25,13 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def figures(pictures):
-    """All figures but the one that takes ten seeds of a claim."""
+    """All figures except the one that needs ten seeds of a claim."""
     made = [make() for make, _, _ in pictures.PICTURES if make is not pictures.search]
     return {name: figure for group in made for name, figure in group.items()}
 
 
 def drawn():
-    """The names of the files that are there, without photographs of pages, and the icon."""
+    """The names of the image files, without screenshots of pages and the icon."""
     return {path.name for path in (DOCS / "images").iterdir() if not path.name.startswith((*PAGES, "favicon"))}
 
 
@@ -68,7 +68,7 @@ def test_the_captions_say_what_is_drawn(figures):
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("name", "kind"), [("tails", "svg"), pytest.param("dot", "png", marks=pytest.mark.slow)])
-def test_a_picture_is_drawn_in_the_ink_of_its_page(pictures, figures, tmp_path, name, kind):
+def test_a_picture_has_the_text_color_of_its_page(pictures, figures, tmp_path, name, kind):
     if CHROMIUM is None:
         pytest.skip("needs Debian's Chromium: `apt-get install chromium`, or its path in $CHROMIUM")
     with pictures.sync_playwright() as started:

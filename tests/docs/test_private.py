@@ -1,8 +1,8 @@
 """docs/private.md has every private name of another package that is used in this repository, and no others.
 
 A name is private if it begins with an underscore, if it is reached through a module that is (`torch._C._nn.gelu`,
-`from torch._subclasses import FakeTensor`), or if it stands in `UNDOCUMENTED`; and if nothing in this repository
-defines it.
+`from torch._subclasses import FakeTensor`), or if it is listed in `UNDOCUMENTED`; and if nothing in this
+repository defines it.
 """
 
 import ast
@@ -40,7 +40,7 @@ MATTER = (
 
 
 def parsed(text: str) -> Nodes:
-    """The parts of the code, and of the programs that it has in strings, for processes of their own."""
+    """The syntax nodes of the code, and of programs in its strings, which run in other processes."""
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, MATTER)]
     for node in list(nodes):
         match node:
@@ -136,7 +136,7 @@ def path(node: ast.AST, modules: dict[str, str]) -> str:
 
 
 def is_private_module(dotted: str) -> bool:
-    """Is it in another package, and private or in something private?"""
+    """True if it belongs to another package, and is private or in something private."""
     first, *rest = dotted.split(".")
     return first not in ("limelight", "tests", "benchmarks") and any(map(private, rest))
 
@@ -175,7 +175,7 @@ def test_every_private_name_is_on_the_page(uses):
     assert not missing, f"docs/private.md does not say what happens when these move: {missing}"
 
 
-def test_every_row_is_of_names_that_are_used_where_it_says(uses):
+def test_every_row_has_names_that_its_files_use(uses):
     for row in PAGE.splitlines():
         if not row.startswith("| `"):
             continue

@@ -1,4 +1,4 @@
-"""The site builds without a warning, asks nobody for anything, and can be searched from a file."""
+"""The site builds without a warning, loads nothing from elsewhere, and can be searched when opened as a file."""
 
 import functools
 import http.server
@@ -90,7 +90,7 @@ def test_examples_are_printed_as_code(site):
     for name in ("operator", "mask", "similarity", "normalization", "propagation", "continuum", "experiment"):
         page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
         assert '<span class="gp">&gt;&gt;&gt; ' in page, name
-        assert "<blockquote>" not in page, name  # what Markdown makes of a line that begins with >
+        assert "<blockquote>" not in page, name  # Markdown turns a line that begins with > into this
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def chromium():
 
 @pytest.fixture
 def served(site):
-    """The site as a web server has it: its address."""
+    """The address of the site on a web server."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):

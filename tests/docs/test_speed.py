@@ -1,4 +1,4 @@
-"""The page of speed says what its run found."""
+"""The page on speed has the results of the stored run."""
 
 import importlib.util
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_table_of_ordinary_use_is_the_kept_run_s():
+def test_the_table_of_ordinary_use_comes_from_the_stored_run():
     spec = importlib.util.spec_from_file_location("speed", DOCS / "speed.py")
     speed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(speed)

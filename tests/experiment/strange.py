@@ -1,4 +1,4 @@
-"""A claim whose every text holds what markup and terminals would obey."""
+"""A claim whose texts all contain markup and control characters."""
 
 from limelight.experiment.measure import Measure, Measurement
 from tests.experiment.toy import Toy

@@ -199,12 +199,12 @@ main()
 
 def test_interrupted_it_says_what_is_kept(tmp_path):
     gate = tmp_path / "gate"
-    os.mkfifo(gate)  # what waits there can be interrupted at any time
+    os.mkfifo(gate)  # a process that waits there can be interrupted at any time
     process = subprocess.Popen(
         [sys.executable, "-c", TOYS, "run", "toy", "--workers", "1"], env=os.environ | {GATE: str(gate)}, cwd=tmp_path,
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    first = process.stderr.readline()  # told at every tenth of the runs
+    first = process.stderr.readline()  # printed after every tenth of the runs
     os.killpg(process.pid, signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert "3 of 30 runs" in first

@@ -72,7 +72,7 @@ class Ray:
 
 
 def said(process, words):
-    """What a process says, up to the line with these words."""
+    """The output of a process up to the line with these words."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -86,7 +86,7 @@ def start(tmp_path):
     """Start Python as a process of a cluster; all of them are killed when the test ends."""
     mark, begun = uuid.uuid4().hex, []
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="c", dir="/tmp")))  # Ray wants a short one
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="c", dir="/tmp")))  # Ray needs a short path
         place.chmod(0o777)
 
         def begin(*arguments, path=(), before=()):
@@ -142,7 +142,7 @@ def until_some_are_done(process, folder):
 
 
 def as_here(folder, tmp_path):
-    """Are the results those that one process gets?"""
+    """True if the results equal those of one process."""
     for trial in trials([Toy()], SEEDS):
         run_trial(trial.claim, trial.arm, trial.seed, tmp_path / "here")
     found, here = (Store(each).results(Toy(), SEEDS).records for each in (folder, tmp_path / "here"))
@@ -186,7 +186,7 @@ def test_from_workers_that_cannot_use_the_folder_results_come_back(kind, start, 
     ],
     indirect=["kind"],
 )
-def test_where_nothing_answers_it_is_one_sentence(kind, address, tmp_path):
+def test_without_an_answer_it_raises_one_sentence(kind, address, tmp_path):
     with running(kind, address, tmp_path / "results") as process:
         _, wrong = process.communicate(timeout=PATIENCE)
     assert process.returncode == UNREACHABLE, wrong

@@ -1,4 +1,4 @@
-"""A result's name: another one when what computed it changes, and the same one when anything else does."""
+"""A result's name changes if the code that computed the result changes, and only then."""
 
 import ast
 import copy
@@ -21,7 +21,7 @@ from limelight.experiment.provenance.scopes import bound_names
 from limelight.experiment.provenance.sources import EVERYTHING, Definition, Source, Sources, split_assignment
 from tests.experiment.toy import Faulty, Toy
 
-# A small laboratory with everything that can stand between a claim and what it reaches.
+# A small package with every construct that can be between a claim and the code that it uses.
 LABORATORY = {
     "lab/__init__.py": """
         import lazy_loader
@@ -160,7 +160,7 @@ LABORATORY = {
 
 
 class Texts(Sources):
-    """Sources that stand in a dictionary, file by file."""
+    """Sources from a dictionary of files."""
 
     def __init__(self, files):
         super().__init__({path.partition("/")[0].removesuffix(".py") for path in files} | {"outside"}, {"outside"})
@@ -188,7 +188,7 @@ def digest(files, module="lab.claims", claim="Size"):
 
 
 def changed(path, old, new):
-    """The laboratory with one file changed; with nothing to replace, the new text is added."""
+    """The small package with one file changed; if there is nothing to replace, the new text is added."""
     text = textwrap.dedent(LABORATORY[path])
     assert old in text
     return LABORATORY | {path: text.replace(old, new) if old else text + textwrap.dedent(new)}
@@ -230,7 +230,7 @@ def test_what_is_reached_is_found_through_exports_stubs_and_helpers():
         ("lab/tools.py", "y: int =", "y ="),
         ("lab/tools.py", "x: int) -> int", "x)"),
         ("lab/pictures.py", "return x", "return 2 * x"),
-        ("lab/pictures.py", "", "KINDS.append(0)\n"),  # a module that is known only to look
+        ("lab/pictures.py", "", "KINDS.append(0)\n"),  # a module that only reads results
         ("lab/claims.py", "10, 0.5", "10, 0.7"),
         ("lab/claims.py", "< THRESHOLD", "> THRESHOLD"),
         ("lab/claims.py", "draw(results)", "draw(-results)"),
@@ -310,7 +310,7 @@ def test_two_functions_of_one_text_are_told_apart_by_what_calls_them():
 
 
 def measured(body, **files):
-    """What a claim reaches whose `measure` has this body, beside a module `other`."""
+    """The definitions that a claim reaches whose `measure` has this body, with a module `other`."""
     text = "import other\nfrom outside import Claim\nclass C(Claim):\n    def measure(self, x):\n"
     main = text + textwrap.indent(textwrap.dedent(body), " " * 8)
     other = "def one(): return 1\ndef two(): return 2\nLOCAL = 3\n"
@@ -404,7 +404,7 @@ def test_classes_that_tell_their_base_of_themselves_are_reached_with_it():
     assert "Apart" not in names
 
 
-# Code before `measure`, what `measure` returns, and a piece that changes: whether it changes the name.
+# Code before `measure`, the return value of `measure`, a change, and whether it changes the name.
 BEFORE = """
     from outside import Claim
     from stars import *
@@ -564,7 +564,7 @@ def helper(x):
     assert digest({"c.py": main}, "c", "C") != digest({"c.py": main.replace("{}", "{1: 2}")}, "c", "C")
 
 
-# The same on Limelight's own sources, every claim at once.
+# The same with Limelight's own sources and all claims.
 
 HAS = {"limelight"}, fingerprint._UNREAD
 AS_IT_IS = Sources(*HAS)
@@ -603,7 +603,7 @@ def names(claims):
 
 @pytest.fixture(scope="module")
 def graphs(claims):
-    """What each claim reaches."""
+    """The definitions that each claim reaches."""
     reach = sources_reach(AS_IT_IS)
     return {
         claim.name: set(
@@ -757,7 +757,7 @@ def with_another_start(name):
 
 @pytest.mark.slow
 def test_a_changed_definition_renames_the_results_of_the_claims_that_reach_it(claims, names, graphs):
-    """A sample of what is reached by any claim: each renames the results of those that reach it and of no others."""
+    """A sample of reached definitions: a change of each renames the results of exactly the claims that reach it."""
     everything = sorted({one for found in graphs.values() for one in found if ":" not in one.name})
     quiet = Definitions(AS_IT_IS)
     sample = [one for one in everything if not quiet.is_error(one)][::23]
@@ -832,7 +832,7 @@ def test_a_module_without_source_is_told_of():
 
 
 def test_one_source_is_parsed_at_a_time(monkeypatch):
-    """Python 3.11 fails now and then where two threads do."""
+    """Python 3.11 sometimes fails if two threads parse at once."""
     alone = []
     parse = sources.ast.parse
     with monkeypatch.context() as watched:

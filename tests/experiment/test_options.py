@@ -131,7 +131,7 @@ def test_the_lab_is_told_the_right_value_and_refuses_the_wrong_one(call, option,
     right, shows, wrong, code, says = CASES[option]
     refused(call(*wrong), code, says)
     told = []
-    monkeypatch.setattr(server, "serve", lambda *values: told.append(values))  # it would serve until Ctrl-C
+    monkeypatch.setattr(server, "serve", lambda *values: told.append(values))  # the lab would serve until Ctrl-C
     assert call(*right).exit_code == 0
     assert shows in repr(told)
 

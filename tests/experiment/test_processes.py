@@ -1,4 +1,4 @@
-"""What was started ends with who started it, whatever ended that; and what was computed is kept."""
+"""Processes end when the process that started them ends, for any reason, and finished results are kept."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ from limelight.experiment.trial import run_trial
 from tests.experiment.toy import GATE, HARD, Dying, Toy
 
 ROOT = Path(__file__).parents[2]
-MARK = "LIMELIGHT_TEST_MARK"  # which all processes of a test inherit
+MARK = "LIMELIGHT_TEST_MARK"  # an environment variable that all processes of a test inherit
 PATIENCE = 180  # seconds, on a busy machine
 OTHERS = (signal.SIGINT, signal.SIGHUP)  # which are handled as SIGTERM is
-PROMISED = 5  # seconds until nothing is left of a run that was killed
+PROMISED = 5  # seconds until all processes of a killed run have ended
 
 
 def left_of(mark):
-    """The processes that live and were started under this mark."""
+    """The running processes whose environment has this mark."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -47,7 +47,7 @@ def seconds_until_nothing_is_left_of(mark, patience=PATIENCE):
 
 @contextmanager
 def command(*arguments, **environment):
-    """`limelight` as a process, and the mark of all that it starts; at the end they are killed, come what may."""
+    """`limelight` as a process, and the mark of all processes that it starts; at the end they are always killed."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.experiment.command", *map(str, arguments)],
@@ -64,7 +64,7 @@ def command(*arguments, **environment):
 
 @pytest.fixture
 def gate(tmp_path):
-    """At which seeds from 5 on wait."""
+    """The FIFO at which seeds from 5 on wait."""
     path = tmp_path / "gate"
     os.mkfifo(path)
     return str(path)
@@ -73,7 +73,7 @@ def gate(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
 def test_asked_to_end_it_says_what_is_kept_and_leaves_no_process(tmp_path, gate, number):
     with command("run", "toy", "--workers", 2, "--results", tmp_path / "results", **{GATE: gate}) as (process, mark):
-        first = process.stderr.readline()  # told at every tenth of the runs
+        first = process.stderr.readline()  # printed after every tenth of the runs
         process.send_signal(number)
         _, rest = process.communicate(timeout=PATIENCE)
         seconds_until_nothing_is_left_of(mark)
@@ -93,7 +93,7 @@ def test_killed_it_leaves_no_process(tmp_path, gate):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_each_is_heeded_as_ctrl_c_is(number):
+def test_each_signal_acts_like_ctrl_c(number):
     before = signal.getsignal(number)
     with processes.stopping_like_ctrl_c():
         assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)  # which would end the tests, or nothing
@@ -158,7 +158,7 @@ def test_a_tree_ends_with_all_that_it_has_started():
     assert len(left_of(mark)) == 2
     processes.end_tree(process.pid)
     assert left_of(mark) == []
-    processes.end_tree(process.pid)  # of which nothing is left
+    processes.end_tree(process.pid)  # none of them is left
     process.communicate(timeout=PATIENCE)
 
 
@@ -186,7 +186,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_leave_nothing(tmp_path):
-    """At all kinds of moments: while it starts, while its workers start, and while they compute.
+    """Kills at various times: while it starts, while its workers start, and while they compute.
 
     A process that is just starting ends when Python has loaded what it begins with, which takes long on a busy machine.
     """

@@ -1,4 +1,4 @@
-"""Cells in parallel: killed and started again, two runners at once, faults and divergence, and a cluster."""
+"""Trials in parallel: killed and started again, two runners at once, errors and divergence, and a cluster."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def run_here(claim, folder, seeds=SEEDS):
 
 @contextmanager
 def driven(folder, seeds=SEEDS, **environment):
-    """The runner as a process group of its own, killed at the end come what may."""
+    """The runner as a process group, which is always killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.experiment.drive", str(folder), str(seeds)],
         stdout=subprocess.PIPE, text=True, env=os.environ | environment, start_new_session=True,
@@ -80,7 +80,7 @@ def test_a_fault_and_a_divergence_are_results_with_their_reason(tmp_path):
     assert by_arm["forgets"].status == "error"
     assert "expected the measures ['size'], got []" in by_arm["forgets"].reason
     assert results.values("diverges", "size").tolist() == [-9.0] * SEEDS
-    assert Faulty().verdict(results) is None  # an arm without any result that counts
+    assert Faulty().verdict(results) is None  # an arm without any valid result
 
 
 def test_a_fault_is_tried_again_and_a_divergence_is_not(tmp_path):

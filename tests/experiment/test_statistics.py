@@ -1,4 +1,4 @@
-"""Intervals and the two errors that evidence can make."""
+"""Intervals, and the two kinds of error of a comparison."""
 
 import math
 
@@ -26,7 +26,7 @@ TRIALS = 200
 
 
 @pytest.mark.parametrize("shape", evidence.SHAPES)
-@pytest.mark.parametrize("seeds", [10, pytest.param(30, marks=pytest.mark.slow)])  # with fewer it is called more often
+@pytest.mark.parametrize("seeds", [10, pytest.param(30, marks=pytest.mark.slow)])  # fewer seeds: more often
 def test_the_same_arm_twice_is_seldom_called_different(shape, seeds):
     draw, _ = evidence.SHAPES[shape]
     assert evidence.false_alarms(draw, seeds, TRIALS, np.random.default_rng(1)) <= evidence.FALSE_ALARM_LIMIT
@@ -40,7 +40,7 @@ def test_a_difference_of_one_standard_deviation_is_mostly_found(shape):
 
 
 def test_plain_percentiles_would_raise_false_alarms():
-    """Why the percentiles are moved outwards: without, ten seeds call equal arms different too often."""
+    """Without expanded percentiles, ten seeds call equal arms different too often."""
     rng = np.random.default_rng(0)
     alarms = 0
     for _ in range(TRIALS):

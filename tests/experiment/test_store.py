@@ -1,4 +1,4 @@
-"""Results on disk: whole or not at all, named by what could change them, and noticed when they are damaged."""
+"""Results on disk: complete or not at all, with names that depend on what computed them; damage is detected."""
 
 import hashlib
 import json
@@ -190,7 +190,7 @@ def a_file(path):
 
 
 @pytest.mark.parametrize("strange", [a_folder, a_pipe, a_loop])
-def test_what_lies_in_place_of_a_result_is_told_and_the_rest_is_read(store, strange):
+def test_an_unreadable_result_is_reported_and_the_rest_is_read(store, strange):
     for seed in range(3):
         run_trial(Toy(), "one", seed, store.folder)
     path = store.path(Toy(), "one", 1)
@@ -204,7 +204,7 @@ def test_what_lies_in_place_of_a_result_is_told_and_the_rest_is_read(store, stra
 
 
 @pytest.mark.parametrize("strange", [a_file, a_loop])
-def test_what_lies_in_place_of_the_folder_of_a_claim_is_told_once(store, strange):
+def test_an_unreadable_claim_folder_is_reported_once(store, strange):
     run_trial(Faulty(), "one", 0, store.folder)
     strange(store.folder / "toy")
     assert store.results(Toy(), 3).records == []
@@ -228,7 +228,7 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_told_of(store):
 
 
 @pytest.mark.parametrize("strange", [a_file, a_loop, a_pipe])
-def test_what_is_no_folder_is_one_sentence(tmp_path, strange):
+def test_a_path_that_is_no_folder_raises_one_sentence(tmp_path, strange):
     path = tmp_path / "results"
     strange(path)
     with pytest.raises(StoreError, match=r"expected a folder of results at .*results, which .*with --results"):
@@ -238,7 +238,7 @@ def test_what_is_no_folder_is_one_sentence(tmp_path, strange):
 
 
 def test_a_folder_that_cannot_be_written_is_read():
-    with tempfile.TemporaryDirectory() as place:  # which others may enter, as they may not what pytest makes
+    with tempfile.TemporaryDirectory() as place:  # others may enter it, unlike the folders of pytest
         os.chmod(place, 0o755)
         read_as_another(Path(place) / "results")
 
@@ -252,7 +252,7 @@ from limelight import StoreError
 from limelight.experiment.store import Store
 from tests.experiment.toy import Toy
 if os.getuid() == 0:
-    os.setuid(65534)  # who is anything but root
+    os.setuid(65534)  # not root
 store = Store({str(folder)!r})
 print(len(store.results(Toy(), 1).records))
 try:
@@ -269,7 +269,7 @@ except StoreError as problem:
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
-def test_who_may_read_a_result_the_umask_says(store, mask):
+def test_the_umask_decides_who_may_read_a_result(store, mask):
     before = os.umask(mask)
     try:
         run_trial(Toy(), "one", 0, store.folder)

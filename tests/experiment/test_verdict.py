@@ -1,4 +1,4 @@
-"""From parts to a verdict: every combination, and the control that can take it back."""
+"""From parts to a verdict: every combination, and the control that can make it inconclusive."""
 
 import pytest
 

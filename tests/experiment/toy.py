@@ -1,4 +1,4 @@
-"""A claim that costs nothing to run: its results are drawn from the seed."""
+"""A claim that takes no time to run: its results are random numbers from the seed."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.verdict import Part, Verdict
 from limelight.figures import curves
 
-GATE = "LIMELIGHT_TOY_GATE"  # a FIFO at which seeds from 5 on wait, where it is set
-HARD = "LIMELIGHT_TOY_HARD"  # where it is set, a cell computes for a while
+GATE = "LIMELIGHT_TOY_GATE"  # if set, a FIFO at which seeds from 5 on wait
+HARD = "LIMELIGHT_TOY_HARD"  # if set, a trial computes for a while
 
 
 class Toy(Claim):

@@ -1,4 +1,4 @@
-"""A layer whose own attention does more than it tells is refused when it is first called, and costs nothing after."""
+"""A layer whose attention uses more than it passes on is refused at its first call; later calls are not checked."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from tests.huggingface.tiny import model, tokens
 
 
 def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-    """What most models have, with what a layer of `Layer` may do beside."""
+    """The attention of most models, plus what a `Layer` may do in addition."""
     scores = query @ key.mT * scaling * module.sharper
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -44,7 +44,7 @@ def _nothing_known():
     agreement._agreed.clear()
 
 
-def test_a_layer_that_tells_all_is_the_same():
+def test_a_layer_that_passes_everything_agrees():
     layer = Layer()
     assert eager_function(Layer) is eager_attention_forward
     assert uses_attention_interface(layer)
@@ -67,7 +67,7 @@ def test_a_layer_that_tells_all_is_the_same():
     ids=["scale", "gain", "sigmoid", "cap", "mask", "columns", "order"],
 )
 @pytest.mark.parametrize("similarity", [None, Euclidean()], ids=repr)
-def test_a_layer_that_does_more_is_refused_whatever_takes_its_place(beside, similarity):
+def test_a_layer_that_does_more_is_refused_with_any_mechanism(beside, similarity):
     layer = Layer(**beside)
     with transplant(layer, *[similarity] if similarity else []):
         for _ in range(2):  # not only the first time
@@ -77,7 +77,7 @@ def test_a_layer_that_does_more_is_refused_whatever_takes_its_place(beside, simi
 
 def test_a_layer_without_an_attention_of_its_own_has_nothing_to_be_compared_with():
     class Bare(Layer):
-        """As in Qwen2.5-Omni's token-to-wave model: it takes what has the name, and no eager."""
+        """As in Qwen2.5-Omni's token-to-wave model: it uses the registered function, and has no eager one."""
 
         def forward(self, x):
             return ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](self, x, x, x, None, is_causal=False)[0]
@@ -99,7 +99,7 @@ def test_an_own_attention_that_cannot_be_asked_is_refused():
         layer(X)
 
 
-def test_what_its_own_attention_reads_and_ours_cannot_is_refused(monkeypatch):
+def test_a_layer_whose_own_attention_reads_more_is_refused(monkeypatch):
     def reads(module, query, key, value, attention_mask, scaling, dropout=0.0, position_ids=None, **kwargs):
         return eager_attention_forward(module, query, key, value, attention_mask, scaling * (1 + position_ids.sum()))
 
@@ -124,7 +124,7 @@ def test_it_is_compared_once_and_draws_no_random_numbers(monkeypatch):
     assert len(compared) == 1  # three layers of one class, called three times
     assert torch.equal(torch.random.get_rng_state(), state)
     made(**tokens("left"))
-    assert len(compared) == 2  # now with a mask of its own
+    assert len(compared) == 2  # now with a mask
 
 
 def test_in_training_nothing_is_dropped_and_no_gradient_is_kept():

@@ -1,4 +1,4 @@
-"""Does a causal model see the future, in one go, through a cache, padded or not?"""
+"""A causal model does not see the future, in one pass or with a cache, padded or not."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_a_cache_filled_in_pieces_gives_the_logits_of_one_go(made, padded):
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @torch.no_grad()
 def test_a_cache_longer_than_what_was_seen(made):
-    """More keys than queries from the first call on: there sdpa gives no mask, and counts from the start."""
+    """With more keys than queries at the first call, sdpa gets no mask, and counts positions from the start."""
     ids = tokens()["input_ids"]
     whole = made(input_ids=ids).logits
     cache, pieces = StaticCache(config=made.config, max_cache_len=16), []

@@ -1,4 +1,4 @@
-"""What `register`, `transplant` and `attention_layers` promise, and what they refuse."""
+"""The behavior of `register`, `transplant` and `attention_layers`, and what they refuse."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_a_name_with_a_meaning_of_its_own_is_refused(name):
         register(name)
 
 
-def test_a_name_of_someone_elses_is_refused():
+def test_a_name_registered_by_other_code_is_refused():
     hf.AttentionInterface.register("someone-elses", lambda *args, **given: None)
     with pytest.raises(InputError, match="has an attention named"):
         register("someone-elses")
@@ -75,7 +75,7 @@ def test_an_argument_that_cannot_be_honored_is_refused(given):
     made = model("bert", "limelight-dot")
     with pytest.raises(InputError, match=f"cannot honor {next(iter(given))}="):
         made(**tokens(), **given)
-    made(**tokens(), **dict.fromkeys(given))  # None asks for nothing
+    made(**tokens(), **dict.fromkeys(given))  # None leaves the default
 
 
 def test_positions_that_a_cache_hides_are_refused():
@@ -91,7 +91,7 @@ def test_positions_that_a_cache_hides_are_refused():
 
 
 def state(made):
-    """All that a forward pass reads: each module's own attributes, and its configuration's."""
+    """Everything that a forward pass reads: the attributes of each module and of its configuration."""
     return [
         (dict(module.__dict__), vars(module.config).copy() if hasattr(module, "config") else None)
         for module in made.modules()
@@ -158,7 +158,7 @@ def test_a_model_with_masks_for_another_kernel_is_refused():
 
 def test_the_layers_have_names():
     assert attention_layers(model("bert")) == tuple(f"bert.encoder.layer.{i}.attention.self" for i in range(2))
-    assert len(attention_layers(model("albert"))) == 1  # its layers are one, used twice
+    assert len(attention_layers(model("albert"))) == 1  # it has one layer that is used twice
     first, *_, last = attention_layers(model("t5"))
     assert first == "encoder.block.0.layer.0.SelfAttention"
     assert last == "decoder.block.1.layer.1.EncDecAttention"

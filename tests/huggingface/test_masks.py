@@ -1,4 +1,4 @@
-"""Who may see whom under a registered name: eager's masks, number by number, and not written out until looked at."""
+"""Masks under a registered name equal eager's, number by number, and are not expanded until they are read."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ HERE = {"device": "cpu", "dtype": torch.float32}
 CAUSAL, BIDIRECTIONAL = {"mask_function": causal_mask_function}, {"mask_function": lambda b, h, q, k: q >= 0}
 OPEN = BIDIRECTIONAL | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": True}
 WINDOW = {"mask_function": sliding_window_causal_mask_function(4), "local_size": 4}
-CASES = {  # what is asked of the mask function, and whether a boolean n × m tensor is made for it
+CASES = {  # the arguments of the mask function, and whether it makes a boolean n × m tensor
     "causal": (CAUSAL | {"q_length": 9, "kv_length": 9}, False),
     "causal, nothing is padded": (CAUSAL | {"q_length": 9, "kv_length": 9, "attention_mask": REAL | True}, False),
     "causal, padded": (CAUSAL | {"q_length": 9, "kv_length": 9, "attention_mask": REAL}, True),
@@ -65,7 +65,7 @@ def test_a_mask_of_many_tokens_takes_no_memory():
 
 
 def git():
-    """Its text layers ask no interface and add the mask to their scores; its image layers ask."""
+    """Its text layers do not use the interface and add the mask to their scores; its image layers use it."""
     vision = {"image_size": 8, "patch_size": 4, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
     torch.manual_seed(0)
     made = hf.GitForCausalLM(hf.GitConfig(**WIDE, vision_config=vision | {"intermediate_size": 48})).eval()
@@ -75,7 +75,7 @@ def git():
 
 @pytest.mark.parametrize("padded", ["full", "right"])
 @torch.no_grad()
-def test_layers_that_do_not_ask_get_the_mask_that_they_add(padded):
+def test_layers_without_the_interface_get_the_mask_that_they_add(padded):
     made, batch = git(), tokens(padded) | {"pixel_values": torch.randn(2, 3, 8, 8)}
     eager = made(**batch).logits
     made.set_attn_implementation("limelight-dot")
@@ -89,7 +89,7 @@ def test_layers_that_do_not_ask_get_the_mask_that_they_add(padded):
 @pytest.mark.parametrize("said", [True, False])
 @torch.no_grad()
 def test_is_causal_of_a_layer_is_not_asked_where_there_are_masks(said):
-    """It is wrong in some models, and missing in others: eager does without it."""
+    """`is_causal` is wrong in some models and missing in others, and eager does not use it."""
     made, batch = model("llama"), tokens()
     eager = made(**batch).logits
     for layer in made.model.layers:
@@ -104,7 +104,7 @@ def test_is_causal_of_a_layer_is_not_asked_where_there_are_masks(said):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @torch.no_grad()
 def test_a_transplant_reads_no_mask_as_the_models_own_attention_does(attention):
-    """sdpa then asks the layer's is_causal; for eager everything may be seen."""
+    """Without a mask sdpa uses the layer's is_causal, while eager lets every query see every key."""
     made = model("bert", attention)
     for layer in made.bert.encoder.layer:
         layer.attention.self.is_causal = True

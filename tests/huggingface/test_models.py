@@ -1,4 +1,4 @@
-"""Are the models of transformers the same models under Limelight's softmax attention?"""
+"""The models of transformers give the same results with Limelight's softmax attention."""
 
 import pytest
 import torch
@@ -105,7 +105,7 @@ def test_the_weights_are_not_built_unasked():
     torch.testing.assert_close(weights, (q @ q.mT / 8**0.5).softmax(-1))
 
 
-def test_a_decoder_that_is_told_to_look_both_ways_does():
+def test_a_decoder_with_is_causal_false_attends_in_both_directions():
     made, batch = model("llama", is_causal=False), tokens()
     eager = logits(made, batch)
     made.set_attn_implementation("limelight-dot")
@@ -153,7 +153,7 @@ def test_a_learned_similarity_is_trained_and_is_the_callers():
 @pytest.mark.parametrize("normalization", [Softmax(alpha=1), Sinkhorn(2)], ids=repr)
 @pytest.mark.parametrize("padded", ["left", "right"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_where_queries_are_mixed_padding_takes_no_part(normalization, padded, attention):
+def test_padding_has_no_effect_if_queries_are_mixed(normalization, padded, attention):
     made, batch = model("bert", attention), tokens(padded)
     real = batch["attention_mask"][1].bool()
     positions = torch.arange(9).expand(2, 9)  # a token's own position, padded or not
@@ -184,7 +184,7 @@ def test_a_decoder_that_looks_both_ways_may_mix_queries():
 
 @pytest.mark.parametrize("length", [9, 1])
 @pytest.mark.parametrize("name", DECODERS)
-def test_what_mixes_queries_is_refused_in_a_decoder(name, length):
+def test_normalizations_that_mix_queries_are_refused_in_a_decoder(name, length):
     made = model(name)
     with transplant(made, normalization=Sinkhorn()), pytest.raises(InputError, match="future"):
         made(input_ids=tokens()["input_ids"][:, :length])

@@ -1,4 +1,4 @@
-"""Models whose attention is more than queries, keys, values and a mask: sinks, capped scores, keys that are picked."""
+"""Models whose attention has more than queries, keys, values and a mask: sinks, capped scores, selected keys."""
 
 import pytest
 import torch
@@ -19,9 +19,9 @@ EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
 SPARSE = {"index_n_heads": 2, "index_head_dim": 16, "index_topk": 3, "n_group": 1, "topk_group": 1}
 MODELS = {
-    # a learned logit for each head takes weight and gives nothing
+    # a learned logit for each head takes weight and has no value
     "gpt-oss": lambda: hf.GptOssForCausalLM(hf.GptOssConfig(**GROUPED, **EXPERTS, **ROPE, sliding_window=4)),
-    # no score leaves a cap
+    # scores are capped
     "gemma2": lambda: hf.Gemma2ForCausalLM(
         hf.Gemma2Config(**GROUPED, sliding_window=4, attn_logit_softcapping=2.0, query_pre_attn_scalar=8)
     ),
@@ -29,7 +29,7 @@ MODELS = {
     "nllb-moe": lambda: hf.NllbMoeForConditionalGeneration(
         hf.NllbMoeConfig(**SMALL, num_experts=2, expert_capacity=32, encoder_layerdrop=0, decoder_layerdrop=0)
     ),
-    # a layer picks three keys for each query, and hands them on as an argument
+    # a layer selects three keys for each query, and passes them as an argument
     "deepseek-v3.2": lambda: hf.DeepseekV32ForCausalLM(
         hf.DeepseekV32Config(
             **GROUPED | {"num_key_value_heads": 4},
@@ -89,7 +89,7 @@ def test_the_weights_and_the_gradients_too(models, name):
     assert any(key.endswith("sinks") for key in found["eager"]) == (name == "gpt-oss")
 
 
-def test_no_identity_is_multiplied_to_see_the_weights(models, monkeypatch):
+def test_weights_are_returned_without_multiplying_an_identity(models, monkeypatch):
     made, batch = models("gemma2"), tokens()
     made.set_attn_implementation("limelight-dot")
     monkeypatch.setattr(torch, "eye", None)
@@ -167,7 +167,7 @@ def test_a_float_mask_is_taken_apart_into_what_it_hides_and_what_it_adds():
 
 def test_picked_keys_are_the_ones_that_are_seen():
     module = torch.nn.Module()
-    indices = torch.tensor([[[0, 3], [5, -1], [9, 2]]])  # two of six keys for each query; −1 and 9 pick nothing
+    indices = torch.tensor([[[0, 3], [5, -1], [9, 2]]])  # two of six keys for each query; −1 and 9 select none
     keys = selected_keys(module, indices, None, 4, 6)
     assert [row.nonzero().flatten().tolist() for row in keys[0, 0]] == [[0, 3], [5], [2]]
     module.indexer = torch.nn.Module()
@@ -228,7 +228,7 @@ def test_grouped_heads_are_repeated_only_where_each_has_its_own():
 
 
 def test_a_cap_with_another_similarity_in_a_whole_model(models):
-    """A cap so high that nothing reaches it changes nothing; a low one does."""
+    """A cap far above all scores changes nothing; a low one does."""
     made, batch = models("gemma2"), tokens()
     register("limelight-capped", Euclidean(2.0))
     made.set_attn_implementation("limelight-capped")

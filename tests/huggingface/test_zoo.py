@@ -1,4 +1,4 @@
-"""Every model type of transformers, tiny and random: what docs/models.md says of it is so."""
+"""Every model type of transformers, as a tiny random model: docs/models.md is right about it."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def test_it_is_of_the_pinned_version():
         assert re.search(rf"^{package}==(.*)$", pinned, re.M)[1] == FOUND[package]
 
 
-def test_nothing_is_wrong_and_most_are_equal():
+def test_no_model_type_is_wrong_and_most_are_equal():
     results = [row["result"] for row in FOUND["types"].values()]
     assert "wrong" not in results
     assert set(results) <= set(table.TITLES)

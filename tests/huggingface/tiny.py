@@ -7,9 +7,9 @@ import transformers as hf
 
 from limelight.huggingface import register
 
-register("limelight-dot")  # softmax attention through the operator: what eager does, to rounding
+register("limelight-dot")  # softmax attention through the operator, equal to eager up to rounding
 
-# What this version of transformers calls the keys and values of earlier tokens.
+# The name for keys and values of earlier tokens in this version of transformers.
 CACHE = "cache" if "cache" in inspect.signature(hf.LlamaForCausalLM.forward).parameters else "past_key_values"
 
 WIDE = {
@@ -71,7 +71,7 @@ ENCODER_DECODERS = {
 MODELS = ENCODERS | DECODERS | ENCODER_DECODERS
 
 IDS = torch.randint(3, 64, (2, 9), generator=torch.Generator().manual_seed(5))
-PADDED = {"full": (0, 0), "left": (3, 0), "right": (0, 3)}  # tokens of the second sequence that are no tokens
+PADDED = {"full": (0, 0), "left": (3, 0), "right": (0, 3)}  # padding at the start of the second sequence
 
 
 def model(name, attention="eager", **changes):
@@ -104,7 +104,7 @@ def tokens(padded="full"):
 
 @torch.no_grad()
 def logits(made, batch):
-    """Logits at the real tokens; an encoder-decoder is asked for its input again."""
+    """The logits at the real tokens; an encoder-decoder gets its input as its output, too."""
     if made.config.is_encoder_decoder:
         batch = batch | {"decoder_input_ids": batch["input_ids"], "decoder_attention_mask": batch["attention_mask"]}
     return made(**batch).logits[batch["attention_mask"].bool()]

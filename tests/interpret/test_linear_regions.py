@@ -1,4 +1,4 @@
-"""Counting planes."""
+"""The count of linear regions."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_each_fold_adds_one():
     assert count_linear_regions(lambda p: p[:, 0].abs() + p[:, 1].abs(), GRID) == 4
 
 
-def test_what_covers_too_few_points_is_no_piece():
+def test_a_region_with_too_few_points_is_not_counted():
     def corner(p):
         return p[:, 0] + 5 * torch.relu(p[:, 0] + p[:, 1] - 3.7)
 
@@ -26,7 +26,7 @@ def test_what_covers_too_few_points_is_no_piece():
     assert count_linear_regions(corner, GRID, share=1e-3) == 2
 
 
-def test_the_way_from_one_plane_to_the_next_is_none():
+def test_the_transition_between_two_planes_is_not_counted():
     assert count_linear_regions(lambda p: p[:, 0] * torch.sigmoid(200 * p[:, 1]), GRID) == 2
 
 
@@ -38,12 +38,12 @@ def test_the_way_from_one_plane_to_the_next_is_none():
         (lambda p: p[:, 0], GRID[:0], "n ≥ 1"),
     ],
 )
-def test_what_is_no_function_of_points_is_refused(f, x, told):
+def test_a_model_that_is_no_function_of_points_is_refused(f, x, told):
     with pytest.raises(InputError, match=told):
         count_linear_regions(f, x)
 
 
 @pytest.mark.parametrize("share", [0, 1, -1, float("nan")])
-def test_a_share_that_is_none_is_refused(share):
+def test_an_invalid_share_is_refused(share):
     with pytest.raises(InputError, match="share"):
         count_linear_regions(lambda p: p[:, 0], GRID, share=share)

@@ -1,4 +1,4 @@
-"""What a network looks at: its gradient by finite differences, its attention by the matrix written out."""
+"""Saliency against finite differences, and received attention against the dense matrix."""
 
 import pytest
 import torch
@@ -59,10 +59,10 @@ def test_the_attention_received_is_the_column_sums_of_the_softmax(block, images)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found.sum((1, 2)), torch.ones(3))
     assert found.std() > 0.01
-    assert not model.blocks[block].qkv._forward_hooks  # nothing is left behind
+    assert not model.blocks[block].qkv._forward_hooks  # all hooks are removed
 
 
-def test_what_has_no_such_answer_is_refused(images):
+def test_invalid_inputs_of_saliency_and_attention_are_refused(images):
     model = SmallViT(FRAME, 4, 10, blocks=1)
     with pytest.raises(InputError, match="images of shape"):
         saliency(model, images[0])

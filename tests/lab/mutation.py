@@ -1,4 +1,4 @@
-"""Messages that a browser sent to the lab, and mutants of them: what no page would send, but anybody can."""
+"""Recorded messages from a browser to the lab, and mutants of them, which no page would send."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 RECORDED = [
     (line["page"], line["message"])
     for line in map(json.loads, Path(__file__).with_name("recorded.jsonl").read_text(encoding="utf-8").splitlines())
-]  # the page that was open, or "dash" for a call of a callback; and what was said
+]  # the open page, or "dash" for a call of a callback, and the message
 
 ODD = [
     None, True, False, 0, -1, 1.5, 1e308, -1e308, 5e-324, 2**31, 2**53 + 1, 2**63, 10**30, 10**400, "", " ",
@@ -27,7 +27,7 @@ def deep(levels):
 
 
 def places(value, path=()):
-    """The way to everything in a message."""
+    """The paths to all values in a message."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in items:
@@ -35,7 +35,7 @@ def places(value, path=()):
 
 
 def put(message, path, value):
-    """The message with another value there."""
+    """The message with another value at a path."""
     if not path:
         return value
     parent = message
@@ -52,7 +52,7 @@ def at(message, path):
 
 
 def mutant(message, choose: random.Random):
-    """The text of a message with one to three faults in it; sometimes with none that matters."""
+    """The text of a message with one to three changes, which sometimes leave it valid."""
     message = copy.deepcopy(message)
     for _ in range(choose.randint(1, 3)):
         path = choose.choice(list(places(message)))
@@ -73,7 +73,7 @@ def mutant(message, choose: random.Random):
 
 
 def damaged(text, choose: random.Random):
-    """Mostly the text as it is; at times what is no JSON, or is too deep."""
+    """Usually the text itself; sometimes text that is not JSON, or nested too deeply."""
     fault = choose.randrange(12)
     if fault == 0:
         return text[: choose.randrange(len(text) + 1)]
@@ -89,7 +89,7 @@ def damaged(text, choose: random.Random):
 
 
 def mutants(count, seed):
-    """So many (page, text), each of another recorded message."""
+    """So many pairs (page, text), each from another recorded message."""
     choose = random.Random(seed)
     for _ in range(count):
         page, message = choose.choice(RECORDED)

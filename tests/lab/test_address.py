@@ -1,4 +1,4 @@
-"""What stands in an address, and what becomes of nonsense in it."""
+"""The settings in an address, and how invalid ones are replaced."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ VALUES = st.fixed_dictionaries(
 
 
 @given(VALUES)
-def test_an_address_gives_back_what_it_was_made_of(values):
+def test_values_survive_the_address(values):
     assert from_query(FIELDS, to_query(FIELDS, values)) == (values, [])
 
 
@@ -60,14 +60,14 @@ def test_anything_from_a_page_gives_values_that_are_allowed(given):
         ("?" + "n=1&" * 2000, "n", 5, "longer than"),
     ],
 )
-def test_nonsense_is_replaced_and_told(query, name, value, told):
+def test_invalid_values_are_replaced_and_reported(query, name, value, told):
     values, wrong = from_query(FIELDS, query)
     assert values[name] == value
     assert len(wrong) == 1
     assert told in wrong[0]
 
 
-def test_only_what_differs_stands_in_the_address_and_always_the_seed():
+def test_the_address_has_the_seed_and_values_that_are_not_defaults():
     assert to_query(FIELDS, read(FIELDS, {"n": 7})[0]) == "?n=7&seed=0"
 
 
@@ -89,7 +89,7 @@ def test_a_control_that_nobody_touched_changes_nothing():
 
 
 @pytest.mark.parametrize("held", [None, "x", [], "1e999", {"a": 1}])
-def test_what_a_control_cannot_hold_is_told(held):
+def test_a_value_that_a_control_cannot_hold_is_reported(held):
     for field in FIELDS:
         value, _ = field.read(from_control(field, held))
         assert field.read(value) == (value, "")

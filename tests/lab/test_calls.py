@@ -1,4 +1,4 @@
-"""Calls of callbacks: those that a browser sent are passed on as they are, all else is refused before Dash hears it."""
+"""Calls of callbacks: recorded ones are passed on unchanged, and all others are refused before they reach Dash."""
 
 import asyncio
 import copy
@@ -30,7 +30,7 @@ def calls(app):
     return Calls(app.callback_map)
 
 
-def test_what_browsers_said_is_passed_on_as_it_is(calls):
+def test_recorded_browser_calls_are_passed_on_unchanged(calls):
     assert len(SAID) > 10
     for message in SAID:
         assert json.loads(calls.over_socket(json.dumps(message))) == message
@@ -80,7 +80,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_no_other_call_is(calls, what):
+def test_other_calls_are_refused(calls, what):
     message = changed(*WRONG[what])
     with pytest.raises(ValueError, match=r"."):
         calls.over_socket(json.dumps(message))
@@ -92,7 +92,7 @@ def test_no_other_call_is(calls, what):
     "text", ["", "{", "[]", "3", "null", '"x"', '{"type": "callback_request"}', '{"type": "get_props_response"}',
              '{"type": ["heartbeat"]}', "[" * 100_000, r'{"type": "\ud800"}', "\0"],
 )  # fmt: skip
-def test_nor_anything_that_is_no_call(calls, text):
+def test_messages_that_are_no_calls_are_refused(calls, text):
     with pytest.raises(ValueError, match=r"."):
         calls.over_socket(text)
     with pytest.raises(ValueError, match=r"."):
@@ -101,7 +101,7 @@ def test_nor_anything_that_is_no_call(calls, text):
         heard(text)
 
 
-def test_a_callback_hears_what_its_signature_says():
+def test_a_callback_gets_only_values_of_its_signature():
     told = []
 
     @checked
@@ -117,7 +117,7 @@ def test_a_callback_hears_what_its_signature_says():
 
 
 def speak(app, *messages):
-    """What an application sends over the websocket of callbacks, which is left after these messages."""
+    """The answers of an application over the websocket of callbacks, which is closed after these messages."""
     sent, waiting = [], [{"type": "websocket.connect"}]
     waiting += [{"type": "websocket.receive", **each} for each in messages]
     waiting += [{"type": "websocket.disconnect", "code": 1001}]
@@ -134,7 +134,7 @@ def speak(app, *messages):
 
 
 def post(app, body, parts=1):
-    """What an application answers to a call over HTTP whose body comes in so many parts."""
+    """The answer of an application to a call over HTTP whose body is sent in so many parts."""
     sent, size = [], len(body) // parts + 1
     waiting = [
         {"type": "http.request", "body": body[i * size : (i + 1) * size], "more_body": i + 1 < parts}
@@ -156,7 +156,7 @@ def post(app, body, parts=1):
 
 
 async def echo(scope, receive, send):
-    """Accepts, and says what it hears."""
+    """Accepts a connection, and sends back what it receives."""
     if scope["type"] == "http":
         message = await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -183,7 +183,7 @@ def test_a_socket_from_elsewhere_is_not_opened(calls, monkeypatch, origin):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_call_that_is_none_is_answered_400_and_others_go_on(app, calls, parts):
+def test_an_invalid_call_is_answered_400_and_others_work(app, calls, parts):
     good = json.dumps(of("content")["payload"], ensure_ascii=False).encode()
     assert json.loads(post(Checked(echo, calls), good, parts)[1]) == of("content")["payload"]
     assert post(Checked(echo, calls), good[:-1], parts)[0] == 400
@@ -192,7 +192,7 @@ def test_a_call_that_is_none_is_answered_400_and_others_go_on(app, calls, parts)
     assert b"Five lines, learned by two networks" in body
 
 
-def test_mutants_of_what_browsers_said_raise_nothing(app, capfd, caplog, monkeypatch):
+def test_mutants_of_recorded_calls_raise_nothing(app, capfd, caplog, monkeypatch):
     monkeypatch.setattr(Runs, "start", lambda *given: None)
     with caplog.at_level(logging.WARNING):
         statuses = []

@@ -1,4 +1,4 @@
-"""`limelight lab` at its front door."""
+"""The command `limelight lab`: its options, its errors, and what it loads."""
 
 import socket
 import subprocess
@@ -68,7 +68,7 @@ def test_what_workers_need_later_is_loaded_where_they_are_forked_from():
     program = """
 import importlib, signal, sys
 import limelight.lab.preload
-signal.setitimer(signal.ITIMER_REAL, 0)  # here it is raised by hand
+signal.setitimer(signal.ITIMER_REAL, 0)  # the test raises it itself
 from limelight.lab.pages.operator import simulation as operator
 imported, drawn, really = [], [], importlib.import_module
 importlib.import_module = lambda name, *rest: imported.append(name) if name == "torch._dynamo" else really(name, *rest)

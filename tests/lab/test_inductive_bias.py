@@ -1,4 +1,4 @@
-"""What plays on the page of biases, without a page."""
+"""The simulation of the page of biases, without a page."""
 
 import base64
 
@@ -55,7 +55,7 @@ def test_random_labels_are_learned_by_heart_and_help_nowhere():
         assert accuracy(playing, place) < 0.25
 
 
-def test_what_was_learned_in_the_middle_is_tested_elsewhere_without_learning_anew():
+def test_another_test_needs_no_new_training():
     playing = taught(100, kind="centered")
     learned = [parameter.clone() for parameter in playing._models[FULL].parameters()]
     there = accuracy(playing, "full")
@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_finite_is_told_each_time():
             playing.step()
 
 
-def test_nonsense_is_told_and_replaced():
+def test_invalid_settings_are_reported_and_replaced():
     values, wrong = from_query(FIELDS, "kind=upside+down&images=1e9&batch=nan&look=0&tested=<b>")
     assert len(wrong) == 5
     assert (values["kind"], values["images"], values["batch"], values["look"], values["tested"]) == (
@@ -202,7 +202,7 @@ def test_nonsense_is_told_and_replaced():
         InductiveBiasSimulation(values).handle_action("look", 3)
 
 
-def test_answers_stand_below_their_images_with_a_sign_each():
+def test_answers_are_below_their_images_with_a_mark_each():
     images, said = np.zeros((4, 2, 2)), {"one": [1, 2, 3, 4], "other": [0, 2, 0, 4]}
     listed = answer_texts([1, 2, 3, 5], said)
     assert listed[0]["text"] == ["1", "1 ✓", "0 ✗", "2", "2 ✓", "2 ✓"]
@@ -224,7 +224,7 @@ def test_a_map_lies_on_its_image_and_must_fit():
         saliency_overlay(np.zeros((12, 12)), np.eye(5), "share")
 
 
-def test_curves_have_room_ahead_and_chance_goes_as_far():
+def test_axes_extend_beyond_the_curves_and_so_does_the_chance_line():
     seen, values = np.array([0.0, 64.0]), {"a": np.array([0.1, 0.2])}
     figure = accuracies(seen, values, values, chance=0.1, log_x=True)
     assert [trace.name for trace in figure.data[:2]] == ["a", "a, training"]

@@ -1,4 +1,4 @@
-"""What stands before the lab: hosts, sizes, the policy; and a port that cannot be had."""
+"""The checks before every request: hosts, sizes and the policy; and ports that cannot be used."""
 
 import asyncio
 import socket
@@ -44,7 +44,7 @@ def middleware():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:1", "localhost:8765", "[::1]:8765"])
-def test_its_own_names_are_answered_with_a_policy(middleware, host):
+def test_its_own_host_names_are_answered_with_a_policy(middleware, host):
     start, body = ask(middleware, host=host)
     assert body["body"] == b"inside"
     policy = dict(start["headers"])[b"content-security-policy"].decode()
@@ -55,7 +55,7 @@ def test_its_own_names_are_answered_with_a_policy(middleware, host):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", ""])
-def test_another_name_is_not(middleware, host):
+def test_another_host_name_is_refused(middleware, host):
     assert ask(middleware, host=host)[0]["status"] == 421
     assert ask(middleware, host=host, kind="websocket")[0]["type"] == "websocket.close"
 
@@ -65,11 +65,11 @@ def test_bound_to_every_address_it_answers_to_every_name():
 
 
 @pytest.mark.parametrize("headers", [{"content_length": "9999999"}, {"transfer_encoding": "chunked"}])
-def test_what_is_too_large_is_refused_unread(middleware, headers):
+def test_a_request_that_is_too_large_is_refused_unread(middleware, headers):
     assert ask(middleware, **headers)[0]["status"] == 413
 
 
-def test_it_says_which_server_it_is_and_hears_of_pages():
+def test_alive_identifies_the_server_and_bye_ends_a_worker():
     sessions = Silent()
     middleware = Guard(inner, "127.0.0.1", [], sessions)
     first, again = (ask(middleware, "/alive")[1]["body"] for _ in range(2))
@@ -99,7 +99,7 @@ def test_a_port_in_use_is_told_with_another():
         ("192.0.2.1", 0, "cannot listen"),
     ],
 )
-def test_what_cannot_be_listened_on_is_told(host, port, told):
+def test_an_unusable_address_raises_one_sentence(host, port, told):
     with pytest.raises(InputError, match=told), listening(host, port):
         pass
 

@@ -1,4 +1,4 @@
-"""Thousands of messages that no page would send, to a lab that serves: nothing is unhandled, and its memory stays."""
+"""Thousands of invalid messages to a running lab: every error is handled, and its memory does not grow."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ from tests.lab.mutation import mutants
 pytestmark = pytest.mark.slow
 PATIENCE = 60  # seconds, on a busy machine
 COUNT, TENTH = 3000, 300
-ROOM = 24 << 20  # bytes by which memory may grow over the second half: what a worker's picture takes
+ROOM = 24 << 20  # bytes by which memory may grow in the second half: as much as a worker's picture takes
 
 
 class Sender:
@@ -31,7 +31,7 @@ class Sender:
         self.socket, self.opened = None, ExitStack()
 
     def send(self, message):
-        """Say it, then something that is always answered, and wait for that or for the end."""
+        """Send a message, and then one that is always answered, and wait for the answer or for the end."""
         if self.socket is None:
             here = f"127.0.0.1:{self.port}"
             self.socket = self.opened.enter_context(
@@ -88,7 +88,7 @@ class Mutated:
         return status
 
     def say(self, page, text):
-        """Was it taken? Every second call of a callback goes over HTTP."""
+        """True if the message was accepted. Every second call of a callback is sent over HTTP."""
         if page == "dash" and next(self.counted) % 2:
             status = self.post(text)
             assert status in (200, 204, 400)

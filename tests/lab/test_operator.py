@@ -1,4 +1,4 @@
-"""/operator without a browser: the code that it writes, what it takes from outside, and what it shows."""
+"""The page of the operator without a browser: the code that it writes, the input that it accepts, and its pictures."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def live(**values):
 
 
 def run(page):
-    """What the page's own lines compute."""
+    """The numbers that the page's code computes."""
     names = {}
     exec(page.labels()["operator-code"], names)
     return names
@@ -50,8 +50,8 @@ def agrees(page):
 
 @pytest.mark.parametrize("every_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("process", PROCESSES)
-def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mask):
-    """Every similarity with every normalization, each with all masks, or with one: then they take turns."""
+def test_the_code_computes_the_shown_numbers_for_all_choices(process, every_mask):
+    """Every similarity with every normalization, with all masks, or with one mask each in turn."""
     masks = cycle(MASKS)
     next(islice(masks, [*PROCESSES].index(process), None))
     offered = ((each, MASKS if every_mask else [next(masks)]) for each in product(SIMILARITIES, NORMALIZATIONS))
@@ -59,7 +59,8 @@ def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mas
         alpha = 0.35 if mask != "causal" else 0.0
         page = live(similarity=similarity, normalization=normalization, mask=mask, process=process, alpha=alpha,
                     bandwidth=0.63, seed=3)  # fmt: skip
-        # Rows of sigmoids may sum to more than one, and what grows is stopped: then the lines are of the steps before.
+        # Rows of sigmoids may sum to more than one. A process that diverges is stopped, and the code has the steps
+        # before.
         with suppress(InputError) if normalization == "sigmoid" else nullcontext():
             page.step()
             page.step()
@@ -67,7 +68,7 @@ def test_the_lines_give_what_is_shown_for_all_that_is_offered(process, every_mas
         agrees(page)
 
 
-def test_the_lines_run_by_themselves():
+def test_the_code_runs_as_a_program():
     page = live(process="heat", mask="window", alpha=0.5)
     page.step()
     code = page.labels()["operator-code"] + "\nprint(h.sum().item())"
@@ -125,7 +126,7 @@ def test_a_link_to_a_refused_combination_opens():
     assert "note" not in page.labels()
 
 
-def test_what_grows_without_bound_stops_with_a_sentence():
+def test_a_process_that_diverges_stops_with_a_sentence():
     page = live(normalization="sigmoid", similarity="dot", bandwidth=0.1, n=60)
     with pytest.raises(InputError, match="left the picture"):
         for _ in range(100):
@@ -134,7 +135,7 @@ def test_what_grows_without_bound_stops_with_a_sentence():
     agrees(page)
 
 
-def test_a_point_moves_and_the_link_has_it():
+def test_a_moved_point_is_part_of_the_link():
     page = live()
     page.step()
     page.handle_action("move", [4, 1.2344, -2])
@@ -150,7 +151,7 @@ def test_a_point_moves_and_the_link_has_it():
     assert again.labels()["operator-code"] == page.labels()["operator-code"]
 
 
-def test_points_that_drift_are_moved_from_where_they_are_others_from_where_they_were():
+def test_a_move_keeps_drifted_positions_but_restarts_other_processes():
     for process in PROCESSES:
         page = live(process=process)
         start = page._points
@@ -164,7 +165,7 @@ def test_points_that_drift_are_moved_from_where_they_are_others_from_where_they_
             assert torch.equal(page._points[others], start[others])
 
 
-def test_moves_are_forgotten_where_the_points_are_drawn_anew():
+def test_moves_are_forgotten_when_points_are_drawn_again():
     for change in ({"seed": 5}, {"n": 12}, {"arrangement": "ring"}):
         page = live()
         page.handle_action("move", [4, 1.0, 1.0])
@@ -173,7 +174,7 @@ def test_moves_are_forgotten_where_the_points_are_drawn_anew():
         page.change({**page.values, **change})
         assert page.values["moved"] == page.labels()["operator-moved"] == ""
         assert torch.equal(page._points, page._arranged())
-        page.change({**page.values, "moved": stale})  # the page has not heard yet
+        page.change({**page.values, "moved": stale})  # the page does not know the move yet
         assert torch.equal(page._points, page._arranged())
     page.handle_action("move", [4, 1.0, 1.0])
     page.handle_action("arrange", None)
@@ -185,7 +186,7 @@ def test_moves_are_forgotten_where_the_points_are_drawn_anew():
     [None, "there", 5, {}, [], [1, 0], [0, 0, 0], [10, 0, 0], [1.5, 0, 0], [True, 0, 0], [1, "0", 0], [1, None, 0],
      [1, float("nan"), 0], [1, float("inf"), 0], [1, 10**400, 0], [1, 0, 9], [1, 0, 0, 0], ["x" * 10**6, 0, 0]],
 )  # fmt: skip
-def test_a_move_without_meaning_is_told_and_changes_nothing(given):
+def test_an_invalid_move_is_refused_and_changes_nothing(given):
     page = live()
     before = page._points.clone()
     with pytest.raises(InputError, match=r"A move must be|Coordinates must lie") as told:
@@ -194,7 +195,7 @@ def test_a_move_without_meaning_is_told_and_changes_nothing(given):
     assert torch.equal(page._points, before)
 
 
-def test_an_unknown_act_is_told():
+def test_an_unknown_action_is_refused():
     with pytest.raises(InputError, match="no action called"):
         live().handle_action("fly", None)
 
@@ -202,14 +203,14 @@ def test_an_unknown_act_is_told():
 @pytest.mark.parametrize(
     "text", ["!!!", "A", "AAAA", "x" * 5000, "A" * 2000, "é", encoded({0: (3.0, 0.0)}), encoded({61: (0, 0)})]
 )
-def test_a_text_that_is_no_moved_points_is_told(text):
+def test_an_invalid_text_of_moved_points_is_reported(text):
     values, wrong = read(FIELDS, {"moved": text})
     assert values["moved"] == ""
     assert len(wrong) == 1
     assert "encodes no positions of points" in wrong[0]
 
 
-def test_places_there_and_back():
+def test_positions_survive_encoding_and_decoding():
     places = {0: (0.001, -2.5), 7: (2.5, 1.234), 59: (-0.5, 0.0)}
     assert decoded(encoded(places), MOST, COORDINATE_MAX) == places
     everywhere = dict.fromkeys(range(MOST), (-2.5, 2.5))
@@ -241,7 +242,7 @@ def test_what_is_sent_and_kept_does_not_grow():
 
 
 def test_updates_change_what_figures_drew():
-    """A picture that is updated is the picture that would be drawn."""
+    """An updated picture equals a newly drawn one."""
     for process, color in [*((name, "auto") for name in PROCESSES), ("drift", "entropy"), ("climb", "mass")]:
         page = live(process=process, color=color)
         drawn = dict(page.figures())
@@ -276,7 +277,7 @@ def assert_same(ours, theirs):
         assert np.array_equal(ours, theirs)
 
 
-def test_the_words_are_the_numbers():
+def test_the_texts_have_the_right_numbers():
     page = live(n=12, point=12)
     words = page.labels()
     entropy = float(page.A.entropy()[-1])
@@ -313,7 +314,7 @@ def test_arrangements_are_in_reach_and_can_be_written_down(name, n):
     assert torch.equal(points, arrangement(name, n, seed=2))
 
 
-def test_an_arrangement_that_is_none_is_told():
+def test_an_unknown_arrangement_is_refused():
     with pytest.raises(UnknownNameError, match="moons"):
         arrangement("moon", 5, 0)
     with pytest.raises(InputError, match="at least one"):
@@ -354,7 +355,7 @@ def test_figures_have_no_background_and_all_that_is_shown():
     assert set(framed.data[1].y) == {1.5, 2.5}
 
 
-def test_what_the_tour_says_is_so():
+def test_the_statements_of_the_tour_are_true():
     lonely = live(n=30, mask="others")
     lonely.handle_action("move", [1, 2.4, 2.4])
     assert lonely._picture().mass[0] < 1e-3

@@ -1,4 +1,4 @@
-"""Measurements that take longer than a step: how often, on a clock of the test's own."""
+"""How often measurements are made that take longer than a step, with a clock that the test controls."""
 
 import pytest
 

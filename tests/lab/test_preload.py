@@ -1,4 +1,4 @@
-"""What workers share: all that they import is imported once, in the process that they are forked from."""
+"""Workers share memory: all modules are imported once, in the process that they are forked from."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from limelight.lab.pages import PAGES
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds, on a busy machine
 PLAYED = [page.name for page in PAGES if page.simulation is not None]
-PRIVATE_MB = 60  # the most that a worker has for itself
+PRIVATE_MB = 60  # the largest unshared memory of a worker
 TRIFLES = 5  # modules
 
 SCRIPT = """
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 
 def probes(folder):
-    """What a first visitor's worker says of itself, who does not wait for all to be loaded; and one of each page."""
+    """The reports of the first worker, which does not wait for all modules, and of a later one for each page."""
     script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -1,4 +1,4 @@
-"""Claims in the background: how far they are, what is kept, and that nothing outlives the lab."""
+"""Claims that run in the background: their progress, what is kept, and that no process outlives the lab."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def drive(name, seeds, folder):
 
 
 def a_stubborn_family(name, seeds, folder):
-    """A process and its child, which both heed no signal that can be ignored."""
+    """A process and its child, which both ignore every signal that can be ignored."""
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])"
     return [sys.executable, "-c", parent + STUBBORN]
 
@@ -97,7 +97,7 @@ def test_a_run_computes_what_is_missing(begin, tmp_path):
 
 
 def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path, monkeypatch):
-    monkeypatch.setattr("limelight.lab.runs._GRACE", 2 * PATIENCE)  # it ends because it is asked to
+    monkeypatch.setattr("limelight.lab.runs._GRACE", 2 * PATIENCE)  # so that it ends by the request and not by the kill
     runs = begin()
     runs.start(Toy(), 8)
     until(lambda: runs.progress("toy").done == 15)
@@ -112,12 +112,12 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     assert len(missing(trials([Toy()], 8), Store(tmp_path))) == 9
 
 
-def test_what_does_not_end_when_asked_is_ended(begin, monkeypatch):
+def test_a_process_that_does_not_stop_is_killed(begin, monkeypatch):
     monkeypatch.setattr("limelight.lab.runs._GRACE", 0.1)
     runs = begin(stubborn)
     runs.start(Toy(), 1)
     run = runs._runs["toy"]
-    until(lambda: os.fstat(run._said.fileno()).st_size)  # it heeds no signal from now on
+    until(lambda: os.fstat(run._said.fileno()).st_size)  # it ignores signals from now on
     runs.cancel("toy")
     assert ended(runs).state == "cancelled"
 
@@ -186,7 +186,7 @@ def test_seeds_are_bounded(begin, seeds):
         begin().start(Toy(), seeds)
 
 
-def test_what_a_run_said_last_is_told(begin):
+def test_the_last_message_of_a_run_is_shown(begin):
     def fails(name, seeds, folder):
         return [sys.executable, "-c", "import sys; sys.exit('limelight: cannot write results')"]
 

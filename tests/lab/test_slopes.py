@@ -1,4 +1,4 @@
-"""What plays on the page of slopes, without a page."""
+"""The simulation of the page of slopes, without a page."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_own_data_replace_the_drawn_and_go_again():
 
 
 @pytest.mark.parametrize(("name", "given"), [("data", [[1, 2]]), ("fly", None)])
-def test_what_has_no_meaning_is_refused(name, given):
+def test_invalid_arguments_are_refused(name, given):
     with pytest.raises(InputError):
         live().handle_action(name, given)
 

@@ -1,4 +1,4 @@
-"""Tables of numbers as the world's programs write them: separators, decimal marks, encodings, an index, line ends."""
+"""Tables of numbers as various programs write them: separators, decimal marks, encodings, an index, line ends."""
 
 import codecs
 
@@ -42,7 +42,7 @@ def table(text, encoding="utf-8"):
         ("|", ".", "separated by vertical bars, with decimal points"),
     ],
 )
-def test_separators_and_decimal_marks_are_found_and_told(separator, mark, told, names, end):
+def test_separators_and_decimal_marks_are_recognized_and_reported(separator, mark, told, names, end):
     read = table(written(separator, mark, names, end=end))
     np.testing.assert_array_equal(read.values, VALUES)
     assert told in read.told
@@ -64,7 +64,7 @@ def test_separators_and_decimal_marks_are_found_and_told(separator, mark, told, 
         ("cp1252", b"", "Windows-1252"),
     ],
 )
-def test_encodings_are_found_and_told(encoding, mark, told):
+def test_encodings_are_recognized_and_reported(encoding, mark, told):
     read = table(mark + written(";", ",", ("Größe", "Höhe", "Z")).encode(encoding))
     np.testing.assert_array_equal(read.values, VALUES)
     assert read.names == ("Größe", "Höhe", "Z")
@@ -93,7 +93,7 @@ def test_decimal_commas_in_quotes_between_commas():
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize(("index", "why"), [("", "has no name"), ("row", "counts the rows"), ("#", "counts the rows")])
-def test_an_index_is_left_out_and_told(separator, index, why):
+def test_an_index_is_left_out_and_reported(separator, index, why):
     read = table(written(separator, index=index))
     np.testing.assert_array_equal(read.values, VALUES)
     assert f"The first column {why} and is left out." in read.told
@@ -118,7 +118,7 @@ def test_four_columns_of_which_none_is_an_index_are_refused():
 
 
 @pytest.mark.parametrize("before", ["# x y z\n", "# made by a spectrometer\n# on Monday\n\n"])
-def test_remarks_before_the_table_are_skipped(before):
+def test_comments_before_the_table_are_skipped(before):
     np.testing.assert_array_equal(table(before + written(" ", names=())).values, VALUES)
 
 
@@ -177,13 +177,13 @@ BODY = "x,y,z\n" + "1.5,2,3\n" * 20
         ("1,2,3\n" * 20 + "\0", "not text"),
     ],
 )
-def test_what_is_no_such_table_gets_one_sentence(text, told):
+def test_an_invalid_table_raises_one_sentence(text, told):
     with pytest.raises(InputError, match=told):
         table(text)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_damage_to_a_file_raises_anything_else(seed):
+def test_a_damaged_file_raises_only_input_errors(seed):
     generator = np.random.default_rng(seed)
     wholes = [written(";", ",").encode("utf-16"), written(index="").encode(), ("sep=\t\r" + written("\t")).encode()]
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""A visitor's file, scaled; and the sentence for what is none. (How it is read: test_table.py.)"""
+"""The scaling of a visitor's file, and the errors for invalid ones. (test_table.py tests how it is read.)"""
 
 import base64
 import math
@@ -49,7 +49,7 @@ def test_the_unit_of_a_column_changes_nothing(unit):
         ("\n".join(ROWS * 401), "more than 20,000 rows"),
     ],
 )
-def test_what_is_no_such_file_gets_one_sentence(text, told):
+def test_an_invalid_file_raises_one_sentence(text, told):
     with pytest.raises(InputError, match=told):
         upload_of(sent(text))
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_too_large_is_not_decoded():
 
 
 @pytest.mark.parametrize("contents", ["nonsense", "data:,!!!", "", "data:,é"])
-def test_what_is_no_upload_is_refused(contents):
+def test_an_invalid_upload_is_refused(contents):
     with pytest.raises(InputError):
         upload_of(contents)
 
@@ -73,6 +73,6 @@ def test_what_is_no_upload_is_refused(contents):
         [[0.0, 1, 2]] * 20_001, [[10**400, 0, 0]] * 20, [[10**400, 0.5, 0]] * 20,
     ],
 )  # fmt: skip
-def test_rows_that_come_another_way_are_checked_too(given):
+def test_rows_sent_without_an_upload_are_checked_too(given):
     with pytest.raises(InputError, match="rows of three numbers"):
         require_rows(given)

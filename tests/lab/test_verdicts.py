@@ -1,4 +1,4 @@
-"""The page of verdicts without a browser: what it reads, what it says, and what it does with nonsense."""
+"""The page of verdicts without a browser: what it reads, what it shows, and how it handles invalid input."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def results(tmp_path_factory):
 
 
 def text(shown):
-    """All that a reader sees of a component."""
+    """All visible text of a component."""
     if isinstance(shown, Component):
         return text(getattr(shown, "children", None))
     if isinstance(shown, list | tuple):
@@ -168,7 +168,7 @@ def test_seeds_of_a_button_and_of_the_box():
     assert (seeds_of(10, None), seeds_of("own", 12), seeds_of("own", 12.0)) == (10, 12, 12)
 
 
-def test_what_is_offered_is_the_next_that_is_worth_running():
+def test_the_offered_number_of_seeds_is_the_next_useful_one():
     assert [text(next_run_button("toy", seeds)) for seeds in (0, 9, 10, 29, 30)] == [
         "Run 10 seeds", "Run 10 seeds", "Run 30 seeds", "Run 30 seeds", "",
     ]  # fmt: skip
@@ -204,7 +204,7 @@ def test_the_time_left_is_no_finer_than_it_is_known(seconds, told):
 
 
 @pytest.mark.parametrize("expects", ["at least", "at most"])
-def test_a_bar_is_the_report_s(expects):
+def test_the_bars_are_those_of_the_report(expects):
     part = Part("a", Interval(2.0, 1.0, math.inf, 10), expects, 1.5, "times")
     at = bar_layout(part)
     assert 0 <= at.low < at.threshold < at.estimate <= at.high <= 1

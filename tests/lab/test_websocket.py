@@ -1,4 +1,4 @@
-"""The websocket of frames, spoken to directly: who may, and what nonsense gets."""
+"""The websocket of frames without a browser: which connections and messages it accepts."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ class Sessions:
 
 
 def talk(*messages, sessions=None, query=f"page=slopes&key={KEY}", headers=HERE):
-    """What comes back, before the other side hangs up or this one does."""
+    """The answers, until one side closes the connection."""
     server = FastAPI()
     serve_frames(server, sessions or Sessions(), {page.name: page for page in PAGES})
 
@@ -73,7 +73,7 @@ def asked(after=-1, **values):
     return json.dumps({"after": after, "values": values})
 
 
-def test_a_frame_for_who_asks_with_values_that_are_checked():
+def test_a_requested_frame_is_sent_and_its_values_are_checked():
     sessions = Sessions()
     sent = talk(asked(3, experts="many", seed=5), sessions=sessions)
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send"]
@@ -89,7 +89,7 @@ def test_an_action_goes_to_the_worker_of_that_page():
     assert sessions.sent == [(KEY, "act", {"name": "move", "given": [1, 2]})]
 
 
-def test_what_is_set_is_checked_told_to_the_worker_and_said_to_the_page():
+def test_settings_are_checked_and_sent_to_the_worker_and_the_page():
     sessions = Sessions()
     sent = talk(asked(experts=4), json.dumps({"set": {"experts": "99", "width": 7, "nonsense": 1}}), sessions=sessions)
     ((key, do, more),) = sessions.sent
@@ -109,14 +109,14 @@ def test_a_setting_keeps_those_before():
     assert (values["experts"], values["width"]) == (3, 7)
 
 
-def test_a_worker_that_is_begun_anew_has_what_was_set_last():
+def test_a_new_worker_has_the_last_settings():
     sessions = Sessions()
     talk(json.dumps({"set": {"experts": 3}}), json.dumps({"after": 7}), sessions=sessions)
     ((_, _, values, after),) = sessions.asked
     assert (values["experts"], after) == (3, 7)
 
 
-def test_a_button_is_told_to_the_worker():
+def test_a_pressed_button_is_sent_to_the_worker():
     sessions = Sessions()
     talk(*(json.dumps({"press": name}) for name in ("play", "step", "pause", "reset")), sessions=sessions)
     assert [do for _, do, _ in sessions.sent] == ["play", "step", "pause", "reset"]
@@ -126,14 +126,14 @@ def test_a_button_is_told_to_the_worker():
     ("problem", "told"),
     [(FullError(), "1 pages run already"), (EOFError(), "was lost"), (TimeoutError(), "was lost")],
 )
-def test_where_there_is_no_frame_it_says_why_and_when_to_ask_again(problem, told):
+def test_without_a_frame_the_answer_says_why_and_when_to_retry(problem, told):
     frame = json.loads(talk(asked(), sessions=Sessions(problem))[1]["text"])
     assert told in frame["note"]
     assert frame["again"] > 0
 
 
 class Forgetful(Sessions):
-    """The worker of a page is gone after each frame, as if it had been hidden for long."""
+    """The worker of a page ends after each frame, as if the page had been hidden for long."""
 
     async def frame(self, key, module, values, after):
         self.open = []
@@ -149,14 +149,14 @@ def test_a_page_whose_worker_has_ended_is_told_before_its_simulation_starts_agai
 
 
 @pytest.mark.parametrize("origin", [b"http://evil.example", b"http://127.0.0.1:9", b"http://[::1", b"null", b""])
-def test_a_page_from_elsewhere_is_not_listened_to(origin):
+def test_a_page_of_another_site_is_refused(origin):
     assert talk(asked(), headers=HERE | {b"origin": origin})[0]["code"] == 4003
 
 
 @pytest.mark.parametrize(
     "query", ["", "page=slopes", "page=slopes&key=1", f"page=verdicts&key={KEY}", f"page=x&key={KEY}"]
 )
-def test_what_is_no_page_that_plays_is_not_either(query):
+def test_a_page_without_a_simulation_is_refused(query):
     assert talk(asked(), query=query)[0]["code"] == 4400
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_page_that_plays_is_not_either(query):
         r'{"act": "\ud800"}', "[" * 100_000, '{"act": "move", "given": ' + "[" * 300 + "]" * 300 + "}",
     ],
 )  # fmt: skip
-def test_nonsense_ends_the_conversation(message):
+def test_an_invalid_message_closes_the_socket(message):
     sessions = Sessions()
     sent = talk(message, sessions=sessions)
     assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", 4400)

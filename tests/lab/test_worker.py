@@ -1,4 +1,4 @@
-"""The loop of a worker, on a pipe in this process; and workers as processes."""
+"""The loop of a worker, on a pipe in this process, and workers as processes."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ def test_a_page_that_missed_a_frame_gets_a_whole_one():
         assert "figures" in frame(first["n"])
 
 
-def test_it_plays_until_there_is_nowhere_to_go_and_pause_holds():
+def test_it_plays_to_the_last_step_and_pause_stops_it():
     with playing() as (tell, frame):
         n = frame(-1)["n"]
         tell("play")
@@ -117,8 +117,8 @@ def test_it_plays_until_there_is_nowhere_to_go_and_pause_holds():
         assert frame(now["n"])["words"] == {"said": "5"}
 
 
-def test_a_page_that_nobody_sees_has_a_worker_that_takes_no_step(monkeypatch):
-    """It neither steps nor wakes up, and plays on from there when the page is seen again."""
+def test_the_worker_of_a_hidden_page_takes_no_step(monkeypatch):
+    """It takes no steps and does not wake up, and continues when the page is visible again."""
     now = 100.0
     monkeypatch.setattr("limelight.lab.worker.time.monotonic", lambda: now)
     ours, theirs = Pipe()
@@ -143,7 +143,7 @@ def test_a_page_that_nobody_sees_has_a_worker_that_takes_no_step(monkeypatch):
     ours.close()
 
 
-def test_a_frame_is_sent_though_nothing_is_new_so_that_the_page_knows(monkeypatch):
+def test_an_unchanged_frame_is_sent_after_a_while(monkeypatch):
     monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
     with playing() as (_, frame):
         first = frame(-1)
@@ -152,7 +152,7 @@ def test_a_frame_is_sent_though_nothing_is_new_so_that_the_page_knows(monkeypatc
         assert "figures" not in again
 
 
-def test_what_cannot_be_done_is_told_and_stops_the_play():
+def test_an_error_is_shown_and_stops_the_simulation():
     with playing() as (tell, frame):
         first = frame(-1)
         tell("change", values={"n": 9})
@@ -176,7 +176,7 @@ def test_reset_begins_anew_with_the_same_values():
         assert "figures" in now
 
 
-def test_a_change_that_begins_anew_is_drawn_whole():
+def test_a_change_that_restarts_is_drawn_completely():
     with playing() as (tell, frame):
         first = frame(-1)
         tell("change", values={"n": 5})
@@ -217,7 +217,7 @@ def values():
     return read(FIELDS, {})[0]
 
 
-def test_each_visitor_has_a_worker_and_there_is_room_for_so_many(sessions):
+def test_each_visitor_has_a_worker_up_to_the_limit(sessions):
     first, second = (sessions.of(key, SIMULATION, values()) for key in "ab")
     assert sessions.of("a", SIMULATION, values()) is first
     first.send("step")
@@ -230,7 +230,7 @@ def test_each_visitor_has_a_worker_and_there_is_room_for_so_many(sessions):
     assert sessions.of("c", SIMULATION, values()).alive
 
 
-def test_what_is_said_before_a_worker_has_started_is_heard(sessions):
+def test_messages_before_the_start_reach_the_worker(sessions):
     sessions.of("a", SIMULATION, values())
     sessions.send("a", "step")
     assert json.loads(sessions.of("a", SIMULATION, values()).frame(0))["words"]["slopes-step"] == "step 1"
@@ -252,7 +252,7 @@ def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeyp
     assert json.loads(sessions.of("a", SIMULATION, values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
 
-def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
+def test_a_session_with_a_pending_request_is_kept(sessions, monkeypatch):
     monkeypatch.setattr(module, "_QUIET", 0.0)
     session = sessions.of("a", SIMULATION, values())
     assert session.is_quiet(session.heard + 1)
@@ -262,7 +262,7 @@ def test_who_waits_for_an_answer_is_not_quiet(sessions, monkeypatch):
         assert not session.is_quiet(session.heard + 1)
 
 
-def test_a_page_that_has_long_gone_loses_a_worker_that_is_busy(sessions, monkeypatch):
+def test_a_busy_worker_of_a_closed_page_is_ended(sessions, monkeypatch):
     session = sessions.of("a", SIMULATION, values())
     with session._asking:
         assert not session.is_quiet(session.heard + 60)
@@ -270,7 +270,7 @@ def test_a_page_that_has_long_gone_loses_a_worker_that_is_busy(sessions, monkeyp
 
 
 def test_a_worker_that_is_slow_is_not_lost(sessions, monkeypatch):
-    monkeypatch.setattr(module, "_BREATH", 0.001)  # it draws for longer than that
+    monkeypatch.setattr(module, "_BREATH", 0.001)  # drawing takes longer than that
     assert json.loads(sessions.of("a", SIMULATION, values()).frame(-1))["words"]["slopes-step"] == "step 0"
 
 
@@ -284,13 +284,13 @@ def test_a_worker_that_dies_while_it_is_busy_is_missed(sessions, monkeypatch):
             session.frame(10**9)
 
 
-def test_time_in_which_the_server_was_held_up_is_no_silence(sessions, monkeypatch):
+def test_time_in_which_the_server_stalled_does_not_count(sessions, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.01)
     monkeypatch.setattr(module, "_QUIET", 0.5)
 
     async def visit():
         await sessions.frame("a", SIMULATION, values(), -1)
-        time.sleep(1.0)  # as on a busy machine: nobody is heard meanwhile
+        time.sleep(1.0)  # as on a busy machine, where no message is read meanwhile
         for _ in range(5):
             await asyncio.sleep(0.01)
         return len(sessions)
@@ -300,7 +300,7 @@ def test_time_in_which_the_server_was_held_up_is_no_silence(sessions, monkeypatc
 
 @pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path, method):
-    """Not even one called torch.py."""
+    """A file torch.py in the current folder is not imported."""
     here = tmp_path / "here"
     here.mkdir()
     for name in ("torch", "numpy", "plotly"):
@@ -338,7 +338,7 @@ def test_a_worker_that_died_is_replaced(sessions):
     assert sessions.of("a", SIMULATION, values()) is not first
 
 
-def test_a_page_that_asks_no_more_loses_its_worker(sessions, monkeypatch):
+def test_a_page_without_requests_loses_its_worker(sessions, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.01)
 
     async def visit():
@@ -362,7 +362,7 @@ def test_an_open_page_that_is_hidden_keeps_its_worker_for_some_time(sessions, mo
     assert session.is_quiet(session.seen + 601, connected=True)
 
 
-def test_a_page_that_hangs_up_may_come_back_to_its_worker_for_some_seconds(sessions):
+def test_a_page_may_reconnect_to_its_worker_for_some_seconds(sessions):
     session = sessions.of("a", SIMULATION, values())
     with sessions.connected("a"):
         session.heard -= 500  # hidden
@@ -370,7 +370,7 @@ def test_a_page_that_hangs_up_may_come_back_to_its_worker_for_some_seconds(sessi
     assert session.is_quiet(time.monotonic() + 9)
 
 
-def test_the_reaper_spares_who_is_connected(sessions, monkeypatch):
+def test_connected_sessions_are_not_ended(sessions, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.01)
 
     async def visit():
@@ -385,11 +385,11 @@ def test_the_reaper_spares_who_is_connected(sessions, monkeypatch):
     assert asyncio.run(asyncio.wait_for(visit(), 60)) == ["b"]
 
 
-def test_a_hidden_page_makes_room_for_a_visitor_where_there_is_none(sessions):
+def test_a_hidden_page_is_ended_for_a_new_visitor_if_the_lab_is_full(sessions):
     first, second = (sessions.of(key, SIMULATION, values()) for key in "ab")
     with pytest.raises(FullError):
         sessions.of("c", SIMULATION, values())
     first.seen, second.seen = time.monotonic() - 20, time.monotonic() - 30
-    with second._asking:  # it is being drawn: a slow worker is no hidden page
+    with second._asking:  # the worker is drawing: a slow worker does not mean a hidden page
         sessions.of("c", SIMULATION, values())
     assert ("a" in sessions, "b" in sessions, "c" in sessions) == (False, True, True)

@@ -1,4 +1,4 @@
-"""A worker that says with each frame what it has of its own: modules, memory, threads. Preloaded by a fork server."""
+"""A worker that reports with each frame its own modules, unshared memory and threads. A fork server preloads it."""
 
 import gc
 import json

@@ -65,7 +65,7 @@ def test_a_sharp_lookup_fetches_keys_never_seen(similarity):
 
 
 @pytest.mark.parametrize("block", [lambda: DotBlock(6), lambda: MetricBlock(TanhResidual(6)), UniformBlock])
-def test_unknown_points_are_listened_to_by_nobody(block):
+def test_unknown_points_get_no_weight(block):
     model = PropagationNetwork(inputs=3, width=6, classes=2, blocks=2, block=block)
     points, known = torch.randn(10, 3), torch.arange(10) < 7
     before = model(points, known)

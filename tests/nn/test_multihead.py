@@ -51,7 +51,7 @@ def tokens(batch_first=False, batch=N, n=L, m=S, kdim=E, vdim=E):
 
 
 def blocked(*shape):
-    """Which are blocked; the first key never is, so that torch has no NaN, and the last always."""
+    """The blocked pairs: never the first key, so that torch gives no NaN, and always the last."""
     out = torch.rand(shape) > 0.6
     out[..., 0], out[..., -1] = False, True
     return out
@@ -182,7 +182,7 @@ def test_it_starts_and_saves_as_torchs(layer):
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("layer", [{}, {"add_bias_kv": True}], ids=str)
-def test_a_causal_mask_said_to_be_so(layer, padded, need_weights, as_float):
+def test_a_causal_mask_with_is_causal_true(layer, padded, need_weights, as_float):
     mine, theirs = pair(**layer)
     mask = torch.ones(L, L, dtype=torch.bool).triu(1)
     if as_float:
@@ -199,7 +199,7 @@ def test_a_causal_mask_said_to_be_so(layer, padded, need_weights, as_float):
         torch.testing.assert_close(out, hinted)
 
 
-def test_a_causal_hint_that_is_not_so_is_refused():
+def test_is_causal_with_another_mask_is_refused():
     mine, _ = pair()
     x, _, _ = tokens()
     future = torch.ones(L, L).triu(1).bool()
@@ -235,7 +235,7 @@ def test_a_query_whose_keys_are_all_blocked_has_no_weights_and_takes_the_last_bi
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("mask", [causal, window(1, 1) & padding(keys=torch.arange(S) < 6)], ids=str)
-def test_a_limelight_mask_says_who_may_see(mask, need_weights):
+def test_a_limelight_mask_is_accepted(mask, need_weights):
     mine, theirs = pair()
     inputs = tokens()
     seen = mask.block(slice(0, L), slice(0, S), torch.device("cpu"))
@@ -245,7 +245,7 @@ def test_a_limelight_mask_says_who_may_see(mask, need_weights):
 
 @pytest.mark.parametrize("kind", ["boolean", "float", "Mask"])
 @pytest.mark.parametrize("shape", [(150, 150), (150, 90), (90, 150)])
-def test_a_causal_mask_is_known_and_one_with_a_single_other_entry_too(shape, kind):
+def test_a_causal_mask_is_recognized_and_one_with_another_entry_is_not_causal(shape, kind):
     n, m = shape
     future = torch.ones(n, m, dtype=torch.bool).triu(1)
     layer = MultiheadAttention(4, 1, batch_first=True)
@@ -329,7 +329,7 @@ def test_another_similarity_and_normalization(similarity, need_weights):
     assert not need_weights or torch.allclose(weights, P)
 
 
-def test_what_the_similarity_and_the_normalization_learn_is_trained_and_saved_with_the_layer():
+def test_parameters_of_the_mechanism_are_trained_and_saved_with_the_layer():
     layer = MultiheadAttention(E, H, similarity=Metric(nn.Linear(E // H, 2)), normalization=Hybrid(H))
     x = torch.randn(L, N, E)
     assert {"similarity.phi.weight", "normalization.logit"} < set(layer.state_dict())
@@ -343,7 +343,7 @@ def test_what_the_similarity_and_the_normalization_learn_is_trained_and_saved_wi
 
 
 @pytest.mark.parametrize("need_weights", [True, False])
-def test_padding_moves_no_token_whatever_the_normalization(need_weights):
+def test_padding_changes_no_output_under_any_normalization(need_weights):
     """Column normalization sums over queries, and the padded ones must not be among them."""
     layer = MultiheadAttention(E, H, batch_first=True, normalization=Softmax(1.0), self_attention=True).double()
     x = torch.randn(N, L, E, dtype=torch.float64)
@@ -356,7 +356,7 @@ def test_padding_moves_no_token_whatever_the_normalization(need_weights):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_in_the_place_of_self_attention_in_torchs_encoder_layer(training):
+def test_it_replaces_self_attention_in_torchs_encoder_layer(training):
     """In eval mode torch's layer would compute its own attention from our weights, past our similarity."""
     encoder = nn.TransformerEncoderLayer(E, 2, 16, dropout=0.0, batch_first=True, dtype=torch.float64).train(training)
     x, mask = torch.randn(N, L, E, dtype=torch.float64), (torch.arange(L) >= 4).expand(N, -1)
@@ -370,7 +370,7 @@ def test_in_the_place_of_self_attention_in_torchs_encoder_layer(training):
             assert (distance < 1e-12) == isinstance(similarity, Dot)
 
 
-def test_in_the_place_of_every_attention_in_torchs_transformer():
+def test_it_replaces_every_attention_in_torchs_transformer():
     whole = nn.Transformer(E, 4, 2, 2, 16, dropout=0.0, batch_first=True, dtype=torch.float64)
     source, target = tokens(batch_first=True)[:2]
     mask = whole.generate_square_subsequent_mask(S, dtype=torch.float64)
@@ -413,7 +413,7 @@ def test_autocast(need_weights):
         ({"normalization": None}, "normalization expects"),
     ],
 )
-def test_a_layer_that_cannot_be_is_refused(arguments, message):
+def test_invalid_layer_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         MultiheadAttention(**{"embed_dim": E, "num_heads": H} | arguments)
 
@@ -447,20 +447,20 @@ INPUTS = dict(zip(("query", "key", "value"), tokens(), strict=True))
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
-def test_what_cannot_be_served_is_refused(arguments, error, message):
+def test_unsupported_calls_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         MultiheadAttention(E, H, dtype=torch.float64)(**INPUTS | arguments)
 
 
 @pytest.mark.parametrize("name", ["value", "attn_mask", "key_padding_mask"])
-def test_what_is_elsewhere_is_refused(name):
+def test_tensors_on_other_devices_are_refused(name):
     shapes = {"value": (S, N, E), "attn_mask": (L, S), "key_padding_mask": (N, S)}
     elsewhere = torch.zeros(shapes[name], device="meta", dtype=torch.float64)
     with pytest.raises(DeviceError, match=f"{name} is on meta, .* on cpu"):
         MultiheadAttention(E, H, dtype=torch.float64)(**INPUTS | {name: elsewhere})
 
 
-def test_a_limelight_mask_knows_no_appended_keys():
+def test_a_limelight_mask_with_appended_keys_is_refused():
     with pytest.raises(InputError, match="does not cover the keys that the layer appends"):
         pair(add_bias_kv=True)[0](*tokens(), attn_mask=causal)
 
@@ -477,7 +477,7 @@ MIXING = [Softmax(1.0), Sinkhorn(2)]
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("normalization", MIXING, ids=repr)
-def test_which_queries_are_padding_is_said_and_not_guessed_from_identity(normalization, need_weights):
+def test_padded_queries_are_given_and_not_guessed_from_identity(normalization, need_weights):
     """Equal tensors that are other objects give the same output."""
     layer = MultiheadAttention(E, H, batch_first=True, normalization=normalization, self_attention=True).double()
     x, blocked_keys = torch.randn(N, L, E, dtype=torch.float64), (torch.arange(L) >= 4).expand(N, -1)
@@ -511,7 +511,7 @@ def test_a_padded_query_has_no_weights(need_weights):
     torch.testing.assert_close(alone, output[0])
 
 
-def test_what_is_said_of_queries_wrongly_is_refused():
+def test_wrong_query_padding_is_refused():
     layer = MultiheadAttention(E, H, batch_first=True, normalization=Softmax(1.0), self_attention=True)
     x, memory = torch.randn(N, L, E), torch.randn(N, S, E)
     with pytest.raises(InputError, match=f"same tokens, but there are {L} queries and {S} keys"):
@@ -537,7 +537,7 @@ class Adapted(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-def test_an_output_projection_that_is_wrapped():
+def test_a_wrapped_output_projection_is_used():
     layer, x = MultiheadAttention(E, H, batch_first=True), torch.randn(N, L, E)
     plain, _ = layer(x, x, x)
     layer.out_proj = Adapted(layer.out_proj)

@@ -1,4 +1,4 @@
-"""What must hold of every mechanism, and for each law a broken mechanism that it must reject.
+"""Laws that hold for every mechanism, and for each law a broken mechanism that it must reject.
 
 A law is a function of `attention(q, k, mask=None)`, which returns the operator, and raises
 AssertionError. `BROKEN` names for each law a mechanism that looks right and is not.
@@ -78,7 +78,7 @@ def masked_keys_get_no_gradient(attention: Make) -> None:
 
 
 def padding_is_invisible(attention: Make) -> None:
-    """A short sequence padded into a batch gives what it gives alone."""
+    """A short sequence that is padded in a batch has the same outputs as alone."""
     q, k = operands(M, M)
     v, real = values(), torch.arange(M) < 5
     padded = attention(q, k, padding(keys=real, queries=real)) @ v
@@ -134,7 +134,7 @@ def entropy_is_in_nats_between_zero_and_log_m(attention: Make) -> None:
 def free_energy_is_energy_less_temperature_times_entropy(attention: Make) -> None:
     q, k = operands()
     A = attention(q, k, scale=0.25)
-    log_weights = A.dense().log()  # = −E/τ − L, whatever the normalization
+    log_weights = A.dense().log()  # = −E/τ − L for every normalization
     energy = -4 * (log_weights + A.logsumexp()[..., None])
     close(A.free_energy(), (A.dense() * energy).sum(-1) - 4 * A.entropy())
 
@@ -163,7 +163,7 @@ def lengths_change_nothing(attention: Make) -> None:
 
 
 def root_of_minus_two_beta_is_a_distance(attention: Make) -> None:
-    """Zero for a point and itself, symmetric, and no detour is shorter."""
+    """The distance is zero from a point to itself, symmetric, and satisfies the triangle inequality."""
     x = operands(M, M)[0]
     log_weights = attention(x, x, scale=1.0)
     beta = log_weights.dense().log() + log_weights.logsumexp()[..., None]
@@ -260,7 +260,7 @@ class WrongTemperature(Attention):
 
 
 class SquaredDistance(Euclidean):
-    """√(−2β) = |q − k|², which has short detours."""
+    """√(−2β) = |q − k|², which violates the triangle inequality."""
 
     def dense(self, q, k):
         return -0.5 * (2 * super().dense(q, k)) ** 2

@@ -1,4 +1,4 @@
-"""Every similarity × normalization, once, for every test that runs over them. Add a new one here."""
+"""The list of all similarities and normalizations, for every test that runs over them. Add a new one here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Phi(torch.nn.Module):
 
 @dataclass(frozen=True)
 class SimilarityCase:
-    """A similarity, how the oracle writes it, and the laws it obeys."""
+    """A similarity, the oracle's formula for it, and the laws that hold for it."""
 
     kind: str
     make: Callable[[], Similarity]
@@ -87,7 +87,7 @@ NORMALIZATIONS = {
 
 
 def filled(similarity: Similarity) -> Similarity:
-    """In float64, with parameters that are drawn alike each time, none of them zero."""
+    """The module in float64, with the same random parameters each time, none of them zero."""
     generator = torch.Generator().manual_seed(2)
     similarity = similarity.double()
     for parameter in similarity.parameters():
@@ -96,7 +96,7 @@ def filled(similarity: Similarity) -> Similarity:
     return similarity
 
 
-# What is said of contents, and not already above; all laws but those of positions hold.
+# The other similarities of contents; all laws hold but those of positions.
 MORE_SIMILARITIES = {
     "alignment": SimilarityCase("alignment", Alignment, 1.0, length_invariant=True),
     "bilinear": SimilarityCase("bilinear", lambda: filled(Bilinear(WIDTH)), WIDTH**-0.5),
@@ -106,7 +106,7 @@ MORE_SIMILARITIES = {
     "gat": SimilarityCase("gat", lambda: filled(GAT(WIDTH)), 1.0),
     "softcap": SimilarityCase("softcap", lambda: SoftCap(Dot(), 0.8), 1.0),
 }
-# What is said of positions, for three heads.
+# The similarities of positions, for three heads.
 POSITIONAL = {
     "alibi": SimilarityCase("alibi", lambda: ALiBi(slopes=torch.tensor([0.5, 0.1, 2.0])), 1.0),
     "relative": SimilarityCase("relative", lambda: filled(RelativeBias(reach=2, heads=3)), 1.0),
@@ -134,6 +134,6 @@ MORE_NORMALIZATIONS = {
     "sigmoid": NormalizationCase("sigmoid", lambda: Sigmoid(-2.0)),
 }
 
-# How to make each of them, whatever it is.
+# A function that makes each of them.
 EVERY_SIMILARITY = {name: case.make for name, case in (SIMILARITIES | MORE_SIMILARITIES | POSITIONAL).items()} | SUMS
 EVERY_NORMALIZATION = {name: case.make for name, case in (NORMALIZATIONS | MORE_NORMALIZATIONS).items()}

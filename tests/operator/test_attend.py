@@ -28,7 +28,7 @@ def test_it_is_scaled_dot_product_attention(arguments):
 @pytest.mark.parametrize("kernel", ["auto", "reference"])
 @pytest.mark.parametrize("hides", [float("-inf"), torch.finfo(torch.float32).min])
 def test_a_row_that_a_float_mask_hides_is_zero(hides, kernel):
-    """The least number of a dtype hides as −∞ does: it is no score that a softmax could take for its own."""
+    """The least number of a dtype hides a pair as −∞ does, and is not treated as a score."""
     mask = torch.zeros(5, 7)
     mask[2] = hides
     out = attend(Q, K, V, mask, kernel=kernel)
@@ -64,7 +64,7 @@ def test_it_is_the_operator_in_one_call():
 
 @pytest.mark.parametrize("arguments", [{}, {"attn_mask": SEEN}, {"is_causal": True}], ids=str)
 def test_its_gradient_is_the_references(arguments):
-    """The gradient of a sum has stride 0, which torch's own kernel does not take as it is."""
+    """The gradient of a sum has stride 0, which torch's own kernel does not accept."""
     gradients = []
     for kernel in ("fused", "reference"):
         leaves = [x.clone().requires_grad_() for x in (Q, K, V)]

@@ -31,7 +31,7 @@ def test_by_finite_differences_masked(mask):
 
 
 @pytest.mark.parametrize("kernel", ["reference", "fused"])
-def test_what_a_similarity_learns_gets_gradients(kernel):
+def test_parameters_of_a_similarity_get_gradients(kernel):
     q, k, v = doubles((4, 6), (5, 6), (5, 2))
     bandwidth, scale, phi = (
         torch.nn.Parameter(torch.tensor(1.3).double()),
@@ -65,7 +65,7 @@ def test_every_kernel_can_be_differentiated_twice(kernel):
     assert torch.autograd.gradgradcheck(lambda *x: Attention(*x[:2], kernel=kernel) @ x[2], (q, k, v), fast_mode=True)
 
 
-def test_statistics_taken_without_gradients_do_not_stand_in_for_those_with():
+def test_statistics_without_gradients_are_not_reused_for_gradients():
     q, k, _ = doubles((3, 4), (5, 4), (5, 2))
     A = Attention(q, k, normalization=Softmax(1.0))
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_statistics_taken_without_gradients_do_not_stand_in_for_those_with():
     assert q.grad is not None
 
 
-def test_phi_is_asked_once_where_queries_are_keys():
+def test_phi_is_evaluated_once_if_queries_are_keys():
     asked = []
 
     def phi(x):

@@ -1,4 +1,4 @@
-"""Tiles of attention on torch's private kernels, forward and backward, beside the dense formula."""
+"""Tiles of attention on torch's private kernels, forward and backward, compared with the dense formula."""
 
 import math
 

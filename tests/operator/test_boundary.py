@@ -122,12 +122,12 @@ def spoilt(x, value):
 def test_one_clear_sentence(make, error, says):
     with pytest.raises(error, match=says) as caught:
         out = make()
-        _ = out @ V if isinstance(out, Attention) else out  # a Metric is asked when it is applied
+        _ = out @ V if isinstance(out, Attention) else out  # φ is checked when the operator is applied
     assert isinstance(caught.value, LimelightError)
     assert "\n" not in str(caught.value)
 
 
-def test_a_kernel_asked_for_by_name_never_falls_back():
+def test_a_named_kernel_never_falls_back():
     q = torch.empty(2, 3, 4, device="meta")
     with pytest.raises(KernelError, match=r"kernel='fused' cannot serve this call.*not on meta"):
         choose("fused", q.device, q.dtype, Dot(), None)
@@ -143,17 +143,17 @@ def test_the_errors_are_what_python_users_catch():
     assert "did you mean 'fused'" in str(UnknownNameError("kernel", "fusd", ["fused", "reference"]))
 
 
-def test_the_public_names_are_all_there_is():
+def test_the_public_names_are_complete():
     stub = ast.parse(Path(limelight.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     (named,) = [ast.literal_eval(each.value) for each in stub.body if isinstance(each, ast.Assign)]
     assert set(named) == set(limelight.__all__) == set(dir(limelight))
     assert all(hasattr(limelight, name) for name in named)
-    assert callable(limelight.attend)  # and not the module of that name
+    assert callable(limelight.attend)  # the function, not the module of that name
     with pytest.raises(AttributeError, match="attned"):
         _ = limelight.attned
 
 
-def test_a_learned_bandwidth_that_wandered_off_is_noticed():
+def test_a_learned_bandwidth_out_of_range_is_refused():
     similarity = Euclidean(torch.nn.Parameter(torch.tensor(1.0)))
     assert [name for name, _ in similarity.named_parameters()] == ["bandwidth"]
     Attention(Q, K, similarity)
@@ -163,7 +163,7 @@ def test_a_learned_bandwidth_that_wandered_off_is_noticed():
         Attention(Q, K, similarity)
 
 
-def test_it_prints_what_it_is():
+def test_its_repr_names_its_parts():
     assert repr(Attention(Q, K, Euclidean(2.0), Softmax(0.5), padding(keys=torch.ones(7).bool()))) == (
         "Attention((2, 3, 5, 7), Euclidean(bandwidth=2.0), Softmax(alpha=0.5), mask=padding, kernel='fused')"
     )

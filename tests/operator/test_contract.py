@@ -1,4 +1,4 @@
-"""What a similarity of one's own may rely on: the precision of q and k, and the pairs that `dense` is asked for."""
+"""Guarantees for a user's similarity: the precision of q and k, and the pairs for which `dense` is called."""
 
 import pytest
 import torch
@@ -8,14 +8,14 @@ from limelight.similarity import InnerProduct
 
 
 class Decay(Similarity):
-    """A position in `dense`, which is not told which rows and columns it is asked for."""
+    """A `dense` that depends on positions, which it cannot know for a part of the matrix."""
 
     def dense(self, q, k):
         return q @ k.mT - 0.1 * torch.arange(k.shape[-2])
 
 
 class Decline(Similarity):
-    """The same of the queries."""
+    """The same for positions of queries."""
 
     def dense(self, q, k):
         return q @ k.mT - 0.1 * torch.arange(q.shape[-2])[:, None]
@@ -30,14 +30,14 @@ class AllAlike(Similarity):
 
 @pytest.mark.parametrize("similarity", [Decay, Decline, AllAlike])
 @pytest.mark.parametrize("n", [2, 100, 3000])
-def test_dense_that_is_not_of_pairs_is_refused(similarity, n):
+def test_a_dense_that_depends_on_more_than_the_pair_is_refused(similarity, n):
     q, k, v = torch.randn(3, n, 8)
     with pytest.raises(InputError, match=r"dense gives a pair alone another value.*define `block.*kernel='reference'"):
         _ = Attention(q, k, similarity()) @ v
     assert (Attention(q, k, similarity(), kernel="reference") @ v).isfinite().all()
 
 
-def test_a_single_pair_settles_nothing():
+def test_a_single_pair_proves_nothing():
     similarity = Decay()
     q, k, v = torch.randn(3, 1, 8)
     _ = Attention(q, k, similarity) @ v
@@ -79,7 +79,7 @@ def test_dense_without_the_batch_is_the_same_for_all_of_it():
 
 
 class Recorded(Similarity):
-    """β = ⟨q, k⟩ − |k|²/2, written as anybody would, and what it was given."""
+    """β = ⟨q, k⟩ − |k|²/2, written in the obvious way; it records the dtypes of its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -117,8 +117,8 @@ def test_it_computes_in_at_least_float32(similarity, kernel, dtype):
 @pytest.mark.parametrize("normalization", [Softmax(), Softmax(1.0), TopK(3), Sparsemax(), Entmax()], ids=repr)
 @pytest.mark.parametrize("similarity", [Cosine(), Dot(), StudentT()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-def test_scores_are_compared_before_they_are_rounded(similarity, normalization, dtype, kernel):
-    """Near keys must not change places: what is picked is what exact scores of the same q and k would pick."""
+def test_scores_are_rounded_only_at_the_end(similarity, normalization, dtype, kernel):
+    """The order of near keys must not change: the selected keys are those of exact scores of the same q and k."""
     q, k, v = (torch.randn(2, 64, 32).to(dtype) for _ in range(3))
     truth = Attention(q.double(), k.double(), similarity, normalization, scale=8.0, kernel="reference") @ v.double()
     out = Attention(q, k, similarity, normalization, scale=8.0, kernel=kernel) @ v

@@ -1,4 +1,4 @@
-"""On a GPU: every similarity and normalization under every kind of mask, beside the formula in float64.
+"""On a GPU: every similarity and normalization under every kind of mask, compared with the formula in float64.
 
 Skipped where there is no GPU. `python -m pytest --noconftest tests/operator/test_cuda.py` needs torch, jaxtyping and
 pytest alone.

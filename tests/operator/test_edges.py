@@ -1,4 +1,4 @@
-"""On a graph everything is computed along its edges, and is what a boolean mask of the same pairs gives."""
+"""On a graph everything is computed along its edges, and equals the result with a boolean mask of the same pairs."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def graphs():
 
 
 class PlusOne(RowWise):
-    """From outside, and of the number of keys, masked ones too."""
+    """A user's normalization that depends on the number of keys, masked ones included."""
 
     def thresholds(self, s):
         return s.new_full((*s.shape[:-1], 1), float(s.shape[-1])) + s.logsumexp(-1, keepdim=True).clamp(min=-9)
@@ -124,7 +124,7 @@ def test_no_row_is_written_out(monkeypatch, name, measure):
     MEASURES[measure](operators(name, "some", q, k)[0], v, w)
 
 
-def test_strongest_keys_and_whose_they_are():
+def test_the_largest_weights_and_their_keys():
     q, k, *_ = tokens()
     found, expected = (A.topk(3) for A in operators("softmax", "with a hub and queries that see nothing", q, k))
     assert torch.equal(found.keys, expected.keys)

@@ -1,4 +1,4 @@
-"""One query at a time, as in decoding: what is computed from few scores is what the definition gives."""
+"""One query at a time, as in decoding: the result from stored scores equals the definition."""
 
 import math
 
@@ -83,7 +83,7 @@ def test_it_is_what_the_definition_gives(computed, name, mask):
 
 
 @torch.no_grad()
-def test_keys_far_from_zero_lose_no_digits():
+def test_keys_far_from_zero_lose_no_precision():
     q, k, v = (x + 1e4 for x in tokens(1))
     exact = Attention(q.double(), k.double(), Euclidean(), kernel="reference") @ v.double()
     torch.testing.assert_close((Attention(q, k, Euclidean()) @ v).double(), exact, rtol=1e-6, atol=0)
@@ -92,7 +92,7 @@ def test_keys_far_from_zero_lose_no_digits():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", [*SIMILARITIES])
 @torch.no_grad()
-def test_a_key_that_is_no_number_is_refused_and_under_padding_plays_no_part(name, value):
+def test_a_nan_key_is_refused_and_has_no_effect_under_padding(name, value):
     q, k, v = tokens(1)
     expected = Attention(q, k, SIMILARITIES[name], mask=MASKS["padding"]) @ v
     k[1, 0, 33, 2] = v[0, 1, 33, 3] = value  # a key that padding hides
@@ -107,14 +107,14 @@ def test_large_finite_numbers_whose_scores_overflow_are_not_refused():
     assert not (Attention(q * 1e30, k * 1e30) @ v).isinf().any()
 
 
-def test_a_gradient_that_is_wanted_is_there(computed):
+def test_a_required_gradient_is_computed(computed):
     q, k, v = (x.double().requires_grad_() for x in tokens(1))
     assert torch.autograd.gradgradcheck(lambda q, k, v: attend(q, k, v), (q, k, v), fast_mode=True)
     bandwidth = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
     (attend(q.detach(), k.detach(), v.detach(), similarity=Euclidean(bandwidth)).sum()).backward()
     assert bandwidth.grad.abs() > 0
     assert computed == []
-    out = attend(q.detach(), k.detach(), v)  # of the values alone
+    out = attend(q.detach(), k.detach(), v)  # the values alone are not finite
     out.sum().backward()
     assert len(computed) == 1
     torch.testing.assert_close((v.grad * v).sum(), out.sum())
@@ -131,7 +131,7 @@ def test_one_operator_in_both_modes():
 
 
 @torch.no_grad()
-def test_who_has_another_way_keeps_it(computed):
+def test_calls_for_another_kernel_do_not_use_this_one(computed):
     q, k, v = tokens(1)
     Attention(q, k, kernel="fused") @ v
     Attention(*tokens(5)[:2]) @ v

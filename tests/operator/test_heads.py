@@ -1,4 +1,4 @@
-"""Numbers for single heads: one convention in every class, and carried by everything that carries a module."""
+"""Numbers for single heads: one convention in every class; saving, moving and copying a module include them."""
 
 import copy
 import io
@@ -71,7 +71,7 @@ def test_heads_that_queries_and_keys_do_not_have(name):
 
 @pytest.mark.parametrize("kind", ["tensor", "parameter"])
 @pytest.mark.parametrize("name", OBJECTS)
-def test_it_is_carried(name, kind):
+def test_a_number_for_heads_is_saved_moved_and_copied(name, kind):
     make, key = OBJECTS[name]
     value = NUMBERS.clone()
     held = nn.ModuleList(make(nn.Parameter(value) if kind == "parameter" else value))
@@ -127,7 +127,7 @@ def test_the_scale_of_a_call():
 )
 @pytest.mark.parametrize("scale", [-0.7, 0.0, torch.tensor([-0.5, 0.0, 2.0])], ids=str)
 def test_a_scale_that_is_negative_or_zero(similarity, scale):
-    """As torch's attention takes it: the least alike are preferred, or nobody."""
+    """As in torch: a negative scale prefers the least similar keys, and zero gives all the same weight."""
     q, k, v = (x.double().requires_grad_() for x in operands())
     found = []
     for kernel in ("auto", "chunked", "reference"):
@@ -152,12 +152,12 @@ def test_a_scale_that_is_negative_or_zero(similarity, scale):
         (lambda: Softmax(temperature=True), InputError, "got True"),
     ],
 )
-def test_others_get_a_sentence(make, error, says):
+def test_other_values_raise_one_sentence(make, error, says):
     with pytest.raises(error, match=says):
         make()
 
 
-def test_a_bias_is_carried():
+def test_a_bias_is_saved_moved_and_copied():
     table = torch.randn(5, 5)
     for held in (Bias(table), Bias(nn.Parameter(table))):
         torch.testing.assert_close(copy.deepcopy(held).double().table.float(), table)

@@ -1,4 +1,4 @@
-"""A cache of keys and values answers what the whole attention would, however the keys came."""
+"""A cache of keys and values gives the result of attention to all keys, however they were appended."""
 
 import math
 
@@ -71,7 +71,7 @@ def double(similarity):
 @pytest.mark.parametrize("heads", [H, 2, 1])
 @pytest.mark.parametrize("name", SIMILARITIES)
 @torch.no_grad()
-def test_it_is_the_whole_attention_however_the_keys_came(name, heads):
+def test_a_cache_equals_attention_for_any_order_of_appending(name, heads):
     similarity = SIMILARITIES[name]
     q, k, v = tokens(heads)
     cache, done, outs = KeyCache(similarity.float()), 0, []
@@ -118,7 +118,7 @@ def test_more_queries_than_keys_in_cross_attention():
 
 @pytest.mark.parametrize("start", [1, 50])
 @torch.no_grad()
-def test_keys_far_from_zero_and_keys_that_wander_off_lose_no_digits(start):
+def test_keys_far_from_zero_or_drifting_away_lose_no_precision(start):
     q, k, v = tokens()
     drift = 3e3 + torch.linspace(0, 300, k.shape[-2])[:, None]
     q, k = q + drift, k + drift
@@ -134,7 +134,7 @@ def test_keys_far_from_zero_and_keys_that_wander_off_lose_no_digits(start):
 
 
 @torch.no_grad()
-def test_what_is_taken_back_is_forgotten():
+def test_cropped_keys_are_forgotten():
     q, k, v = tokens()
     cache = KeyCache(Euclidean(2.0))
     cache.append(k[..., :60, :], v[..., :60, :])
@@ -171,7 +171,7 @@ def test_dtypes(dtype):
     torch.testing.assert_close(cache.attend(q[..., -1:, :]).double(), expected, rtol=budget, atol=budget)
 
 
-def test_a_gradient_of_the_query_and_of_what_learns_is_there():
+def test_queries_and_parameters_get_gradients():
     q, k, v = tokens()
     phi = torch.nn.Linear(D, 3)
     cache = KeyCache(Metric(phi))
@@ -195,7 +195,7 @@ def test_a_mechanism_without_heads():
     torch.testing.assert_close(cache.attend(q), attend(q, k, v, is_causal=True))
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_calls_are_refused():
     q, k, v = tokens()
     cache = KeyCache()
     with pytest.raises(InputError, match="holds no keys yet"):
@@ -215,7 +215,7 @@ def test_what_cannot_be_is_refused():
         cache.append(
             k.index_fill(-2, torch.tensor([3]), 0).index_put((*torch.zeros(4, 1).long(),), torch.tensor(math.nan)), v
         )
-    assert len(cache) == k.shape[-2]  # nothing of what was refused is kept
+    assert len(cache) == k.shape[-2]  # refused keys are not kept
     with pytest.raises(InputError, match="a multiple of the cache's 4 key heads, got 3"):
         cache.attend(q[:, :3, -1:])
     with pytest.raises(InputError, match="needs all queries at once"):

@@ -62,7 +62,7 @@ def test_a_large_matrix_is_not_stored(monkeypatch):
     torch.testing.assert_close(small, large)
 
 
-def test_what_a_bias_does_not_change_is_as_before():
+def test_a_learned_bias_works_with_other_normalizations_and_padding():
     q, k, v, table = inputs()
     similarity = Dot() + Bias(table)
     for options in ({"normalization": Softmax(1.0)}, {"normalization": Softmax(temperature=2.0)}):
@@ -72,4 +72,4 @@ def test_what_a_bias_does_not_change_is_as_before():
     bad[:, :, 0] = torch.nan
     hidden = padding(keys=torch.arange(M) > 2)
     assert (Attention(q, k, similarity, mask=hidden) @ bad).isfinite().all()
-    assert Attention(q, k, similarity, scale=1).dense().isfinite().all()  # a whole number is a scale too
+    assert Attention(q, k, similarity, scale=1).dense().isfinite().all()  # an integer scale works too

@@ -24,7 +24,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_all_forms_are_one_matrix(name):
+def test_all_operations_agree_with_the_matrix(name):
     M = OPERATORS[name]
     n, m = M.shape
     dense, v, w = M.dense(), torch.randn(m, 2).double(), torch.randn(n, 2).double()
@@ -39,12 +39,12 @@ def test_all_forms_are_one_matrix(name):
     assert scipys.dtype == np.float64
 
 
-def test_a_solver_of_scipys_takes_it():
+def test_scipys_solvers_accept_it():
     largest = svds(A.as_scipy(), k=2, return_singular_vectors=False)
     np.testing.assert_allclose(np.sort(largest), torch.linalg.svdvals(A.dense())[:2].flip(0))
 
 
-def test_a_process_takes_any_square_operator():
+def test_propagation_accepts_any_square_operator():
     M, h = Symmetrized(A, 0.5), torch.randn(6, 2).double()
     half = M.dense()
     torch.testing.assert_close(steps(M, h, 3), torch.linalg.matrix_power(half, 3) @ h)
@@ -60,7 +60,7 @@ class Doubled(LinearOperator):
         return 2 * v
 
 
-def test_what_an_operator_cannot_do_is_said():
+def test_what_an_operator_cannot_do_raises():
     with pytest.raises(InputError, match="Doubled has no transpose"):
         _ = Doubled().T @ X
     with pytest.raises(InputError, match="of Doubled a row sums to 2"):

@@ -1,4 +1,4 @@
-"""Masks: every block of every combination is the predicate written out, and the span leaves nothing out."""
+"""Masks: every block of every combination equals the predicate, and the span contains all visible keys."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_nothing_is_seen_outside_the_span(case, data):
 
 
 @given(sized())
-def test_real_keys_are_those_that_padding_leaves(case):
+def test_real_keys_are_the_keys_that_padding_keeps(case):
     _, _, mask, matrix = case
     real = real_keys(mask)
     if real is not None:
@@ -97,7 +97,7 @@ def is_causal(mask: Mask, n: int, m: int) -> bool:
     return mask.is_causal(n, m, CPU)
 
 
-def test_what_hides_the_future_is_known_however_it_is_written():
+def test_a_causal_mask_is_recognized_in_every_form():
     keys = torch.tensor([True, False, True, True, True])
     prefix = causal | Boolean((torch.arange(5) < 3).expand(5, 5))
     for mask in (
@@ -148,7 +148,7 @@ def test_a_narrow_window_gets_narrow_tiles():
         (lambda: Graph(torch.tensor([[0, 4], [0, 1]]), 4), InputError, "keys from 0 to 3, got queries 0 to 4"),
     ],
 )
-def test_a_mask_that_makes_no_sense_is_refused(make, error, says):
+def test_an_invalid_mask_is_refused(make, error, says):
     with pytest.raises(error, match=says):
         make()
 
@@ -163,7 +163,7 @@ PADDED[1, ..., 5:] = LEAST
     [
         (PADDED.expand(2, 1, 6, 7), 1),
         (PADDED.repeat(1, 1, 6, 1), 1),
-        (PADDED.repeat(1, 1, 6, 1).index_fill(-2, torch.tensor([3]), LEAST), 6),  # first and last row alike, others not
+        (PADDED.repeat(1, 1, 6, 1).index_fill(-2, torch.tensor([3]), LEAST), 6),  # first and last row are equal
         (PADDED.repeat(1, 1, 6, 1).index_add(-1, torch.tensor([1]), torch.ones(2, 1, 6, 1).double()), 1),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_float_mask_whose_rows_are_alike_is_one_row(mask, rows):
     torch.testing.assert_close(attend(q, k, v, mask), expected)
 
 
-def test_a_float_mask_of_numbers_that_are_none_is_still_refused():
+def test_a_float_mask_with_nan_is_refused():
     q, k, v = torch.randn(6, 4), torch.randn(7, 4), torch.randn(7, 4)
     with pytest.raises(InputError, match="finite"):
         attend(q, k, v, torch.full((6, 7), torch.nan))

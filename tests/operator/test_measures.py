@@ -66,7 +66,7 @@ def test_position_distance_and_the_strongest_keys():
         assert torch.equal(keys, right.indices.masked_fill(right.values == 0, -1))
 
 
-def test_what_is_asked_without_gradients_does_not_stand_in_for_what_has_them():
+def test_measures_without_gradients_are_not_reused_for_gradients():
     q, k = (x.requires_grad_() for x in operands(2))
     A = Attention(q, k)
     A.irreversibility()
@@ -74,7 +74,7 @@ def test_what_is_asked_without_gradients_does_not_stand_in_for_what_has_them():
     assert A.topk(2).weights.requires_grad
 
 
-def test_a_query_that_sees_nothing_looks_nowhere():
+def test_a_query_that_sees_no_key_has_zero_measures():
     q, k = operands(2)
     A = Attention(q, k, mask=(torch.arange(N) != 3)[:, None])
     assert (A.mean_position()[:, 3] == 0).all()
@@ -98,7 +98,7 @@ def test_measures_have_gradients():
 def test_irreversibility():
     for A in attentions():
         if isinstance(A.normalization, Entmax | TopK):
-            continue  # few edges: the walk may fall apart
+            continue  # with few edges the walk may have separate parts
         A = Attention(A.q, A.k, A.similarity, A.normalization)
         if isinstance(A.normalization, Sigmoid):
             with pytest.raises(InputError, match="rows that sum to one"):
@@ -142,7 +142,7 @@ def test_statistics_in_one_walk_are_those_of_the_reference(similarity, normaliza
         mine, right = (
             Attention(q, k, similarity, normalization, mask, kernel=kernel) for kernel in ("fused", "reference")
         )
-        if applied:  # which leaves the log-normalizer
+        if applied:  # this stores the log-normalizer
             mine @ k
         for statistic in ("entropy", "column_mass", "logsumexp", "free_energy"):
             torch.testing.assert_close(getattr(mine, statistic)(), getattr(right, statistic)())
@@ -182,7 +182,7 @@ def test_a_graph_is_the_matrix_of_its_edges(similarity, normalization):
         torch.testing.assert_close(mine, right)
 
 
-def test_a_graph_in_bad_company():
+def test_a_graph_with_unsuitable_mechanisms_and_masks():
     (q, k), v = operands(2), torch.randn(2, N, 3).double()
     graph = Graph(EDGES, N)
     with pytest.raises(KernelError, match="needs a Graph as its mask"):
@@ -191,7 +191,7 @@ def test_a_graph_in_bad_company():
         _ = Attention(q, k, Dot() + RelativeBias(2).double(), mask=graph) @ v
     with pytest.raises(InputError, match="the graph has 9 queries and 9 keys, q and k have 9 and 5"):
         Attention(q, k[:, :5], mask=graph)
-    batched = padding(keys=torch.rand(2, N) > 0.5)  # has no list of edges: the same by rectangles
+    batched = padding(keys=torch.rand(2, N) > 0.5)  # has no list of edges, so it is computed in rectangles
     A, B = (Attention(q, k, mask=graph & batched, kernel=kernel) for kernel in ("auto", "reference"))
     assert A.kernel == "fused"
     torch.testing.assert_close(A @ v, B @ v)

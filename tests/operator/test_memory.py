@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# A process that has loaded the library once, and forks for each line that it reads: a number n and the options. Each
-# child begins as small as the last one did.
+# A process that imports the library once, and forks for each line of its input: a number n and the options. So each
+# child starts with the same memory.
 PARENT = """
 import os, sys
 from pathlib import Path
@@ -52,7 +52,7 @@ def parent():
         process.stdin.close()
 
 
-WHOLE = (8192, 200)  # n, and MB: where it is walked over in pieces, these take 70 to 130 MB for any n
+WHOLE = (8192, 200)  # n, and a limit in MB: computed in pieces, these take 70 to 130 MB for any n
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")

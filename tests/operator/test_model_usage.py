@@ -119,7 +119,7 @@ WITH_DROPOUT = {
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
-def test_dropout_takes_whole_weights_and_keeps_the_mean(name):
+def test_dropout_drops_whole_weights_and_keeps_the_mean(name):
     q, k = torch.randn(3, 60, 8).double(), torch.randn(3, 60, 8).double()
     A = Attention(q, k, **WITH_DROPOUT[name])
     P, identity = A.dense(), torch.eye(60).double().expand(3, 60, 60)
@@ -131,7 +131,7 @@ def test_dropout_takes_whole_weights_and_keeps_the_mean(name):
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
-def test_the_gradients_of_dropout_are_of_the_same_weights(name):
+def test_the_gradients_of_dropout_use_the_same_weights(name):
     q, k, v = (torch.randn(60, 8).double().requires_grad_() for _ in range(3))
 
     def out(q, k, v):
@@ -141,7 +141,7 @@ def test_the_gradients_of_dropout_are_of_the_same_weights(name):
     assert torch.autograd.gradcheck(out, (q, k, v), fast_mode=True)
 
 
-def test_what_dropout_stores_for_a_small_matrix_it_does_not_for_a_large_one(monkeypatch):
+def test_dropout_stores_a_small_matrix_but_not_a_large_one(monkeypatch):
     q, k, v = (torch.randn(40, 8).double() for _ in range(3))
     monkeypatch.setattr(F, "scaled_dot_product_attention", None)
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""NaN and infinity in tokens that are masked or padded away reach nothing; where they have weight they are seen."""
+"""NaN and infinity in masked or padded tokens reach no output; if they have weight, they do."""
 
 import math
 
@@ -60,7 +60,7 @@ LAST = torch.tensor([5, 6])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_value_without_weight_reaches_nothing(mechanism, mask, value):
+def test_a_nan_value_without_weight_reaches_no_output(mechanism, mask, value):
     q, k, v = operands()
     A = Attention(q, k, *MECHANISMS[mechanism], mask=MASKS[mask])
     expected = A @ v
@@ -74,7 +74,7 @@ def test_a_value_without_weight_reaches_nothing(mechanism, mask, value):
 
 
 @pytest.mark.parametrize("kernel", ["auto", "chunked", "reference"])
-def test_where_it_has_weight_it_is_seen_and_nowhere_else(kernel):
+def test_a_nan_value_with_weight_reaches_only_its_queries(kernel):
     q, k, v = operands()
     spoilt = v.detach().clone()
     spoilt[0, 3, 0], spoilt[0, 4, 1], spoilt[0, 5, 1], spoilt[1, 6, 2] = math.nan, math.inf, -math.inf, -math.inf

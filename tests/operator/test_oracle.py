@@ -11,7 +11,7 @@ N, M = 7, 9
 KEYS = torch.tensor([[[True] * 6 + [False] * 3], [[True] * 9]])
 QUERIES = torch.tensor([[[True] * 5 + [False] * 2], [[True] * 7]])
 SCATTERED = torch.rand(2, 3, N, M, generator=torch.Generator().manual_seed(3)) > 0.4
-SCATTERED[0, 1, 2], SCATTERED[..., 4] = False, False  # a query that sees nothing, a key that nobody sees
+SCATTERED[0, 1, 2], SCATTERED[..., 4] = False, False  # a query that sees no key, and a key that no query sees
 
 MASKS = {
     "none": (None, None),

@@ -1,4 +1,4 @@
-"""A given bias of pairs goes to the fused kernel as it is; one that learns is computed in rectangles."""
+"""A fixed bias of pairs is passed to the fused kernel; one that learns is computed in rectangles."""
 
 import itertools
 
@@ -48,7 +48,7 @@ def table(*shape):
 
 @pytest.mark.parametrize("mask", MASKS, ids=repr)
 @pytest.mark.parametrize("shape", TABLES, ids=str)
-def test_it_is_added_to_the_scores(shape, mask):
+def test_a_pair_bias_is_added_to_the_scores(shape, mask):
     q, k, v = tokens(2, 3)
     w = torch.randn(2, 3, N, 2).double()
     similarity = Scaled(Euclidean(1.5), 0.7) + Bias(table(*shape))
@@ -91,14 +91,14 @@ def test_second_derivatives():
     torch.testing.assert_close(*found)
 
 
-def test_it_alone_and_beside_positions():
+def test_a_bias_alone_and_with_positions():
     q, k, v = tokens(3)
     for similarity in (Bias(table(N, M)), Bias(table(3, N, M)) + ALiBi(3), Bias(table(N, M)) + Bias(table(1, M))):
         mine, right = (Attention(q, k, similarity, mask=causal, kernel=kernel) @ v for kernel in ("auto", "reference"))
         torch.testing.assert_close(mine, right)
 
 
-def test_one_that_learns_has_its_gradient():
+def test_a_learned_bias_gets_its_gradient():
     q, k, v = tokens(2, 3)
     learned = torch.nn.Parameter(table(3, N, M))
     A = Attention(q, k, Dot() + Bias(learned))
@@ -124,7 +124,7 @@ LEARNED = {
 
 
 @pytest.mark.parametrize("make", LEARNED.values(), ids=LEARNED)
-def test_a_scale_that_learns_has_its_gradient(make):
+def test_a_learned_scale_gets_its_gradient(make):
     q, k, v = tokens(2, 3)
     number = torch.tensor(0.7).double().requires_grad_()
     found = []
@@ -138,7 +138,7 @@ def test_a_scale_that_learns_has_its_gradient(make):
 
 
 class Learns(Dot):
-    """An extension that gives the fused kernel a bias of pairs which learns."""
+    """An extension whose inner product has a bias of pairs that learns."""
 
     has_pair_bias = True
 
@@ -150,7 +150,7 @@ class Learns(Dot):
         return InnerProduct(q, k, pair_bias=self.table)
 
 
-def test_no_gradient_is_lost_in_silence():
+def test_no_gradient_is_lost_silently():
     q, k, v = tokens(2)
     with pytest.raises(InputError, match="Learns's bias of pairs learns, but the fused kernel has no gradient for it"):
         _ = Attention(q, k, Learns()) @ v

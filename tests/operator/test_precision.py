@@ -1,4 +1,4 @@
-"""Is the fused kernel as accurate as its precision allows, forward and backward?
+"""The fused kernel is as accurate as its precision allows, forward and backward.
 
 The budget is not chosen but derived. The same sum written densely in the same precision (`naive`)
 errs by so much against float64; the fused kernel may err by four times that. And it may round each
@@ -30,7 +30,7 @@ def naive(q, k, v, w, similarity, normalization, seen):
     if similarity.kind == "cosine":
         q, k = q / q.norm(dim=-1, keepdim=True), k / k.norm(dim=-1, keepdim=True)
     if similarity.kind in ("metric", "euclidean"):
-        center = k.detach().double().mean(-2, keepdim=True)  # the same sum: an inner product and two terms
+        center = k.detach().double().mean(-2, keepdim=True)  # the same sum: an inner product plus two terms
         q, k = (q - center).to(q.dtype), (k - center).to(k.dtype)
         s = similarity.scale * (q @ k.mT - q.square().sum(-1)[..., :, None] / 2 - k.square().sum(-1)[..., None, :] / 2)
     else:
@@ -67,7 +67,7 @@ def seen_size(similarity, normalization, q, k):
         return 2 * similarity.scale
     s = q @ k.mT
     if similarity.kind == "dot" and normalization.alpha == normalization.steps == 0:
-        return similarity.scale * float(s.abs().max())  # plain attention is left as plain as SDPA's
+        return similarity.scale * float(s.abs().max())  # plain attention is not centered, as in SDPA
     q, k = q - k.mean(-2, keepdim=True), k - k.mean(-2, keepdim=True)
     spread = (s - s.mean((-2, -1), keepdim=True)).abs().max() if similarity.kind == "dot" else 0.0
     return similarity.scale * float(max(spread, torch.cat([q, k], -2).norm(dim=-1).max() ** 2))
@@ -81,13 +81,13 @@ def check(similarity, normalization, dtype, n, m, mask=None, offset=0.0, spread=
     sim, norm = SIMILARITIES[similarity], NORMALIZATIONS[normalization]
     q, k = (offset + spread * torch.randn(2, 3, length, WIDTH) for length in (n, m))
     v, w = torch.randn(2, 3, m, 5), torch.randn(2, 3, n, 5)
-    inputs = [x.to(dtype).double() for x in (q, k, v, w)]  # rounding the inputs is nobody's error
+    inputs = [x.to(dtype).double() for x in (q, k, v, w)]  # the rounding of the inputs does not count as an error
     seen = None if mask is None else mask.block(slice(0, n), slice(0, m), q.device)
 
     truth = with_gradients(lambda *x: by_operator(*x, sim, norm, mask, "reference"), *inputs, torch.float64)
     fused = with_gradients(lambda *x: by_operator(*x, sim, norm, mask, "fused"), *inputs, dtype)
     dense = with_gradients(lambda *x: naive(*x, sim, norm, seen), *inputs, dtype)
-    # Gradients are sums of terms dS_ij · scale · k_j: where the terms cancel, their roundings do not.
+    # Gradients are sums of terms dS_ij · scale · k_j: if the terms cancel, their rounding errors remain.
     longest = max(x.norm(dim=-1).max().item() for x in inputs[:2])
     largest = max(1.0, sim.scale * longest, *(x.abs().max().item() for x in truth))
     rounding = torch.finfo(dtype).eps * (1 + seen_size(sim, norm, *inputs[:2])) * largest
@@ -108,7 +108,7 @@ def test_every_mechanism_in_every_precision(similarity, normalization, dtype):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_far_from_the_origin(similarity, normalization, dtype):
-    """Keys and queries offset by 100: what is translation invariant must stay as accurate as it was."""
+    """Keys and queries offset by 100: translation-invariant mechanisms must stay as accurate."""
     check(similarity, normalization, dtype, 21, 34, offset=100.0)
 
 
@@ -122,7 +122,7 @@ def test_masked(similarity, dtype):
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_masked_in_many_tiles(similarity, monkeypatch):
-    """Masks are walked over in tiles of rows; here of a few rows each, so that pieces must add up."""
+    """Masks are processed in tiles of rows, here of a few rows each, so that the results of tiles are added."""
     monkeypatch.setattr(tiles, "_ENTRIES", 500)
     monkeypatch.setattr(tiles, "_LEAST_ROWS", 3)
     scattered = Boolean(torch.rand(2, 3, 23, 21, generator=torch.Generator().manual_seed(5)) > 0.4)
@@ -133,7 +133,7 @@ def test_masked_in_many_tiles(similarity, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_sharp_and_blunt(similarity, dtype):
+def test_large_and_small_scales(similarity, dtype):
     for spread in (0.01, 5.0):
         check(similarity, "alpha=1", dtype, 21, 34, spread=spread)
 
@@ -149,11 +149,11 @@ def test_long_sequences(similarity, normalization, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_mean_is_taken_off_where_it_costs_digits_and_only_there(dtype):
+def test_a_mean_is_subtracted_only_if_it_costs_precision(dtype):
     x = torch.randn(2, 3, 50, 4, dtype=dtype)
     assert shift_for_precision(x, None) is None
     assert shift_for_precision(x + 0.2, None) is None
     for shifted in (x + 10, torch.cat([x[:1], x[1:] + 10])):  # one matrix of the batch is enough
         torch.testing.assert_close(shift_for_precision(shifted, None), shifted.mean(-2, keepdim=True))
     real = torch.ones(2, 3, 50, dtype=torch.bool)
-    assert shift_for_precision(x, real) is not None  # what is not real may be anything
+    assert shift_for_precision(x, real) is not None  # padded rows may hold anything

@@ -1,4 +1,4 @@
-"""torch's private operations: what is relied on of them, and what happens in a torch that has no such operation."""
+"""torch's private operations: the arguments that are used, and what happens if an operation is missing."""
 
 import warnings
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_the_schema_of_this_torch(expected):
     ],
     ids=["no forward", "no backward", "takes less", "wants more", "returns less"],
 )
-def test_a_torch_in_which_it_moved_means_the_chunked_kernel_and_one_warning(monkeypatch, name, new):
+def test_without_torchs_operation_the_chunked_kernel_runs_after_one_warning(monkeypatch, name, new):
     q, k, v = (torch.randn(2, 9, 4, requires_grad=True) for _ in range(3))
     expected = [(Attention(q, k, s, mask=causal) @ v).detach() for s in (Dot(), Euclidean())]
     real = {each.name: getattr(torch.ops.aten, each.name) for each in EXPECTED}

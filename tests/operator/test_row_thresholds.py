@@ -1,4 +1,4 @@
-"""Functions of a row: its largest scores, thresholds of long rows, what the backward pass keeps of the forward."""
+"""Functions of a row: its largest scores, thresholds of long rows, and the values kept for the backward pass."""
 
 import math
 
@@ -62,7 +62,7 @@ def by_bisection(s, alpha):
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_what_is_kept_of_the_forward_pass_gives_the_same_derivatives(monkeypatch, name):
+def test_kept_thresholds_give_the_same_derivatives(monkeypatch, name):
     monkeypatch.setattr("limelight.kernels.rows.ENTRIES", 3000)  # ten rows at a time
     normalization = NORMALIZATIONS[name]
     q, k, v = (torch.randn(n, 5).double().requires_grad_() for n in (25, 300, 300))

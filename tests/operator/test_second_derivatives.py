@@ -45,7 +45,7 @@ MEASURES = {
 
 
 def derivatives(similarity, normalization, mask, kernel, measure):
-    """The first derivatives, and the second by a penalty and by a product with a vector, in all that learns."""
+    """The first derivatives, and the second ones by a penalty and by a product with a vector, for all inputs."""
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(3, N, WIDTH, generator=generator).double().requires_grad_() for _ in range(3))
     beta, normalize = EVERY_SIMILARITY[similarity]().double(), EVERY_NORMALIZATION[normalization]().double()
@@ -92,7 +92,7 @@ PAIRS = [
     *(("dot", normalization) for normalization in ("sinkhorn", "hybrid", "topk", "sigmoid")),
     *((similarity, "softmax") for similarity in ("metric", "laplacian", "additive", "dot + alibi")),
     ("student + 0.5 relative", "alpha per head"),
-    ("additive", "hybrid"),  # what it learns stands in both halves of the mixture
+    ("additive", "hybrid"),  # its parameters are in both parts of the mixture
 ]
 
 
@@ -104,7 +104,7 @@ def test_second_derivatives_are_the_references(similarity, normalization):
 
 
 @pytest.mark.parametrize(("similarity", "normalization"), PAIRS[::3])
-def test_where_all_fits_in_one_block(similarity, normalization):
+def test_all_rows_in_one_block(similarity, normalization):
     turn = itertools.cycle(reversed(MASKS))
     assert sum(check(similarity, normalization, next(turn), measure) for measure in MEASURES) >= 4
 
@@ -144,7 +144,7 @@ def test_third_derivatives(options):
 
 
 def test_queries_that_are_the_keys_and_a_parameter_behind_both():
-    """One tensor in several places, each with a way of its own to the parameter: nothing is counted twice."""
+    """One tensor in several places, all of which depend on the parameter: no gradient is counted twice."""
     weight = torch.nn.Parameter(torch.eye(4).double() + 0.1 * torch.randn(4, 4).double())
     x = torch.randn(7, 4).double()
     found = []
@@ -159,7 +159,7 @@ def test_queries_that_are_the_keys_and_a_parameter_behind_both():
     torch.testing.assert_close(found[1], found[2], rtol=1e-9, atol=1e-10)
 
 
-def test_an_ordinary_backward_pass_takes_no_second_way(monkeypatch):
+def test_an_ordinary_backward_pass_uses_torchs_derivative(monkeypatch):
     for name in ("InnerProductScores", "ChunkedScores"):
         module = "fused" if name == "InnerProductScores" else "chunked"
 

@@ -1,4 +1,4 @@
-"""Shapes broadcast as torch's do, sizes of zero too."""
+"""Shapes broadcast as in torch, also with sizes of zero."""
 
 import pytest
 import torch

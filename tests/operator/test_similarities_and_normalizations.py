@@ -102,7 +102,7 @@ def test_every_normalization_is_its_equation(normalization, similarity, mask, ke
     A = Attention(q, k, sim, norm.make(), given, kernel=kernel)
     s = case.scale * oracle.BETA[case.kind](sim, q, k).expand(2, 3, N, M)
     P = oracle.weights(s, norm.kind, None if allowed is None else allowed.expand(2, 3, N, M), norm.alpha)
-    if norm.alpha:  # its energy is of the biased scores, which test_oracle compares
+    if norm.alpha:  # its energy uses the biased scores, which test_oracle compares
         torch.testing.assert_close(A @ v, P @ v)
         return
     compare(A, P, v, w, s, 1 / case.scale)
@@ -127,7 +127,7 @@ def test_alibi_runs_fused_under_a_causal_mask_and_with_a_cache():
     sim = SUMS["dot + alibi"]()
     assert Attention(q, k, sim).kernel == "chunked"
     assert Attention(q, k, sim, mask=causal & padding(keys=torch.arange(9) < 8)).kernel == "fused"
-    assert Attention(q, k, sim, mask=causal.at(6)).kernel == "chunked"  # it stands elsewhere than its mask
+    assert Attention(q, k, sim, mask=causal.at(6)).kernel == "chunked"  # it is on another device than its mask
     sim.terms[1].offset = 6
     A = Attention(q, k, sim, mask=causal.at(6))
     assert A.kernel == "fused"
@@ -136,7 +136,7 @@ def test_alibi_runs_fused_under_a_causal_mask_and_with_a_cache():
     torch.testing.assert_close(A @ v, s.masked_fill(ahead > 0, -math.inf).softmax(-1) @ v)
 
 
-def test_a_bias_is_bound_to_its_shape():
+def test_a_bias_of_another_shape_is_refused():
     q, k, v, w = operands()
     table = torch.randn(3, N, M).double()
     s = oracle.BETA["bias"](Bias(table), q, k).expand(2, 3, N, M)
@@ -189,7 +189,7 @@ def test_row_normalizations_can_be_differentiated_twice(normalization):
     )
 
 
-def test_scales_and_degrees_that_are_learned():
+def test_learned_scales_and_degrees_have_gradients():
     q, k, v, _ = operands()
     nu, scale = (torch.rand(3, 1, 1).double().add(1).requires_grad_() for _ in range(2))
 
@@ -225,7 +225,7 @@ def test_law_of_every_similarity(law, similarity, kernel):
     law(lambda q, k, mask=None, **options: Attention(q, k, sim, Softmax(), mask, kernel=kernel, **options))
 
 
-NOT_OF = {  # what a law asks that the mechanism does not promise
+NOT_OF = {  # laws that do not apply to the mechanism
     "sigmoid": {laws.rows_sum_to_one, laws.padding_is_invisible},
     "hybrid": set(), "entmax": set(), "entmax=1.2": set(), "sparsemax": set(), "topk": set(),
 }  # fmt: skip
@@ -233,7 +233,7 @@ OF_LOGSUMEXP = {
     laws.a_query_that_sees_nothing_gives_zero,
     laws.free_energy_is_energy_less_temperature_times_entropy,
     laws.entropy_is_in_nats_between_zero_and_log_m,  # its log of P is −∞ where P is 0
-    laws.masked_keys_get_no_gradient,  # asks for a gradient of every key
+    laws.masked_keys_get_no_gradient,  # needs a gradient for every key
 }
 
 
@@ -246,7 +246,7 @@ def test_law_of_every_normalization(law, normalization):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES | MORE_SIMILARITIES)
-def test_a_similarity_is_what_it_declares(similarity):
+def test_a_similarity_has_the_properties_that_it_declares(similarity):
     sim = (SIMILARITIES | MORE_SIMILARITIES)[similarity].make()
     x = torch.randn(12, WIDTH).double()
     beta, promised = sim.dense(x, x).detach(), sim.properties
@@ -280,7 +280,7 @@ def test_sinkhorn_to_a_tolerance():
     ids=repr,
 )
 @pytest.mark.parametrize("similarity", [Dot(), Euclidean(1.5), StudentT()], ids=repr)
-def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
+def test_symmetric_sinkhorn_is_the_limit_of_sinkhorn(similarity, mask):
     """A symmetric kernel has one doubly stochastic scaling, which is symmetric."""
     x, v = operands()[0].requires_grad_(), torch.randn(2, 3, N, 2).double()
     P, right = (
@@ -294,13 +294,13 @@ def test_symmetric_sinkhorn_is_where_sinkhorn_ends(similarity, mask):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_symmetric_sinkhorn_says_when_there_is_no_such_matrix():
+def test_symmetric_sinkhorn_raises_if_there_is_no_such_matrix():
     x, star = torch.randn(4, 3), Graph(torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]]), 4)
     with pytest.raises(errors.ConvergenceError, match=r"after 50 steps, more than 0\.0001; allow more steps"):
         _ = Attention(x, x, Dot(), SymmetricSinkhorn(steps=50), star) @ x
 
 
-def test_a_convolution_is_what_it_says():
+def test_a_convolution_equals_its_definition():
     """Three sharp heads with a matrix each are a convolution with three taps."""
     from limelight import Convolution
 

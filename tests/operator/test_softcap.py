@@ -1,4 +1,4 @@
-"""Scores that a cap keeps within (−c, c), as a similarity of similarities."""
+"""A similarity that limits the scores of another one to (−c, c)."""
 
 import pytest
 import torch
@@ -65,6 +65,6 @@ def test_a_cap_that_is_no_positive_number_is_refused(cap):
         SoftCap(Dot(), cap)
 
 
-def test_what_is_no_similarity_is_refused():
+def test_something_else_than_a_similarity_is_refused():
     with pytest.raises(InputError, match="expects a Similarity object, got <class"):
         SoftCap(Dot, 1.0)

@@ -1,4 +1,4 @@
-"""Half of the exponentials of a symmetric kernel, against the array itself."""
+"""Products with half of a symmetric kernel, compared with the whole array."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""torch.func, batches of gradients, forward mode, tensors without data, exported graphs: what torch's own takes."""
+"""torch.func, batches of gradients, forward mode, tensors without data and exported graphs work as in torch."""
 
 import subprocess
 import sys
@@ -89,7 +89,7 @@ def test_forward_mode(f):
         torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(f(dual, k, v)).tangent, expected)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's own attention warns so, too
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's own attention warns too
 def test_a_batch_of_gradients_at_once(f):
     q, k, v = operands()
     q.requires_grad_()
@@ -114,7 +114,7 @@ def test_an_ensemble_of_layers():
     torch.testing.assert_close(together, torch.stack([layer(x, x, x, need_weights=False)[0] for layer in layers]))
 
 
-def test_what_cannot_be_done_there_says_what_to_do():
+def test_unsupported_calls_say_what_to_do():
     q = torch.randn(3, N, WIDTH)
     for kernel in ("fused", "chunked"):
         with pytest.raises(KernelError, match="use kernel='auto' there"):

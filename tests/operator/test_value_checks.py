@@ -1,4 +1,4 @@
-"""How often does a call look at the values of tensors, which on a GPU waits for the device? Not at all, if told so."""
+"""How often a call reads values of tensors, for which a GPU must wait: never inside `without_value_checks`."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def reads_of(call):
 Q, K, V = (torch.randn(2, 3, 20, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
 REAL = torch.arange(20) < torch.tensor([20, 13])[:, None, None]
 FLOATS = torch.zeros(2, 1, 20, 20).masked_fill(~REAL[:, :, None], torch.finfo(torch.float32).min)
-CALLS = {  # and how often each reads at most
+CALLS = {  # with the largest number of reads of each
     "plain": (lambda: attend(Q, K, V), 1),
     "causal": (lambda: attend(Q, K, V, is_causal=True), 2),
     "boolean": (lambda: attend(Q, K, V, attn_mask=REAL[:, :, None]), 2),
@@ -71,7 +71,7 @@ CALLS = {  # and how often each reads at most
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_reads_no_more_than_this_and_nothing_without_checks(name):
+def test_a_call_reads_few_values_and_none_without_checks(name):
     call, most = CALLS[name]
     count, expected = reads_of(call)
     assert count <= most
@@ -81,15 +81,15 @@ def test_a_call_reads_no_more_than_this_and_nothing_without_checks(name):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_key_of_nan_that_is_not_checked_goes_on_into_the_output():
+def test_an_unchecked_nan_key_reaches_the_output():
     bad = K.index_fill(-2, torch.tensor([4]), torch.nan)
     with pytest.raises(InputError, match="NaN"):
         attend(Q, bad, V)
     with without_value_checks():
         assert attend(Q, bad, V).isnan().all()
-        with pytest.raises(DtypeError):  # dtypes are looked at as ever
+        with pytest.raises(DtypeError):  # dtypes are still checked
             attend(Q, K.double(), V)
-    with pytest.raises(InputError, match="NaN"):  # and afterwards all is as before
+    with pytest.raises(InputError, match="NaN"):  # after the block values are checked again
         attend(Q, bad, V)
 
 

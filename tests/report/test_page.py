@@ -1,4 +1,4 @@
-"""The report: complete without anything else, and safe with whatever a claim or a failure says."""
+"""The report: one complete file, and safe with any text of a claim or an error."""
 
 import base64
 import csv

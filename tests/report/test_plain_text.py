@@ -1,4 +1,4 @@
-"""Texts from outside on a terminal: nothing is obeyed, and every encoding shows something readable."""
+"""Untrusted texts on a terminal: control sequences have no effect, and every encoding shows readable text."""
 
 import pytest
 from typer.main import get_command
@@ -13,7 +13,7 @@ from tests.experiment.strange import ESCAPES
 OBEYED = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F))} - {"\n", "\t"}
 
 
-def test_what_a_terminal_obeys_is_shown_as_its_escape():
+def test_control_sequences_are_shown_as_escapes():
     shown = visible(f"a\tb\n[red]{ESCAPES}é α\u2028")
     assert shown == "a\tb\n[red]\\x1b[31m\\x1b]0;title\\x07\\x9b2J\\x7f\\u202e\\xe9é α\\u2028"
     assert not OBEYED & set(visible("".join(map(chr, range(0x3000)))))
@@ -25,7 +25,7 @@ def test_what_a_terminal_obeys_is_shown_as_its_escape():
     [("2 ≥ α, −x² − x₁", "2 >= alpha, -x^2 - x_1"), ("Δh → ½ · Γ", "Deltah -> 1/2 * Gamma"), ("é ø 漢", "e o \\u6f22"),
      ("\udce9", "\\xe9")],
 )  # fmt: skip
-def test_what_ascii_lacks_is_spelled(text, spelled):
+def test_characters_that_ascii_lacks_are_spelled(text, spelled):
     assert encodable(text, "ascii") == spelled
 
 
@@ -35,7 +35,7 @@ def test_an_encoding_keeps_what_it_has():
 
 
 def texts():
-    """Every text that the command line has of its own: of each claim, and of each help page."""
+    """Every text of the command line itself: those of each claim and of each help page."""
     for claim in catalog.claims():
         yield from (claim.title, claim.question, claim.source, *claim.arms, *claim.arms.values())
         yield from (

@@ -1,4 +1,4 @@
-"""Output that cannot be written: a full disk, a reader that has left, a stream that the shell has closed."""
+"""Output that cannot be written: a full disk, a closed pipe, a stream that the shell has closed."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_a_warning_that_cannot_be_written_does_not_stop_the_program(tmp_path, mo
     assert "slopes" in capsys.readouterr().out
 
 
-def test_a_reader_that_has_left_ends_it_without_a_word(tmp_path, monkeypatch, capsys):
+def test_a_closed_pipe_ends_it_silently(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     read, write = os.pipe()
     os.close(read)

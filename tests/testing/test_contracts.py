@@ -1,4 +1,4 @@
-"""`limelight.testing` passes whatever the library has, and finds each fault of an extension."""
+"""`limelight.testing` accepts everything in the library, and finds each fault of an extension."""
 
 import pytest
 import torch
@@ -48,21 +48,21 @@ MASKS = [
 
 
 @pytest.mark.parametrize("name", EVERY_SIMILARITY)
-def test_every_similarity_of_the_library_keeps_it(name):
+def test_every_similarity_keeps_the_contract(name):
     check_similarity(EVERY_SIMILARITY[name](), WIDTH)
 
 
 @pytest.mark.parametrize("name", EVERY_NORMALIZATION)
-def test_every_normalization_of_the_library_keeps_it(name):
+def test_every_normalization_keeps_the_contract(name):
     check_normalization(EVERY_NORMALIZATION[name]())
 
 
-def test_a_normalization_of_symmetric_scores_keeps_it():
+def test_a_normalization_of_symmetric_scores_keeps_the_contract():
     check_normalization(SymmetricSinkhorn(tolerance=1e-9))
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=repr)
-def test_every_mask_of_the_library_keeps_it(mask):
+def test_every_mask_keeps_the_contract(mask):
     check_mask(mask, 9, 9)
 
 
@@ -155,7 +155,7 @@ class Rounds(Dot):
 
 
 class Nearest(Euclidean):
-    """Defines β anew, and nothing else."""
+    """Overrides `dense`, and nothing else."""
 
     def dense(self, q, k):
         return 3 * super().dense(q, k) - 1
@@ -215,7 +215,7 @@ def test_a_class_that_defines_its_values_anew_does_not_compute_its_parent_s(simi
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Similarity) else "",
 )
-def test_a_similarity_that_does_not_is_found(similarity, says):
+def test_a_similarity_that_breaks_the_contract_is_found(similarity, says):
     with pytest.raises(ContractError, match=says):
         check_similarity(similarity, 4)
 
@@ -253,13 +253,13 @@ class FillsEmptyRows(RowWise):
     ],
     ids=lambda x: "" if isinstance(x, str) else type(x).__name__,
 )
-def test_a_normalization_that_does_not_is_found(normalization, says):
+def test_a_normalization_that_breaks_the_contract_is_found(normalization, says):
     with pytest.raises(ContractError, match=says):
         check_normalization(normalization)
 
 
 class PlusOne(RowWise):
-    """A softmax with a one in its denominator."""
+    """A softmax with a one added to its denominator."""
 
     def thresholds(self, s):
         return torch.cat([s, torch.zeros_like(s[..., :1])], -1).logsumexp(-1, keepdim=True)
@@ -268,7 +268,7 @@ class PlusOne(RowWise):
         return (s - t).exp()
 
 
-def test_a_normalization_from_outside_keeps_it():
+def test_a_users_normalization_keeps_the_contract():
     check_normalization(PlusOne())
 
 
@@ -316,7 +316,7 @@ class Boasts(Dilated):
         return offset > 2
 
 
-def test_a_mask_from_outside_keeps_it():
+def test_a_users_mask_keeps_the_contract():
     check_mask(Dilated(), 9, 8)
 
 
@@ -331,7 +331,7 @@ def test_a_mask_from_outside_keeps_it():
     ],
     ids=lambda x: "" if isinstance(x, str) else type(x).__name__,
 )
-def test_a_mask_that_does_not_is_found(mask, says):
+def test_a_mask_that_breaks_the_contract_is_found(mask, says):
     with pytest.raises(ContractError, match=says):
         check_mask(mask)
 
@@ -343,7 +343,7 @@ def test_the_user_s_own_object_stays_as_it_is():
     assert similarity.bandwidth.grad is None
 
 
-def test_what_is_no_extension_is_refused():
+def test_something_else_than_an_extension_is_refused():
     with pytest.raises(InputError, match="similarity expects a Similarity object, got the class Dot; write"):
         check_similarity(Dot)
     with pytest.raises(InputError, match="got 'softmax'"):

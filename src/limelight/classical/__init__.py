@@ -1,11 +1,11 @@
-"""Classical methods on the one operator: scikit-learn's interface, memory linear in the points.
+"""Classical methods as attention, with scikit-learn's interface and memory linear in the number of points.
 
-Each estimator is a few lines on `Attention`, and equals scikit-learn's, or the published equation where
-scikit-learn has none. `docs/methods.md` sets them side by side: what is initialized, strengthened,
-normalized and propagated. Needs the extra `classical`.
+Each estimator is a few lines on `Attention`, and equals scikit-learn's, or the published equation if scikit-learn
+lacks the method. `docs/methods.md` compares the methods: what each initializes, strengthens, normalizes and
+propagates. Needs the extra `classical`.
 
-k-means, k nearest neighbors and label propagation are attention too, and stand in that table and in the claim
-`same_operator`; but scikit-learn's own estimators of them are faster, so take those.
+k-means, k nearest neighbors and label propagation are attention too, and are in that table and in the claim
+`same_operator`. scikit-learn's own estimators of them are faster, so use those.
 """
 
 from limelight.errors import MissingExtraError, how_to_install

@@ -1,7 +1,8 @@
-"""Affinities of methods whose optimizer is not our subject: each is initialized, strengthened and normalized here.
+"""Affinities of further methods: each is initialized, strengthened and normalized here, but not optimized.
 
-MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines, graph convolution. What a method then does with its
-affinity (eigenvectors, gradient descent, a quadratic program) is left to scikit-learn; `table` sets them side by side.
+The methods are MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines and graph convolution. What a method then
+does with its affinity (eigenvectors, gradient descent, a quadratic program) is left to scikit-learn. `methods.py` lists
+them all.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from limelight.errors import ConvergenceError, InputError
 from limelight.mask import Graph, window
 from limelight.similarity import Dot, Euclidean, Similarity, upcast
 
-_STEPS, _TOLERANCE = 100, 1e-5  # of the bisections, as in scikit-learn and umap-learn
+_STEPS, _TOLERANCE = 100, 1e-5  # steps and tolerance of bisections, as in scikit-learn and umap-learn
 
 
 def mds(X: Float[Tensor, "n d"]) -> Centered:
-    """B = −½ J D² J, J = I − 11ᵀ/n, D²_ij = |x_i − x_j|²: what classical MDS takes eigenvectors of (Torgerson 1952).
+    """B = −½ J D² J, J = I − 11ᵀ/n, D²_ij = |x_i − x_j|²: classical MDS uses the eigenvectors of B (Torgerson 1952).
 
-    Centering takes the norms out of −½|x_i − x_j|²: B is the inner products of centered points.
+    Centering removes the norms from −½|x_i − x_j|², so B holds the inner products of centered points.
     """
     return Centered(X, Euclidean())
 
@@ -38,7 +39,7 @@ def mds(X: Float[Tensor, "n d"]) -> Centered:
 def isomap(X: Float[Tensor, "n d"], n_neighbors: int = 5) -> Float[np.ndarray, "n n"]:
     """Geodesic distances: shortest paths along each point's `n_neighbors` nearest (Tenenbaum et al. 2000).
 
-    Isomap is classical MDS of these distances, an array (n, n) with ∞ where no path leads.
+    Isomap is classical MDS of these distances, an array (n, n) with ∞ where there is no path.
     """
     keys, apart = neighbors(X, n_neighbors)
     return shortest_path(_sparse(apart, keys), directed=False)
@@ -52,9 +53,9 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
     """
     keys, _ = neighbors(X, n_neighbors)
     # Σ_j w_j = 1 makes x_i − Σ_j w_j x_j = −Σ_j w_j (x_j − x_i), so the square to be minimized is wᵀ G w. Lagrange's
-    # condition under the constraint is G w = λ 1, and λ is what makes the sum one. G has a rank of at most d, and is
-    # singular where there are more neighbors than dimensions: then the square is least for many w, and the ridge picks
-    # one with small entries.
+    # condition under the constraint is G w = λ 1, with λ such that the sum is one. G has a rank of at most d, so it is
+    # singular if there are more neighbors than dimensions: then many w minimize the square, and the ridge selects one
+    # with small entries.
     edges = X[keys] - X[:, None]
     gram = edges @ edges.mT
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -66,14 +67,14 @@ def lle(X: Float[Tensor, "n d"], n_neighbors: int = 5, reg: float = 1e-3) -> csr
 def sne(X: Float[Tensor, "n d"], perplexity: float = 30.0) -> Attention:
     """p_{j|i} ∝ exp −τ_i |x_i − x_j|²/2, p_{i|i} = 0, τ_i such that H(p_i) = log `perplexity` (Hinton & Roweis 2002).
 
-    It takes memory linear in n. Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` where a
-    point has so many others at one distance that no τ gives this perplexity.
+    It takes memory linear in n. Raises `InputError` for a perplexity outside (1, n − 1), and `ConvergenceError` if so
+    many points have the same distance from a point that no τ gives this perplexity.
     """
     # The perplexity exp H(p_i) is the effective number of a point's neighbors. As τ_i grows from 0 to ∞ it falls from
     # n − 1 to the number of points that are nearest at one distance, so that bisection finds the τ_i between, for all
     # points at once. The entropies are those of an attention whose queries are (τ_i, x_i), each with its own
-    # temperature. Distances are computed from the differences of coordinates, so that an outlier far off changes none
-    # of the others.
+    # temperature. Distances are computed from the differences of coordinates, so that a distant outlier does not
+    # change the other ones.
     n = len(X)
     if not 1 < perplexity < n - 1:
         raise InputError(f"the perplexity of {n} points must lie between 1 and {n - 1}, got {perplexity!r}")
@@ -100,9 +101,9 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
     Sparse (n, n). ρ_i is the distance of the nearest neighbor, σ_i such that Σ_j w_ij = log₂ k. k counts the point
     itself, as in umap-learn, so that each point has k − 1 neighbors.
     """
-    # Less ρ_i, the nearest neighbor always has the weight 1, so that no point is cut off, however thin the data are
-    # around it. 1/σ_i is found by bisection, since the sum of weights falls as it grows. If w_ij and w_ji are the
-    # probabilities of two independent edges, w_ij + w_ji − w_ij w_ji is that of one at least.
+    # Since ρ_i is subtracted, the nearest neighbor always has the weight 1, so that no point is isolated, however
+    # sparse the data are around it. 1/σ_i is found by bisection, since the sum of weights falls as it grows. If w_ij
+    # and w_ji are the probabilities of two independent edges, w_ij + w_ji − w_ij w_ji is that of at least one.
     if not 2 < n_neighbors <= len(X):
         raise InputError(f"n_neighbors counts the point itself and must be from 3 to {len(X)}, got {n_neighbors!r}")
     keys, apart = neighbors(X, n_neighbors - 1)
@@ -117,9 +118,9 @@ def umap(X: Float[Tensor, "n d"], n_neighbors: int = 15) -> csr_array:
 
 
 def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) -> Rescaled:
-    """K_ij = exp −γ|x_i − z_j|² over support vectors z: K @ dual + intercept decides (Cortes & Vapnik 1995).
+    """K_ij = exp −γ|x_i − z_j|² over support vectors z: the class is sign(K @ dual + intercept) (Cortes & Vapnik 1995).
 
-    The log-normalizer L of a softmax P gives back the weights before they were divided: K = e^L P.
+    The log-normalizer L of a softmax P recovers the weights before their division: K = e^L P.
     """
     A = gaussian(X, support, 1 / math.sqrt(2 * gamma))
     return Rescaled(A, A.logsumexp().exp())
@@ -128,9 +129,9 @@ def svm(X: Float[Tensor, "n d"], support: Float[Tensor, "m d"], gamma: float) ->
 def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
     """D̃^{-1/2} (A + I) D̃^{-1/2}: a graph convolution's propagation (Kipf & Welling 2017), edges in both directions.
 
-    Attention under which all neighbors are alike is D̃⁻¹(A + I), and its log-normalizer is log D̃.
+    Attention with the same score for all neighbors is D̃⁻¹(A + I), and its log-normalizer is log D̃.
     """
-    # With all features zero the scores of all edges are 0, and the softmax gives each neighbor the same share: P is
+    # With all features zero the scores of all edges are 0, and the softmax gives each neighbor the same weight: P is
     # D̃⁻¹(A + I), with a loop at each node.
     itself = torch.arange(nodes)
     nothing = torch.zeros(nodes, 1, dtype=torch.float64)
@@ -139,8 +140,8 @@ def gcn(edges: Int[Tensor, "2 e"], nodes: int) -> Rescaled:
 
 
 def conjugate(A: Attention) -> Rescaled:
-    """D^{1/2} P D^{-1/2} of a softmax P = D⁻¹W: D^{-1/2} W D^{-1/2}, symmetric where the scores are."""
-    # W = D P with log D the log-normalizer. So D^{-1/2} W D^{-1/2} = D^{1/2} P D^{-1/2}, and no sum is computed anew.
+    """D^{1/2} P D^{-1/2} of a softmax P = D⁻¹W: D^{-1/2} W D^{-1/2}, symmetric if the scores are."""
+    # W = D P with log D the log-normalizer. So D^{-1/2} W D^{-1/2} = D^{1/2} P D^{-1/2}, and no further sum is needed.
     half = 0.5 * A.logsumexp()
     return Rescaled(A, half.exp(), (-half).exp())
 
@@ -150,9 +151,9 @@ def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Floa
 
     Raises `InputError` for k outside 1 … n − 1.
     """
-    # A tree computes each distance from the differences of coordinates, where a search by brute force would take it
-    # from |x|² + |y|² − 2⟨x, y⟩, of which only rounding may be left where points stand far from the origin. The
-    # distances of the k that were found are computed again here, by differences and in the dtype of the points.
+    # A tree computes each distance from the differences of coordinates. A search by brute force would use
+    # |x|² + |y|² − 2⟨x, y⟩, of which only rounding errors may be left if points are far from the origin. The distances
+    # of the k neighbors are computed again here, by differences and in the dtype of the points.
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(X):
         raise InputError(f"n_neighbors of {len(X)} points must be a whole number from 1 to {len(X) - 1}, got {k!r}")
     tree = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(X.numpy())
@@ -161,7 +162,7 @@ def neighbors(X: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Floa
 
 
 class Tempered(Similarity):
-    """−τ|x − y|²/2 of queries (τ, x) and keys (0, y): a Gaussian whose width is each query's own."""
+    """−τ|x − y|²/2 of queries (τ, x) and keys (0, y): a Gaussian with a width for each query."""
 
     def default_scale(self, d: int) -> float:
         return 1.0
@@ -172,18 +173,18 @@ class Tempered(Similarity):
 
 
 def _sparse(weights: Float[Tensor, "n k"], keys: Int[Tensor, "n k"]) -> csr_array:
-    """(n, n) with each point's weights in the columns of its keys."""
+    """A sparse matrix (n, n) with each point's weights in the columns of its keys."""
     n, k = keys.shape
     rows = np.repeat(np.arange(n), k)
     return csr_array((weights.reshape(-1).numpy(), (rows, keys.reshape(-1).numpy())), (n, n))
 
 
 def _bisect(excess: Callable[[Tensor], Tensor], value: Float[Tensor, " n"], wanted: str) -> Float[Tensor, " n"]:
-    """The positive value_i with excess_i = 0, where each excess falls as its own value grows."""
-    # For all points at once. A value is doubled while no upper bound of its root is known, halved while no lower one
-    # is, and from then on it is the middle of the two. A point that has reached the tolerance keeps its value, so that
-    # those that take longer do not change it. Where no value gives an excess of 0, the values run to 0 or to ∞, or
-    # halve an interval that is rounding alone, and the steps run out.
+    """The positive value_i with excess_i = 0, if each excess decreases as its value grows."""
+    # All points are treated at once. A value is doubled while no upper bound of its root is known, halved while no
+    # lower bound is, and after that it is the middle of the two. A point that has reached the tolerance keeps its
+    # value, so that points that take longer do not change it. If no value gives an excess of 0, the values go to 0 or
+    # to ∞, or the interval shrinks to rounding errors, and the steps run out.
     low, high = torch.full_like(value, 0), torch.full_like(value, math.inf)
     settled = torch.zeros_like(value, dtype=torch.bool)
     for _ in range(_STEPS):

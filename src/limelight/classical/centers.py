@@ -1,4 +1,4 @@
-"""What soft k-means and fuzzy c-means share: where centers start, when they rest, which center a point belongs to."""
+"""The common part of soft k-means and fuzzy c-means: initial centers, convergence, and the center of each point."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from limelight.errors import InputError
 
 
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """Where centers start, when they have come to rest, and which center a point belongs to.
+    """Base class: it initializes the centers, moves them until convergence, and assigns points to them.
 
     The result does not depend on the unit or the offset of the data. It is computed in float64 and returned in the
     units and the dtype of X.
@@ -40,11 +40,11 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Move the centers until they rest on these points, X (n, d); `sample_weight` (n,) is how much each counts."""
+        """Move the centers until convergence on these points, X (n, d), with weights `sample_weight` (n,)."""
         # Points are measured from their mean, in a unit near the largest coordinate, so that no square overflows or
-        # underflows and steps do not depend on the units of X. Each step sets memberships and centers in turn to what
-        # makes the cost least while the other is held, so the cost never rises. The centers are at rest when the sum of
-        # their squared moves is at most tol times the mean squared distance, for each feature, from the first ones.
+        # underflows and steps do not depend on the units of X. Each step minimizes the cost over the memberships and
+        # then over the centers, with the other fixed, so the cost never rises. The centers have converged when the sum
+        # of their squared moves is at most tol times the mean squared distance, for each feature, from the first ones.
         given = points(self, X, reset=True)
         w = weights_of(self, sample_weight, given)
         name = type(self).__name__
@@ -91,7 +91,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def predict_proba(self, X: Any) -> Float[np.ndarray, "m clusters"]:
-        """How much of each point every center has: rows sum to one."""
+        """The membership of each point in each cluster, (m, clusters): rows sum to one."""
         asked, dtype = self._asked(X)
         return self._memberships(asked, self._centers).dense().to(dtype).numpy()
 
@@ -103,7 +103,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @undisturbed
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus the cost that the steps make small; for h → 0 or m → 1 minus the inertia of k-means."""
+        """Minus the cost that the steps minimize; for h → 0 or m → 1 it is minus the inertia of k-means."""
         asked, _ = self._asked(X)
         w = weights_of(self, sample_weight, asked)
         return -float(w @ self._cost(asked)) * self._unit**2
@@ -118,7 +118,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return self._measured(given), given.dtype
 
     def _measured(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """In float64, from the mean of the fitted points, in units of their size."""
+        """X in float64, relative to the mean of the fitted points, in units of their size."""
         return (X.double() - self._origin) / self._unit
 
     def _start(self, X: Float[Tensor, "n d"], w: Float[Tensor, " n"]) -> Float[Tensor, "clusters d"]:
@@ -138,35 +138,35 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return self._measured(as_tensor(centers))
 
     def _labels(self, X: Float[Tensor, "n d"]) -> Int[np.ndarray, " n"]:
-        # Between two centers that are equally near `argmin` takes the first. Distances by differences are then equal to
-        # the last digit if the coordinates' differences are, where those from products would let rounding decide.
+        # For two centers at the same distance `argmin` takes the first. Distances computed from differences are exactly
+        # equal if the differences of coordinates are; with those computed from products, rounding would decide.
         labels: Int[np.ndarray, " n"] = distances(X, self._centers).argmin(1).numpy()
         return labels
 
     @abstractmethod
     def _prepare(self, within: float) -> None:
-        """Check the method's own parameters; within is the root mean squared distance from the nearest first center."""
+        """Check the method's parameters. `within` is the root mean squared distance from the nearest first center."""
 
     @abstractmethod
     def _memberships(self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> Attention:
-        """u (n, k): points attend to centers."""
+        """The memberships u (n, k), as attention of points to centers."""
 
     @abstractmethod
     def _step(
         self, X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]
     ) -> Float[Tensor, "k d"]:
-        """Where the centers move."""
+        """The centers after one step."""
 
     @abstractmethod
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """The part of each point in the cost that the steps make small, in squared units."""
+        """The contribution of each point to the cost that the steps minimize, in squared units."""
 
 
 def _within(X: Float[Tensor, "n d"], centers: Float[Tensor, "k d"], w: Float[Tensor, " n"]) -> float:
-    """The root mean squared distance, for each feature, from the nearest center; positive in any case."""
-    # Where the first centers are all the points it would be zero, which is no bandwidth. Then it is a tenth of the
-    # least positive distance of a point from a center: each center keeps to its point, since exp(−10²/2) is as good
-    # as 0. It is 1 where all points coincide.
+    """The root mean squared distance, for each feature, from the nearest center; always positive."""
+    # If every point is one of the first centers, it would be zero, which is not a valid bandwidth. Then it is a tenth
+    # of the least positive distance of a point from a center: each center stays at its point, since exp(−10²/2) is
+    # nearly 0. It is 1 if all points coincide.
     apart = distances(X, centers)
     mean = float((w @ apart.amin(1).square()) / (w.sum() * X.shape[1]))
     if mean > 0:

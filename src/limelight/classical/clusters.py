@@ -1,7 +1,7 @@
-"""Clusters around centers, which are attention between centers and points: soft k-means and fuzzy c-means.
+"""Soft k-means and fuzzy c-means, which are attention between centers and points.
 
-Both repeat one step. Each point divides itself among the centers (a softmax over centers), and each center
-becomes the mean of what the points give to it (a mean over points).
+Both repeat one step: a softmax over centers gives each point's membership in every cluster, and then each center
+becomes the mean of all points, weighted by their membership in its cluster.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from limelight.errors import InputError
 from limelight.normalization import Softmax
 from limelight.similarity import Similarity, upcast
 
-_ON_THE_SPOT = 1000.0  # the score of a point on which a center lies: above −log of every positive float64
+_ON_THE_SPOT = 1000.0  # the score of a point at a center: above −log of every positive float64
 
 
 class SoftKMeans(Centers):
     """u_ik ∝_k exp −|x_i − c_k|²/2h², c_k = Σ_i u_ik x_i / Σ_i u_ik: soft k-means (MacKay 2003, ch. 20).
 
     A step is doubly-normalized attention of the centers over the points: normalize over centers, then over points,
-    which is `Softmax(alpha=1)`. h² is the temperature: as h → 0 it is k-means; where h² exceeds the points' largest
-    variance all centers are one.
+    which is `Softmax(alpha=1)`. h² is the temperature: as h → 0 the method becomes k-means; if h² exceeds the points'
+    largest variance, all centers coincide.
 
     n_clusters: 1 to n. init: "k-means++", or centers (n_clusters, d). bandwidth h: None for the root mean squared
-    distance, for each feature, of points from the nearest first center (where the first centers are all the points, a
-    tenth of the least distance of two). It ends when the centers' squared moves sum to at most tol × the square of
-    that distance.
+    distance, for each feature, of points from the nearest first center (if every point is a first center, a tenth of
+    the least distance between two points). The steps end when the centers' squared moves sum to at most tol × the
+    square of that distance.
 
     Sets `cluster_centers_`, `labels_` (the nearest center), `bandwidth_` and `n_iter_`; `predict_proba` is u, and
-    `score` is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns where max_iter does not suffice and where fewer centers
-    differ; raises ValueError for n_clusters > n and `InputError` for a bandwidth that is not positive.
+    `score` is Σ_i 2h² log Σ_k exp −|x_i − c_k|²/2h². Warns if max_iter steps are not enough and if fewer than
+    n_clusters centers are different. Raises ValueError for n_clusters > n and `InputError` for a bandwidth that is not
+    positive.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SoftKMeans(Centers):
         sums = gaussian(centers, X, self._h, Softmax(alpha=1.0)) @ (
             w[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1)
         )
-        mass = sums[:, -1:]  # zero where all the points that a center has are of weight zero
+        mass = sums[:, -1:]  # zero if all points of a cluster have weight zero
         return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centers)
 
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -86,12 +87,12 @@ class SoftKMeans(Centers):
 class FuzzyCMeans(Centers):
     """u_ik ∝_k |x_i − c_k|^{−2/(m−1)}, c_k = Σ_i u_ikᵐ x_i / Σ_i u_ikᵐ: fuzzy c-means (Bezdek 1981).
 
-    The memberships are a softmax of −log|x − c|² at temperature m − 1: the similarity `LogDistance`. A point that
-    centers lie on belongs to them alone.
+    The memberships are a softmax of −log|x − c|² at temperature m − 1: the similarity `LogDistance`. A point at which
+    centers lie belongs to their clusters alone.
 
-    m > 1: near 1 memberships are those of k-means, large m makes them even. n_clusters, init, max_iter and tol as
-    `SoftKMeans`. Sets `cluster_centers_`, `labels_` and `n_iter_`; `predict_proba` is u, and `score` is
-    −Σ_ik u_ikᵐ|x_i − c_k|². Warns and raises as `SoftKMeans`, and `InputError` for m ≤ 1.
+    m > 1: near 1 the memberships are those of k-means, and for large m they are equal. n_clusters, init, max_iter and
+    tol are as in `SoftKMeans`. Sets `cluster_centers_`, `labels_` and `n_iter_`; `predict_proba` is u, and `score` is
+    −Σ_ik u_ikᵐ|x_i − c_k|². Warns and raises as `SoftKMeans` does, and raises `InputError` for m ≤ 1.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class FuzzyCMeans(Centers):
         powers = Attention(X, centers, LogDistance(self.m), scale=self.m / (self.m - 1))
         share = (powers.logsumexp() - self.m * self._memberships(X, centers).logsumexp()).exp()
         sums = powers.T @ ((w * share)[:, None] * torch.cat([X, torch.ones_like(X[:, :1])], 1))
-        mass = sums[:, -1:]  # zero where every point lies on another center
+        mass = sums[:, -1:]  # zero if every point is at another center
         return torch.where(mass > 0, sums[:, :-1] / mass.masked_fill(mass == 0, 1), centers)
 
     def _cost(self, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -132,7 +133,7 @@ class FuzzyCMeans(Centers):
 class LogDistance(Similarity):
     """β = −log|q − k|², scale 1/(m − 1): weights ∝ |q − k|^{−2/(m−1)}, the memberships of fuzzy c-means.
 
-    Keys at q itself share all its weight, up to rounding. Raises `InputError` for m ≤ 1.
+    Keys equal to q share all its weight, up to rounding. Raises `InputError` for m ≤ 1.
     """
 
     def __init__(self, m: float = 2.0) -> None:
@@ -146,9 +147,9 @@ class LogDistance(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         # At distance 0 the score −2 log|q − k| would be ∞, and a softmax of it NaN. A finite score far above all others
-        # gives the limit. A squared distance that is not 0 is at least the least positive float64, about e^{−744}, so
-        # that no other score exceeds 744. The scale divides scores by m − 1, so where m − 1 > 1 this one is multiplied
-        # by it first and stays far above.
+        # gives the limit. A positive squared distance is at least the least positive float64, about e^{−744}, so no
+        # other score exceeds 744. The scale divides scores by m − 1, so if m − 1 > 1 this score is multiplied by it
+        # first, and stays far above the others.
         apart = distances(upcast(q), upcast(k))
         return torch.where(apart == 0, _ON_THE_SPOT * max(1.0, self.m - 1), -2 * apart.log())
 

@@ -1,4 +1,4 @@
-"""Markov clustering: flow on a graph that is squared and sharpened until it stands still."""
+"""Markov clustering: the flow on a graph is squared and sharpened until convergence."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from limelight.mask import Graph
 
 
 class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """P ← rows of (P²)ʳ, entry by entry, divided by their sums; clusters are what flows to one place (van Dongen 2000).
+    """P ← (P²)ʳ, entry by entry, with rows divided by their sums; clusters share an attractor (van Dongen 2000).
 
     Squaring spreads flow, the power r sharpens it, until every point flows to the attractors of its cluster. The
     number of clusters is a result: the larger `inflation` r > 1, the more. The first P is attention of a Gaussian on
-    the graph of each point's `n_neighbors` nearest, in either direction, and of itself. With affinity="precomputed" X
+    the graph of each point's `n_neighbors` nearest, in both directions, and of itself. With affinity="precomputed" X
     is the graph, weights (n, n) ≥ 0, dense or sparse; each loop is replaced by the largest weight of its row.
 
     The power of each entry needs the entries, so here the matrix is stored: sparse, without entries below `prune`.
-    bandwidth None is the median distance of neighbors. It ends where no entry moves by more than `tol`.
+    bandwidth None is the median distance of neighbors. The steps end when no entry changes by more than `tol`.
 
-    Sets `labels_`, `flow_` (sparse, the last P) and `n_iter_`. A point whose flow ends in two places makes one cluster
-    of them. Warns where max_iter does not suffice; raises `InputError` for parameters and weights out of range.
+    Sets `labels_`, `flow_` (sparse, the last P) and `n_iter_`. A point whose flow ends at two attractors
+    joins them to one cluster. Warns if max_iter steps are not enough; raises `InputError` for parameters and weights
+    out of range.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         require_whole(self, "max_iter", self.max_iter, 1)
         require_tolerance(self, "tol", self.tol)
         require_tolerance(self, "prune", self.prune)
-        # P² (expansion) carries flow along two steps and so spreads it; entries to the power r, rows divided by their
-        # sums again (inflation), favor the strong ones. Between clusters there are few paths, and their flow dies out.
-        # Where P comes to rest, but for rare exceptions, P² = P, and each point flows to the attractors of its cluster
-        # (van Dongen 2000). So clusters are the connected components of what is left.
+        # P² (expansion) takes two steps of the flow and so spreads it. Entries to the power r, with rows divided by
+        # their sums again (inflation), favor the large ones. Between clusters there are few paths, and their flow
+        # vanishes. After convergence, with rare exceptions, P² = P, and each point flows to the attractors of its
+        # cluster (van Dongen 2000). So clusters are the connected components of the remaining graph.
         P, self.n_iter_ = self._first(X), 0
         while self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
@@ -100,8 +101,8 @@ class MarkovClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _inflated(self, P: csr_array) -> csr_array:
         """Entries to the power r, rows divided by their sums, and entries below `prune` left out."""
         # A row is first divided by its largest entry, which the division by the sum cancels: otherwise a large power
-        # may underflow in all of a row. Small entries are left out, since P would fill up with them; the largest of a
-        # row stays however small it is, so that no row becomes empty.
+        # may underflow in a whole row. Small entries are left out, since P would become dense with them; the largest
+        # entry of a row is always kept, so that no row becomes empty.
         largest = P.max(axis=1).toarray().reshape(-1)
         P.data = (P.data / np.repeat(largest, np.diff(P.indptr))) ** self.inflation
         P = _stochastic(P)
@@ -127,8 +128,8 @@ def neighbor_graph(keys: Int[Tensor, "n k"]) -> Graph:
 
 
 def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -> csr_array:
-    """P of a Gaussian on the edges i – keys_i, both ways, and on the loops: sparse, from the operator's normalizer."""
-    # Here P is needed entry by entry, on the edges alone. The operator gives the log-normalizer L_i over each point's
+    """The sparse P of a Gaussian on the edges between i and keys_i and on loops, from the operator's normalizer."""
+    # Here the entries of P on the edges are needed. The operator gives the log-normalizer L_i over each point's
     # edges without rows of the matrix, and P_ij = exp(s_ij − L_i).
     n, graph = len(X), neighbor_graph(keys)
     rows, cols = graph.edges
@@ -138,13 +139,13 @@ def _attention_on(keys: Int[Tensor, "n k"], X: Float[Tensor, "n d"], h: float) -
 
 
 def _with_loops(W: Any) -> csr_array:
-    """The graph's rows divided by their sums, each loop first made the row's largest weight (1 where there is none)."""
+    """The graph with each loop set to the row's largest weight (1 if there is none) and rows divided by their sums."""
     W = csr_array(W) if issparse(W) else csr_array(np.asarray(W))
     if W.shape[0] != W.shape[1]:
         raise InputError(f"MarkovClustering(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
     require_weights("MarkovClustering", W)
-    # Without loops P² has only paths of exactly two steps: two points joined by an edge have P² = I, and would fall
-    # apart. A loop as strong as the strongest edge lets a part of the flow stay in each step (van Dongen 2000).
+    # Without loops P² has only paths of exactly two steps: two points joined by an edge have P² = I, and would be
+    # separated. With a loop of the largest weight a part of the flow stays in each step (van Dongen 2000).
     W = W - diags_array(W.diagonal())
     largest = W.max(axis=1).toarray().reshape(-1)
     n = np.arange(W.shape[0])

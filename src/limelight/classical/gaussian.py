@@ -1,4 +1,4 @@
-"""A Gaussian's attention, P_ij = softmax_j(−|q_i − x_j|²/2h²), whatever the unit, the offset or the outliers."""
+"""Attention with a Gaussian, P_ij = softmax_j(−|q_i − x_j|²/2h²), accurate for any unit, offset and outliers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from limelight.mask import Mask
 from limelight.normalization import Normalization, Softmax
 from limelight.similarity import Euclidean, Similarity, upcast
 
-_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-7}  # error of |q − x|²/h² from products that is still accepted
+_ROUNDING = {
+    torch.float32: 1e-3,
+    torch.float64: 1e-7,
+}  # the largest accepted error of |q − x|²/h² computed from products
 
 
 class Differences(Similarity):
@@ -37,7 +40,7 @@ class Differences(Similarity):
 
 
 def distances(X: Float[Tensor, "*#batch n d"], Y: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-    """|x − y| by differences, which is zero where and only where they are equal."""
+    """|x − y| computed from differences, so that it is zero if and only if x = y."""
     return torch.cdist(X, Y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -48,11 +51,11 @@ def gaussian(
     normalization: Normalization = Softmax(),
     mask: Mask | None = None,
 ) -> Attention:
-    """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 where that is not exact enough."""
-    # |q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because a product of matrices is. But where points stand far from the
-    # mean it is a small difference of large numbers, of which rounding may leave nothing. So the product is used where
-    # its rounding is small beside h², first in the dtype of the points and then in float64; otherwise each distance is
-    # computed from the differences of coordinates, which takes more time.
+    """P_ij = softmax_j(−|q_i − x_j|²/2h²), in the dtype of the points, or in float64 if that is not accurate enough."""
+    # |q − x|² = |q|² + |x|² − 2⟨q, x⟩ is fast, because it is a product of matrices. But if points are far from the
+    # mean, it is a small difference of large numbers, of which only rounding errors may be left. So the product is used
+    # if its rounding error is small compared with h², first in the dtype of the points and then in float64; otherwise
+    # each distance is computed from the differences of coordinates, which takes more time.
     if Q.dtype != X.dtype or not distances_resolvable(Q, X, h, X.dtype):
         Q, X = Q.double(), X.double()
     exact = distances_resolvable(Q, X, h, X.dtype)
@@ -63,16 +66,16 @@ def gaussian(
 
 
 def power_of_two(h: float) -> float:
-    """The power of two next to h: data in this unit have a bandwidth near 1, and dividing by it is exact."""
+    """The power of two nearest to h: in this unit the bandwidth is near 1, and dividing by it is exact."""
     return 2.0 ** min(max(round(math.log2(h)), -1000), 1000)
 
 
 def distances_resolvable(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"], h: float, dtype: torch.dtype) -> bool:
-    """True if rounding in |q − x|², computed from inner products in this dtype, is small beside h²."""
+    """True if the rounding error of |q − x|², computed from inner products in this dtype, is small compared with h²."""
     # With q̄ and x̄ measured from the mean of X, rounding changes |q − x|² = |q̄|² + |x̄|² − 2⟨q̄, x̄⟩ by up to a few
     # times eps (|q̄| |x̄| + |q − x|²); |q̄|² is the same for all keys and cancels in the softmax. The second part is a
-    # relative error of the distance, which any way of computing has. The first, for the points farthest out, is what
-    # must be small beside h²: half of its share of h² is the relative error of a weight exp(−|q − x|²/2h²).
+    # relative error of the distance, which any method has. The first, for the most distant points, must be small
+    # compared with h²: half of its ratio to h² is the relative error of a weight exp(−|q − x|²/2h²).
     return bool(reach(Q, X) * reach(X, X) * torch.finfo(dtype).eps <= _ROUNDING[dtype] * h * h)
 
 
@@ -84,7 +87,7 @@ def reach(Q: Float[Tensor, "n d"], X: Float[Tensor, "m d"]) -> float:
 def warn_of_underflow(
     estimator: BaseEstimator, log_sums: Float[Tensor, " n"], X: Float[Tensor, "m d"], h: float
 ) -> None:
-    """Warn where all exp −|q − x|²/2h² of a query are zero in this dtype, so that the nearest point alone counts."""
+    """Warn if all exp −|q − x|²/2h² of a query underflow in this dtype, so that only the nearest point counts."""
     lost = int((log_sums < math.log(torch.finfo(log_sums.dtype).tiny)).sum())
     if lost:
         warnings.warn(

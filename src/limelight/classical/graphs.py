@@ -1,4 +1,4 @@
-"""A graph that is given as weights, (n, n), with the interface of `OffDiagonalAttention`."""
+"""A graph given by its weights (n, n), with the interface of `OffDiagonalAttention`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from limelight.errors import InputError
 
-SPARSE = ["csr", "csc", "coo"]  # kinds of sparse arrays that are taken
+SPARSE = ["csr", "csc", "coo"]  # the formats of sparse arrays that are accepted
 
-_SYMMETRIC = 1e-6  # difference of W_ij and W_ji, of the largest weight, up to which their mean is taken
+_SYMMETRIC = 1e-6  # if W_ij and W_ji differ by at most this times the largest weight, their mean is used
 
 
 class Given:
-    """P = D⁻¹W, W without its diagonal, and log D. A point without edges sees itself alone, with a degree of 1."""
+    """P = D⁻¹W, where W has no diagonal, and log D. A point without edges attends to itself, with a degree of 1."""
 
     def __init__(self, whose: str, W: Any) -> None:
         if W.shape[0] != W.shape[1]:
@@ -44,13 +44,13 @@ class Given:
         return torch.from_numpy((self._weights @ v.numpy()) / self._degree)
 
     def dense(self) -> Float[Tensor, "n n"]:
-        """P itself, as a new matrix."""
+        """The matrix P, as a new array."""
         W = self._weights.toarray() if issparse(self._weights) else self._weights
         return torch.from_numpy(W / self._degree)
 
 
 def require_weights(whose: str, W: Any) -> float:
-    """The largest weight; raises `InputError` where one is negative."""
+    """The largest weight. Raises `InputError` if one is negative."""
     weights = W.data if issparse(W) else W
     if weights.size and weights.min() < 0:
         raise InputError(

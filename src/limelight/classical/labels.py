@@ -1,4 +1,4 @@
-"""Labels for points that have none: label spreading, on a graph that is never stored."""
+"""Label spreading, which labels points from a few labeled ones, on a graph that is never stored."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from limelight.errors import InputError
 class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """F ← α S F + (1 − α) Y, S = D^{−1/2} W D^{−1/2}, W_ij = exp −γ|x_i − x_j|² for i ≠ j, D the row sums of W.
 
-    Zhou et al. (2004), as scikit-learn's `LabelSpreading(kernel="rbf")`: the same steps, the same answer to
-    rounding, without the n×n graph. F (n, classes) is the share of each class in each point, Y that of the labels; −1
-    in y means no label. With the row softmax P = D^{−1} W and its log-normalizer log D, S F = D^{1/2} P D^{−1/2} F.
-    `gamma` is 1/2h² of a Gaussian of bandwidth h. It ends where Σ|ΔF| < tol. Computed in float64; distributions
-    have the dtype of X. A sparse X is made dense, (n, d).
+    Zhou et al. (2004), as scikit-learn's `LabelSpreading(kernel="rbf")`: the same steps, and the same result up to
+    rounding, without the n×n graph. F (n, classes) is the share of each class at each point, and Y that of the given
+    labels; −1 in y means no label. With the row softmax P = D^{−1} W and its log-normalizer log D, S F = D^{1/2} P
+    D^{−1/2} F. `gamma` is 1/2h² of a Gaussian of bandwidth h. The steps end when Σ|ΔF| < tol. They are in float64;
+    distributions have the dtype of X. A sparse X is made dense, (n, d).
 
     Attributes: `classes_`, `label_distributions_` (n, classes), `transduction_` (n,), `n_iter_`, `n_features_in_`.
-    Raises `InputError` for parameters out of range, α outside (0, 1) among them, and where no point has a label. Warns
-    where `max_iter` steps were too few and where no label reached a point: its distribution is zero, and it stays −1 in
+    Raises `InputError` for parameters out of range, such as α outside (0, 1), and if no point has a label. Warns if
+    `max_iter` steps were too few and if no label reached a point: its distribution is zero, and it stays −1 in
     `transduction_`.
     """
 
@@ -63,12 +63,12 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @undisturbed
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Σ_j softmax_j(−γ|x − x_j|²) F_j over its sum, (queries, classes); zero where that is zero."""
+        """Σ_j softmax_j(−γ|x − x_j|²) F_j divided by its sum, (queries, classes); zero if the sum is zero."""
         return self._shares(X).numpy()
 
     @undisturbed
     def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest share; −1, with a warning, where no class has any."""
+        """The class with the largest share; −1, with a warning, if all shares are zero."""
         return self._classes_of(self._shares(X), "of the points asked about", self.classes_)
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""The methods that the table sets side by side, each in the paper's terms and as the operator that it is."""
+"""The methods in the table, each in the paper's terms and as the operator that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A metric learned for kernel regression: φ such that points that are near in its image predict each other well."""
+"""Kernel regression with a learned metric: φ is such that points with near images predict each other well."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
         self.max_iter = max_iter
 
     def _learn(self, X: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> None:
-        """φ that makes the leave-one-out error small: the mean squared error of each point's mean over all others."""
-        # The diagonal is masked. If a point saw itself, a φ that moves all points far apart would predict each by
-        # itself, without an error and without having learned. L-BFGS finds φ, with a line search (strong Wolfe
-        # conditions), so that no step size has to be chosen. The default φ is learned on X in units of the median
-        # distance h, so that it does not depend on the units of X, and is divided by h afterwards.
+        """Learn the φ with the least leave-one-out error: the mean squared error of predictions from all others."""
+        # The diagonal is masked. If a point attended to itself, a φ that moves all points far apart would predict each
+        # one by itself: the error would be zero, but nothing would have been learned. L-BFGS finds φ, with a line
+        # search (strong Wolfe conditions), so that no step size has to be chosen. The default φ is learned on X in
+        # units of the median distance h, so that it does not depend on the units of X, and is divided by h afterwards.
         require_whole(self, "max_iter", self.max_iter, 1)
         if self.phi is not None and not isinstance(self.phi, nn.Module):
             raise InputError(f"{type(self).__name__}(phi=…) expects a torch module or None, got {self.phi!r}")
@@ -73,8 +73,8 @@ class _MetricSmoother(BaseEstimator):  # type: ignore[misc]
 class MetricKernelClassifier(ClassMeans, _MetricSmoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|φ(x) − φ(x_j)|²), with φ learned.
 
-    φ makes the leave-one-out error Σ_i |P_i − e_{y_i}|² small, e_c the indicator of class c. That is the idea of
-    neighborhood components analysis (Goldberger et al. 2004) with Brier's loss: metric-attention (2412.18288) on
+    φ minimizes the leave-one-out error Σ_i |P_i − e_{y_i}|², where e_c is the indicator of class c. This is the idea of
+    neighborhood components analysis (Goldberger et al. 2004) with Brier's loss: metric attention (2412.18288) on
     raw data. By default φ is linear and square, from features divided by the median distance; any module
     (*, d) → (*, r) may be given and is copied. L-BFGS takes `max_iter` steps at most.
 

@@ -1,4 +1,4 @@
-"""Where is the density highest? Mean shift and blurring mean shift: attention applied again and again."""
+"""Mean shift and blurring mean shift, which find the maxima of the density: attention applied repeatedly."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from limelight.classical.points import bandwidth_for, pair_distances, points, un
 
 _SHARE = 0.05  # the mean weight of a pair of points under the default bandwidth
 _HALVINGS = 40  # bisection steps that find the default bandwidth
-_EVERY = 4  # steps after which points that have come together are merged
-_CELL = 0.01  # bandwidths within which points count as having come together
+_EVERY = 4  # after each such number of steps, points that have met are merged
+_CELL = 0.01  # points within so many bandwidths count as having met
 
 
 class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -31,7 +31,7 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
 
     def _prepare(self, X: Any) -> Float[Tensor, "n d"]:
-        """The points, checked, from their mean in units of the bandwidth (a power of two near it)."""
+        """The points, checked, relative to their mean and in units of the bandwidth (a power of two near it)."""
         require_whole(self, "max_iter", self.max_iter, 1)
         require_positive(self, "tol", self.tol)
         known = points(self, X, reset=True)
@@ -48,8 +48,8 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return self.bandwidth_ / self._unit
 
     def _finish(self, at: Float[Tensor, "n d"], keys: Float[Tensor, "n d"]) -> None:
-        """The clusters of points that have come to stand at `at`, under the density of `keys`."""
-        # Points do not arrive at a mode exactly, and a flat summit stops them at many places. The places are therefore
+        """Set the clusters of points that have converged to `at`, with the density of `keys`."""
+        # Points do not reach a mode exactly, and on a flat maximum they stop at many places. The places are therefore
         # sorted by density, and one that is nearer than h to a denser center belongs to that center's mode.
         places = torch.unique(at, dim=0)
         density = gaussian(places, keys, self._h).logsumexp()
@@ -64,23 +64,23 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class MeanShift(_Modes):
-    """x ← Σ_j P(x, x_j) x_j, P(x, ·) = softmax(−|x − x_j|²/2h²), until nothing moves: each point climbs to a mode.
+    """x ← Σ_j P(x, x_j) x_j, P(x, ·) = softmax(−|x − x_j|²/2h²), until convergence: each point climbs to a mode.
 
     Gaussian mean shift (Fukunaga & Hostetler 1975; Cheng 1995): attention whose queries are replaced by its outputs.
-    A step is along the gradient of the log of the kernel density estimate. A point stands still when a step is
-    shorter than `tol`·h, and modes nearer than h to a denser one are merged with it. `predict` lets new points
-    climb too, so points are clustered by basin, not by distance to the center.
+    A step is along the gradient of the log of the kernel density estimate. A point has converged when a step is
+    shorter than `tol`·h, and modes nearer than h to a denser one are merged with it. `predict` moves new
+    points in the same way, so points are clustered by basin, not by distance to the center.
 
-    `bandwidth` h, None for the h under which a point sees a twentieth of all others on average: the mean of
-    exp −|x_i − x_j|²/2h² over pairs of different points (of at most 1000 points, whatever their order) is 1/20.
-    scikit-learn's `MeanShift(bandwidth=R)` weighs all points in a ball alike; `bandwidth` here is a
-    Gaussian's deviation. The two smooth alike for h = R/√(d + 2).
+    `bandwidth` h; with None it is the h for which the mean of exp −|x_i − x_j|²/2h² over pairs of different points (of
+    at most 1000 points, the same for every order of them) is 1/20. scikit-learn's `MeanShift(bandwidth=R)` gives all
+    points in a ball the same weight; `bandwidth` here is the standard deviation of a Gaussian. The two smooth equally
+    for h = R/√(d + 2).
 
-    Points that come to stand in one cell of a grid, a hundredth of h wide, climb on as one (Carreira-Perpiñán 2006);
-    points in float64 climb in float32 where that tells them apart; the last steps are in the dtype of X.
+    Points that meet in one cell of a grid, a hundredth of h wide, continue as one (Carreira-Perpiñán 2006). Points in
+    float64 are moved in float32 if that is accurate enough; the last steps are in the dtype of X.
 
     Attributes: `cluster_centers_` (clusters, d), densest first, `labels_` (n,), `n_iter_`, `bandwidth_`,
-    `n_features_in_`. Raises `InputError` for parameters out of range; warns (`ConvergenceWarning`) where
+    `n_features_in_`. Raises `InputError` for parameters out of range; warns (`ConvergenceWarning`) if
     points still move after `max_iter` steps.
     """
 
@@ -101,14 +101,14 @@ class MeanShift(_Modes):
         return _nearest(at, self._centers).numpy()
 
     def _climb(self, Q: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], int, int]:
-        """Where the points arrive, after how many steps, and how many still move."""
+        """The positions after convergence, the number of steps, and the number of points that still move."""
         # P(x, ·) X − x = h² ∇ log p(x), where p is the kernel density estimate: a step is along the gradient, its
         # length needs no choice, and it never lowers p (Comaniciu & Meer 2002). Three things make it fast. Points that
-        # have come to rest are left out. Those that have come together climb on as one, their `leader`. And where
-        # float32 tells points apart well enough, they climb in it until they rest, and then on in their own dtype.
+        # have converged are left out. Those that have met continue as one, their `leader`. And if float32 is accurate
+        # enough, they are moved in it until convergence, and then in their own dtype.
         at, leader, steps = Q.clone(), torch.arange(len(Q)), 0
-        # Rounding of at most 1e-3 fine² in |x − x_j|², with fine² = 100 tol h², is 0.1 tol of h², which moves a step by
-        # about a tenth of the length tol·h at which a point is at rest.
+        # Rounding of at most 1e-3 fine² in |x − x_j|², with fine² = 100 tol h², is 0.1 tol of h², which changes a step
+        # by about a tenth of the length tol·h at which a point has converged.
         fine = self._h * (100 * self.tol) ** 0.5
         first = [torch.float32] * (Q.dtype == torch.float64 and distances_resolvable(at, self._X, fine, torch.float32))
         for dtype in [*first, Q.dtype]:
@@ -125,20 +125,19 @@ class MeanShift(_Modes):
 
 
 class BlurringMeanShift(_Modes):
-    """X ← P(X) X, P = softmax(−|x_i − x_j|²/2h²): Euclidean attention with Q = K = V, applied again and again.
+    """X ← P(X) X, P = softmax(−|x_i − x_j|²/2h²): Euclidean attention with Q = K = V, applied repeatedly.
 
     Blurring mean shift (Fukunaga & Hostetler 1975; Carreira-Perpiñán 2006): the points climb the density of
-    where they stand now, until the mean step is shorter than `tol`·h. Parameters, default bandwidth, attributes and
-    warnings are `MeanShift`'s. The density moves with the points, so new points cannot be placed, and there is no
-    `predict`.
+    their present positions, until the mean step is shorter than `tol`·h. Parameters, default bandwidth, attributes and
+    warnings are those of `MeanShift`. The density changes with the points, so there is no `predict` for new points.
     """
 
     @undisturbed
     def fit(self, X: Any, y: Any = None) -> Self:
         # A Gaussian cluster of deviation s keeps its shape and shrinks to s³/(s² + h²) in each step: once s is smaller
-        # than h, it collapses cubically (Carreira-Perpiñán 2006). Clusters that have collapsed still have a little
-        # weight exp(−D²/2h²) on each other, and after very many steps all would meet in one point. So the steps end as
-        # soon as the mean step is short, in the long pause between the two.
+        # than h, it collapses cubically (Carreira-Perpiñán 2006). Clusters that have collapsed still give each other a
+        # small weight exp(−D²/2h²), and after very many steps all would meet in one point. So the steps end as soon as
+        # the mean step is short, in the long time between the two.
         at = self._prepare(X)
         for step_number in range(1, self.max_iter + 1):
             self.n_iter_ = step_number
@@ -157,8 +156,8 @@ def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
     """The h for which the mean of exp −|x_i − x_j|²/2h² over different points is `share`; None if all coincide."""
     # The mean grows with h, from 0 to 1, so bisection of log h finds it. Distances are divided by their median before,
     # so that one interval serves every unit. For Gaussian points of deviation σ in d dimensions the mean is
-    # (1 + 2σ²/h²)^{−d/2}. It is 1/20 for an h that grows with d, about σ √(d/3) where d is large: the estimate stays
-    # smooth also where all distances are alike.
+    # (1 + 2σ²/h²)^{−d/2}. It is 1/20 for an h that grows with d, about σ √(d/3) for large d: the estimate stays
+    # smooth even if all distances are similar.
     apart = pair_distances(X)
     if not len(apart):
         return None
@@ -175,11 +174,10 @@ def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
 def _together(
     at: Float[Tensor, "n d"], moving: Int[Tensor, " m"], leader: Int[Tensor, " n"], cell: float
 ) -> tuple[Int[Tensor, " fewer"], Int[Tensor, " n"]]:
-    """Those that still climb, one for each cell of a grid, and for every point the one it now climbs with."""
-    # A grid finds points that have come together in a time linear in their number, where their distances would take
-    # a quadratic one. Two points on both sides of a border stay apart, which costs time and nothing else. The first
-    # point of a cell leads. `lead[leader]` follows one more link: who climbed with a point that now has a leader
-    # climbs with that one.
+    """The points that still move, one for each cell of a grid, and for every point the leader that it follows."""
+    # A grid finds points that have met in a time linear in their number; comparing distances would take quadratic time.
+    # Two points on both sides of a border are not merged, which only costs time. The first point of a cell is the
+    # leader. `lead[leader]` follows one more link: points whose leader now has a leader follow that one.
     cells, which = torch.unique((at[moving] / cell).round(), dim=0, return_inverse=True)
     first = torch.full((len(cells),), len(moving)).scatter_reduce(0, which, torch.arange(len(moving)), "amin")
     lead = torch.arange(len(at))
@@ -198,6 +196,6 @@ def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> 
 
 
 def _nearest(at: Float[Tensor, "n d"], centers: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
-    """The first of the nearest centers, by the differences of coordinates, some rows at a time."""
+    """The index of the nearest center, the first of several, from differences of coordinates, some rows at a time."""
     rows = max(1, 2**22 // len(centers))
     return torch.cat([distances(some.double(), centers.double()).argmin(1) for some in at.split(rows)])

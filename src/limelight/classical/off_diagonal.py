@@ -14,12 +14,12 @@ from limelight.kernels.symmetric import SymmetricWeights
 from limelight.mask import causal
 from limelight.similarity import Euclidean
 
-_SAFE = 1e-280  # the least degree whose terms float64 still holds with all their digits
-_STORED = 2000  # points up to which the matrix is stored, in 32 MB, since a product with it is faster
+_SAFE = 1e-280  # the least degree whose terms float64 still represents with all digits
+_STORED = 2000  # for at most so many points the matrix is stored, in 32 MB, since a product with it is faster
 
 
 class _Way(Protocol):
-    """How P is applied."""
+    """A way to apply P."""
 
     log_degree: Float[Tensor, " n"]
 
@@ -35,9 +35,9 @@ class OffDiagonalAttention:
     """
 
     def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
-        # Where no degree underflows, the weights themselves are applied and the result is divided by the degrees
-        # (`_Divided`), which is fast: no row needs its maximum, and weights that are not stored are computed once for
-        # both of their points. Otherwise it is attention, whose sums are kept as logarithms (`_Sides`).
+        # If no degree underflows, the weights are applied without normalization and the result is divided by the
+        # degrees (`_Divided`). This is fast: no row needs its maximum, and weights that are not stored are computed
+        # once for both of their points. Otherwise attention is used, whose sums are kept as logarithms (`_Sides`).
         X = X.double()
         self._way = _fast(X, h) or _Sides(X, h)
         self.log_degree: Float[Tensor, " n"] = self._way.log_degree
@@ -47,12 +47,12 @@ class OffDiagonalAttention:
         return self._way.apply(v)
 
     def dense(self) -> Float[Tensor, "n n"] | None:
-        """P itself, as a new matrix, where its weights are stored, else None."""
+        """The matrix P, as a new array, if its weights are stored; otherwise None."""
         return self._way.dense()
 
 
 def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:
-    """The weights applied as they are; None where a degree underflows, or many points need differences."""
+    """P as weights divided by degrees; None if a degree underflows, or if many points need differences."""
     exact, unit = distances_resolvable(X, X, h, X.dtype), power_of_two(h)
     if len(X) <= _STORED:
         way = _Divided(_stored(X / unit, h / unit, exact))
@@ -66,7 +66,8 @@ def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:
 def _stored(X: Float[Tensor, "n d"], h: float, exact: bool) -> Float[Tensor, "n n"]:
     """exp −|x_i − x_j|²/2h² without its diagonal."""
     # −½|x − y|² = ⟨x, y⟩ − ½|x|² − ½|y|² is one product of matrices of the extended vectors (x, −½|x|², 1) and
-    # (y, 1, −½|y|²), where its rounding is small (see `distances_resolvable`). Rounding may leave it a little above 0.
+    # (y, 1, −½|y|²), which is used if its rounding error is small (see `distances_resolvable`). Rounding may make it
+    # slightly positive.
     if exact:
         centered = (X - X.mean(0)) / h
         norms = centered.square().sum(1, keepdim=True) / -2
@@ -95,10 +96,10 @@ class _Divided:
 
 class _Sides:
     def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
-        # Without its diagonal, which is a 1, a row may sum to 1e-400, so the diagonal cannot be computed and subtracted
-        # again. A causal mask leaves it out: query i + 1 sees the keys up to i, and the same with the points in reverse
-        # order sees those after. The two have log-normalizers L and L′, and log(e^L + e^L′) is the logarithm of the
-        # degree: a sum of positive terms, of which nothing cancels.
+        # Without its diagonal, which is 1, a row may sum to 1e-400, so the diagonal cannot be included and then
+        # subtracted. A causal mask leaves it out: query i + 1 sees the keys up to i, and with the points in reverse
+        # order it sees those after i + 1. The two have log-normalizers L and L′, and log(e^L + e^L′) is the logarithm
+        # of the degree: a sum of positive terms, so that nothing cancels.
         self._n = len(X)
         self._sides = [gaussian(x[1:], x[:-1], h, mask=causal) for x in (X, X.flip(0))] if len(X) > 1 else []
         if not self._sides:
@@ -112,7 +113,8 @@ class _Sides:
     def apply(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         if not self._sides:
             return torch.zeros_like(v)
-        # The two normalized halves count by their shares of the degree, e^L/(e^L + e^L′) = σ(L − L′) and σ(L′ − L).
+        # The two normalized halves are weighted by their shares of the degree, e^L/(e^L + e^L′) = σ(L − L′) and σ(L′ −
+        # L).
         before, after = (side @ values[:-1] for side, values in zip(self._sides, (v, v.flip(0)), strict=True))
         nothing = torch.zeros_like(v[:1])
         lead = (self._log_sums[0] - self._log_sums[1])[:, None]  # 1 − σ(lead) would be 0 for a share of 1e-20

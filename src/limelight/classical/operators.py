@@ -1,4 +1,4 @@
-"""Operators made of an attention's matrix: rescaled, symmetrized, centered. None of them is stored."""
+"""Operators derived from an attention: rescaled, symmetrized, centered. None of their matrices is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from limelight.similarity import Similarity, upcast
 
 
 class _OfAttention(DerivedOperator):
-    """An operator made of an attention, which it shows."""
+    """An operator derived from an attention, which is its attribute `attention`."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__(attention)
@@ -20,7 +20,7 @@ class _OfAttention(DerivedOperator):
 
 
 class Rescaled(_OfAttention):
-    """diag(left) P diag(right): weights before they were divided by their sums, or P's symmetric conjugate."""
+    """diag(left) P diag(right): for example the weights before normalization, or the symmetric conjugate of P."""
 
     def __init__(
         self, attention: Attention, left: Float[Tensor, " n"], right: Float[Tensor, " m"] | None = None
@@ -57,9 +57,9 @@ class Centered(LinearOperator):
     """
 
     def __init__(self, X: Float[Tensor, "n d"], similarity: Similarity) -> None:
-        # J subtracts the mean. A bias a_i is the same in every column, so that J from the right makes it 0, and J from
-        # the left does so with b_j; of the inner products, centered factors are left. So J β J v = q̃ (k̃ᵀ v), two
-        # thin products.
+        # J subtracts the mean. A bias a_i is the same in every column, so J from the right makes it 0, and J from
+        # the left makes b_j 0; the factors of the inner products become centered. So J β J v = q̃ (k̃ᵀ v), two thin
+        # products.
         product = similarity.as_inner_product(X, X)
         self.q, self.k = (upcast(x) - upcast(x).mean(0) for x in (product.q, product.k))
         self.shape = (len(X), len(X))

@@ -1,4 +1,4 @@
-"""Are an estimator's parameters numbers in their range? Asked when it is fitted, as scikit-learn does."""
+"""Checks that the parameters of an estimator are in range. They run in `fit`, as scikit-learn's do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimators share: points as tensors, samples that ignore the order of the rows, a default bandwidth."""
+"""Common parts of the estimators: points as tensors, samples that do not depend on the order of rows, bandwidths."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from limelight.classical.parameters import require_positive
 
-_SAMPLE = 1000  # points that a median distance is taken over
+_SAMPLE = 1000  # the median distance is computed from at most so many points
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
 def undisturbed(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """The method computed without autocast, gradients or inference mode, so that its answer does not depend on them."""
+    """The method, run without autocast, gradients and inference mode, so that its result does not depend on them."""
 
     @functools.wraps(method)
     def wrapped(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
@@ -36,7 +36,7 @@ def undisturbed(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
 def points(estimator: BaseEstimator, X: Any, *, reset: bool, **checks: Any) -> Float[Tensor, "n d"]:
     """X (n, d), checked as scikit-learn checks it, float32 or float64 (anything else becomes float64).
 
-    A sparse X, where `accept_sparse` lets it through, is made dense.
+    A sparse X, if `accept_sparse` allows it, is made dense.
     """
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], **checks)
     return as_tensor(X)
@@ -51,16 +51,16 @@ def points_and_targets(
 
 
 def as_tensor(array: Any) -> Tensor:
-    """The array as a tensor; shared memory where it is contiguous and may be written to."""
+    """The array as a tensor, which shares its memory if it is contiguous and writable."""
     array = np.ascontiguousarray(array.toarray() if issparse(array) else array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def sample(X: Float[Tensor, "n d"], most: int, *beside: Float[Tensor, "n e"]) -> Int[Tensor, " m"]:
-    """Row numbers of at most `most` points, drawn at random, but the same points for every order of the rows."""
-    # A random draw of positions would give other points where the rows are shuffled, and every k-th row would follow
-    # the order of the data. So rows are sorted by their values, `beside` deciding between equal ones, and then drawn
-    # with a fixed seed: the order in which they came no longer counts.
+    """The indices of at most `most` random points, which are the same points for every order of the rows."""
+    # Random positions would give other points if the rows are shuffled, and every k-th row would depend on the order of
+    # the data. So rows are sorted by their values, and equal ones by `beside`, and then drawn with a fixed seed: the
+    # original order has no effect.
     if len(X) <= most:
         return torch.arange(len(X))
     columns = torch.cat([X, *(each.to(X.dtype) for each in beside)], 1).numpy()
@@ -69,20 +69,20 @@ def sample(X: Float[Tensor, "n d"], most: int, *beside: Float[Tensor, "n e"]) ->
 
 
 def pair_distances(X: Float[Tensor, "n d"]) -> Float[Tensor, " pairs"]:
-    """The distances of every two different points among at most 1000 of them; empty where all coincide."""
+    """The distances of every two different points among at most 1000 of them; empty if all coincide."""
     some = X[sample(X, _SAMPLE)].double()
     apart: Tensor = torch.nn.functional.pdist(some)
     return apart[apart > 0]
 
 
 def median_distance(X: Float[Tensor, "n d"]) -> float:
-    """The median distance between two different points, over at most 1000 of them; 0 where all coincide."""
+    """The median distance between two different points, over at most 1000 of them; 0 if all coincide."""
     apart = pair_distances(X)
     return float(apart.median()) if len(apart) else 0.0
 
 
 def bandwidth_for(estimator: BaseEstimator, X: Float[Tensor, "n d"], given: float | None) -> float:
-    """The bandwidth h of exp −|x − y|²/2h²: the given one, or the median distance (1 where all points coincide).
+    """The bandwidth h of exp −|x − y|²/2h²: the given one, or the median distance (1 if all points coincide).
 
     Raises `InputError` for one that is not positive and finite.
     """

@@ -17,12 +17,12 @@ from limelight.errors import InputError
 from limelight.mask import window
 from limelight.similarity import Similarity
 
-_QUERIES = 1000  # points, at most, that are left out in turn
-_TRIED = [2 ** (-step / 2) for step in range(-2, 13)]  # of the median distance, from 2 to 1/64, widest first
+_QUERIES = 1000  # at most so many points are left out in turn
+_TRIED = [2 ** (-step / 2) for step in range(-2, 13)]  # bandwidths in median distances, from 2 to 1/64, widest first
 
 
 class _Smoother(BaseEstimator):  # type: ignore[misc]
-    """What regression and classification share: P v for the weights of new points over those known."""
+    """The common part of regression and classification: P v, with the weights of known points for new ones."""
 
     def __init__(self, bandwidth: float | None = None, similarity: Similarity | None = None) -> None:
         self.bandwidth = bandwidth
@@ -63,15 +63,14 @@ class KernelRegressor(TargetMeans, _Smoother):
     """ŷ(x) = Σ_j softmax_j(−|x − x_j|²/2h²) y_j: a mean of the known targets, in which near points count more.
 
     Kernel regression (Nadaraya 1964; Watson 1964) is attention with the points as keys and their targets
-    as values. `bandwidth` is h. With None, fifteen are tried, from twice the median distance of two points down to
-    1/64 of it, and the one is taken under which each point is best predicted by all others (leave-one-out). At most
-    1000 points are left out in turn, the same in every order of the rows. Any limelight `similarity` may replace the
-    Gaussian one.
+    as values. `bandwidth` is h. With None, fifteen values are tried, from twice the median distance of two points
+    down to 1/64 of it, and the one with the least leave-one-out error is used. At most 1000 points are left out in
+    turn, the same ones for every order of the rows. Any limelight `similarity` may replace the Gaussian.
 
     `fit(X, y, sample_weight)` takes X (n, d) and y (n,) or (n, targets), and multiplies each point's weight by its
-    `sample_weight`; `predict` answers in the dtype of its X (float32 or float64), in memory linear in the number of
-    points. Raises `InputError` for a bandwidth that is not positive, and warns where all weights of a point underflow:
-    it then has the value of the nearest point.
+    `sample_weight`; `predict` returns the dtype of its X (float32 or float64), in memory linear in the number
+    of points. Raises `InputError` for a bandwidth that is not positive, and warns if all weights of a point underflow:
+    it then gets the value of the nearest point.
 
     Attributes: `bandwidth_`, `n_features_in_`.
     """
@@ -85,8 +84,8 @@ class KernelClassifier(ClassMeans, _Smoother):
     """P(c | x) = Σ_{j: y_j = c} softmax_j(−|x − x_j|²/2h²): each class's share of the weight.
 
     The Nadaraya–Watson mean of the classes' indicators, which is Bayes' rule with kernel density estimates of
-    one bandwidth. By default the bandwidth is best for the squared error of the indicators, Brier's. Parameters,
-    dtypes, errors and warnings are `KernelRegressor`'s.
+    one bandwidth. By default the bandwidth minimizes the squared error of the indicators, Brier's loss. Parameters,
+    dtypes, errors and warnings are those of `KernelRegressor`.
 
     Attributes: `classes_`, `bandwidth_`, `n_features_in_`.
     """
@@ -99,14 +98,14 @@ class KernelClassifier(ClassMeans, _Smoother):
 def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Tensor, " n"]) -> float | None:
     """h with the least Σ_i w_i |v_i − ŷ_{−i}(x_i)|², ŷ_{−i} the mean of all others: attention without its diagonal.
 
-    Fifteen bandwidths are tried, from twice the median distance down; of those equally good the widest is taken. None
-    for fewer than three points, and where all coincide.
+    Fifteen bandwidths are tried, from twice the median distance down; of equally good ones the widest is used. None
+    for fewer than three points, and if all coincide.
     """
     # With the diagonal, the best bandwidth would be 0: each point would predict itself. A mask leaves it out, and all
-    # points are left out in turn by one product. Where there are many, only a sample is asked about, with all points
-    # as keys. A point of weight 0 is no key and is not asked about. Targets are centered and divided by their largest
-    # absolute value, so that the error does not depend on their units, and several targets count alike. Errors that
-    # differ by less than 1e-9 of the mean weighted square of these targets count as equal: that is rounding.
+    # points are left out in turn by one product. If there are many, only a sample is predicted, with all points as
+    # keys. A point of weight 0 is neither a key nor predicted. Targets are centered and divided by their largest
+    # absolute value, so that the error does not depend on their units, and several targets count equally. Errors that
+    # differ by less than 1e-9 of the mean weighted square of these targets count as equal, since that may be rounding.
     X, w, v = X[w > 0], w[w > 0, None], v[w > 0].double()
     unit = median_distance(X)
     if len(X) < 3 or unit == 0:
@@ -117,7 +116,7 @@ def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Te
     asked = sample(X, _QUERIES, v, w)
     first = torch.ones(len(X), dtype=torch.bool)
     first[asked] = False
-    order = torch.cat([asked, first.nonzero()[:, 0]])  # those asked about come first, so that query i is key i
+    order = torch.cat([asked, first.nonzero()[:, 0]])  # the predicted points come first, so that query i is key i
     X, v, w = X[order], v[order], w[order]
     errors = []
     for share in _TRIED:
@@ -131,7 +130,7 @@ def leave_one_out(X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], w: Float[Te
 def _weighted(A: Attention, v: Float[Tensor, "m e"], w: Float[Tensor, "m 1"] | None) -> Float[Tensor, "n e"]:
     """The mean of v under the weights of A times w."""
     # Weighting keys by w_j changes the normalizer of each row too: Σ_j P_ij w_j v_j / Σ_j P_ij w_j. One product with
-    # (w v, w) gives both sums, and what P divided by cancels in their quotient.
+    # (w v, w) gives both sums, and the normalizer of P cancels in their quotient.
     if w is None:
         return A @ v
     sums = A @ torch.cat([w * v, w], 1)

@@ -1,6 +1,6 @@
 """Eigenvectors of attention without its matrix: diffusion maps, Laplacian eigenmaps, spectral clustering.
 
-They are found by `limelight.classical.eigen`, also where the graph falls apart and eigenvalues repeat.
+`limelight.classical.eigen` finds them, even if the graph has several components and eigenvalues repeat.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     """Ψ_l(x) = λ_lᵗ ψ_l(x), where P ψ_l = λ_l ψ_l and P = Softmax(α) of a Gaussian (Coifman & Lafon 2006).
 
     Distances between the images are diffusion distances: with all n − 1 components |Ψ(x) − Ψ(y)|² is
-    Σ_z (Pᵗ(x, z) − Pᵗ(y, z))²/π(z). α = 1 sees the manifold alone, whatever the density on it; α = 0 is random
-    walks on the kernel's graph. The eigenvectors of more than 2000 points are found by products with P alone,
-    in memory linear in n.
+    Σ_z (Pᵗ(x, z) − Pᵗ(y, z))²/π(z). With α = 1 they depend on the manifold alone, not on the density on it; α = 0
+    gives random walks on the kernel's graph. The eigenvectors of more than 2000 points are found by products with P
+    alone, in memory linear in n.
 
     n_components: the number of eigenvectors, without the constant one; 1 to n − 1. alpha in [0, 1]. bandwidth h of
     exp −|x − y|²/2h², None for the median distance. time t: steps of the walk, a whole number ≥ 1.
@@ -47,10 +47,10 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     square one under π, and the sign that makes its largest entry positive. Points that were not fitted are placed by
     Nyström's formula, Ψ_l(x) = λ_lᵗ⁻¹ Σ_y P(x, y) ψ_l(y).
 
-    An eigenvalue that repeats, as 1 does for points that fall apart into groups, is found as often as it repeats; its
-    eigenvectors are a basis of their space that is the same in each fit.
+    A repeated eigenvalue, as 1 is for points in separate groups, is found as often as it repeats; its eigenvectors are
+    a basis of their space that is the same in each fit.
 
-    Raises `InputError` for parameters out of range and `ConvergenceError` where no eigenvectors are found.
+    Raises `InputError` for parameters out of range and `ConvergenceError` if the eigenvectors are not found.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         X = given.double()
         # ψ = P ψ/λ holds at the fitted points, and its right-hand side is defined at any x (Nyström): so
         #     Ψ(x) = λᵗ ψ(x) = λᵗ⁻¹ Σ_y P(x, y) ψ(y),   P(x, y) = K(x, y) c_y^{−α} / Σ_z K(x, z) c_z^{−α}.
-        # c are sums over the fitted points, and x must not change them. So c^{−α} is not left to the normalization,
-        # but multiplies the values, and a column of its own beside them gives the denominator.
+        # The sums c are over the fitted points, and x must not change them. So c^{−α} is not computed by the
+        # normalization, but multiplied with the values, and one more column gives the denominator.
         values = torch.cat([self._weights * torch.from_numpy(self._psi), self._weights], 1)
         psi = gaussian(X, self._points, self.bandwidth_) @ values
         images = self.eigenvalues_ ** (self.time - 1) * (psi[:, :-1] / psi[:, -1:]).numpy()
@@ -106,13 +106,13 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 
 class _OnGraph(BaseEstimator):  # type: ignore[misc]
-    """What spectral embedding and clustering share: a graph of points, or a given graph."""
+    """The common part of spectral embedding and clustering: a graph of points, or a given graph."""
 
     affinity: str
     gamma: float | None
 
     def _graph(self, X: Any) -> tuple[OffDiagonalAttention | Given, np.dtype[Any]]:
-        """P without its diagonal and the dtype of X; `gamma_` is set where a Gaussian makes the graph."""
+        """P without its diagonal, and the dtype of X. Sets `gamma_` if the graph is made by a Gaussian."""
         name = type(self).__name__
         if self.affinity == "precomputed":
             W = validate_data(self, X, accept_sparse=SPARSE, dtype=[np.float64, np.float32], ensure_min_samples=2)
@@ -148,11 +148,11 @@ class SpectralEmbedding(_OnGraph):
     points is made dense.
 
     n_components: 1 to n − 1. gamma: None for 1/d. Sets `embedding_` (n, n_components), `eigenvalues_` of D⁻¹W,
-    largest first, and `gamma_`. Where the graph falls apart into k pieces, the eigenvalue 1 repeats, and k − 1
-    components tell the pieces apart; the basis is the same in each fit.
+    largest first, and `gamma_`. If the graph has k connected components, the eigenvalue 1 repeats, and k − 1
+    components of the embedding distinguish them; the basis is the same in each fit.
 
-    Raises `InputError` for parameters out of range, also where a point is so far from all others that W
-    underflows, and `ConvergenceError` where no eigenvectors are found.
+    Raises `InputError` for parameters out of range and if a point is so far from all others that W underflows, and
+    `ConvergenceError` if the eigenvectors are not found.
     """
 
     def __init__(self, n_components: int = 2, gamma: float | None = None, affinity: str = "rbf") -> None:
@@ -175,7 +175,7 @@ class SpectralEmbedding(_OnGraph):
 class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
     """k-means of the points' Laplacian eigenmaps (Shi & Malik 2000; von Luxburg 2007), W_ij = exp −γ|x_i − x_j|².
 
-    As scikit-learn's `SpectralClustering(affinity="rbf")`, label for label with the same `random_state`, in memory
+    With the same `random_state` the labels are those of scikit-learn's `SpectralClustering(affinity="rbf")`, in memory
     linear in n. n_clusters: 1 to n; gamma > 0; affinity as in `SpectralEmbedding`; n_init: runs of k-means, of which
     the best is kept.
 
@@ -201,11 +201,13 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
         n = len(graph.log_degree)
         require_whole(self, "n_clusters", self.n_clusters, 1, n)
         random = check_random_state(self.random_state)
-        random.uniform(-1, 1, n)  # scikit-learn draws these to start its eigenvectors: k-means then draws as its does
+        random.uniform(
+            -1, 1, n
+        )  # scikit-learn draws these numbers for its eigenvectors, so k-means then draws the same ones
         maps = np.ones((n, 1))
         if self.n_clusters > 1:
-            # The constant eigenvector tells no points apart, but scikit-learn has it too, and k-means stops at a
-            # tolerance that is relative to the mean variance of all columns.
+            # The constant eigenvector distinguishes no points, but scikit-learn uses it too, and the tolerance at which
+            # k-means stops is relative to the mean variance of all columns.
             maps = np.hstack([maps, _eigenmaps(graph, self.n_clusters - 1)[1]])
         labels: Int[np.ndarray, " n"] = k_means(maps, self.n_clusters, random_state=random, n_init=self.n_init)[1]
         self.labels_ = labels
@@ -224,20 +226,20 @@ def _leading(
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k largest eigenvalues, after the known one, of M = e^{d/2} P e^{−d/2}, and unit eigenvectors of M.
 
-    `apply` multiplies by P; `dense` returns P, as a new matrix, or None where it is not at hand; d is the logarithm of
-    degrees that make M symmetric.
+    `apply` multiplies by P; `dense` returns P as a new array, or None if it is not stored; d is the logarithm of the
+    degrees for which M is symmetric.
     """
     # P = D⁻¹W of a symmetric W is not symmetric itself, but M = D^{1/2} P D^{−1/2} = D^{−1/2} W D^{−1/2} is, and has
     # the same eigenvalues: if M v = λ v, then P ψ = λ ψ with ψ = D^{−1/2} v. The first is known, ψ = 1 with λ = 1, so
     # v = D^{1/2} 1. With the unit vector z along it, M − 3 z zᵀ (deflation) has the eigenvalue −2 there, below
-    # everything that a stochastic matrix has, and all others as they were: the search does not find it again. Degrees
+    # all eigenvalues of a stochastic matrix, and the others are unchanged: the search does not find it again. Degrees
     # are divided by the largest, on which M does not depend, so that none overflows.
     half = (0.5 * (degree - degree.max())).exp()[:, None]
     known = half / half.norm()
 
     def product(block: np.ndarray) -> np.ndarray:
-        # M is applied to what is orthogonal to z alone, and what rounding puts back along z is removed, so that errors
-        # do not grow in the direction of the largest eigenvalue of M.
+        # M is applied only to the part that is orthogonal to z, and the component along z that rounding adds is
+        # removed, so that errors do not grow in the direction of the largest eigenvalue of M.
         v = torch.from_numpy(np.ascontiguousarray(block))
         along = known.mT @ v
         image = half * apply((v - known * along) / half)

@@ -1,7 +1,7 @@
-"""Which method is which attention? What a row says, and the page `docs/methods.md` that is made of all rows.
+"""The table of methods as attention: the contents of a row, and the page `docs/methods.md` with all rows.
 
 The columns are those of Ruan & Zhang (2412.18288): a pseudo-metric is initialized, strengthened and normalized, and
-what comes of it propagates something. The last column is read off the operator, as Python that runs.
+the resulting matrix propagates something. The last column is the operator as a Python expression.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from limelight.similarity import Metric
 
 @dataclass(frozen=True)
 class Method:
-    """A method in the paper's terms, and `operator`, which makes its attention of points (n, d)."""
+    """A method in the paper's terms. `operator` makes its attention from points (n, d)."""
 
     name: str
     source: str
@@ -31,7 +31,7 @@ class Method:
     operator: Callable[[Float[Tensor, "n d"]], Attention]
 
     def row(self, X: Float[Tensor, "n d"]) -> str:
-        """A line of the table, the operator as it stands for these points."""
+        """A line of the table, with the operator of these points."""
         cells = (self.name, self.source, self.pseudo_metric, self.strengthening, self.normalization, self.propagation)
         return " | ".join(
             ("", *(cell.replace("|", "\\|") for cell in cells), f"`{written(self.operator(X))}`", "")
@@ -63,7 +63,7 @@ This page is written by `python docs/methods.py`, from `limelight.classical.meth
 
 
 def written(A: Attention) -> str:
-    """The operator as one would write it: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
+    """The Python expression of the operator: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
     parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalization)]
     if isinstance(A.similarity, Metric):
         parts[0] = "Metric(φ)"

@@ -1,4 +1,4 @@
-"""Targets as values of which means are taken: classes as their indicators, numbers as columns."""
+"""Targets as values to average: classes as their indicators, numbers as columns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from limelight.errors import InputError
 
 
 def weights_of(estimator: Any, sample_weight: Any, X: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    """How much each point counts, float64: ones for None, else checked as scikit-learn checks them.
+    """The weight of each point, in float64: ones for None, otherwise checked as scikit-learn checks them.
 
-    Raises `InputError` for a negative weight, and where all are zero.
+    Raises `InputError` for a negative weight, and if all are zero.
     """
     if sample_weight is None:
         return torch.ones(len(X), dtype=torch.float64)
@@ -43,7 +43,7 @@ def weights_of(estimator: Any, sample_weight: Any, X: Float[Tensor, "n d"]) -> F
 class ClassMeans(ClassifierMixin):  # type: ignore[misc]
     """P(c | x) as a mean of the indicators of the classes."""
 
-    _mean: Callable[[Any], Tensor]  # of the indicators, (queries, c), for each row of X
+    _mean: Callable[[Any], Tensor]  # the means of the indicators for each row of X, (queries, c)
 
     def _classes_of(self, X: Any, y: Any) -> tuple[Float[Tensor, "n d"], Int[Tensor, "n c"]]:
         """The points and the indicators of their classes, checked; sets `classes_`."""
@@ -59,7 +59,7 @@ class ClassMeans(ClassifierMixin):  # type: ignore[misc]
         return self._mean(X).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest share, the first of equal ones, (queries,)."""
+        """The class with the largest probability, the first of equal ones, (queries,)."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(1)]
 
@@ -67,7 +67,7 @@ class ClassMeans(ClassifierMixin):  # type: ignore[misc]
 class TargetMeans(RegressorMixin):  # type: ignore[misc]
     """ŷ(x) as a mean of the targets, of which there may be several."""
 
-    _mean: Callable[[Any], Tensor]  # of the targets, (queries, t), for each row of X
+    _mean: Callable[[Any], Tensor]  # the means of the targets for each row of X, (queries, t)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

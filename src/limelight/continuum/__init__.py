@@ -1,4 +1,4 @@
-"""The continuum limit: manifolds to sample, fields with known derivatives, and what attention tends to on them."""
+"""The continuum limit: manifolds to sample, fields with known derivatives, and the limits of attention on them."""
 
 from limelight.continuum.fields import Field, Harmonic, VonMises, Wave
 from limelight.continuum.limits import diffusion, drift_diffusion, laplace_beltrami

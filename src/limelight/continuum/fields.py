@@ -1,7 +1,7 @@
 """Functions on a manifold with their gradient and Laplacian in closed form: test functions and log-densities.
 
-On a torus points are angles and the gradient is by angle; on a sphere points are unit vectors and the
-gradient is the tangent vector. On both, the sum over coordinates of a product of two gradients is their inner
+On a torus points are angles and the gradient is with respect to the angles; on a sphere points are unit vectors and
+the gradient is a tangent vector. On both, the sum over coordinates of the product of two gradients is their inner
 product in the manifold's metric.
 """
 
@@ -43,7 +43,7 @@ class Field(ABC):
     @property
     @abstractmethod
     def highest(self) -> float:
-        """An upper bound of h, which sampling by rejection needs."""
+        """An upper bound of h, which rejection sampling needs."""
 
 
 class Wave(Field):
@@ -64,7 +64,7 @@ class Wave(Field):
 
     @classmethod
     def drawn(cls, k: Float[Tensor, " d"], generator: torch.Generator) -> Wave:
-        """A wave of these numbers in a random order of the angles, with a random phase."""
+        """A wave with these wave numbers in a random order of the angles, and with a random phase."""
         turned = k[torch.randperm(len(k), generator=generator)]
         return cls(turned, _TAU * float(torch.rand(1, generator=generator)))
 
@@ -117,8 +117,9 @@ class VonMises(Field):
         # The density of an angle about its mean is the Fourier series (1 + 2 Σ_j I_j(κ)/I_0(κ) · cos jθ)/2π with
         # modified Bessel functions I_j, and its integral from −π is the distribution function
         #     F(θ) = ½ + (θ + 2 Σ_j I_j(κ)/I_0(κ) · sin(jθ)/j)/2π.
-        # The ratios fall like exp(−j²/2κ) while j is below κ, and like e^{−κ} (eκ/2j)^j far beyond: what 20 + 4κ terms
-        # leave out is less than rounding. `ive` is e^{−κ} I_j(κ), so that neither part of a ratio overflows.
+        # The ratios fall like exp(−j²/2κ) while j is below κ, and like e^{−κ} (eκ/2j)^j far beyond: the terms after the
+        # first 20 + 4κ are less than rounding errors. `ive` is e^{−κ} I_j(κ), so that neither part of a ratio
+        # overflows.
         terms = 20 + int(4 * float(self.kappa.max()))
         j = torch.arange(1, terms + 1, dtype=torch.float64)
         ratios = torch.stack([torch.as_tensor(ive(j.numpy(), kappa) / ive(0, kappa)) for kappa in self.kappa.tolist()])
@@ -128,9 +129,9 @@ class VonMises(Field):
 
     @staticmethod
     def _invert(u: Tensor, ratio: Tensor, j: Tensor, table: Tensor) -> Tensor:
-        # F(θ) = u is solved by Newton's method. Far from the mean F is nearly flat, and a step could be thrown far off.
-        # So the root is first enclosed between two neighboring points of a table of F, which rises, and a step that
-        # leaves this interval ends at its border. In an interval this small (2π/4096) four steps reach rounding.
+        # F(θ) = u is solved by Newton's method. Far from the mean F is nearly flat, and a step could be far too long.
+        # So the root is first enclosed between two neighboring points of a table of F, which increases, and a step that
+        # leaves this interval ends at its border. In an interval this small (2π/4096) four steps are exact to rounding.
         def share(theta: Tensor) -> Tensor:
             return 0.5 + (theta + 2 * (theta[:, None] * j).sin() @ (ratio / j)) / _TAU
 
@@ -164,7 +165,7 @@ class Harmonic(Field):
 
     @classmethod
     def drawn(cls, degree: int, d: int, generator: torch.Generator) -> Harmonic:
-        """A harmonic of this degree on S^d, in random axes."""
+        """A harmonic of this degree on S^d, with random axes."""
         axes = torch.linalg.qr(torch.randn(d + 1, d + 1, generator=generator, dtype=torch.float64))[0]
         return cls(axes[:degree])
 

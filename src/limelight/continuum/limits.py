@@ -1,4 +1,4 @@
-"""What attention on points of a manifold is, and the differential operator that it tends to.
+"""Attention on points of a manifold, and the differential operator that it tends to.
 
 P = softmax_α(−|x_i − x_j|²/2ε),   (P h − h)/(ε/2) → Δh + 2(1 − α)⟨∇log p, ∇h⟩
 """
@@ -44,19 +44,19 @@ def diffusion(
 def drift_diffusion(
     h: Field, x: Float[Tensor, "n c"], log_density: Field | None = None, alpha: float = 0.0
 ) -> Float[Tensor, " n"]:
-    """Δh + 2(1 − α)⟨∇log p, ∇h⟩ at the points x: what the generator of `diffusion` tends to (Coifman & Lafon 2006).
+    """Δh + 2(1 − α)⟨∇log p, ∇h⟩ at the points x: the limit of the generator of `diffusion` (Coifman & Lafon 2006).
 
     >>> import torch
     >>> from limelight.continuum import Wave, drift_diffusion
     >>> h = Wave(k=torch.tensor([1.0]))
-    >>> drift_diffusion(h, torch.zeros(1, 1).double())  # of a uniform density: Δh = −h
+    >>> drift_diffusion(h, torch.zeros(1, 1).double())  # for a uniform density: Δh = −h
     tensor([-1.], dtype=torch.float64)
     """
     # A sum over points of density p tends to an integral with the weight p. The column sums tend to a multiple of p, so
     # that dividing by their power α leaves the weight w = p^{1−α}. The sum with h and the normalizer are then both
     # heat flows on the manifold, and
     #     P h = (w h + (ε/2) Δ(w h) + …)/(w + (ε/2) Δw + …) = h + (ε/2)(Δh + 2⟨∇log w, ∇h⟩) + O(ε²).
-    # Corrections by curvature multiply w h and w alike, and cancel in this order. ∇log w = (1 − α) ∇log p.
+    # Corrections by curvature multiply both w h and w, and cancel in this order. ∇log w = (1 − α) ∇log p.
     if log_density is None:
         return h.laplacian(x)
     return h.laplacian(x) + 2 * (1 - alpha) * (log_density.gradient(x) * h.gradient(x)).sum(-1)
@@ -84,7 +84,7 @@ def laplace_beltrami(
         raise InputError(f"the metric must map points {(n, d)} to matrices {(n, d, d)}, got {tuple(g.shape)}")
     # Row i of g and of h depends on row i of x alone. The gradient of a sum over rows is therefore each row's own
     # gradient, and one backward pass serves all points. The divergence needs ∂_i of the i-th component of the flux
-    # |g|^½ g⁻¹ ∇h only: d more passes, each of which gives d derivatives of which one is kept.
+    # |g|^½ g⁻¹ ∇h only: d more passes, each of which gives d derivatives, of which one is used.
     (slope,) = torch.autograd.grad(h(x).sum(), x, create_graph=True)
     volume = torch.linalg.det(g).sqrt()
     flux = volume[:, None] * torch.linalg.solve(g, slope)

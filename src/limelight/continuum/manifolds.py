@@ -1,8 +1,8 @@
-"""Where the points lie: a torus (a circle is one), a sphere, or a cloud of given points.
+"""Manifolds: a torus (a circle is one), a sphere, or a cloud of given points.
 
-A manifold draws points of a density by rejection, and says where they lie in the space in which attention measures
-distances. The torus and the sphere S² also have points of equal or known weights that integrate smooth
-functions to rounding: with these an error has no variance, and all that is left is bias.
+A manifold samples points from a density by rejection, and embeds them in the space in which attention measures
+distances. The torus and the sphere S² also have points with equal or known weights that integrate smooth functions
+exactly up to rounding: with these an error has no variance, only bias.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from limelight.continuum.fields import Field, VonMises
 from limelight.errors import InputError
 
 _TAU = 2 * math.pi
-_LEAST_ACCEPTED = 1e-4  # of the proposals, in rejection
+_LEAST_ACCEPTED = 1e-4  # the least share of accepted proposals in rejection sampling
 
 
 class Manifold(ABC):
@@ -40,12 +40,12 @@ class Manifold(ABC):
 
     @abstractmethod
     def embed(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n e"]:
-        """Where these points lie in Euclidean space."""
+        """The positions of these points in Euclidean space."""
 
     def sample(self, n: int, generator: torch.Generator, log_density: Field | None = None) -> Float[Tensor, "n c"]:
         """n independent points of a density that is known up to a factor, by rejection; uniform if none is given.
 
-        Raises `InputError` for n < 1, and for a density so concentrated that hardly a proposal is accepted.
+        Raises `InputError` for n < 1, and for a density so concentrated that hardly any proposal is accepted.
         """
         _require_count(n)
         if log_density is None:
@@ -54,8 +54,8 @@ class Manifold(ABC):
         accepted = proposed = 0
         while accepted < n:
             # A point x drawn uniformly is kept with probability exp(h(x) − b), where b ≥ max h, so that those kept
-            # have a density proportional to e^h (von Neumann 1951). Its factor need not be known, and a bound b that is
-            # too high only costs proposals. Logarithms are compared, so that nothing overflows.
+            # have a density proportional to e^h (von Neumann 1951). The normalization of the density need not be known,
+            # and a bound b that is too high only costs proposals. Logarithms are compared, so that nothing overflows.
             x = self.uniform(2 * n, generator)
             chance = torch.rand(2 * n, generator=generator, dtype=x.dtype)
             kept.append(x[chance.log() <= log_density.value(x) - log_density.highest])
@@ -86,11 +86,11 @@ class Torus(Manifold):
         return torch.stack([x.cos(), x.sin()], -1).flatten(-2)
 
     def grid(self, n: int, log_density: VonMises | None = None, start: float = 0.5) -> Float[Tensor, "nd c"]:
-        """n^d points that each stand for the same share of the density: its quantiles, angle by angle.
+        """n^d points that each represent the same share of the density: its quantiles for each angle.
 
-        Their mean of a smooth periodic function is its expectation, up to an error that falls faster
-        than any power of n, but the later the more concentrated the density is. `start` in [0, 1)
-        shifts them by that part of a step. Raises `InputError` for n < 1 and a start outside [0, 1).
+        The mean of a smooth periodic function over them is its expectation, up to an error that falls faster than any
+        power of n; for a concentrated density it starts to fall only at a large n. `start` in [0, 1) shifts the points
+        by that part of a step. Raises `InputError` for n < 1 and a start outside [0, 1).
         """
         _require_count(n)
         if not 0 <= start < 1:
@@ -135,8 +135,8 @@ class Sphere(Manifold):
             raise InputError(f"the quadrature exists for the sphere S² only, got S^{self.dimension}")
         # Zones of equal height have equal areas on S² (Archimedes), so an integral over the sphere is one over the
         # height z in [−1, 1] and one around. n Gauss–Legendre heights are exact for polynomials in z of degree up to
-        # 2n − 1, and 2n equal steps around for trigonometric polynomials of degree below 2n. Around, only terms that
-        # do not oscillate are left, and they are polynomials in z.
+        # 2n − 1, and 2n equal steps around for trigonometric polynomials of degree below 2n. After the sum around, only
+        # terms that do not oscillate are left, and they are polynomials in z.
         height, weight = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(n))
         around = _TAU * torch.arange(2 * n, dtype=torch.float64) / (2 * n)
         ring = torch.stack([around.cos(), around.sin()], -1)

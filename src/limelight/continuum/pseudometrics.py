@@ -1,4 +1,4 @@
-"""Attention with any pseudo-metric f(x, y), and what it tends to where f has one minimizer y*(x).
+"""Attention with any pseudo-metric f(x, y), and its limit if f has one minimizer y*(x).
 
     P_ij ∝ exp(−f(x_i, y_j)/ε),   (P h(x) − h(y*))/(ε/2) → h''/c + (2 p'/(p c) − d/c²) h'   at y*, in one dimension,
 
@@ -24,7 +24,7 @@ _MOST_STEPS = 60
 class Pseudometric(Similarity):
     """β(x, y) = −f(x, y) for any f, scale 1; `scale=1/ε` is the kernel exp(−f/ε).
 
-    f maps (*, n, 1, d) and (*, 1, m, d) to (*, n, m). Raises `InputError` where it does not.
+    f maps (*, n, 1, d) and (*, 1, m, d) to (*, n, m). Raises `InputError` if it does not.
 
     >>> import torch
     >>> from limelight import Attention
@@ -42,8 +42,8 @@ class Pseudometric(Similarity):
         self.f = f
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        # Broadcasting makes every pair: f sees queries (…, n, 1, d) and keys (…, 1, m, d). Of a general f no more is
-        # known, so it is not written as an inner product, and the kernels ask for some rows of it at a time.
+        # Broadcasting makes every pair: f gets queries (…, n, 1, d) and keys (…, 1, m, d). A general f is not an inner
+        # product, so the kernels compute some rows of it at a time.
         found = self.f(q[..., :, None, :], k[..., None, :, :])
         if found.shape[-2:] != (q.shape[-2], k.shape[-2]):
             raise InputError(
@@ -55,7 +55,7 @@ class Pseudometric(Similarity):
 
 @dataclass(frozen=True)
 class Minimizer:
-    """Where f(x, ·) is least, and its second and third derivatives there, for each x.
+    """The minimizer y of f(x, ·) for each x, and the second and third derivatives c and d of f there.
 
     >>> import torch
     >>> from limelight.continuum import minimizer
@@ -72,7 +72,7 @@ class Minimizer:
 def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Minimizer:
     """y*(x) of a smooth f on the line by Newton's method from `start`, and f_yy, f_yyy there by differentiation.
 
-    f maps (n, 1) and (n, 1) to (n,). Raises `ConvergenceError` where no minimum is found.
+    f maps (n, 1) and (n, 1) to (n,). Raises `ConvergenceError` if no minimum is found.
 
     >>> import torch
     >>> from limelight.continuum import minimizer
@@ -81,7 +81,7 @@ def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
     tensor([2.], dtype=torch.float64)
     """
     # A minimum has f_y = 0 and f_yy > 0. Newton's method for the first, y ← y − f_y/f_yy, squares the error in each
-    # step once it is near, but it finds maxima too, and it may find nothing. So in the end both conditions are
+    # step near a solution, but it finds maxima too, and it may not converge. So in the end both conditions are
     # checked: the curvature is positive, and one more step f_y/f_yy would be no longer than 1e-9.
     y = start.detach().clone()
     for _ in range(_MOST_STEPS):
@@ -100,7 +100,7 @@ def minimizer(f: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, " n"], sta
 
 
 def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = True) -> Float[Tensor, " n"]:
-    """h''/c + (2 p'/(p c) − d/c²) h' at y*: the limit of (P h − h(y*))/(ε/2); without `skew` d counts as 0.
+    """h''/c + (2 p'/(p c) − d/c²) h' at y*: the limit of (P h − h(y*))/(ε/2); without `skew` d is taken as 0.
 
     >>> import torch
     >>> from limelight.continuum import Wave, first_order, minimizer
@@ -123,7 +123,7 @@ def first_order(h: Field, at: Minimizer, log_density: Field, *, skew: bool = Tru
 def _derivatives(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """f_y, f_yy and f_yyy at each pair."""
     # f of pair i depends on y_i alone, so the gradient of a sum over pairs is each pair's own derivative; it is
-    # differentiated again while a graph of it is left.
+    # differentiated again as long as it depends on y.
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         now, found = f(x[:, None], y[:, None]), []

@@ -1,1 +1,1 @@
-"""Data sets that need no network: drawn from a seed, or shipped with scikit-learn."""
+"""Data sets that need no download: generated from a seed, or included in scikit-learn."""

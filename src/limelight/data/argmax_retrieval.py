@@ -1,4 +1,4 @@
-"""Tokens of which one matters, another one each time: its value is the target. Drawn."""
+"""Generated data: samples of tokens, of which a different one matters each time. Its value is the target."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def argmax_retrieval(
 ) -> tuple[Float[Tensor, "n tokens 2"], Float[Tensor, " n"], Int[Tensor, " n"]]:
     """(tokens, target, which): n samples of `TOKENS` tokens (priority, value).
 
-    The target is the value of the token with the highest priority. Values are ± 0.5 … 1.5, so that
-    leaving out the one that matters always shows.
+    The target is the value of the token with the highest priority. Values are ± 0.5 … 1.5, so that leaving out the
+    token that matters always changes the output.
     """
     priority = torch.randn(n, TOKENS, generator=generator)
     sign = torch.where(torch.rand(n, TOKENS, generator=generator) < 0.5, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The digits set out in a frame: in the middle, anywhere, mirrored, and with their pixels in another order."""
+"""Digits placed in a larger frame: in the middle, anywhere, mirrored, or with permuted pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limelight.errors import InputError
 def centered(images: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 12 12"]:
     """Each image in the middle of an empty `FRAME`×`FRAME` frame.
 
-    Raises `InputError` where it cannot stand there: images not (n, h, w), larger than the frame, or with an odd rest.
+    Raises `InputError` for images that are not (n, h, w), are larger than the frame, or cannot be centered exactly.
     """
     room = [FRAME - side for side in images.shape[1:]]
     if len(room) != 2 or any(rest < 0 or rest % 2 for rest in room):
@@ -26,7 +26,7 @@ def centered(images: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 12 12"]:
 def mirrored(
     images: Float[Tensor, "n h w"], generator: torch.Generator | None = None, share: float = 1.0
 ) -> Float[Tensor, "n h w"]:
-    """Each image mirrored left to right with probability `share`, drawn once for each; all of them where that is 1.
+    """Mirror each image left to right with probability `share`, drawn once for each image; all of them if it is 1.
 
     Raises `InputError` for a share outside [0, 1].
     """
@@ -37,10 +37,10 @@ def mirrored(
 
 
 def arrangements(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> dict[str, Float[Tensor, "n 12 12"]]:
-    """The same digits set out in four ways.
+    """The same digits arranged in four ways.
 
     centered: in the middle of the frame. shifted: anywhere in it. mirrored: in the middle, each mirrored left to right
-    with probability ½, drawn once. permuted: the shifted ones, their pixels in one other order, the same for all.
+    with probability ½. permuted: shifted, and then with the pixels of all images permuted in the same way.
     """
     middle, anywhere = centered(images), in_frame(images, generator)
     return {

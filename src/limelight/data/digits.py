@@ -17,7 +17,7 @@ _SIDE = 8
 @cache
 def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
     """All 1797 images, gray values in [0, 1], and their digits."""
-    from sklearn.datasets import load_digits  # a second, which only those wait for who want digits
+    from sklearn.datasets import load_digits  # imported here, since it takes a second
 
     found = load_digits()
     return torch.tensor(found.images / 16, dtype=torch.float32), torch.tensor(found.target)
@@ -25,7 +25,7 @@ def digits() -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
 
 @cache
 def fingerprint() -> str:
-    """SHA-256 of the data, so that a changed data set is a changed experiment."""
+    """SHA-256 of the data, so that results of another version of the data are not mixed with these."""
     images, labels = digits()
     return hashlib.sha256(images.numpy().tobytes() + labels.numpy().astype(np.int64).tobytes()).hexdigest()
 
@@ -39,7 +39,7 @@ def split(train: int, test: int, generator: torch.Generator) -> tuple[tuple[Tens
 
 
 def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Float[Tensor, "n 12 12"]:
-    """Each image somewhere in an empty `FRAME`×`FRAME` frame, every place equally likely."""
+    """Each image at a random position in an empty `FRAME`×`FRAME` frame, all equally likely."""
     room = FRAME - _SIDE + 1
     down, across = torch.randint(room, (2, len(images)), generator=generator)
     framed = torch.zeros(len(images), FRAME, FRAME)
@@ -50,6 +50,6 @@ def in_frame(images: Float[Tensor, "n 8 8"], generator: torch.Generator) -> Floa
 
 
 def permuted(images: Float[Tensor, "n h w"], generator: torch.Generator) -> Float[Tensor, "n h w"]:
-    """All images with their pixels in one new order, the same for all: neighbors no longer mean anything."""
+    """All images with their pixels permuted in the same random way, so that neighbors are no longer related."""
     order = torch.randperm(images[0].numel(), generator=generator)
     return images.flatten(1)[:, order].view_as(images)

@@ -1,4 +1,4 @@
-"""A table of keys and values, and a query that is one of the keys, blurred. Drawn."""
+"""Generated data: tables of keys and values, and for each a query, which is one of the keys with noise."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ENTRIES = 16  # in a table
-WIDTH = 8  # of a key
-BITS = 4  # of a value
+ENTRIES = 16  # entries of a table
+WIDTH = 8  # width of a key
+BITS = 4  # bits of a value
 BLUR = 0.1  # standard deviation of the query about its key, in each coordinate
 
 
 @dataclass(frozen=True)
 class Tables:
-    """n tables, one query to each, and the value that it asks for (bits ±1)."""
+    """n tables, a query for each, and the value of the key that the query came from (bits ±1)."""
 
     query: Float[Tensor, "n width"]
     keys: Float[Tensor, "n entries width"]
@@ -25,7 +25,7 @@ class Tables:
 
 
 def key_pool(size: int, generator: torch.Generator) -> Float[Tensor, "size width"]:
-    """Keys of length one, in directions drawn at random."""
+    """Keys of length one in random directions."""
     keys = torch.randn(size, WIDTH, generator=generator)
     return keys / keys.norm(dim=-1, keepdim=True)
 
@@ -33,7 +33,7 @@ def key_pool(size: int, generator: torch.Generator) -> Float[Tensor, "size width
 def tables(
     n: int, generator: torch.Generator, pool: Float[Tensor, "size width"] | None = None, stretch: float = 0.0
 ) -> Tables:
-    """n tables whose keys come from `pool` (None: drawn anew, never seen before).
+    """n tables with keys from `pool`; with None, new random keys.
 
     stretch is the standard deviation of the logarithm of the key lengths; 0 leaves them at one.
     """

@@ -1,6 +1,6 @@
-"""Points in the plane to look at attention with: two moons, three blobs, a ring, a square, a line.
+"""Points in the plane for pictures of attention: two moons, three blobs, a ring, a square, a line.
 
-They stand in the order that their shape has, so that a matrix of weights shows it and a window means something.
+They are in the order of their shape, so that the matrix of weights shows it and a window mask hides distant points.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limelight.errors import InputError, UnknownNameError
 
-COORDINATE_MAX = 2.5  # no coordinate is larger
+COORDINATE_MAX = 2.5  # the largest absolute value of a coordinate
 _NOISE = 0.08
 
 
@@ -32,7 +32,7 @@ def arrangement(name: str, n: int, seed: int) -> Float[Tensor, "n 2"]:
 
 
 def _moons(n: int, generator: torch.Generator) -> Tensor:
-    """Half circles that reach into each other, a little farther apart than is usual, for there are few points."""
+    """Two interleaved half circles, a little farther apart than usual, since there are few points."""
     upper, lower = _along(n - n // 2) * math.pi, _along(n // 2) * math.pi
     points = torch.cat([_circle(upper), torch.tensor([1.0, 0.3]).double() - _circle(lower)])
     return 1.4 * (points - torch.tensor([0.5, 0.15]).double()) + 0.6 * _noise(n, generator)

@@ -1,4 +1,4 @@
-"""Five lines z = a(y)·x, with a slope for each band of y. Drawn; after hayAbhay's blog post."""
+"""Generated data: five lines z = a(y)·x, with a slope for each band of y (after a blog post of hayAbhay)."""
 
 from __future__ import annotations
 

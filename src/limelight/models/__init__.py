@@ -1,1 +1,1 @@
-"""Networks that the claims train, each an ordinary user of the operator, and the loop that trains them."""
+"""The networks that the claims train, which use the operator through its public interface, and the training loop."""

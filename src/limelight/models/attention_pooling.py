@@ -1,4 +1,4 @@
-"""Learned queries that pick among tokens by what the tokens say of themselves."""
+"""Learned queries that attend to tokens by the tokens' keys, and sum the tokens' values."""
 
 from __future__ import annotations
 

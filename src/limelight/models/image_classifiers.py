@@ -1,4 +1,4 @@
-"""Three ways to look at an image, each with its own prior: none, neighborhood and translation, patches that relate."""
+"""Three image classifiers with different priors: none, locality and translation invariance, relations of patches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from limelight.models.mlp import mlp
 
 
 def fully_connected(side: int, classes: int) -> nn.Module:
-    """Every pixel to every unit: nothing is assumed of images."""
+    """A fully connected network, which assumes nothing about images."""
     return nn.Sequential(nn.Flatten(), mlp(side * side, 64, classes))
 
 
 class Convolutional(nn.Module):
-    """Two 3×3 convolutions and the strongest answer anywhere: neighbors belong together, places do not matter."""
+    """Two 3×3 convolutions and a maximum over positions: neighbors belong together, and positions do not matter."""
 
     def __init__(self, classes: int, channels: int = 24) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Convolutional(nn.Module):
 
 
 class SmallViT(nn.Module):
-    """Patches as tokens with learned places; each asks all others, twice; then their mean."""
+    """A small vision transformer: patches are tokens with learned position embeddings, pooled by their mean."""
 
     def __init__(self, side: int, patch: int, classes: int, width: int = 32, heads: int = 4, blocks: int = 2) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SmallViT(nn.Module):
 
 
 class _Block(nn.Module):
-    """Self-attention, then a network for each token, both added to what came in."""
+    """A transformer block: self-attention and then a network for each token, both with residual connections."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

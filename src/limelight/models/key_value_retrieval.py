@@ -1,4 +1,4 @@
-"""Attention as a look-up: one head, learned projections, learned sharpness."""
+"""Attention as a look-up in a table: one head, with learned projections and a learned scale."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ class KeyValueRetrieval(nn.Module):
         return (self.attention(query, keys) @ values)[:, 0]
 
     def attention(self, query: Float[Tensor, "n width"], keys: Float[Tensor, "n m width"]) -> Attention:
-        """Which entry each query reads, n × 1 × m."""
+        """The weights of each query on the entries of its table, n × 1 × m."""
         q, k = self.query(query)[:, None], self.key(keys)
         return Attention(q, k, self.similarity, scale=self.log_scale.exp())

@@ -30,7 +30,7 @@ class MixtureOfLinearExperts(nn.Module):
         return (coefficients * with_one).sum(-1)
 
     def attention(self, x: Float[Tensor, "n inputs"]) -> Attention:
-        """Which expert each point listens to, n × experts."""
+        """The weights of each point on the experts, n × experts."""
         return Attention(F.pad(x, (0, 1), value=1.0), self.keys, Dot(), scale=1 / self.temperature)
 
 

@@ -1,6 +1,6 @@
-"""Data points that listen to each other: H ← P H between two linear layers (2412.18288's IPN).
+"""A network of data points that attend to each other: H ← P H between two linear layers (the IPN of 2412.18288).
 
-A block maps (points, which of them are known) to P, an `Attention`.
+A block maps the points' features, and a mask of those that are known, to P, an `Attention`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from limelight.similarity import Dot, Metric
 
 
 def linear_map(width: int) -> nn.Linear:
-    """A square linear map that starts as a rotation: it keeps lengths, so that scores start neither flat nor sharp."""
+    """A square linear map, initialized as a rotation: it preserves lengths, and so the initial size of scores."""
     linear = nn.Linear(width, width, bias=False)
     nn.init.orthogonal_(linear.weight)
     return linear
@@ -64,7 +64,7 @@ class TanhResidual(nn.Module):
 
 
 class PropagationNetwork(nn.Module):
-    """Linear → H ← P(H) H, `blocks` times → linear. Every point is a token; only known ones are listened to."""
+    """Linear → H ← P(H) H, `blocks` times → linear. Every point is a token; points attend only to known ones."""
 
     def __init__(self, inputs: int, width: int, classes: int, blocks: int, block: Callable[[], nn.Module]) -> None:
         super().__init__()

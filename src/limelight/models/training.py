@@ -1,4 +1,4 @@
-"""Gradient descent as an iterator: one step at a time, so that a picture can be drawn in between."""
+"""Gradient descent as an iterator, so that pictures can be drawn between steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from limelight.errors import DivergenceError
 def descend(
     model: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float, weight_decay: float = 0.0
 ) -> Iterator[float]:
-    """Adam on `loss()`, a fresh value of which is asked for at every step; yields the loss before each step.
+    """Adam on `loss()`, which is called at every step; yields the loss before each step.
 
     Raises `DivergenceError` when the loss is NaN or infinite.
     """

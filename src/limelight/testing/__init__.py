@@ -1,4 +1,4 @@
-"""Does a similarity, a normalization or a mask of your own keep its contract? One call checks it against the reference.
+"""Checks that a similarity, a normalization or a mask of your own keeps its contract: one call for each.
 
     check_similarity(MySimilarity(), d=4)
 

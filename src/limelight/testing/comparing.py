@@ -1,4 +1,4 @@
-"""How two computations of the same thing are compared: their values and their gradients."""
+"""The comparison of two computations of the same quantity: their values and their gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from limelight.normalization import Normalization
 from limelight.similarity import Similarity
 
 _EXACT = 1e-8  # relative to the largest entry, in float64
-ENTRIES = 60  # of a rectangle, so that few tokens make many rectangles
+ENTRIES = 60  # entries of a rectangle, so that even few tokens need many rectangles
 
 
 def require_equal(what: str, mine: Tensor, right: Tensor, tolerance: float = _EXACT) -> None:
@@ -47,7 +47,7 @@ def tokens(n: int, d: int, batch: tuple[int, ...], seed: int) -> Tensor:
 
 @contextmanager
 def small_rectangles() -> Iterator[None]:
-    """Kernels walk over rectangles of some 60 entries, as they walk over larger ones where there are many tokens."""
+    """Within the block, kernels use rectangles of some 60 entries, so that few tokens need several."""
     before = online_softmax.ENTRIES, rows.ENTRIES
     online_softmax.ENTRIES = rows.ENTRIES = ENTRIES
     try:
@@ -57,7 +57,7 @@ def small_rectangles() -> Iterator[None]:
 
 
 def kernels_of(make: Callable[[str], Attention]) -> list[str]:
-    """The kernels that serve this attention beside the reference."""
+    """The kernels other than the reference that can serve this attention."""
     names = []
     for kernel in ("fused", "chunked"):
         with suppress(KernelError):
@@ -74,7 +74,7 @@ def require_kernels_agree(
     normalization: Normalization,
     mask: Mask | None = None,
 ) -> None:
-    """Outputs, transposes, entropies and column masses, and the gradients of all, are the reference kernel's."""
+    """Raise `ContractError` unless outputs, transposes, measures and gradients equal the reference's."""
     v, w = tokens(k.shape[-2], 3, (), 3), tokens(q.shape[-2], 2, (), 4)
 
     def results(kernel: str) -> tuple[list[Tensor], list[Tensor]]:
@@ -105,5 +105,5 @@ def _gradients(found: Sequence[Tensor], sources: Sequence[Tensor]) -> list[Tenso
 
 
 def in_float64(module: nn.Module) -> nn.Module:
-    """A copy of the module in float64, in evaluation mode: the caller's own stays as it is."""
+    """A copy of the module in float64 and in evaluation mode; the caller's module is not changed."""
     return copy.deepcopy(module).double().eval()

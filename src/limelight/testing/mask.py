@@ -14,7 +14,7 @@ _CPU = torch.device("cpu")
 
 
 def check_mask(mask: Mask, n: int = 9, m: int = 9) -> None:
-    """Raise `ContractError` unless everything that a mask says agrees with its matrix, `block` of all n×m pairs.
+    """Raise `ContractError` unless all methods of a mask agree with its matrix, the `block` of all n×m pairs.
 
     Checked on the CPU: rectangles, the transpose, `span` (no allowed key outside), `batch_shape`, `pairs`, `is_causal`,
     `hides_ahead_of`, and attention under the mask on every kernel.

@@ -16,7 +16,7 @@ _N = 12
 
 
 def check_normalization(normalization: Normalization) -> None:
-    """Raise `ContractError` unless the weights that a normalization makes are one linear operator on every kernel.
+    """Raise `ContractError` unless the weights of a normalization are the same linear operator on every kernel.
 
     Checked on the CPU in float64: outputs, transposes, entropies, column masses and the gradients of all against the
     reference kernel, for a similarity that is an inner product and one that is not, with and without padding; that the
@@ -36,7 +36,7 @@ def check_normalization(normalization: Normalization) -> None:
     for similarity in (Euclidean(1.5), StudentT(2.0)):
         for mask in (None, Padding(keys=real, queries=real)):
             if own.needs_symmetry:
-                continue  # gradients of q and k apart from each other have no meaning there
+                continue  # with q = k there are no separate gradients for q and k
             require_kernels_agree(f"{name} of {type(similarity).__name__}, mask {mask}", x, k, similarity, own, mask)
     with torch.no_grad():
         A = Attention(x, k, Euclidean(1.5), own)
@@ -57,7 +57,7 @@ def _check_empty_rows(name: str, own: Normalization, x: torch.Tensor, k: torch.T
 
 
 def _check_rows(name: str, own: Normalization, x: torch.Tensor, k: torch.Tensor) -> None:
-    """Another first query changes the rows of the others only where `uses_column_sums` says so."""
+    """Raise `ContractError` if the first query changes other rows although `uses_column_sums` is False."""
     moved = x.clone()
     moved[..., 0, :] += 1
     before, after = (Attention(q, k, Euclidean(1.5), own).dense()[..., 1:, :] for q in (x, moved))

@@ -20,7 +20,7 @@ _N, _M = 11, 14
 
 
 def check_similarity(similarity: Similarity, d: int = 4, key_width: int | None = None) -> None:
-    """Raise `ContractError` unless everything that a similarity says of β agrees with `dense`, its definition.
+    """Raise `ContractError` unless all methods of a similarity agree with `dense`, its definition.
 
     Checked for queries of width d and keys of width `key_width` (d unless given), on the CPU: the inner-product form;
     rectangles of β, exchanged ones too; what is computed for few queries and kept of keys; that padding keys have no
@@ -87,13 +87,13 @@ def _check_few(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) 
         scores = own.of_few(q, bad)
         if scores is not None and bool(scores[..., 3].isfinite().any()):
             raise ContractError(
-                f"{name}.of_few gave finite scores for a key that holds {value}; finite scores must tell that all keys "
-                "are finite. Leave `of_few` out if they cannot"
+                f"{name}.of_few gave finite scores for a key that holds {value}; finite scores must imply that all "
+                "keys are finite. Do not define `of_few` if they cannot"
             )
 
 
 def _check_key_factors(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) -> None:
-    """⟨q', k'⟩ + b(k) is β up to a number of each query, and keys have the same factors whenever they come."""
+    """Raise `ContractError` unless ⟨q', k'⟩ + b(k) is β up to a number for each query, from each key alone."""
     factors = own.key_factors(k)
     if factors is None:
         return
@@ -121,9 +121,7 @@ def _check_properties(name: str, own: Similarity, x: Tensor) -> None:
         require_equal(f"{name} declares √(−β) a distance, but β(x, x) is not 0", beta.diagonal(dim1=-2, dim2=-1),
                       torch.zeros_like(beta[..., 0]))  # fmt: skip
         if bool((distance > detour + 1e-6).any()):
-            raise ContractError(
-                f"{name} declares √(−β) a distance, but a detour is shorter: the triangle inequality fails"
-            )
+            raise ContractError(f"{name} declares √(−β) a distance, but it violates the triangle inequality")
     if promised.positive_definite:
         least = torch.linalg.eigvalsh(beta.exp()).min().item()
         if least < -1e-8 * beta.exp().max().item():
@@ -131,7 +129,7 @@ def _check_properties(name: str, own: Similarity, x: Tensor) -> None:
 
 
 def _check_padding(name: str, own: Similarity, q: Tensor, k: Tensor) -> None:
-    """What a padding key holds influences nothing, not even through a mean over all keys."""
+    """Raise `ContractError` if the entries of padding keys change an output, even through a mean over keys."""
     real = torch.arange(_M) < 9
     garbage = torch.where(real[:, None], k, 1e4 * tokens(_M, k.shape[-1], (), 6))
     v = tokens(_M, 3, (), 3)
@@ -141,7 +139,7 @@ def _check_padding(name: str, own: Similarity, q: Tensor, k: Tensor) -> None:
 
 
 def _check_half_precision(name: str, similarity: Similarity, q: Tensor, k: Tensor) -> None:
-    """In half precision the output is that of the same rounded tokens in float64, to a few rounding units."""
+    """Raise `ContractError` unless outputs in half precision equal those in float64, up to rounding."""
     similarity = copy.deepcopy(similarity).float()
     v = tokens(_M, 3, (), 3)
     with torch.no_grad():

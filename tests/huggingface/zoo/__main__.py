@@ -1,6 +1,6 @@
-"""Write docs/models.json and docs/models.md anew: `python -m tests.huggingface.zoo`, some minutes.
+"""Write docs/models.json and docs/models.md anew: `python -m tests.huggingface.zoo`, in a few minutes.
 
-With names of types it compares these and prints what it finds.
+With names of types it compares only these and prints the results.
 """
 
 import json

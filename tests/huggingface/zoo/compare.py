@@ -1,9 +1,9 @@
-"""Is a tiny random model of a type the same model under Limelight's attention?
+"""Compare a tiny random model of a type with the same model under Limelight's attention.
 
-`compare(name)` gives what the table in docs/models.md says of a type. A model is asked under `eager` and then in three
+`compare(name)` computes a type's row for the table in docs/models.md. A model runs under `eager` and then in three
 ways: with the name of a registered mechanism, and with a transplant on `eager` and on `sdpa`. It is asked without
 padding, for its attention weights, with padding on either side, and for three tokens that it generates. A similarity
-that is not the dot product has to give something else, or attention would reach nothing of what is compared.
+that is not the dot product must give other outputs, which shows that the outputs depend on attention.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from limelight.huggingface.layers import uses_attention_interface
 from tests.huggingface.zoo import configs, inputs
 
 DOT, OTHER = "zoo-dot", "zoo-euclidean"
-ROUNDING, SHOWS = 2e-4, 1e-3  # of the size of the outputs: equal below the one, other above the other
+ROUNDING, SHOWS = 2e-4, 1e-3  # relative to the size of the outputs: equal below the first, different above the second
 WAYS = {"registered": DOT, "transplanted on eager": "eager", "transplanted on sdpa": "sdpa"}
 LARGEST = 60e6  # parameters
 WEIGHTS = "asked for its weights"
@@ -35,9 +35,9 @@ OTHER_WEIGHTS = dict.fromkeys(
     "eager's weights leave out what the sink takes; Limelight's are what multiplies the values",
 )
 NO_EAGER = {"Qwen2_5OmniToken2WavDiTModel", "Qwen2_5OmniToken2WavModel"}  # these ask for sdpa alone
-PADDING_COUNTS = {  # where padding changes the answers, under eager too: which sides a model is not asked with
+PADDING_COUNTS = {  # sides on which a model is not padded, since padding changes its outputs under eager too
     "BltForCausalLM": ("left", "right"),  # its patches hold bytes of padding
-    "PeAudioModel": ("left",),  # it answers with its first token
+    "PeAudioModel": ("left",),  # its output is that of its first token
 }
 CACHES = {"cache", "past_key_values", "cache_params"}
 
@@ -48,7 +48,7 @@ class UnsupportedError(Exception):
 
 @dataclass
 class Row:
-    """What was found of one type. `reason` says why there is no comparison, `remarks` what else there is to know."""
+    """The result for one type. `reason` says why there is no comparison, and `remarks` has further facts."""
 
     result: str
     model: str = ""
@@ -92,7 +92,7 @@ def compared(model, given):
             try:
                 eager = ask()
             except Exception as error:
-                if case != WEIGHTS:  # for which not every model can be asked
+                if case != WEIGHTS:  # not every model returns them
                     row.remarks.append(f"not asked {case}: {brief(error)}")
                 continue
             for way, used in WAYS.items():
@@ -139,7 +139,7 @@ def compared(model, given):
 
 
 def apart(out, eager, own, arguments, remarks):
-    """How far outputs are from eager's, or from those of transformers' own sdpa, own(), where it is not its eager."""
+    """The difference from eager's outputs, or from own(), those of transformers' sdpa, if these differ from eager's."""
     right = eager
     if any(torch.isnan(x).any() for x in eager.values()):
         remarks.append(EAGER_IS_NAN)
@@ -157,7 +157,7 @@ def apart(out, eager, own, arguments, remarks):
 
 
 def cases(model, given):
-    """What a model is asked: (a name, arguments, a function that gives its outputs by name)."""
+    """The comparisons of a model: (a name, arguments, a function that returns its outputs by name)."""
     asked = {"without padding": given}
     if type(model).__name__ not in OTHER_WEIGHTS:
         asked[WEIGHTS] = given | {"output_attentions": True}
@@ -173,7 +173,7 @@ def cases(model, given):
 
 
 def under(model, used, ask, lent=False):
-    """The outputs with the attention of this name, in which Limelight's dot product is lent to the model."""
+    """The outputs with the attention of this name, with Limelight's dot product transplanted into the model."""
     try:
         model.set_attn_implementation(used)
     except ValueError as error:
@@ -187,7 +187,7 @@ def under(model, used, ask, lent=False):
 
 @contextlib.contextmanager
 def watched(attended):
-    """Which classes of layers ask for the registered name, and the dtype of the last mask that one handed on."""
+    """The classes of layers that use the registered name, and the dtype of the last mask that one passed."""
     register(DOT)
     register(OTHER, Euclidean(0.7))
     function = ALL_ATTENTION_FUNCTIONS[DOT]
@@ -232,7 +232,7 @@ def outline(name):
 
 
 def layers_of(name):
-    """The classes of the layers of a model that could not be asked, where it can be built without numbers."""
+    """The classes of the layers of a model that could not be run, if it can be built without numbers."""
     try:
         return sorted({class_of(layer) for layer in outline(name).modules() if uses_attention_interface(layer)})
     except Exception:
@@ -241,7 +241,7 @@ def layers_of(name):
 
 @torch.no_grad()
 def enlarge(model):
-    """At their initial size all attention is nearly uniform, and what starts at zero says nothing."""
+    """Enlarges the weights: with initial ones all attention is nearly uniform, and some are zero."""
     torch.manual_seed(1)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
@@ -292,7 +292,7 @@ def tensors(out, path=""):
 
 
 def difference(right, out, given):
-    """The largest difference at tokens that are no padding, over the size of what is compared where that is above 1."""
+    """The largest difference at tokens that are not padding, divided by the size of the outputs if that is above 1."""
     if right.keys() != out.keys():
         return math.inf
     worst = 0.0

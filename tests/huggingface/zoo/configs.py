@@ -92,7 +92,7 @@ def small(kind, special):
 
 
 def stages(backbone):
-    """Which stages a convolutional backbone gives, of which there are as many in a small one."""
+    """The stages that a convolutional backbone returns; a small one has as many."""
     by_layers = hasattr(backbone, "num_hidden_layers") and not hasattr(backbone, "depths")
     given = None if by_layers else getattr(backbone, "out_features", None)
     return {"out_features": list(given)} if given else {}
@@ -150,7 +150,7 @@ def fitted(out, default):
 
 
 def model_class(name):
-    """The class with a head that generates, where there is one, else whatever the type has."""
+    """The class with a head for generation if there is one, otherwise any class of the type."""
     order = ["IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SPEECH_SEQ_2_SEQ", "TEXT_TO_SPECTROGRAM", "TEXT_TO_WAVEFORM"]
     order += ["SEQ_TO_SEQ_CAUSAL_LM", "CAUSAL_LM", "MASKED_LM"]
     order = [*(f"MODEL_FOR_{which}" for which in order), "MODEL", "MODEL_FOR_BACKBONE"]
@@ -169,14 +169,14 @@ def model_class(name):
 
 
 def modeling(kind):
-    """The file that models of a configuration stand in; where there is none of its own, that of the configuration."""
+    """The file with the models of a configuration; if there is none, the file of the configuration."""
     with contextlib.suppress(ModuleNotFoundError):
         return importlib.import_module(kind.__module__.replace(".configuration_", ".modeling_"))
     return importlib.import_module(kind.__module__)
 
 
 def asks_somewhere(config):
-    """Does a file that models of this configuration, or of one within it, are made of name the interface?"""
+    """True if a file with models of this configuration, or of one within it, names the interface."""
     below = [getattr(config, key, None) for key in config.sub_configs]
     own = "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(modeling(type(config)))
     return own or any(asks_somewhere(sub) for sub in below if isinstance(sub, hf.PreTrainedConfig))

@@ -1,4 +1,4 @@
-"""What a model is asked: random tokens, images, sound and series of the shapes that its forward pass names.
+"""Random inputs for a model: tokens, images, sound and series of the shapes that its forward pass needs.
 
 What a shape has to be follows from the name of the argument and the configuration; where a model wants it otherwise it
 says so in its error, and `repaired` tries again. A model of images and texts that refuses is asked about texts alone.
@@ -140,7 +140,7 @@ OF_IMAGES = ("pixel_values", "image_grid_thw", "grid_thw", "pixel_values_videos"
 
 
 def repaired(model, given, error):
-    """Other arguments, after what the model said of these; None where there is nothing else to try."""
+    """Other arguments, chosen by the model's error for these; None if there is nothing else to try."""
     message = str(error)
     text, image = given.get("input_ids"), given.get("pixel_values")
     place = find(model.config, "image_token_id", "image_token_index")
@@ -185,7 +185,7 @@ def padded(model, given, side):
         if side == "right" and text[1, -1] == END:
             text[1, -4] = END
         out[tokens], out[mask] = torch.where((real == 1) | (text >= 60), text, 0), real
-    if hasattr(model.config, "canvas_length"):  # a decoder that looks at the whole text and at all that it writes
+    if hasattr(model.config, "canvas_length"):  # a decoder that attends to the whole text and to all its outputs
         out["decoder_attention_mask"] = torch.cat(
             [out["attention_mask"], torch.ones_like(given["decoder_input_ids"])], 1
         )

@@ -1,4 +1,4 @@
-"""What single types need beside the rules of `configs.py`, by type; `needed` names what its configuration asks for."""
+"""Settings that single types need in addition to the rules of `configs.py`; `needed` has the packages they need."""
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 RESNET = {

@@ -1,6 +1,6 @@
-"""What models of single types are asked beside, or instead of, what `inputs.py` makes of their arguments' names.
+"""Inputs of single types, in addition to or instead of those that `inputs.py` makes from the arguments' names.
 
-None takes an argument away.
+None removes an argument.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""docs/models.json, what was found of every type, and docs/models.md, which tells it to a reader."""
+"""docs/models.json, the results for every type, and docs/models.md, the page that shows them."""
 
 import math
 import re
@@ -16,7 +16,7 @@ KEPT = "model", "result", "reason", "layers", "remarks"
 
 
 def found(rows):
-    """What stands in the JSON, of a `Row` for each type."""
+    """The contents of the JSON file, from a `Row` for each type."""
     equal = {name: row for name, row in rows.items() if row.result == "equal"}
     types = {name: settled(name, row, equal) for name, row in rows.items()}
     largest = max(row.difference for row in equal.values())
@@ -30,7 +30,7 @@ def found(rows):
 
 
 def settled(name, row, equal):
-    """One row; of a type that cannot be asked as a whole it says whether each of its layers is compared elsewhere."""
+    """One row. For a type that was not compared as a whole it says whether each of its layers is compared elsewhere."""
     out = dict(vars(row))
     where = defaultdict(list)
     for other, compared in equal.items():
@@ -56,7 +56,7 @@ def parts_of(name):
 
 
 def nearest(name, others):
-    """Of these types the one whose name begins most like this one."""
+    """The one of these types that has the longest common prefix with this name."""
     return max(others, key=lambda other: (len(common(name, other)), -len(other)))
 
 
@@ -160,7 +160,7 @@ def section(result, rows):
 
 
 def words(reason):
-    """A reason in words; what a model itself raised stands as it is."""
+    """A reason in words; an error that the model itself raised is quoted."""
     reason, semicolon, parts = reason.partition("; of its parts, ")
     for pattern, said in SAYS.items():
         if match := re.search(pattern, reason):
