@@ -15,8 +15,6 @@ All tensors are (x, y, n|m, width); the bias is (x, y, m) and stays in float32 o
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,15 +30,15 @@ __all__ = [
     "unsupported",
 ]  # fmt: skip
 
-_BACKENDS = {"cpu": cpu, "cuda": cuda}
+_DTYPES = {"cpu": cpu.DTYPES, "cuda": cuda.DTYPES}
 
 
 def unsupported(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why these kernels cannot run there, or None if they can."""
-    if device.type not in _BACKENDS:
-        return f"it runs on {' and '.join(_BACKENDS)}, not on {device.type}"
-    if dtype not in _BACKENDS[device.type].DTYPES:
-        return f"on {device.type} it takes {', '.join(map(str, _BACKENDS[device.type].DTYPES))}, not {dtype}"
+    if device.type not in _DTYPES:
+        return f"it runs on {' and '.join(_DTYPES)}, not on {device.type}"
+    if dtype not in _DTYPES[device.type]:
+        return f"on {device.type} it takes {', '.join(map(str, _DTYPES[device.type]))}, not {dtype}"
     return reason_missing(device.type)
 
 
@@ -48,7 +46,8 @@ def plain(
     q: Float[Tensor, "x y n d"], k: Float[Tensor, "x y m d"], v: Float[Tensor, "x y m e"], tile: Tile
 ) -> Float[Tensor, "x y n e"]:
     """Only out, without a bias: torch's own call with its own derivative. Zero for a query that sees no key."""
-    return _backend(q).plain(_dense_rows(q), _dense_rows(k), _dense_rows(v), tile)
+    run = cuda.plain if q.device.type == "cuda" else cpu.plain
+    return run(_dense_rows(q), _dense_rows(k), _dense_rows(v), tile)
 
 
 def forward(
@@ -59,7 +58,8 @@ def forward(
     tile: Tile,
 ) -> tuple[Float[Tensor, "x y n e"], Float[Tensor, "x y n"]]:
     """(out, lse). For a row that sees no key, out is 0 and lse is undefined, so the caller must mask it."""
-    return _backend(q).forward(_dense_rows(q), _dense_rows(k), _dense_rows(v), bias, tile)
+    run = cuda.forward if q.device.type == "cuda" else cpu.forward
+    return run(_dense_rows(q), _dense_rows(k), _dense_rows(v), bias, tile)
 
 
 def backward(
@@ -85,12 +85,9 @@ def backward(
         dout = F.pad(dout, (0, 1), value=-1)
         v = F.pad(v, (0, 1))
     dout, q, k, v, out = (_dense_rows(x) for x in (dout, q, k, v, out))
-    gradients = _backend(q).backward(dout, q, k, v, bias, out, lse, tile, bias_gradient)
+    run = cuda.backward if q.device.type == "cuda" else cpu.backward
+    gradients = run(dout, q, k, v, bias, out, lse, tile, bias_gradient)
     return Gradients(gradients.q, gradients.k, gradients.v[..., :e], gradients.bias)
-
-
-def _backend(q: Tensor) -> ModuleType:
-    return cuda if q.device.type == "cuda" else cpu
 
 
 def _dense_rows(x: Tensor) -> Tensor:
