@@ -193,13 +193,13 @@ class Slopes(TunedClaim):
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
         data = slopes(POINTS, torch.Generator().manual_seed(seed), noise=NOISE)
-        found = {arm: results.array(arm, "surface", seed) for arm in self.arms}
+        found = {arm: results.array(arm, "surface", seed) for arm in (GATE, TEN, SMALL, LARGE, LINE)}
         errors = {arm: results.stack(arm, "error") for arm in self.arms}
         recovered = {arm: results.stack(arm, "slopes") for arm in self.arms}
         return [
             Picture(
-                f"The data of seed {seed}, and the surface that each arm drew through them, out to twice their range in "
-                "x. Turn them.",
+                f"The data of seed {seed}, and the surfaces that five arms drew through them, out to twice their range "
+                "in x. Turn them.",
                 *figures.surfaces(*grid(), found, data),
             ),
             Picture(
