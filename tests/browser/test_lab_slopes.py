@@ -108,7 +108,7 @@ def test_a_visitors_own_file(visit, tmp_path):
     chosen = visitor.page.locator("#upload input[type=file]")
     told = visitor.page.locator("#uploaded")
     chosen.set_input_files(large)
-    visitor.until(lambda: "the lab takes 2 MB" in told.inner_text(), "a sentence about the size")
+    visitor.until(lambda: "the lab takes at most 2 MB" in told.inner_text(), "a sentence about the size")
     chosen.set_input_files(bad)
     visitor.until(lambda: "Row 22 has “two” where a number is expected" in told.inner_text(), "a sentence")
     chosen.set_input_files(good)

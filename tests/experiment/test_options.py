@@ -11,15 +11,17 @@ from typer.testing import CliRunner
 
 from limelight import cli
 from limelight.errors import UnknownNameError
-from limelight.experiment import catalog
+from limelight.experiment import catalog, runner
+from limelight.experiment.search import FIRST_SEED, SEEDS, Search
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from limelight.report import terminal
 from tests.experiment.strange import Strange
-from tests.experiment.toy import Toy
+from tests.experiment.toy import Toy, Tuned
 
 BAD, UNREACHABLE = cli.BAD_INPUT, cli.UNREACHABLE
 RUN, NO_VALUE = ("run", "toy"), "does not take a value"
+AGAIN = ("replicate", "toy")
 A_FILE = "expected a folder of results at file, which is a file"
 
 # (command, option) → right arguments, what they show · wrong arguments, the exit code, what they say
@@ -45,6 +47,20 @@ CASES = {
         ("show", "toy", "--results", "results"), "supported", ("show", "toy", "--results", "file"), UNREACHABLE, A_FILE,
     ),
     ("show", "as_json"): (("show", "toy", "--json"), '"supported"', ("show", "toy", "--json=x"), BAD, NO_VALUE),
+    ("replicate", "name"): (AGAIN, "in both", ("replicate", "toi"), BAD, "did you mean 'toy'?"),
+    ("replicate", "seeds"): (AGAIN, "1000009", ("replicate", "toy", "--seeds", "0"), BAD, "--seeds expects"),
+    ("replicate", "workers"): (AGAIN, "in both", ("replicate", "toy", "--workers", "0"), BAD, "--workers expects"),
+    ("replicate", "results"): (AGAIN, "in both", ("replicate", "toy", "--results", "none"), BAD, "`limelight run toy`"),
+    ("replicate", "as_json"): ((*AGAIN, "--json"), '"replication"', ("replicate", "toy", "--json=x"), BAD, NO_VALUE),
+    ("tune", "name"): (("tune", "tuned"), "chosen", ("tune", "toi"), BAD, "did you mean 'toy'?"),
+    ("tune", "workers"): (
+        ("tune", "tuned", "--workers", "1"), "chosen", ("tune", "tuned", "--workers", "0"), BAD, "--workers expects",
+    ),
+    ("tune", "results"): (
+        ("tune", "tuned", "--results", "results"), "chosen",
+        ("tune", "tuned", "--results", "file"), UNREACHABLE, A_FILE,
+    ),
+    ("tune", "as_json"): (("tune", "tuned", "--json"), '"scores"', ("tune", "tuned", "--json=x"), BAD, NO_VALUE),
     ("report", "names"): (("report", "toy"), "Report:", ("report", "toi"), BAD, "did you mean 'toy'?"),
     ("report", "output"): (("report", "--output", "page.html"), "page.html", ("report", "--output", ""), BAD, "empty"),
     ("report", "results"): (
@@ -90,6 +106,13 @@ def results(tmp_path_factory):
             run_trial(Toy(), arm, seed, Store(folder).folder)
     for seed in range(10, 30):
         run_trial(Toy(), "zero", seed, folder)
+    search = Search(Tuned())
+    others = [
+        *runner.trials([Toy()], 10, first=runner.FIRST_OF_REPLICATION),
+        *runner.trials([search], SEEDS, first=FIRST_SEED),
+    ]
+    for trial in others:
+        run_trial(trial.claim, trial.arm, trial.seed, folder)
     return folder
 
 
@@ -104,9 +127,9 @@ def place(tmp_path, monkeypatch, results):
 
 
 def catalog_claim(name):
-    if name != "toy":
+    if name not in ("toy", "tuned"):
         raise UnknownNameError("claim", name, ["toy"])
-    return Toy()
+    return Toy() if name == "toy" else Tuned()
 
 
 @pytest.fixture(params=["utf-8", "latin-1"])

@@ -93,7 +93,7 @@ def test_a_run_that_diverged_counts_against_its_arm(tmp_path):
     results = run_here(Diverging(), tmp_path)
     assert results.values("one", "size").min() == -9.0
     assert len(results.seeds()) == SEEDS
-    assert Diverging().verdict(results).outcome == "refuted"
+    assert Diverging().verdict(results).parts[0].effect.estimate < -3  # where the runs that ended well have 1
 
 
 def test_one_fault_leaves_the_verdict_open(tmp_path, monkeypatch):

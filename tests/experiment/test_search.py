@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -11,33 +10,12 @@ from limelight.claims.slopes import Slopes
 from limelight.experiment import catalog, runner
 from limelight.experiment.claim_file import ClaimFile
 from limelight.experiment.fingerprint import trial_key
-from limelight.experiment.measure import Measure, Measurement
-from limelight.experiment.search import FIRST_SEED, SEEDS, Search, TunedClaim, searched
+from limelight.experiment.search import FIRST_SEED, SEEDS, Search, searched
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from limelight.report import page as report
 from limelight.report.page import Entry
-from tests.experiment.toy import Toy
-
-BEST = {"one": 0.1, "zero": 0.3, "nothing": 0.3}
-
-
-class Tuned(Toy, TunedClaim):
-    """An error that is least at the best rate of each arm."""
-
-    name = "tuned"
-    measures = Toy.measures | {"error": Measure("how wrong", "units", "lower", failed=float("inf"))}
-    rates = (0.1, 0.3)
-    score = "error"
-    chosen = {"one": 0.1, "zero": 0.1, "nothing": 0.3}
-
-    def measure_at(self, arm, rate, seed):
-        size = super().measure(arm, seed).values["size"]
-        wrong = abs(rate - BEST[arm]) + np.random.default_rng(seed).random() / 100
-        return Measurement({"size": size, "error": float(wrong)}, {"line": np.arange(3.0)})
-
-    def measure(self, arm, seed):
-        return TunedClaim.measure(self, arm, seed)
+from tests.experiment.toy import BEST_RATE, Toy, Tuned
 
 
 def run(trials, store):
@@ -55,7 +33,7 @@ def store(tmp_path_factory):
 def test_every_arm_tries_every_rate_and_the_best_is_known(store):
     found = searched(Tuned(), store)
     assert [each.arm for each in found] == list(Tuned.arms)
-    assert {each.arm: each.best for each in found} == BEST
+    assert {each.arm: each.best for each in found} == BEST_RATE
     assert all(set(each.scores) == set(Tuned.rates) for each in found)
     assert len(list((store.folder / "tuned-search").glob("*.json"))) == 3 * 2 * SEEDS
     assert store.results(Tuned(), 1, FIRST_SEED).records == []  # a search is no evidence

@@ -9,6 +9,7 @@ import torch
 from limelight.errors import DivergenceError
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
+from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.figures import curves
 
@@ -79,3 +80,24 @@ class Dying(Toy):
 
     def measure(self, arm, seed):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+BEST_RATE = {"one": 0.1, "zero": 0.3, "nothing": 0.3}
+
+
+class Tuned(Toy, TunedClaim):
+    """An error that is least at the best rate of each arm."""
+
+    name = "tuned"
+    measures = Toy.measures | {"error": Measure("how wrong", "units", "lower", failed=float("inf"))}
+    rates = (0.1, 0.3)
+    score = "error"
+    chosen = {"one": 0.1, "zero": 0.1, "nothing": 0.3}
+
+    def measure_at(self, arm, rate, seed):
+        size = super().measure(arm, seed).values["size"]
+        wrong = abs(rate - BEST_RATE[arm]) + np.random.default_rng(seed).random() / 100
+        return Measurement({"size": size, "error": float(wrong)}, {"line": np.arange(3.0)})
+
+    def measure(self, arm, seed):
+        return TunedClaim.measure(self, arm, seed)

@@ -204,7 +204,7 @@ def test_a_class_that_defines_its_values_anew_does_not_compute_its_parent_s(simi
         (SeesPadding(), "SeesPadding: what padding keys hold changed the output"),
         (NotSymmetric(), "declares itself symmetric"),
         (NotInvariant(), "declares itself translation invariant"),
-        (NoDistance(), "the triangle inequality fails"),
+        (NoDistance(), "it violates the triangle inequality"),
         (NotDefinite(), "declares exp β positive definite, but it has the eigenvalue −?-?"),
         (Detached(), "the gradient of k on the fused kernel"),
         (Rounds(), "Rounds in torch.float16"),

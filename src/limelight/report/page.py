@@ -42,7 +42,6 @@ from limelight.report.effect_text import (
 )
 from limelight.report.forest_plot import bar
 from limelight.report.plain_text import visible
-from limelight.report.sensitivity import sensitivity
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,8 @@ def render(entries: Sequence[Entry]) -> str:
 def _search_pictures(entry: Entry) -> list[Picture]:
     if not entry.search or not isinstance(entry.claim, TunedClaim):
         return []
+    from limelight.report.sensitivity import sensitivity  # here, since figures load torch, which takes seconds
+
     caption = (
         f"How each arm was tuned: every arm tried the same learning rates on {SEEDS} other seeds. The median score by "
         "rate; the larger dot is the rate that the arm has."
