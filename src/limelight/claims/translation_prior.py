@@ -27,7 +27,6 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
-from limelight.report.effect_text import number
 
 SIZES = (50, 250, 1200)  # numbers of training images
 TEST, BATCH = 500, 64
@@ -119,12 +118,12 @@ class TranslationPrior(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        conv, attention = (number(images_saved(results, arm).estimate) for arm in (CONV, ATTENTION))
+        conv, attention = (f"{1 / images_saved(results, arm).estimate:.0%}" for arm in (CONV, ATTENTION))
         cost = results.difference(FULL, SHUFFLED, f"accuracy at {SIZES[-1]}").estimate
         return (
-            f"For the best accuracy of a fully connected network on digits that stand anywhere in the image, a convolution needs "
-            f"{conv} times fewer training images and self-attention over patches {attention} times fewer. Where all images are "
-            f"shuffled in one way, so that the convolution's prior is wrong, it is {100 * cost:.0f} points less accurate than the fully connected network."
+            f"To be as accurate as a fully connected network on digits that stand anywhere in the image, a convolution needs "
+            f"{conv} of its training images, and self-attention over patches {attention}. Where all images are shuffled in "
+            f"one way, so that the convolution's prior is wrong, it is {100 * cost:.0f} points less accurate than that network."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
