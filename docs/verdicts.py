@@ -4,7 +4,7 @@
 
 It comes after `limelight run --full` and `limelight tune CLAIM`. Of docs/claims.md everything up to "## What was
 changed" is written anew; what stands below is written by people. docs/findings.json keeps one sentence for each claim,
-and the README shows some of them.
+of which the README shows some, and docs/ideas.md has a table of all verdicts.
 """
 
 import inspect
@@ -25,9 +25,11 @@ from limelight.report.effect_text import effect_text, expectation
 from limelight.report.page import Entry
 
 HERE = Path(__file__).parent
-PAGE, FINDINGS, README = HERE / "claims.md", HERE / "findings.json", HERE.parent / "README.md"
+PAGE, FINDINGS, IDEAS = HERE / "claims.md", HERE / "findings.json", HERE / "ideas.md"
+README = HERE.parent / "README.md"
 BY_HAND = "## What was changed after results were first seen"
 BEGIN, END = "<!-- findings: written by docs/verdicts.py -->", "<!-- end of the findings -->"
+TABLE = "| statement | verdict |\n|---|---|\n"
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 
 
@@ -40,6 +42,7 @@ def write(folder):
     found = {each.claim.name: {"outcome": each.verdict.outcome, "finding": each.finding} for each in entries}
     FINDINGS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     README.write_text(with_findings(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+    IDEAS.write_text(with_words(IDEAS.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 def entry(claim, store):
@@ -58,6 +61,17 @@ def with_findings(readme, found):
         f"- {found[name]['finding']} ([{name}](docs/claims.md#{name}-{found[name]['outcome']}))" for name in CHOSEN
     ]
     return "\n".join([before + BEGIN, *lines, END + after])
+
+
+def with_words(ideas, found):
+    """The page of ideas with a row for each claim, its statement and its verdict, in the table under its heading."""
+    before, table = ideas.split(TABLE)
+    _, _, after = table.partition("\n\n")
+    rows = [
+        f"| {catalog.claim(name).title.rstrip('.')}. | [{each['outcome']}](claims.md#{name}-{each['outcome']}) |"
+        for name, each in found.items()
+    ]
+    return before + TABLE + "\n".join(rows) + "\n\n" + after
 
 
 def head(entries):

@@ -15,6 +15,13 @@ def test_every_claim_has_a_finding_and_a_section():
         assert f"### `{name}`: {found['outcome']}\n\n**{found['finding']}**" in page
 
 
+def test_the_ideas_have_a_row_for_each_verdict():
+    ideas = verdicts.IDEAS.read_text(encoding="utf-8")
+    assert verdicts.with_words(ideas, FINDINGS) == ideas
+    for name, found in FINDINGS.items():
+        assert f"[{found['outcome']}](claims.md#{name}-{found['outcome']})" in ideas
+
+
 def test_the_readme_shows_the_findings():
     readme = verdicts.README.read_text(encoding="utf-8")
     assert verdicts.with_findings(readme, FINDINGS) == readme
