@@ -30,6 +30,7 @@ README = HERE.parent / "README.md"
 BY_HAND = "## What was changed after results were first seen"
 BEGIN, END = "<!-- findings: written by docs/verdicts.py -->", "<!-- end of the findings -->"
 TABLE = "| statement | verdict |\n|---|---|\n"
+ABILITIES = ("slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search")
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 
 
@@ -64,12 +65,13 @@ def with_findings(readme, found):
 
 
 def with_words(ideas, found):
-    """The page of ideas with a row for each claim, its statement and its verdict, in the table under its heading."""
+    """The page of ideas, in whose table each claim on what attention can do has its statement and its verdict."""
     before, table = ideas.split(TABLE)
     _, _, after = table.partition("\n\n")
     rows = [
-        f"| {catalog.claim(name).title.rstrip('.')}. | [{each['outcome']}](claims.md#{name}-{each['outcome']}) |"
-        for name, each in found.items()
+        f"| {catalog.claim(name).title.rstrip('.')}. | [{word}](claims.md#{name}-{word}) |"
+        for name in ABILITIES
+        if (word := found[name]["outcome"])
     ]
     return before + TABLE + "\n".join(rows) + "\n\n" + after
 

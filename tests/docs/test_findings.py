@@ -18,8 +18,8 @@ def test_every_claim_has_a_finding_and_a_section():
 def test_the_ideas_have_a_row_for_each_verdict():
     ideas = verdicts.IDEAS.read_text(encoding="utf-8")
     assert verdicts.with_words(ideas, FINDINGS) == ideas
-    for name, found in FINDINGS.items():
-        assert f"[{found['outcome']}](claims.md#{name}-{found['outcome']})" in ideas
+    for name in verdicts.ABILITIES:
+        assert f"[{FINDINGS[name]['outcome']}](claims.md#{name}-{FINDINGS[name]['outcome']})" in ideas
 
 
 def test_the_readme_shows_the_findings():
