@@ -9,7 +9,7 @@ import pytest
 
 from tests.chromium import CHROMIUM, SWITCHES
 
-PATIENCE = 60  # seconds, on a busy machine
+PATIENCE = 180  # seconds, on a busy machine
 
 
 @pytest.fixture(scope="package")  # its event loop would disturb other tests

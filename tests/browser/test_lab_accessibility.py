@@ -47,7 +47,7 @@ def visitor(lab, browser):
 def test_axe_finds_nothing(visitor, lab, path):
     visitor.open(lab.address + path)
     page = visitor.page
-    page.locator(PAGES[path]).first.wait_for(state="attached", timeout=60_000)
+    page.locator(PAGES[path]).first.wait_for(state="attached", timeout=180_000)
     visitor.until(lambda: page.locator("[role=option]").count() == 0, "labels that are labels")
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     page.evaluate(axe.AXE_SCRIPT)

@@ -17,7 +17,7 @@ from limelight.experiment.trial import run_trial
 from limelight.lab.runs import Runs, command
 from tests.experiment.toy import GATE, Diverging, Toy
 
-PATIENCE = 60  # seconds, on a busy machine
+PATIENCE = 180  # seconds, on a busy machine
 STUBBORN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
