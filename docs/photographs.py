@@ -1,4 +1,4 @@
-"""Screenshots of the report and the lab in docs/images: `python docs/photographs.py results/report.html`.
+"""Screenshots of the report and the lab in docs/images: `python -m docs.photographs results/report.html`.
 
 Needs Debian's Chromium. The lab is started here, and its networks learn for ten seconds.
 """
@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pictures import CHROMIUM, IMAGES, SWITCHES
+from docs.pictures import CHROMIUM, IMAGES, SWITCHES
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SCHEMES = ("light", "dark")
+PATIENCE = 240_000  # milliseconds: without a graphics card surfaces take their time
 LAB = {"slopes": "slopes?rate=0.05", "operator": "operator?n=40&bandwidth=0.4"}
 
 
@@ -23,6 +24,7 @@ def report(browser: Browser, file: Path) -> None:
     """The report on the claim about slopes."""
     for scheme in SCHEMES:
         page = browser.new_page(viewport={"width": 1160, "height": 1220}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
         page.goto(file.resolve().as_uri())
         section = page.locator("#slopes")
         section.scroll_into_view_if_needed()
