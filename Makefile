@@ -40,10 +40,10 @@ check: .venv/.dev ## formatting, lint and types
 	$(BIN)/mypy
 
 tests: .venv/.dev ## the tests, on all cores
-	$(ONE_THREAD) $(BIN)/pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: .venv/.dev ## the slow tests
-	$(ONE_THREAD) $(BIN)/pytest -n logical -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n auto -m slow
 
 test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser
@@ -51,11 +51,11 @@ test-browser: .venv/.dev ## the pages in Debian's Chromium (apt-get install chro
 # Run once a week. pip upgrades every package in the environment, so the newest releases are tested.
 test-latest: .venv-latest/bin/python ## the tests on the newest versions that the ranges allow, with a table of deprecations
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev,ray]'
-	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-latest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-oldest: .venv-oldest/bin/python ## the tests on the oldest versions that the ranges allow, with a table of deprecations
 	$(call CONSTRAINED,constraints-oldest.txt,.venv-oldest) -c constraints-oldest.txt -e '.[dev,ray]'
-	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n logical --dist worksteal -m "not slow"
+	$(ONE_THREAD) PYTEST_PLUGINS=tests.deprecations .venv-oldest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 bench: .venv/.bench ## time and memory in ordinary use and of each mechanism, compared with torch and other packages
 	$(BIN)/python -m benchmarks.use
