@@ -10,6 +10,7 @@ from limelight.heads_operator import heads_operator, read_masks
 from limelight.kernels import Kernel
 from limelight.mask import Mask, causal
 from limelight.normalization import Normalization, Softmax
+from limelight.plain import plain_attention
 from limelight.similarity import Dot, Similarity
 
 
@@ -52,6 +53,10 @@ def attend(
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
+    if mask is attn_mask is None and dropout_p == 0 and not enable_gqa and kernel == "auto":
+        out = plain_attention(query, key, value, similarity, normalization, is_causal, scale)
+        if out is not None:
+            return out
     allowed, biases = read_masks(query.shape[-2], key.shape[-2], attn_mask, mask, causal if is_causal else None)
     if enable_gqa:
         for name, x in (("key", key), ("value", value)):
