@@ -34,6 +34,17 @@ def test_it_equals_the_operator(dtype, is_causal, scale):
     assert torch.equal(attend(q, k, v, is_causal=is_causal, scale=scale), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n", [1, 4, 5, 33])
+@pytest.mark.parametrize("scale", [None, 2.0])
+def test_it_equals_the_operator_for_any_number_of_queries(dtype, n, scale):
+    q = torch.cat([Q, K], -2)[..., :n, :].to(dtype)
+    k, v = K.to(dtype), V.to(dtype)
+    found = short(q, k, v, scale=scale)
+    torch.testing.assert_close(found, Attention(q, k, scale=scale) @ v, rtol=1e-6, atol=1e-6)
+    assert short(q, k[:, :1], v[:, :1]) is None
+
+
 LEFT = {
     "another similarity": {"similarity": OwnDot()},
     "an α": {"normalization": Softmax(0.5)},
@@ -44,8 +55,12 @@ LEFT = {
     "NaN in a query": {"q": with_nan(Q)},
     "NaN in a key": {"k": with_nan(K)},
     "NaN in a value, causal": {"v": with_nan(V), "is_causal": True},
-    "few queries": {"q": Q[..., :4, :], "k": K[..., :4, :], "v": V[..., :4, :]},
-    "other lengths": {"k": K[..., :9, :], "v": V[..., :9, :]},
+    "other lengths, causal": {"k": K[..., :9, :], "v": V[..., :9, :], "is_causal": True},
+    "NaN in one query": {"q": with_nan(Q)[..., 7:8, :]},
+    "NaN in a key of one query": {"q": Q[..., :1, :], "k": with_nan(K)},
+    "NaN in a value of one query": {"q": Q[..., :1, :], "v": with_nan(V)},
+    "infinite scores of one query": {"q": 1e30 * Q[..., :1, :], "k": 1e30 * K},
+    "one query of no key": {"q": Q[..., :1, :], "k": K[..., :0, :], "v": V[..., :0, :]},
     "a batch that broadcasts": {"k": K[:1], "v": V[:1]},
     "no batch": {"q": Q[0], "k": K[0], "v": V[0]},
     "another width of values": {"v": V[..., :5]},
