@@ -20,6 +20,7 @@ from torch import Tensor
 from limelight.errors import InputError
 from limelight.kept import keep, kept, kept_value
 from limelight.kernels import largest
+from limelight.kernels.last_product import last_product
 from limelight.kernels.rows import by_rows, learned_of, results_by_rows, sum_over_rows, tensors_of
 from limelight.kernels.scores import RowStatistics, Scores, softmax_of
 
@@ -318,7 +319,7 @@ class Mixture(Weights):
 
 
 def _mix(p: Tensor, v: Tensor) -> Tensor:
-    return (p @ v.to(p.dtype)).to(v.dtype)
+    return last_product(p, v.to(p.dtype)).to(v.dtype)
 
 
 def _normalized(p: Tensor) -> Tensor:

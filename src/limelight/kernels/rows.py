@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from limelight.kernels.last_product import only_derivative
 from limelight.similarity import upcast
 from limelight.tracing import in_transform
 
@@ -90,6 +91,10 @@ class _Walk:
     random: _Random | None = None  # the states from which random numbers are drawn; None for the present ones
 
     def run(self) -> tuple[Tensor, ...]:
+        with only_derivative(False):  # also inside a gradient by rows, whose measure may read these results
+            return self._run()
+
+    def _run(self) -> tuple[Tensor, ...]:
         cuts = list(self.cuts())
         if in_transform():
             return self._joined([self.measure(self.tree, cut) for cut in cuts])
@@ -168,7 +173,8 @@ class _Gradient:
         # at the inputs of these rows.
         again = torch.is_grad_enabled()  # True if this gradient will be differentiated itself
         tensors, learned = list(tensors_of(tree)), list(learned_of(tree))
-        with torch.enable_grad(), torch.autocast(gradients[0].device.type, enabled=False):
+        autocast = torch.autocast(gradients[0].device.type, enabled=False)
+        with torch.enable_grad(), autocast, only_derivative(not again):
             own = [
                 x.view_as(x) if again and x.requires_grad else x.detach().requires_grad_(want)
                 for x, want in zip(tensors, self.wanted[: len(tensors)], strict=True)
