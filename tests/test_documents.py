@@ -200,11 +200,11 @@ def limelight_line(arguments):
 
 
 def is_quick(words):
-    """A line that runs on this machine in seconds; thirty seeds of a claim take minutes, and the lab never ends.
+    """A line that runs on this machine in seconds; a replication or thirty seeds take minutes, and the lab never ends.
 
     Lines about a file of one's own run in the tutorial that writes the file (`tests/docs/test_tutorials.py`).
     """
-    if any(word.endswith(".py") for word in words) or words[1] in ("lab", "new-claim"):
+    if any(word.endswith(".py") for word in words) or words[1] in ("lab", "new-claim", "replicate"):
         return False
     return words[0] == "limelight" and not {"--full", "--backend", "--address"} & set(words)
 
