@@ -1,15 +1,17 @@
 """Write the verdicts of docs/claims.md and the findings of the README from stored results.
 
-    python docs/verdicts.py results
+    python docs/verdicts.py results [CLAIM …]
 
 It comes after `limelight run --full` and `limelight tune CLAIM`. Of docs/claims.md everything up to "## What was
-changed" is written anew; what stands below is written by people. docs/findings.json keeps one sentence for each claim,
+changed" is written anew, or only the sections of the named claims; what stands below is written by people.
+docs/findings.json keeps one sentence for each claim,
 of which the README shows some, and docs/ideas.md has a table of all verdicts.
 """
 
 import inspect
 import json
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -34,16 +36,27 @@ ABILITIES = ("slopes", "dynamic_weights", "metric_attention", "translation_prior
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 
 
-def write(folder):
+def write(folder, names):
     store = Store(folder)
-    entries = [entry(claim, store) for claim in catalog.claims()]
     text = PAGE.read_text(encoding="utf-8")
-    notes = text[text.index(BY_HAND) :]
-    PAGE.write_text("\n".join([head(entries), *map(section, entries), notes]), encoding="utf-8")
-    found = {each.claim.name: {"outcome": each.verdict.outcome, "finding": each.finding} for each in entries}
+    sections = {} if not names else sections_of(text)
+    found = {} if not names else json.loads(FINDINGS.read_text(encoding="utf-8"))
+    for claim in catalog.claims(names):
+        each = entry(claim, store)
+        sections[claim.name] = section(each)
+        found[claim.name] = {"outcome": each.verdict.outcome, "finding": each.finding}
+    found = {name: found[name] for name in catalog.names()}
+    PAGE.write_text("\n".join([HEAD, *map(sections.get, found), text[text.index(BY_HAND) :]]), encoding="utf-8")
     FINDINGS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     README.write_text(with_findings(README.read_text(encoding="utf-8"), found), encoding="utf-8")
     IDEAS.write_text(with_words(IDEAS.read_text(encoding="utf-8"), found), encoding="utf-8")
+
+
+def sections_of(page):
+    """The section of each claim on the page, by the claim's name."""
+    written = page[page.index("## Verdicts\n") : page.index(BY_HAND)]
+    parts = re.split(r"^(?=### `)", written, flags=re.MULTILINE)[1:]
+    return {part.split("`")[1]: part.removesuffix("\n") for part in parts}
 
 
 def entry(claim, store):
@@ -76,17 +89,11 @@ def with_words(ideas, found):
     return before + TABLE + "\n".join(rows) + "\n\n" + after
 
 
-def head(entries):
-    machines = " and ".join(sorted({each.machines for each in entries} - {""}))
-    trials = sum(len(each.results.records) for each in entries)
-    minutes = sum(each.seconds for each in entries) / 60
-    seeds = " or ".join(map(str, sorted({each.seeds for each in entries})))
-    return f"""# The claims and their verdicts
+HEAD = f"""# The claims and their verdicts
 
-Everything on this page comes from stored results: {seeds} paired seeds of each claim, {trials} trials, {minutes:.0f} minutes of
-computing on one core ({machines or platform.machine()}; Python {platform.python_version()}, torch {version("torch")}), judged at commit {commit()}.
-`python docs/verdicts.py results` writes the verdicts from the stored results. `limelight report` draws them, `limelight show
-CLAIM` prints them, and `limelight replicate CLAIM` repeats a claim on other seeds.
+Everything on this page comes from stored results of thirty paired seeds of each claim. `python docs/verdicts.py results` writes
+it from them. `limelight report` draws the results, `limelight show CLAIM` prints a verdict, and `limelight replicate CLAIM`
+repeats a claim on other seeds.
 
 A part *holds* if its whole {CONFIDENCE:.0%} interval lies on the expected side of the threshold, *fails* if it lies on the other
 side, and is *undecided* otherwise. It is also undecided if its p-value is above 5 % after Holm's correction for the number of
@@ -107,7 +114,7 @@ def section(entry):
             f"### `{claim.name}`: {verdict.outcome}\n",
             f"**{entry.finding}**\n",
             f"The claim: {claim.title[0].lower()}{claim.title[1:].rstrip('.')}. "
-            f"Its thresholds are those of {thresholds(claim)}.\n",
+            f"Its thresholds are those of {thresholds(claim)}. {run_of(entry)}\n",
             f"| part | expected | found, with its {CONFIDENCE:.0%} interval | |",
             "|---|---|---|---|",
             *rows,
@@ -122,6 +129,15 @@ def thresholds(claim):
     place = f"/    def judge/,/    def /:{inspect.getsourcefile(type(claim))}"
     command = ["git", "log", "-s", "-1", "--format=commit %h (%as)", "-L", place]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run_of(entry):
+    """How the results came about: seeds, trials, time, machine and versions."""
+    machine = entry.machines or platform.machine()
+    return (
+        f"{entry.seeds} seeds, {len(entry.results.records)} trials, {entry.seconds / 60:.0f} minutes on one core "
+        f"({machine}; Python {platform.python_version()}, torch {version('torch')}), judged at commit {commit()}."
+    )
 
 
 def tuning(entry):
@@ -148,6 +164,8 @@ def line(cells):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python docs/verdicts.py RESULTS, the results folder of `limelight run --full`")
-    write(Path(sys.argv[1]))
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(
+            "usage: python docs/verdicts.py RESULTS [CLAIM …], RESULTS the results folder of `limelight run --full`"
+        )
+    write(Path(sys.argv[1]), sys.argv[2:])

@@ -6,6 +6,7 @@ import torch
 from limelight.data import digits, key_value_tables
 from limelight.data.argmax_retrieval import TOKENS, argmax_retrieval
 from limelight.data.moons import moons
+from limelight.data.odd_token import CLASSES, NOISE, odd_token, prototypes
 from limelight.data.slope_bands import CENTERS, SLOPES
 from limelight.data.slope_points import slopes
 
@@ -35,6 +36,20 @@ def test_the_token_with_the_highest_priority_gives_the_answer():
         assert target[i] == tokens[i, best, 1]
     assert (tokens[..., 1].abs() >= 0.5).all()
     assert len(which.unique()) == TOKENS
+
+
+def test_all_tokens_but_one_are_of_one_class_and_the_odd_one_is_the_target():
+    centers = prototypes(seeded())
+    tokens, target, which = odd_token(300, 12, centers, seeded())
+    assert tokens.shape == (300, 12, centers.shape[1])
+    labels = torch.cdist(tokens.flatten(0, 1), centers).argmin(-1).view(300, 12)
+    assert (labels.gather(1, which[:, None])[:, 0] == target).float().mean() > 0.95  # the noise hides few
+    others = torch.stack([row[torch.arange(12) != i].mode()[0] for row, i in zip(labels, which, strict=True)])
+    assert (others != target).all()
+    assert sorted(target.unique().tolist()) == list(range(CLASSES))
+    assert len(which.unique()) == 12
+    spread = (tokens - centers[others][:, None]).square().mean((1, 2)).sqrt()
+    assert spread.median() < 3 * NOISE
 
 
 def test_a_table_holds_the_key_that_is_asked_for():
@@ -83,8 +98,10 @@ def test_moons():
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda g: slopes(9, g)[1], lambda g: argmax_retrieval(9, g)[0],
-             lambda g: key_value_tables.tables(9, g).query, lambda g: digits.in_frame(digits.digits()[0][:9], g)],
+    "draw", [
+        lambda g: slopes(9, g)[1], lambda g: odd_token(9, 5, prototypes(g), g)[0], lambda g: argmax_retrieval(9, g)[0],
+        lambda g: key_value_tables.tables(9, g).query, lambda g: digits.in_frame(digits.digits()[0][:9], g),
+    ],
 )  # fmt: skip
 def test_the_seed_decides(draw):
     assert torch.equal(draw(seeded(5)), draw(seeded(5)))
