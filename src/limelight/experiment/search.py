@@ -31,7 +31,7 @@ class TunedClaim(Claim):
 
     @abstractmethod
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
-        """One trial of an arm that is trained with this learning rate."""
+        """One trial of an arm that is trained with this learning rate; a search reads only the `score` of it."""
 
     def measure(self, arm: str, seed: int) -> Measurement:
         return self.measure_at(arm, self.chosen[arm], seed)
@@ -43,14 +43,15 @@ class Search(Experiment):
     def __init__(self, claim: TunedClaim) -> None:
         self.claim = claim
         self.name = f"{claim.name}-search"
-        self.measures = claim.measures
+        self.measures = {claim.score: claim.measures[claim.score]}
         self._trained = {f"{arm}, rate {rate:g}": (arm, rate) for arm in claim.arms for rate in claim.rates}
         self.arms = {
             name: f"{claim.arms[arm]}, trained with the rate {rate:g}" for name, (arm, rate) in self._trained.items()
         }
 
     def measure(self, arm: str, seed: int) -> Measurement:
-        return self.claim.measure_at(*self._trained[arm], seed)
+        found = self.claim.measure_at(*self._trained[arm], seed)
+        return Measurement({self.claim.score: found.values[self.claim.score]})  # all that a search compares
 
     def data(self) -> Mapping[str, str]:
         return self.claim.data()
@@ -68,7 +69,7 @@ class Search(Experiment):
             for name, trained in self._trained.items()
             if len(values := results.values(name, self.claim.score))
         }
-        sign = 1 if self.claim.measures[self.claim.score].better == "lower" else -1
+        sign = 1 if self.measures[self.claim.score].better == "lower" else -1
         rows = []
         for arm in self.claim.arms:
             tried = {rate: scores[arm, rate] for rate in self.claim.rates if (arm, rate) in scores}

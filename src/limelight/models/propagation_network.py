@@ -76,3 +76,17 @@ class PropagationNetwork(nn.Module):
         for block in self.blocks:
             h = block(h, known) @ h
         return self.last(h)
+
+
+class ResidualPropagationNetwork(PropagationNetwork):
+    """Linear → H ← H + P(H) H W_v, `blocks` times → linear: with a residual connection and a map of values."""
+
+    def __init__(self, inputs: int, width: int, classes: int, blocks: int, block: Callable[[], nn.Module]) -> None:
+        super().__init__(inputs, width, classes, blocks, block)
+        self.values = nn.ModuleList(linear_map(width) for _ in range(blocks))
+
+    def forward(self, points: Float[Tensor, "n inputs"], known: Bool[Tensor, " n"]) -> Float[Tensor, "n classes"]:
+        h = self.first(points)
+        for block, value in zip(self.blocks, self.values, strict=True):
+            h = h + block(h, known) @ value(h)
+        return self.last(h)
