@@ -27,6 +27,7 @@ from limelight import (
     Sinkhorn,
     SoftCap,
     Softmax,
+    SoftmaxWithSink,
     Sparsemax,
     StudentT,
     TopK,
@@ -127,6 +128,7 @@ SUMS = {
 MORE_NORMALIZATIONS = {
     "alpha per head": NormalizationCase("softmax", lambda: Softmax(torch.full((1, 1), 0.4).double()), alpha=0.4),
     "hybrid": NormalizationCase("hybrid", lambda: Hybrid(1, share=0.3).double()),
+    "sink": NormalizationCase("sink", lambda: SoftmaxWithSink(torch.nn.Parameter(torch.tensor(0.3).double()))),
     "entmax": NormalizationCase("entmax", Entmax),
     "entmax=1.2": NormalizationCase("entmax=1.2", lambda: Entmax(1.2)),
     "sparsemax": NormalizationCase("sparsemax", Sparsemax),

@@ -19,6 +19,7 @@ from limelight import (
     Laplacian,
     Scaled,
     Softmax,
+    SoftmaxWithSink,
     StudentT,
     attend,
     causal,
@@ -35,6 +36,7 @@ OBJECTS = {
     "Scaled(scale)": (lambda x: (Dot() + Scaled(Euclidean(), x), Softmax()), "0.terms.1.scale"),
     "Euclidean in a sum": (lambda x: (Dot() + Euclidean(x), Softmax()), "0.terms.1.bandwidth"),
     "Softmax(alpha)": (lambda x: (Dot(), Softmax(alpha=x)), "1.alpha"),
+    "SoftmaxWithSink(sink)": (lambda x: (Dot(), SoftmaxWithSink(x)), "1.sink"),
     "Softmax(temperature)": (lambda x: (Dot(), Softmax(temperature=x)), "1.temperature"),
 }
 

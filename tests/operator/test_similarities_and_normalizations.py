@@ -227,6 +227,7 @@ def test_law_of_every_similarity(law, similarity, kernel):
 
 NOT_OF = {  # laws that do not apply to the mechanism
     "sigmoid": {laws.rows_sum_to_one, laws.padding_is_invisible},
+    "sink": {laws.rows_sum_to_one},
     "hybrid": set(), "entmax": set(), "entmax=1.2": set(), "sparsemax": set(), "topk": set(),
 }  # fmt: skip
 OF_LOGSUMEXP = {

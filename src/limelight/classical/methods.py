@@ -14,8 +14,8 @@ from limelight.classical.clusters import LogDistance
 from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
 from limelight.mask import Graph, Mask, window
-from limelight.normalization import Normalization, Softmax, TopK
-from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity
+from limelight.normalization import Normalization, Softmax, SoftmaxWithSink, TopK
+from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity, SoftCap
 
 _Build = Callable[[Float[Tensor, "n d"]], Attention]
 _OTHERS = ~window(before=0, after=0)
@@ -69,6 +69,24 @@ METHODS = (
         "softmax of a row",
         "H ← P H",
         _itself(Metric(torch.tanh)),
+    ),
+    Method(
+        "Attention with sinks",
+        "gpt-oss, 2508.10925; off-by-one softmax: Miller 2023",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d",
+        "softmax of a row with one more logit, the sink, which has no value: rows sum to less than one",
+        "H ← P V H",
+        _itself(Dot(), SoftmaxWithSink()),
+    ),
+    Method(
+        "Soft-capped attention",
+        "Gemma 2, 2408.00118",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d, then s ← c tanh(s/c)",
+        "softmax of a row",
+        "H ← P V H",
+        _itself(SoftCap(Dot(), 50.0)),
     ),
     Method(
         "Kernel regression",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.mask import Graph, Mask
-from limelight.similarity import Metric
+from limelight.similarity import Metric, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,18 @@ This page is written by `python docs/methods.py`, from `limelight.classical.meth
 
 def written(A: Attention) -> str:
     """The Python expression of the operator: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
-    parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalization)]
-    if isinstance(A.similarity, Metric):
-        parts[0] = "Metric(φ)"
+    parts = [_similarity(A.similarity), f"{type(A.normalization).__name__}({A.normalization.extra_repr()})"]
     return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
+
+
+def _similarity(similarity: Similarity) -> str:
+    if isinstance(similarity, Metric):
+        return "Metric(φ)"
+    if isinstance(similarity, Sum):
+        return " + ".join(map(_similarity, similarity.parts_of_sum()))
+    if isinstance(similarity, SoftCap):
+        return f"SoftCap({_similarity(similarity.scores)}, {similarity.extra_repr()})"
+    return f"{type(similarity).__name__}({similarity.extra_repr()})"
 
 
 def _mask(mask: Mask) -> str:

@@ -1,6 +1,7 @@
 """Normalizations, which turn scores into weights."""
 
 from limelight.normalization.base import KeyBiased, Normalization, RowWise
+from limelight.normalization.sink import SoftmaxWithSink
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
 from limelight.normalization.sparse import Entmax, Sigmoid, Sparsemax, TopK
 from limelight.normalization.symmetric import SymmetricSinkhorn
@@ -15,6 +16,7 @@ __all__ = [
     "Sigmoid",
     "Sinkhorn",
     "Softmax",
+    "SoftmaxWithSink",
     "Sparsemax",
     "SymmetricSinkhorn",
     "TopK",
