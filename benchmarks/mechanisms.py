@@ -21,6 +21,7 @@ from limelight import (
     Hybrid,
     Metric,
     RelativeBias,
+    ScalableSoftmax,
     Sigmoid,
     Sinkhorn,
     SoftCap,
@@ -90,7 +91,12 @@ def _rows() -> list[Contender]:
         _row("TopK(32)", lambda h, d: {"normalization": TopK(32)}, shrink=HALF),
         _row("Sigmoid", lambda h, d: {"normalization": Sigmoid()}),
         _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
+        _row("ScalableSoftmax, causal", lambda h, d: _scalable(h), None, CAUSAL),
     ]
+
+
+def _scalable(h: int) -> dict[str, Any]:
+    return {"normalization": ScalableSoftmax.learned(h), "mask": causal}
 
 
 def _gaussian(d: int) -> dict[str, Any]:

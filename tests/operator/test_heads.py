@@ -17,6 +17,7 @@ from limelight import (
     Graph,
     InputError,
     Laplacian,
+    ScalableSoftmax,
     Scaled,
     Softmax,
     SoftmaxWithSink,
@@ -37,6 +38,7 @@ OBJECTS = {
     "Euclidean in a sum": (lambda x: (Dot() + Euclidean(x), Softmax()), "0.terms.1.bandwidth"),
     "Softmax(alpha)": (lambda x: (Dot(), Softmax(alpha=x)), "1.alpha"),
     "SoftmaxWithSink(sink)": (lambda x: (Dot(), SoftmaxWithSink(x)), "1.sink"),
+    "ScalableSoftmax(s)": (lambda x: (Dot(), ScalableSoftmax(x)), "1.s"),
     "Softmax(temperature)": (lambda x: (Dot(), Softmax(temperature=x)), "1.temperature"),
 }
 

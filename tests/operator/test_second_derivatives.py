@@ -89,7 +89,7 @@ def _blocks(monkeypatch):
 
 PAIRS = [
     *itertools.product(["dot", "euclidean", "student"], ["softmax", "alpha=0.4", "entmax"]),
-    *(("dot", normalization) for normalization in ("sinkhorn", "hybrid", "topk", "sigmoid", "sink")),
+    *(("dot", normalization) for normalization in ("sinkhorn", "hybrid", "topk", "sigmoid", "sink", "scalable")),
     *((similarity, "softmax") for similarity in ("metric", "laplacian", "additive", "dot + alibi")),
     ("student + 0.5 relative", "alpha per head"),
     ("additive", "hybrid"),  # its parameters are in both parts of the mixture

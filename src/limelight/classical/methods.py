@@ -14,7 +14,7 @@ from limelight.classical.clusters import LogDistance
 from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
 from limelight.mask import Graph, Mask, window
-from limelight.normalization import Normalization, Softmax, SoftmaxWithSink, TopK
+from limelight.normalization import Normalization, ScalableSoftmax, Softmax, SoftmaxWithSink, TopK
 from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity, SoftCap
 
 _Build = Callable[[Float[Tensor, "n d"]], Attention]
@@ -78,6 +78,15 @@ METHODS = (
         "softmax of a row with one more logit, the sink, which has no value: rows sum to less than one",
         "H ← P V H",
         _itself(Dot(), SoftmaxWithSink()),
+    ),
+    Method(
+        "Scalable softmax",
+        "Nakanishi, 2501.19399",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d / (s log n), s learned, for the n keys that a query may see",
+        "softmax of a row",
+        "H ← P V H",
+        _itself(Dot(), ScalableSoftmax()),
     ),
     Method(
         "Soft-capped attention",

@@ -1,6 +1,7 @@
 """Normalizations, which turn scores into weights."""
 
 from limelight.normalization.base import KeyBiased, Normalization, RowWise
+from limelight.normalization.scalable import ScalableSoftmax
 from limelight.normalization.sink import SoftmaxWithSink
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
 from limelight.normalization.sparse import Entmax, Sigmoid, Sparsemax, TopK
@@ -13,6 +14,7 @@ __all__ = [
     "LearnedSoftmax",
     "Normalization",
     "RowWise",
+    "ScalableSoftmax",
     "Sigmoid",
     "Sinkhorn",
     "Softmax",
