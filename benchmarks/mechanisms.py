@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks.contender import CAUSAL, SDPA, Contender, Mechanism, Setting
@@ -18,6 +19,7 @@ from limelight import (
     Dot,
     Entmax,
     Euclidean,
+    Forgetting,
     Hybrid,
     Metric,
     RelativeBias,
@@ -91,8 +93,24 @@ def _rows() -> list[Contender]:
         _row("TopK(32)", lambda h, d: {"normalization": TopK(32)}, shrink=HALF),
         _row("Sigmoid", lambda h, d: {"normalization": Sigmoid()}),
         _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
+        _forgetting(),
         _row("ScalableSoftmax, causal", lambda h, d: _scalable(h), None, CAUSAL),
     ]
+
+
+def _forgetting() -> Contender:
+    """Gates of about one half, as those of an untrained model, one for each token and head."""
+
+    def build(setting: Setting) -> Mechanism:
+        batch, heads, n, _ = setting.shape
+        gates = torch.nn.functional.logsigmoid(torch.linspace(-1, 1, n)).expand(batch, heads, n).to(setting.device)
+        return partial(attend, similarity=Dot() + Forgetting(gates), mask=causal)
+
+    def kernel(setting: Setting) -> str:
+        q, *_ = setting.of_length(4).tensors()
+        return Attention(q, q, Dot() + Forgetting(torch.zeros(4, device=setting.device)), mask=causal).kernel
+
+    return Contender("Dot + Forgetting, causal", build, CAUSAL, kernel=kernel)
 
 
 def _scalable(h: int) -> dict[str, Any]:

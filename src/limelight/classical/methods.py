@@ -13,9 +13,9 @@ from limelight.classical import affinities
 from limelight.classical.clusters import LogDistance
 from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
-from limelight.mask import Graph, Mask, window
+from limelight.mask import Graph, Mask, causal, window
 from limelight.normalization import Normalization, ScalableSoftmax, Softmax, SoftmaxWithSink, TopK
-from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity, SoftCap
+from limelight.similarity import GAT, Dot, Euclidean, Forgetting, Metric, Similarity, SoftCap
 
 _Build = Callable[[Float[Tensor, "n d"]], Attention]
 _OTHERS = ~window(before=0, after=0)
@@ -87,6 +87,15 @@ METHODS = (
         "softmax of a row",
         "H ← P V H",
         _itself(Dot(), ScalableSoftmax()),
+    ),
+    Method(
+        "Forgetting attention",
+        "Lin et al., 2503.02130",
+        "−⟨Qx_i, Kx_j⟩ − Σ log f_l over j < l ≤ i, with learned gates f_l = σ(w x_l + b)",
+        "temperature √d; only earlier tokens",
+        "softmax of a row",
+        "H ← P V H",
+        lambda X: Attention(X, X, Dot() + Forgetting(-X[:, 0].square()), mask=causal),
     ),
     Method(
         "Soft-capped attention",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.mask import Graph, Mask
-from limelight.similarity import Metric, Similarity, SoftCap, Sum
+from limelight.similarity import Forgetting, Metric, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ Isomap, LLE, t-SNE, UMAP, SVM and GCN the operator is only a part of the normali
 has the rest.
 
 In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points that are compared, or features made of
-them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
-`limelight.classical`; all other names are in `limelight`.
+them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes, and `log_gates` (m,)
+are the logarithms of gates. `LogDistance` is in `limelight.classical`; all other names are in `limelight`.
 
 `limelight.classical` has no estimators for k nearest neighbors, k-means and label propagation. scikit-learn's are
 faster, so use its `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation`. The claim
@@ -71,6 +71,8 @@ def written(A: Attention) -> str:
 def _similarity(similarity: Similarity) -> str:
     if isinstance(similarity, Metric):
         return "Metric(φ)"
+    if isinstance(similarity, Forgetting):
+        return "Forgetting(log_gates)"
     if isinstance(similarity, Sum):
         return " + ".join(map(_similarity, similarity.parts_of_sum()))
     if isinstance(similarity, SoftCap):
