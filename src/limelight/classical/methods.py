@@ -170,6 +170,15 @@ METHODS = (
         lambda X: Attention(X[:3], X, Euclidean(), Softmax(1.0)),
     ),
     Method(
+        "Slot attention",
+        "Locatello et al., 2006.15055",
+        "−⟨Qc_k, Kx_j⟩, learned",
+        "temperature √d",
+        "over slots, then over points: α = 1",
+        "C ← GRU(P V, C), C ← C + MLP(C), repeated",
+        lambda X: Attention(X[:3], X, Dot(), Softmax(1.0)),
+    ),
+    Method(
         "Fuzzy c-means",
         "Bezdek 1981",
         "log |x_i − c_k|²",

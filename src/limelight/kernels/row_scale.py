@@ -36,7 +36,7 @@ def log_visible_keys(scores: Scores) -> float | Float[Tensor, "*#batch n"]:
         assert isinstance(scores, InnerProductScores | ChunkedScores)
         if scores.mask is None:
             return math.log(max(scores.shape[-1], 1))
-        count = count_visible(scores.mask, *scores.shape[-2:], _a_tensor_of(scores).device)
+        count = count_visible(scores.mask, scores.shape[-2], scores.shape[-1], _a_tensor_of(scores).device)
     return count.clamp(min=1).to(upcast(_a_tensor_of(scores)).dtype).log()
 
 
@@ -93,7 +93,7 @@ def _chunked(scores: InnerProductScores) -> ChunkedScores:
     if table is not None:
         similarity = Sum(similarity, Bias(table))
         parts = replace(parts, scales=(None,), within=(Parts((table,)),))
-    return ChunkedScores(similarity, parts, 1.0, scores.mask, *scores.shape[-2:])
+    return ChunkedScores(similarity, parts, 1.0, scores.mask, scores.shape[-2], scores.shape[-1])
 
 
 class _RowScaled(Similarity):

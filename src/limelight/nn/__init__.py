@@ -1,5 +1,6 @@
 """Layers as torch modules that compute with the operator."""
 
 from limelight.nn.multihead import MultiheadAttention
+from limelight.nn.slots import SlotAttention
 
-__all__ = ["MultiheadAttention"]
+__all__ = ["MultiheadAttention", "SlotAttention"]
