@@ -16,6 +16,7 @@ from limelight import (
     ALiBi,
     Attention,
     Cosine,
+    DifferentialAttention,
     Dot,
     Entmax,
     Euclidean,
@@ -94,6 +95,7 @@ def _rows() -> list[Contender]:
         _row("Sigmoid", lambda h, d: {"normalization": Sigmoid()}),
         _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
         _forgetting(),
+        Contender("DifferentialAttention", lambda _: _difference, kernel=lambda _: "fused"),
         _row("ScalableSoftmax, causal", lambda h, d: _scalable(h), None, CAUSAL),
     ]
 
@@ -111,6 +113,12 @@ def _forgetting() -> Contender:
         return Attention(q, q, Dot() + Forgetting(torch.zeros(4, device=setting.device)), mask=causal).kernel
 
     return Contender("Dot + Forgetting, causal", build, CAUSAL, kernel=kernel)
+
+
+def _difference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Queries and keys are split into halves, as in the paper."""
+    first, second = (Attention(*half) for half in zip(q.chunk(2, -1), k.chunk(2, -1), strict=True))
+    return DifferentialAttention(first, second, 0.2) @ v
 
 
 def _scalable(h: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from . import errors, mask, measures, nn, normalization, propagation, similarity
 from .attention import Attention
+from .differential import DifferentialAttention
 from .errors import (
     ClusterError,
     ContractError,
@@ -74,6 +75,7 @@ __all__ = [
     "Convolution",
     "Cosine",
     "DeviceError",
+    "DifferentialAttention",
     "DivergenceError",
     "Dot",
     "DtypeError",

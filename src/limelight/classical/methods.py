@@ -13,11 +13,13 @@ from limelight.classical import affinities
 from limelight.classical.clusters import LogDistance
 from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
+from limelight.differential import DifferentialAttention
+from limelight.linear_operator import LinearOperator
 from limelight.mask import Graph, Mask, causal, window
 from limelight.normalization import Normalization, ScalableSoftmax, Softmax, SoftmaxWithSink, TopK
 from limelight.similarity import GAT, Dot, Euclidean, Forgetting, Metric, Similarity, SoftCap
 
-_Build = Callable[[Float[Tensor, "n d"]], Attention]
+_Build = Callable[[Float[Tensor, "n d"]], LinearOperator]
 _OTHERS = ~window(before=0, after=0)
 
 
@@ -96,6 +98,15 @@ METHODS = (
         "softmax of a row",
         "H ← P V H",
         lambda X: Attention(X, X, Dot() + Forgetting(-X[:, 0].square()), mask=causal),
+    ),
+    Method(
+        "Differential attention",
+        "Ye et al., 2410.05258",
+        "−⟨Qx_i, Kx_j⟩, learned, twice",
+        "temperature √d",
+        "softmax of a row, less λ times another: entries may be negative",
+        "H ← P V H",
+        lambda X: DifferentialAttention(Attention(X, X), Attention(-X, X), 0.2),
     ),
     Method(
         "Soft-capped attention",

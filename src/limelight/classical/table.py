@@ -14,13 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.differential import DifferentialAttention
+from limelight.linear_operator import LinearOperator
 from limelight.mask import Graph, Mask
 from limelight.similarity import Forgetting, Metric, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method in the paper's terms. `operator` makes its attention from points (n, d)."""
+    """A method in the paper's terms. `operator` makes its attention, or what is made of several, from points (n, d)."""
 
     name: str
     source: str
@@ -28,7 +30,7 @@ class Method:
     strengthening: str
     normalization: str
     propagation: str
-    operator: Callable[[Float[Tensor, "n d"]], Attention]
+    operator: Callable[[Float[Tensor, "n d"]], LinearOperator]
 
     def row(self, X: Float[Tensor, "n d"]) -> str:
         """A line of the table, with the operator of these points."""
@@ -62,8 +64,11 @@ This page is written by `python docs/methods.py`, from `limelight.classical.meth
 """
 
 
-def written(A: Attention) -> str:
+def written(A: LinearOperator) -> str:
     """The Python expression of the operator: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
+    if isinstance(A, DifferentialAttention):
+        return f"DifferentialAttention({written(A.first)}, {written(A.second)}, share={A.share:g})"
+    assert isinstance(A, Attention)
     parts = [_similarity(A.similarity), f"{type(A.normalization).__name__}({A.normalization.extra_repr()})"]
     return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
 
