@@ -190,3 +190,31 @@ def test_a_temperature_divides_the_sink_too(temperature):
 def test_other_values_raise_one_sentence(make, says):
     with pytest.raises(InputError, match=says):
         make()
+
+
+@pytest.mark.parametrize("mask", [None, SEEN, causal, padding(keys=torch.arange(6) < 4, queries=torch.arange(5) < 4)])
+@pytest.mark.parametrize("sink", FORMS)
+def test_the_first_derivative_of_the_fused_kernel_is_that_of_the_equation(sink, mask):
+    seen = mask if mask is None or isinstance(mask, torch.Tensor) else mask.block(slice(0, 5), slice(0, 6), Q.device)
+    inputs = [x.clone().requires_grad_() for x in (Q, K, V, torch.as_tensor(FORMS[sink], dtype=torch.float64))]
+    q, k, v, a = inputs
+    outs = (
+        Attention(q, k, Euclidean(1.5), SoftmaxWithSink(a), mask) @ v,
+        written_out(Euclidean().dense(q, k) / 1.5**2, a, seen) @ v,
+    )
+    # The gradient of an output that is zero, because its query sees nothing, is not zero.
+    found = [torch.autograd.grad((out * V[..., :5, :]).sum(), inputs) for out in outs]
+    torch.testing.assert_close(*found)
+
+
+def test_one_tensor_in_several_places_and_a_batch_of_gradients():
+    x = Q.clone().requires_grad_()
+    for order in (1, 2):
+        mine, right = Attention(x, x, Dot(), SoftmaxWithSink(SINKS)) @ x, written_out(x @ x.mT / 2, SINKS) @ x
+        for _ in range(order):
+            mine, right = (torch.autograd.grad(y.square().sum(), x, create_graph=True)[0] for y in (mine, right))
+        torch.testing.assert_close(mine, right)
+    out = Attention(x, x, Dot(), SoftmaxWithSink(SINKS)) @ x
+    many = torch.randn(4, *out.shape).double()
+    one_by_one = torch.stack([torch.autograd.grad(out, x, g, retain_graph=True)[0] for g in many])
+    torch.testing.assert_close(torch.autograd.grad(out, x, many, is_grads_batched=True)[0], one_by_one)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +12,8 @@ from limelight.edge_weights import EdgeWeights, along_edges
 from limelight.errors import InputError
 from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, hold_tensor, per_row, require
 from limelight.kept import kept
-from limelight.kernels.scores import Scores, zero_neg_inf
+from limelight.kernels.scores import Scores
+from limelight.kernels.sink import log_share, reduce_with_sink, times, with_sink
 from limelight.kernels.sparse import EdgeScores
 from limelight.normalization.base import Normalization
 from limelight.weights import SoftmaxWeights, TopKWeights, Weights
@@ -73,7 +72,10 @@ class SoftmaxWithSink(Normalization):
             raise InputError(
                 f"SoftmaxWithSink(sink=…) has sinks for {self.sink.shape[-2]} queries, got scores of {n} queries"
             )
-        return SinkWeights(SoftmaxWeights(scores), per_row(self.sink) / per_row(self.temperature))
+        sink = per_row(self.sink) / per_row(self.temperature)
+        if isinstance(sink, Tensor) and sink.ndim == 0:  # one learned number, which is that of every row
+            sink = sink[None]
+        return SinkWeights(SoftmaxWeights(scores), sink)
 
     def extra_repr(self) -> str:
         return f"sink={tuple(self.sink.shape) if isinstance(self.sink, Tensor) else f'{self.sink:g}'}"
@@ -100,24 +102,23 @@ class SinkWeights(Weights):
         return self.keys.scores
 
     def apply(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n e"]:
-        out, lse = self.scores.reduce(v)
-        return _times(out, self._log_share_of(lse).exp())
+        return reduce_with_sink(self.scores, v, self.sink)
 
     def apply_with_logsumexp(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         out, lse = self.scores.reduce(v)
-        return _times(out, self._log_share_of(lse).exp()), self._with_sink(lse)
+        return times(out, log_share(lse, self.sink).exp()), with_sink(lse, self.sink)
 
     def apply_wide(self, v: Tensor) -> Float[Tensor, "*#batch n e"]:
-        return _times(along_edges(self.keys).apply_wide(v), self._share)
+        return times(along_edges(self.keys).apply_wide(v), self._share)
 
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*#batch n e"]:
-        return _times(self.keys.apply_with_dropout(v, p), self._share)
+        return times(self.keys.apply_with_dropout(v, p), self._share)
 
     def apply_transposed(self, w: Float[Tensor, "*#batch n e"]) -> Float[Tensor, "*#batch m e"]:
         mean, log_mass = self._by_key.reduce(w)
-        return _times(mean, log_mass.exp())
+        return times(mean, log_mass.exp())
 
     def column_mass(self) -> Float[Tensor, "*#batch m"]:
         return self._by_key.logsumexp().exp()
@@ -132,7 +133,7 @@ class SinkWeights(Weights):
         return self.keys.potential()
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        return self._with_sink(self.keys.logsumexp())
+        return with_sink(self.keys.logsumexp(), self.sink)
 
     def topk(self, k: int) -> TopKWeights:
         scores = self.scores
@@ -149,22 +150,9 @@ class SinkWeights(Weights):
     @kept
     def _share(self) -> Tensor:
         """σ(L_i − a_i): the share of each query's weight that its sink leaves to the keys."""
-        return self._log_share_of(self.keys.logsumexp()).exp() if self._known_share is None else self._known_share
+        return log_share(self.keys.logsumexp(), self.sink).exp() if self._known_share is None else self._known_share
 
     @kept
     def _by_key(self) -> Scores:
         """log P_ij with keys as rows: its log-sum-exp is the log of the column mass."""
-        return self.scores.log_softmax().T.add_key_bias(self._log_share_of(self.keys.logsumexp()))
-
-    def _log_share_of(self, lse: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch n"]:
-        """log σ(L_i − a_i), some finite number in a row whose keys are all masked."""
-        return F.logsigmoid(zero_neg_inf(lse) - self.sink).to(lse.dtype)
-
-    def _with_sink(self, lse: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch n"]:
-        """log(e^L_i + e^a_i)."""
-        return torch.where(lse == -math.inf, self.sink, zero_neg_inf(lse) - self._log_share_of(lse)).to(lse.dtype)
-
-
-def _times(x: Float[Tensor, "*#batch n e"], factor: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch n e"]:
-    """x with each row multiplied by its factor, in the dtype of x."""
-    return (x * factor[..., None]).to(x.dtype)
+        return self.scores.log_softmax().T.add_key_bias(log_share(self.keys.logsumexp(), self.sink))
