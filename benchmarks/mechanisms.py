@@ -22,6 +22,7 @@ from limelight import (
     Euclidean,
     Forgetting,
     Hybrid,
+    LocalLinear,
     Metric,
     RelativeBias,
     ScalableSoftmax,
@@ -95,6 +96,7 @@ def _rows() -> list[Contender]:
         _row("Sigmoid", lambda h, d: {"normalization": Sigmoid()}),
         _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
         _forgetting(),
+        Contender("LocalLinear, d = 2", lambda _: _fitted, kernel=lambda _: "fused"),
         Contender("DifferentialAttention", lambda _: _difference, kernel=lambda _: "fused"),
         _row("ScalableSoftmax, causal", lambda h, d: _scalable(h), None, CAUSAL),
     ]
@@ -113,6 +115,11 @@ def _forgetting() -> Contender:
         return Attention(q, q, Dot() + Forgetting(torch.zeros(4, device=setting.device)), mask=causal).kernel
 
     return Contender("Dot + Forgetting, causal", build, CAUSAL, kernel=kernel)
+
+
+def _fitted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The first two columns of queries and keys as points in the plane."""
+    return LocalLinear(Attention(q[..., :2], k[..., :2], Euclidean(1.0))) @ v
 
 
 def _difference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

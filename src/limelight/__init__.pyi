@@ -20,6 +20,7 @@ from .errors import (
 from .functional import attend
 from .key_cache import KeyCache
 from .linear_operator import LinearOperator
+from .local_linear import LocalLinear
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
 from .normalization import (
     Entmax,
@@ -91,6 +92,7 @@ __all__ = [
     "Laplacian",
     "LimelightError",
     "LinearOperator",
+    "LocalLinear",
     "Mask",
     "Metric",
     "MissingExtraError",

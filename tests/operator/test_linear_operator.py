@@ -13,6 +13,7 @@ from limelight import (
     Graph,
     InputError,
     LinearOperator,
+    LocalLinear,
     Softmax,
     Sparsemax,
     causal,
@@ -31,6 +32,7 @@ OPERATORS = {
     "rescaled": Rescaled(A, torch.arange(1.0, 7).double(), torch.arange(2.0, 8).double()),
     "symmetrized": Symmetrized(A, 0.5),
     "difference": DifferentialAttention(A, Attention(X, 2 * X), 0.3),
+    "local linear": LocalLinear(Attention(X[:, :1], X[:, :1], Euclidean(1.5))),
     "centered": Centered(X, Dot()),
 }
 

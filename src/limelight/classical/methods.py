@@ -15,6 +15,7 @@ from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
 from limelight.differential import DifferentialAttention
 from limelight.linear_operator import LinearOperator
+from limelight.local_linear import LocalLinear
 from limelight.mask import Graph, Mask, causal, window
 from limelight.normalization import Normalization, ScalableSoftmax, Softmax, SoftmaxWithSink, TopK
 from limelight.similarity import GAT, Dot, Euclidean, Forgetting, Metric, Similarity, SoftCap
@@ -125,6 +126,15 @@ METHODS = (
         "softmax of a row",
         "ŷ = P y",
         _itself(Euclidean()),
+    ),
+    Method(
+        "Local linear regression",
+        "Stone 1977, Cleveland 1979",
+        "|x − x_j|²",
+        "bandwidth",
+        "softmax of a row, then weighted least squares: entries may be negative",
+        "ŷ = L y, the value at x of the line fitted with the weights P",
+        lambda X: LocalLinear(Attention(X[:, :2], X[:, :2], Euclidean())),
     ),
     Method(
         "k nearest neighbors",

@@ -16,6 +16,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.differential import DifferentialAttention
 from limelight.linear_operator import LinearOperator
+from limelight.local_linear import LocalLinear
 from limelight.mask import Graph, Mask
 from limelight.similarity import Forgetting, Metric, Similarity, SoftCap, Sum
 
@@ -68,6 +69,8 @@ def written(A: LinearOperator) -> str:
     """The Python expression of the operator: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
     if isinstance(A, DifferentialAttention):
         return f"DifferentialAttention({written(A.first)}, {written(A.second)}, share={A.share:g})"
+    if isinstance(A, LocalLinear):
+        return f"LocalLinear({written(A.attention)})"
     assert isinstance(A, Attention)
     parts = [_similarity(A.similarity), f"{type(A.normalization).__name__}({A.normalization.extra_repr()})"]
     return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
