@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks.contender import CAUSAL, SDPA, Contender, Mechanism, Setting
@@ -15,15 +16,21 @@ from limelight import (
     ALiBi,
     Attention,
     Cosine,
+    DifferentialAttention,
     Dot,
     Entmax,
     Euclidean,
+    Forgetting,
     Hybrid,
+    LocalLinear,
     Metric,
     RelativeBias,
+    ScalableSoftmax,
     Sigmoid,
     Sinkhorn,
+    SoftCap,
     Softmax,
+    SoftmaxWithSink,
     Sparsemax,
     StudentT,
     TopK,
@@ -77,6 +84,8 @@ def _rows() -> list[Contender]:
         _row("Euclidean, α = 1", lambda h, d: _gaussian(d) | {"normalization": Softmax(1.0)}, ALPHA),
         _row("Hybrid", lambda h, d: {"normalization": Hybrid(h)}),
         _row("Sinkhorn(3)", lambda h, d: {"normalization": Sinkhorn(3)}, SINKHORN),
+        _row("SoftmaxWithSink", lambda h, d: {"normalization": SoftmaxWithSink.learned(h)}),
+        _row("SoftCap(50)", lambda h, d: {"similarity": SoftCap(Dot(), 50.0)}),
         _row("StudentT", lambda h, d: {"similarity": StudentT()}, SCORES),
         _row("Dot + ALiBi", lambda h, d: {"similarity": Dot() + ALiBi(h)}, SCORES),
         _row("Dot + RelativeBias(64)", lambda h, d: {"similarity": Dot() + _position(64, h)}, SCORES),
@@ -86,7 +95,41 @@ def _rows() -> list[Contender]:
         _row("TopK(32)", lambda h, d: {"normalization": TopK(32)}, shrink=HALF),
         _row("Sigmoid", lambda h, d: {"normalization": Sigmoid()}),
         _row("Dot + ALiBi, causal", lambda h, d: {"similarity": Dot() + ALiBi(h), "mask": causal}, SCORES, CAUSAL),
+        _forgetting(),
+        Contender("LocalLinear, d = 2", lambda _: _fitted, kernel=lambda _: "fused"),
+        Contender("DifferentialAttention", lambda _: _difference, kernel=lambda _: "fused"),
+        _row("ScalableSoftmax, causal", lambda h, d: _scalable(h), None, CAUSAL),
     ]
+
+
+def _forgetting() -> Contender:
+    """Gates of about one half, as those of an untrained model, one for each token and head."""
+
+    def build(setting: Setting) -> Mechanism:
+        batch, heads, n, _ = setting.shape
+        gates = torch.nn.functional.logsigmoid(torch.linspace(-1, 1, n)).expand(batch, heads, n).to(setting.device)
+        return partial(attend, similarity=Dot() + Forgetting(gates), mask=causal)
+
+    def kernel(setting: Setting) -> str:
+        q, *_ = setting.of_length(4).tensors()
+        return Attention(q, q, Dot() + Forgetting(torch.zeros(4, device=setting.device)), mask=causal).kernel
+
+    return Contender("Dot + Forgetting, causal", build, CAUSAL, kernel=kernel)
+
+
+def _fitted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The first two columns of queries and keys as points in the plane."""
+    return LocalLinear(Attention(q[..., :2], k[..., :2], Euclidean(1.0))) @ v
+
+
+def _difference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Queries and keys are split into halves, as in the paper."""
+    first, second = (Attention(*half) for half in zip(q.chunk(2, -1), k.chunk(2, -1), strict=True))
+    return DifferentialAttention(first, second, 0.2) @ v
+
+
+def _scalable(h: int) -> dict[str, Any]:
+    return {"normalization": ScalableSoftmax.learned(h), "mask": causal}
 
 
 def _gaussian(d: int) -> dict[str, Any]:

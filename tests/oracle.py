@@ -96,6 +96,8 @@ def _topk(row: Tensor, k: int) -> Tensor:
 
 
 ROWS = {  # the weights of a row, from its visible scores
+    "sink": lambda row: row.exp() / (math.exp(0.3) + row.exp().sum()),
+    "scalable": lambda row: (0.7 * math.log(len(row)) * row).softmax(-1),
     "entmax": lambda row: _entmax(row, 1.5),
     "entmax=1.2": lambda row: _entmax(row, 1.2),
     "sparsemax": lambda row: _entmax(row, 2.0),

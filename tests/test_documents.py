@@ -88,7 +88,8 @@ def names():
         "q": q, "k": k, "v": v, "query": q, "key": q, "A": A, "n": n, "nodes": n, "edges": edges, "offset": 2, "h": 2.0,
         "φ": torch.tanh, "phi": torch.tanh, "alpha": 0.5, "temperature": 2.0, "steps": 3, "tolerance": 1e-6,
         "heads": 2, "LogDistance": LogDistance, "Tempered": Tempered, "torch": torch,
-        "mean_position": A.mean_position, "mean_distance": A.mean_distance,
+        "first": A, "second": A, "share": 0.2,
+        "log_gates": -torch.ones(6), "mean_position": A.mean_position, "mean_distance": A.mean_distance,
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip
 

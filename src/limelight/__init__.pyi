@@ -2,6 +2,7 @@
 
 from . import errors, mask, measures, nn, normalization, propagation, similarity
 from .attention import Attention
+from .differential import DifferentialAttention
 from .errors import (
     ClusterError,
     ContractError,
@@ -19,6 +20,7 @@ from .errors import (
 from .functional import attend
 from .key_cache import KeyCache
 from .linear_operator import LinearOperator
+from .local_linear import LocalLinear
 from .mask import Boolean, Graph, Mask, causal, documents, padding, window
 from .normalization import (
     Entmax,
@@ -26,9 +28,11 @@ from .normalization import (
     KeyBiased,
     Normalization,
     RowWise,
+    ScalableSoftmax,
     Sigmoid,
     Sinkhorn,
     Softmax,
+    SoftmaxWithSink,
     Sparsemax,
     SymmetricSinkhorn,
     TopK,
@@ -44,6 +48,7 @@ from .similarity import (
     Cosine,
     Dot,
     Euclidean,
+    Forgetting,
     Laplacian,
     Metric,
     RelativeBias,
@@ -71,11 +76,13 @@ __all__ = [
     "Convolution",
     "Cosine",
     "DeviceError",
+    "DifferentialAttention",
     "DivergenceError",
     "Dot",
     "DtypeError",
     "Entmax",
     "Euclidean",
+    "Forgetting",
     "Graph",
     "Hybrid",
     "InputError",
@@ -85,18 +92,21 @@ __all__ = [
     "Laplacian",
     "LimelightError",
     "LinearOperator",
+    "LocalLinear",
     "Mask",
     "Metric",
     "MissingExtraError",
     "Normalization",
     "RelativeBias",
     "RowWise",
+    "ScalableSoftmax",
     "Scaled",
     "Sigmoid",
     "Similarity",
     "Sinkhorn",
     "SoftCap",
     "Softmax",
+    "SoftmaxWithSink",
     "Sparsemax",
     "StoreError",
     "StudentT",

@@ -14,42 +14,35 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.errors import InputError
-from limelight.heads import batch_shape_of, per_row
+from limelight.heads import batch_shape_of
 from limelight.kernels import Kernel
 from limelight.mask import Mask, as_mask, split_additive
-from limelight.normalization import Normalization, Softmax
+from limelight.normalization import Normalization, Softmax, SoftmaxWithSink
 from limelight.similarity import Bias, Scaled, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
 class HeadsOperator:
-    """P of (…, H, n, d) queries and (…, H/g, m, d) keys, g query heads to a key head; with a sink, σ(L_i − s_h) P.
+    """P of (…, H, n, d) queries and (…, H/g, m, d) keys, g query heads to a key head.
 
     `heads` is H, or None if heads are batch dimensions like others. If `groups` is a number, the attention is computed
     for (…, H/g, g, n, d) queries and (…, H/g, 1, m, d) keys, so that no key is repeated. If heads of one group differ
-    in more than their queries, keys are repeated instead.
-
-    An attention sink is a learned logit s_h that takes weight but has no value (gpt-oss, 2508.10925): the softmax has
-    one more term e^s_h in its denominator, so each row is the usual one times Σ_j e^s_ij / (Σ_j e^s_ij + e^s_h) =
-    σ(L_i − s_h), with the log-sum-exp L_i that the kernel returns.
+    in more than their queries and their sinks, keys are repeated instead.
     """
 
     attention: Attention
     heads: int | None
     groups: int | None
-    sinks: Float[Tensor, "*#batch H #n"] | None = None
 
     def apply(self, value: Float[Tensor, "*#batch Hv m e"], dropout: float = 0.0) -> Float[Tensor, "*batch H n e"]:
         """P value, or (D ∘ P) value, where D_ij = 0 with probability `dropout` and 1/(1 − dropout) otherwise."""
         value, A = self._beside_keys(value), self.attention
         # Called as a method, because a compiled graph does not support `@` of this class.
-        out = self._flat(A.__matmul__(value) if dropout == 0 else A.apply_with_dropout(value, dropout))
-        return out if self.sinks is None else out * self._share_of_keys()[..., None].to(out.dtype)
+        return self._flat(A.__matmul__(value) if dropout == 0 else A.apply_with_dropout(value, dropout))
 
     def dense(self) -> Float[Tensor, "*batch H n m"]:
         """The matrix of weights, for pictures."""
-        weights = self._flat(self.attention.dense())
-        return weights if self.sinks is None else weights * self._share_of_keys()[..., None].to(weights.dtype)
+        return self._flat(self.attention.dense())
 
     def _beside_keys(self, value: Float[Tensor, "*#batch Hv m e"]) -> Tensor:
         """The values in a shape that broadcasts against the operator's keys, repeated only where necessary."""
@@ -62,14 +55,6 @@ class HeadsOperator:
         if self.groups is None:
             return value
         return value.expand(*value.shape[:-3], self.heads, -1, -1).unflatten(-3, (self.groups, -1))
-
-    def _share_of_keys(self) -> Float[Tensor, "*batch H n"]:
-        """σ(L_i − s_h): the share of each query's weight that its sink leaves to the keys."""
-        assert self.sinks is not None
-        lse = self.attention.logsumexp()
-        lse = lse if self.groups is None else lse.flatten(-3, -2)
-        temperature = per_row(self.attention.normalization.temperature)  # it divides every logit, also that of the sink
-        return (lse - self.sinks / temperature).sigmoid()
 
     def _flat(self, x: Tensor) -> Tensor:
         """(…, H/g, g, n, w) → (…, H, n, w)."""
@@ -101,9 +86,7 @@ def heads_operator(
     if tables:
         own = similarity.default_scale(query.shape[-1]) if scale is None else scale
         similarity, scale = Sum(Scaled(similarity, own), *tables), None
-    if sinks is not None:
-        _require_one_softmax(normalization)
-        sinks = _per_query(sinks, query)
+    sinks = None if sinks is None else _beside_scores(sinks, query)
     heads, groups = query.shape[-3] if grouped else None, None
     if heads is not None and key.shape[-3] != heads:
         if _heads_differ(similarity, normalization, mask, scale, query.shape[-1]):
@@ -112,9 +95,10 @@ def heads_operator(
             groups = key.shape[-3]
             query, key = query.unflatten(-3, (groups, -1)), key.unsqueeze(-3)
             mask = None if mask is None else mask.for_groups()
-    return HeadsOperator(
-        Attention(query, key, similarity, normalization, mask, scale, kernel=kernel), heads, groups, sinks
-    )
+            sinks = None if sinks is None else sinks.unflatten(-3, (groups, -1))
+    if sinks is not None:
+        normalization = _with_sinks(normalization, sinks)
+    return HeadsOperator(Attention(query, key, similarity, normalization, mask, scale, kernel=kernel), heads, groups)
 
 
 def read_masks(n: int, m: int, *given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
@@ -157,21 +141,22 @@ def _heads_differ(
     return any(shapes) or heads_of_mask not in ((), (1,))
 
 
-def _per_query(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n"]:
-    """Sinks (H,), one a head, or (B, H, n, 1), one a query, in a shape that broadcasts against (B, H, n)."""
+def _beside_scores(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n 1"]:
+    """Sinks (H,), one a head, or (B, H, n, 1), one a query, in a shape that broadcasts against scores (B, H, n, m)."""
     B, H, n = query.shape[:3]
     if sinks.shape == (H,):
-        return sinks[:, None]
+        return sinks[:, None, None]
     if sinks.shape == (B, H, n, 1):
-        return sinks[..., 0]
+        return sinks
     raise InputError(
         f"attention sinks for these queries must have the shape ({H},) or {(B, H, n, 1)}, got {tuple(sinks.shape)}"
     )
 
 
-def _require_one_softmax(normalization: Normalization) -> None:
+def _with_sinks(normalization: Normalization, sinks: Float[Tensor, "*#batch #n 1"]) -> SoftmaxWithSink:
     if not isinstance(normalization, Softmax) or normalization.uses_column_sums:
         raise InputError(
             f"an attention sink needs a softmax over keys, which {normalization!r} is not; "
             "use Softmax() in a model with sinks"
         )
+    return SoftmaxWithSink(sinks, normalization.temperature)

@@ -22,6 +22,7 @@ from limelight.errors import ConvergenceError, InputError
 from limelight.kernels.rows import gradients_by_rows, learned_of, tensors_of
 from limelight.linear_operator import LinearOperator
 from limelight.shapes import broadcast_shapes
+from limelight.signed import SignedOperator
 from limelight.similarity import is_finite
 from limelight.tracing import holds, in_transform, is_readable
 from limelight.twice import twice_differentiable
@@ -260,6 +261,10 @@ def _state(A: LinearOperator, h: Tensor) -> Float[Tensor, "*batch n e"]:
 
 
 def _require_rows_of_at_most_one(A: LinearOperator) -> None:
+    if isinstance(A, SignedOperator):
+        raise InputError(
+            f"the weights of {type(A).__name__} may be negative, and then the error is not bounded; use steps()"
+        )
     with torch.no_grad():
         sums = A @ torch.ones(A.shape[-1], 1, dtype=A.dtype, device=A.device)
     if not holds((sums <= 1 + _ROW_SUM.get(A.dtype, _HALF)).all()):

@@ -41,6 +41,7 @@ def test_the_drift_of_every_normalization_is_found(drifts):
     found = {arm: drifts.summary(arm, "drift").estimate for arm in drifts.arms}
     assert found[drift_diffusion.ZERO] == pytest.approx(2, abs=0.02)
     assert found[drift_diffusion.SINKHORN] == pytest.approx(1, abs=0.02)
+    assert found[drift_diffusion.LINE] == pytest.approx(0, abs=0.02)
 
 
 def test_a_normalization_with_another_drift_is_noticed(drifts, monkeypatch):

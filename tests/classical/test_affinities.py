@@ -155,7 +155,12 @@ def test_the_table_is_generated():
 def test_the_operator_of_each_method_in_the_table_is_one(method):
     A = method.operator(tensor(REAL["wine"])[:12])
     assert 12 in A.shape
-    torch.testing.assert_close(A @ torch.ones(A.shape[1], 1).double(), torch.ones(A.shape[0], 1).double())
+    sums = A @ torch.ones(A.shape[1], 1).double()
+    if method.name == "Attention with sinks":
+        assert ((sums > 0) & (sums < 1)).all()
+    else:
+        right = 0.8 if method.name == "Differential attention" else 1.0
+        torch.testing.assert_close(sums, torch.full_like(sums, right))
     assert f"`{table.written(A)}`" in method.row(tensor(REAL["wine"])[:12])
 
 

@@ -17,8 +17,10 @@ from limelight import (
     Graph,
     InputError,
     Laplacian,
+    ScalableSoftmax,
     Scaled,
     Softmax,
+    SoftmaxWithSink,
     StudentT,
     attend,
     causal,
@@ -35,6 +37,8 @@ OBJECTS = {
     "Scaled(scale)": (lambda x: (Dot() + Scaled(Euclidean(), x), Softmax()), "0.terms.1.scale"),
     "Euclidean in a sum": (lambda x: (Dot() + Euclidean(x), Softmax()), "0.terms.1.bandwidth"),
     "Softmax(alpha)": (lambda x: (Dot(), Softmax(alpha=x)), "1.alpha"),
+    "SoftmaxWithSink(sink)": (lambda x: (Dot(), SoftmaxWithSink(x)), "1.sink"),
+    "ScalableSoftmax(s)": (lambda x: (Dot(), ScalableSoftmax(x)), "1.s"),
     "Softmax(temperature)": (lambda x: (Dot(), Softmax(temperature=x)), "1.temperature"),
 }
 

@@ -5,7 +5,19 @@ import pytest
 import torch
 from scipy.sparse.linalg import svds
 
-from limelight import Attention, Dot, Euclidean, Graph, InputError, LinearOperator, Softmax, Sparsemax, causal
+from limelight import (
+    Attention,
+    DifferentialAttention,
+    Dot,
+    Euclidean,
+    Graph,
+    InputError,
+    LinearOperator,
+    LocalLinear,
+    Softmax,
+    Sparsemax,
+    causal,
+)
 from limelight.classical.operators import Centered, Rescaled, Symmetrized
 from limelight.propagation import heat, resolvent, steps
 
@@ -19,6 +31,8 @@ OPERATORS = {
     "transposed": A.T,
     "rescaled": Rescaled(A, torch.arange(1.0, 7).double(), torch.arange(2.0, 8).double()),
     "symmetrized": Symmetrized(A, 0.5),
+    "difference": DifferentialAttention(A, Attention(X, 2 * X), 0.3),
+    "local linear": LocalLinear(Attention(X[:, :1], X[:, :1], Euclidean(1.5))),
     "centered": Centered(X, Dot()),
 }
 

@@ -4,16 +4,20 @@
 
 (Coifman & Lafon 2006; Theorems 2 and 3 of 2412.18288 are the case α = 0). The points are the quantiles of a density
 on the circle, each of which stands for the same share of it, so that there is no random scatter. The two coefficients
-are found by regression of the result of a step on Δh and ⟨∇log p, ∇h⟩.
+are found by regression of the result of a step on Δh and ⟨∇log p, ∇h⟩. Where a step fits a line instead of taking the
+mean (local linear regression), the drift should vanish, although no density is divided out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from plotly.graph_objects import Figure
+from torch import Tensor
 
 from limelight import figures
 from limelight.continuum import Torus, VonMises, Wave, diffusion, drift_diffusion, order
@@ -21,6 +25,7 @@ from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
+from limelight.local_linear import LocalLinear
 from limelight.normalization import Normalization, Softmax, SymmetricSinkhorn
 from limelight.propagation import generator
 from limelight.report.comparison import comparison
@@ -30,7 +35,8 @@ from limelight.report.orders import orders
 POINTS = 600
 EPSILONS = 0.02 * 0.5 ** np.arange(5)
 SLACK, CLOSE = 0.15, 0.05  # the largest accepted errors of an order, and of a coefficient at the smallest ε
-ZERO, HALF, ONE, SINKHORN, WRONG = "α = 0", "α = ½", "α = 1", "Sinkhorn", "α = 1, held to the drift of α = 0"
+ZERO, HALF, ONE, SINKHORN, LINE = "α = 0", "α = ½", "α = 1", "Sinkhorn", "a fitted line"
+WRONG = "α = 1, held to the drift of α = 0"
 
 # The normalization, and the α whose drift it is compared with. Sinkhorn's tolerance is small, so that an iteration which
 # has not converged does not add to the measured error.
@@ -39,6 +45,7 @@ ARMS: dict[str, tuple[Normalization, float]] = {
     HALF: (Softmax(0.5), 0.5),
     ONE: (Softmax(1.0), 1.0),
     SINKHORN: (SymmetricSinkhorn(tolerance=1e-9), 0.5),
+    LINE: (Softmax(), 1.0),
     WRONG: (Softmax(1.0), 0.0),
 }
 
@@ -51,7 +58,7 @@ class DriftDiffusion(Claim):
     question = (
         "Where points are denser on one side, softmax attention does not only smooth: it also pulls towards the dense "
         "side. Is the pull 2(1 − α)⟨∇log p, ∇h⟩, so that doubly-normalized attention has none? What does Sinkhorn do? "
-        "And does the step approach its limit as fast as ε?"
+        "Does a step that fits a line to the values, in place of their mean, drift? And does the step approach its limit as fast as ε?"
     )
     source = "Theorems 2 and 3 of 2412.18288 (Ruan & Zhang); Coifman & Lafon, Diffusion maps (2006)"
     arms = {
@@ -59,6 +66,7 @@ class DriftDiffusion(Claim):
         HALF: "the column sums' square root divided out",
         ONE: "doubly-normalized attention: the density divided out",
         SINKHORN: "columns and rows scaled until both sum to one, held to the drift of α = ½",
+        LINE: "softmax weights, with which a line is fitted instead of taking the mean: said not to drift",
         WRONG: "doubly-normalized attention, said to drift as softmax does: the control",
     }
     control = WRONG
@@ -73,7 +81,7 @@ class DriftDiffusion(Claim):
     }
 
     def measure(self, arm: str, seed: int) -> Measurement:
-        normalization, alpha = ARMS[arm]
+        _, alpha = ARMS[arm]
         density, waves, start = drawn(seed)
         circle = Torus(1)
         x = circle.grid(POINTS, density, start)
@@ -83,7 +91,7 @@ class DriftDiffusion(Claim):
         pull = torch.stack([(density.gradient(x) * wave.gradient(x)).sum(-1) for wave in waves], -1)
         errors, found = [], []
         for epsilon in EPSILONS.tolist():
-            rate = generator(diffusion(circle.embed(x), epsilon, normalization), h, epsilon)
+            rate = step_rate(arm, x, h, epsilon)
             errors.append(float((rate - limit).square().mean().sqrt()))
             terms = torch.stack([laplacian.flatten(), pull.flatten()], -1)
             found.append(torch.linalg.lstsq(terms, rate.flatten()[:, None]).solution[:, 0].numpy())
@@ -101,7 +109,7 @@ class DriftDiffusion(Claim):
         )
 
     def judge(self, results: Results) -> Verdict:
-        right = (ZERO, HALF, ONE, SINKHORN)
+        right = (ZERO, HALF, ONE, SINKHORN, LINE)
         drifts = [
             Part(
                 f"{arm} drifts by {2 * (1 - ARMS[arm][1]):g} times ⟨∇log p, ∇h⟩, to {CLOSE}",
@@ -133,13 +141,14 @@ class DriftDiffusion(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        zero, half, one, sinkhorn = (
-            number(results.summary(arm, "drift").estimate) for arm in (ZERO, HALF, ONE, SINKHORN)
+        zero, half, one, sinkhorn, line = (
+            number(results.summary(arm, "drift").estimate) for arm in (ZERO, HALF, ONE, SINKHORN, LINE)
         )
         return (
             f"Where points are unevenly dense, a step of softmax attention drifts up the density by {zero} times ∇log p, with "
             f"α = ½ by {half} times, and doubly-normalized attention by {one} times; Sinkhorn's normalization drifts by "
-            f"{sinkhorn} times, as α = ½ does."
+            f"{sinkhorn} times, as α = ½ does. A step that fits a line in place of the mean drifts by {line} times, although "
+            "no density is divided out."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -167,6 +176,18 @@ class DriftDiffusion(Claim):
                 *comparison(results, ["drift", "order"]),
             ),
         ]
+
+
+def step_rate(arm: str, x: Float[Tensor, "n 1"], h: Float[Tensor, "n e"], epsilon: float) -> Float[Tensor, "n e"]:
+    """(P h − h)/(ε/2) at the points with the angles x, where P is a step of the arm's attention."""
+    if arm != LINE:
+        return generator(diffusion(Torus(1).embed(x), epsilon, ARMS[arm][0]), h, epsilon)
+    # The line is fitted in the angle, which is repeated for three turns, so that the circle has no edge. In the plane
+    # the line would have a second slope, across the circle, where points lie by the square of the angle further in:
+    # it would take the diffusion away too.
+    turns = torch.cat([x - 2 * math.pi, x, x + 2 * math.pi])
+    fitted = LocalLinear(diffusion(x, epsilon, ARMS[arm][0], turns)) @ h.repeat(3, 1)
+    return (fitted - h) / (epsilon / 2)
 
 
 def drawn(seed: int) -> tuple[VonMises, list[Wave], float]:

@@ -13,11 +13,14 @@ from limelight.classical import affinities
 from limelight.classical.clusters import LogDistance
 from limelight.classical.flow import neighbor_graph
 from limelight.classical.table import Method
-from limelight.mask import Graph, Mask, window
-from limelight.normalization import Normalization, Softmax, TopK
-from limelight.similarity import GAT, Dot, Euclidean, Metric, Similarity
+from limelight.differential import DifferentialAttention
+from limelight.linear_operator import LinearOperator
+from limelight.local_linear import LocalLinear
+from limelight.mask import Graph, Mask, causal, window
+from limelight.normalization import Normalization, ScalableSoftmax, Softmax, SoftmaxWithSink, TopK
+from limelight.similarity import GAT, Dot, Euclidean, Forgetting, Metric, Similarity, SoftCap
 
-_Build = Callable[[Float[Tensor, "n d"]], Attention]
+_Build = Callable[[Float[Tensor, "n d"]], LinearOperator]
 _OTHERS = ~window(before=0, after=0)
 
 
@@ -71,6 +74,51 @@ METHODS = (
         _itself(Metric(torch.tanh)),
     ),
     Method(
+        "Attention with sinks",
+        "gpt-oss, 2508.10925; off-by-one softmax: Miller 2023",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d",
+        "softmax of a row with one more logit, the sink, which has no value: rows sum to less than one",
+        "H ← P V H",
+        _itself(Dot(), SoftmaxWithSink()),
+    ),
+    Method(
+        "Scalable softmax",
+        "Nakanishi, 2501.19399",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d / (s log n), s learned, for the n keys that a query may see",
+        "softmax of a row",
+        "H ← P V H",
+        _itself(Dot(), ScalableSoftmax()),
+    ),
+    Method(
+        "Forgetting attention",
+        "Lin et al., 2503.02130",
+        "−⟨Qx_i, Kx_j⟩ − Σ log f_l over j < l ≤ i, with learned gates f_l = σ(w x_l + b)",
+        "temperature √d; only earlier tokens",
+        "softmax of a row",
+        "H ← P V H",
+        lambda X: Attention(X, X, Dot() + Forgetting(-X[:, 0].square()), mask=causal),
+    ),
+    Method(
+        "Differential attention",
+        "Ye et al., 2410.05258",
+        "−⟨Qx_i, Kx_j⟩, learned, twice",
+        "temperature √d",
+        "softmax of a row, less λ times another: entries may be negative",
+        "H ← P V H",
+        lambda X: DifferentialAttention(Attention(X, X), Attention(-X, X), 0.2),
+    ),
+    Method(
+        "Soft-capped attention",
+        "Gemma 2, 2408.00118",
+        "−⟨Qx_i, Kx_j⟩, learned",
+        "temperature √d, then s ← c tanh(s/c)",
+        "softmax of a row",
+        "H ← P V H",
+        _itself(SoftCap(Dot(), 50.0)),
+    ),
+    Method(
         "Kernel regression",
         "Nadaraya 1964, Watson 1964",
         "|x − x_j|²",
@@ -78,6 +126,15 @@ METHODS = (
         "softmax of a row",
         "ŷ = P y",
         _itself(Euclidean()),
+    ),
+    Method(
+        "Local linear regression",
+        "Stone 1977, Cleveland 1979",
+        "|x − x_j|²",
+        "bandwidth",
+        "softmax of a row, then weighted least squares: entries may be negative",
+        "ŷ = L y, the value at x of the line fitted with the weights P",
+        lambda X: LocalLinear(Attention(X[:, :2], X[:, :2], Euclidean())),
     ),
     Method(
         "k nearest neighbors",
@@ -132,6 +189,15 @@ METHODS = (
         "over centers, then over points: α = 1",
         "C ← P X",
         lambda X: Attention(X[:3], X, Euclidean(), Softmax(1.0)),
+    ),
+    Method(
+        "Slot attention",
+        "Locatello et al., 2006.15055",
+        "−⟨Qc_k, Kx_j⟩, learned",
+        "temperature √d",
+        "over slots, then over points: α = 1",
+        "C ← GRU(P V, C), C ← C + MLP(C), repeated",
+        lambda X: Attention(X[:3], X, Dot(), Softmax(1.0)),
     ),
     Method(
         "Fuzzy c-means",

@@ -14,13 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
+from limelight.differential import DifferentialAttention
+from limelight.linear_operator import LinearOperator
+from limelight.local_linear import LocalLinear
 from limelight.mask import Graph, Mask
-from limelight.similarity import Metric
+from limelight.similarity import Forgetting, Metric, Similarity, SoftCap, Sum
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method in the paper's terms. `operator` makes its attention from points (n, d)."""
+    """A method in the paper's terms. `operator` makes its attention, or what is made of several, from points (n, d)."""
 
     name: str
     source: str
@@ -28,7 +31,7 @@ class Method:
     strengthening: str
     normalization: str
     propagation: str
-    operator: Callable[[Float[Tensor, "n d"]], Attention]
+    operator: Callable[[Float[Tensor, "n d"]], LinearOperator]
 
     def row(self, X: Float[Tensor, "n d"]) -> str:
         """A line of the table, with the operator of these points."""
@@ -47,8 +50,8 @@ Isomap, LLE, t-SNE, UMAP, SVM and GCN the operator is only a part of the normali
 has the rest.
 
 In an expression of the last column, `q` (n, 2) and `k` (m, 2) are the points that are compared, or features made of
-them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes. `LogDistance` is in
-`limelight.classical`; all other names are in `limelight`.
+them, and φ is a function or a torch module. `edges` (2, E) are the pairs of a graph with n nodes, and `log_gates` (m,)
+are the logarithms of gates. `LogDistance` is in `limelight.classical`; all other names are in `limelight`.
 
 `limelight.classical` has no estimators for k nearest neighbors, k-means and label propagation. scikit-learn's are
 faster, so use its `KNeighborsClassifier`, `KNeighborsRegressor`, `KMeans` and `LabelPropagation`. The claim
@@ -62,12 +65,27 @@ This page is written by `python docs/methods.py`, from `limelight.classical.meth
 """
 
 
-def written(A: Attention) -> str:
+def written(A: LinearOperator) -> str:
     """The Python expression of the operator: `Attention(q, k, Euclidean(bandwidth=1.0), TopK(k=5), mask=…)`."""
-    parts = [f"{type(part).__name__}({part.extra_repr()})" for part in (A.similarity, A.normalization)]
-    if isinstance(A.similarity, Metric):
-        parts[0] = "Metric(φ)"
+    if isinstance(A, DifferentialAttention):
+        return f"DifferentialAttention({written(A.first)}, {written(A.second)}, share={A.share:g})"
+    if isinstance(A, LocalLinear):
+        return f"LocalLinear({written(A.attention)})"
+    assert isinstance(A, Attention)
+    parts = [_similarity(A.similarity), f"{type(A.normalization).__name__}({A.normalization.extra_repr()})"]
     return f"Attention(q, k, {', '.join(parts)}{'' if A.mask is None else f', mask={_mask(A.mask)}'})"
+
+
+def _similarity(similarity: Similarity) -> str:
+    if isinstance(similarity, Metric):
+        return "Metric(φ)"
+    if isinstance(similarity, Forgetting):
+        return "Forgetting(log_gates)"
+    if isinstance(similarity, Sum):
+        return " + ".join(map(_similarity, similarity.parts_of_sum()))
+    if isinstance(similarity, SoftCap):
+        return f"SoftCap({_similarity(similarity.scores)}, {similarity.extra_repr()})"
+    return f"{type(similarity).__name__}({similarity.extra_repr()})"
 
 
 def _mask(mask: Mask) -> str:

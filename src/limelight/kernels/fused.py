@@ -110,16 +110,16 @@ class InnerProductScores(Scores):
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         q, k, bias, walk = self._to_walk_over(v)
-        out, lse = _Reduce.apply(q, k, walk.batch.merge(v), bias, walk)  # type: ignore[no-untyped-call]
+        out, lse = Reduce.apply(q, k, walk.batch.merge(v), bias, walk)  # type: ignore[no-untyped-call]
         return walk.batch.unmerge(out), self._whole(walk.batch.unmerge(lse))
 
-    def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, _Walk]:
-        """q, k and the bias in the batch shape (x, y) that all share, and the `_Walk` over their tiles."""
+    def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Walk]:
+        """q, k and the bias in the batch shape (x, y) that all share, and the `Walk` over their tiles."""
         term = None if self.key_bias is None else self.key_bias[..., None]
         batch = Batch.of(self.q, self.k, *values, term, self.pair_bias, mask=self.mask)
         bias = None if term is None else batch.merge(term)[..., 0]
         table = None if self.pair_bias is None else batch.merge_pairs(self.pair_bias)
-        walk = _Walk(self.mask, self.scale, batch, self.recompute, pair_bias=table)
+        walk = Walk(self.mask, self.scale, batch, self.recompute, pair_bias=table)
         return batch.merge(self.q), batch.merge(self.k), bias, walk
 
     def _whole(self, lse: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class InnerProductScores(Scores):
         """The result of torch's own operation, with a derivative that can be differentiated again."""
 
         def gradients(q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor | None, ...]:
-            walk = _Walk(self.mask, self.scale, batch, recompute=False, pair_bias=tile.pair_bias)
+            walk = Walk(self.mask, self.scale, batch, recompute=False, pair_bias=tile.pair_bias)
             return walk.gradients_by_rows(q, k, v, None, dout, None)[:3]
 
         return twice_differentiable(backends.plain(q, k, v, tile), (q, k, v), gradients)
@@ -275,7 +275,7 @@ def inner_product_scores(
 
 
 @dataclass(frozen=True)
-class _Walk:
+class Walk:
     """The computation of s_ij = scale·⟨q_i, k_j⟩ + b_j under a mask, one tile after the other."""
 
     mask: Mask | None
@@ -286,7 +286,7 @@ class _Walk:
     pair_bias: Float[Tensor, "#x #y #n #m"] | None = None
 
     @property
-    def T(self) -> _Walk:
+    def T(self) -> Walk:
         mask = None if self.mask is None else self.mask.T
         table = None if self.pair_bias is None else self.pair_bias.mT
         return replace(self, mask=mask, pair_bias=table)
@@ -297,7 +297,7 @@ class _Walk:
         ):
             yield rows, cols, tile.of(self.at), None if nonempty is None else pick(nonempty, self.at)
 
-    def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, _Walk]]:
+    def some_at_a_time(self, q: Tensor, k: Tensor, width: int) -> Iterator[tuple[Matrices, Walk]]:
         """The same walk for a few matrices of the batch at a time, so few that copies of this width are small."""
         one_by_one = is_simple(self.mask)  # else a tile's mask would be computed for each few
         for at in backends.some_matrices(q, k, width) if one_by_one else [self.at]:
@@ -305,7 +305,7 @@ class _Walk:
 
     def reduce(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
-        out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
+        out = Pieces((*q.shape[:-1], v.shape[-1]), v)
         lse = q.new_full(q.shape[:-1], -math.inf, dtype=backends.lse_dtype(q.dtype))
         for rows, cols, tile, nonempty in self.tiles(q, k, bias):
             piece, lse[:, :, rows] = backends.forward(
@@ -398,7 +398,7 @@ def _multiply_into(place: Tensor, a: Tensor, b: Tensor) -> None:
         torch.mul(a, b, out=place)
 
 
-class _Reduce(torch.autograd.Function):
+class Reduce(torch.autograd.Function):
     """(q, k, v, b) ↦ (Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij); both are differentiable for all four arguments."""
 
     @staticmethod
@@ -417,8 +417,8 @@ class _Reduce(torch.autograd.Function):
         if is_differentiated_again(dout, dlse):
             return *ctx.walk.gradients_by_rows(q, k, v, bias, dout, dlse), None
         dout = torch.zeros_like(out) if dout is None else dout
-        dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
-        dbias = _Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
+        dq, dk, dv = (Pieces(x.shape, x) for x in (q, k, v))
+        dbias = Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
         for rows, cols, tile, _ in ctx.walk.tiles(q, k, bias):
             gradients = backends.backward(
                 dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
@@ -433,7 +433,7 @@ class _Reduce(torch.autograd.Function):
         return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), None
 
 
-class _Pieces:
+class Pieces:
     """A sum of pieces along dimension 2, in at least float32. A single piece that is the whole is not copied."""
 
     def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:

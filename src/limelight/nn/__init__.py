@@ -1,5 +1,7 @@
 """Layers as torch modules that compute with the operator."""
 
+from limelight.nn.differential import DifferentialShare
 from limelight.nn.multihead import MultiheadAttention
+from limelight.nn.slots import SlotAttention
 
-__all__ = ["MultiheadAttention"]
+__all__ = ["DifferentialShare", "MultiheadAttention", "SlotAttention"]

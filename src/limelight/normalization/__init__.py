@@ -1,6 +1,8 @@
 """Normalizations, which turn scores into weights."""
 
 from limelight.normalization.base import KeyBiased, Normalization, RowWise
+from limelight.normalization.scalable import ScalableSoftmax
+from limelight.normalization.sink import SoftmaxWithSink
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax
 from limelight.normalization.sparse import Entmax, Sigmoid, Sparsemax, TopK
 from limelight.normalization.symmetric import SymmetricSinkhorn
@@ -12,9 +14,11 @@ __all__ = [
     "LearnedSoftmax",
     "Normalization",
     "RowWise",
+    "ScalableSoftmax",
     "Sigmoid",
     "Sinkhorn",
     "Softmax",
+    "SoftmaxWithSink",
     "Sparsemax",
     "SymmetricSinkhorn",
     "TopK",

@@ -3,6 +3,7 @@
 from limelight.similarity.additive import GAT, Additive
 from limelight.similarity.base import Properties, Similarity, Sum, checked_dense
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
+from limelight.similarity.forgetting import Forgetting
 from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product
 from limelight.similarity.inner import Alignment, Bilinear, Cosine, Dot
 from limelight.similarity.position import ALiBi, Bias, Convolution, Positional, RelativeBias
@@ -30,6 +31,7 @@ __all__ = [
     "Cosine",
     "Dot",
     "Euclidean",
+    "Forgetting",
     "InnerProduct",
     "KeyFactors",
     "Laplacian",
