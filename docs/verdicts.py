@@ -32,7 +32,14 @@ README = HERE.parent / "README.md"
 BY_HAND = "## What was changed after results were first seen"
 BEGIN, END = "<!-- findings: written by docs/verdicts.py -->", "<!-- end of the findings -->"
 TABLE = "| statement | verdict |\n|---|---|\n"
-ABILITIES = ("slopes", "dynamic_weights", "metric_attention", "translation_prior", "similarity_search")
+ABILITIES = (
+    "slopes",
+    "dynamic_weights",
+    "explaining_away",
+    "metric_attention",
+    "translation_prior",
+    "similarity_search",
+)
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 
 

@@ -35,6 +35,7 @@ from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.normalization import Hybrid, Normalization, Softmax
 from limelight.report.comparison import comparison
+from limelight.report.effect_text import number
 
 TOKENS, BATCH, STEPS, TEST = 32, 64, 500, 1000
 VALUES, HIDDEN = 32, 64  # widths of a token's value and of the classifier's hidden layer
@@ -174,7 +175,7 @@ class ExplainingAway(TunedClaim):
     def finding(self, results: Results) -> str:
         learned = {arm: f"{results.share(arm, 'accuracy', 'at least', LEARNED).estimate:.0%}" for arm in self.arms}
         right = {arm: f"{self._of_runs_that_learn(results, arm):.0%}" for arm in (SOFTMAX, DOUBLY)}
-        least = {arm: f"{results.summary(arm, 'least').estimate:.2g}" for arm in (SOFTMAX, DOUBLY)}
+        least = {arm: number(results.summary(arm, "least").estimate) for arm in (SOFTMAX, DOUBLY)}
         return (
             f"Of 32 tokens all but one are alike: doubly-normalized attention learns to find the class of the odd one in "
             f"{learned[DOUBLY]} of runs, softmax in {learned[SOFTMAX]}, and a learned mixture of both in {learned[HYBRID]}; but in "
