@@ -85,22 +85,48 @@ def test_the_report_draws_it(store):
     assert "every arm tried" not in report.render([Entry(claim, results, entry.verdict)])
 
 
+ELSEWHERE = """
+from tests.experiment.toy import Toy
+from limelight.experiment.measure import Measurement
+from limelight.experiment.search import TunedClaim
+class TunedElsewhere(TunedClaim, Toy):
+    name = "tuned_elsewhere"
+    score = "size"
+    rates = (0.1,)
+    chosen = dict.fromkeys(Toy.arms, 0.1)
+    def measure_at(self, arm, rate, seed):
+        return Measurement({"size": rate + seed})
+"""
+
+
+def written(folder, text=ELSEWHERE):
+    path = folder / f"tuned_elsewhere_{folder.name}.py"
+    path.write_text(text, encoding="utf-8")
+    return catalog.claim(str(path))
+
+
 def test_the_search_of_a_claim_in_a_file_reaches_a_worker_as_text(tmp_path):
-    path = tmp_path / "tuned_elsewhere.py"
-    path.write_text(
-        "from tests.experiment.toy import Toy\n"
-        "from limelight.experiment.search import TunedClaim\n"
-        "class TunedElsewhere(TunedClaim, Toy):\n"
-        "    name = 'tuned_elsewhere'\n"
-        "    rates, score, chosen = (0.1,), 'size', dict.fromkeys(Toy.arms, 0.1)\n"
-        "    def measure_at(self, arm, rate, seed):\n"
-        "        return Toy.measure(self, arm, seed)\n",
-        encoding="utf-8",
-    )
-    search = Search(catalog.claim(str(path)))
+    search = Search(written(tmp_path))
     rebuild, (sent,) = search.__reduce__()
     assert isinstance(sent, ClaimFile)
     again = rebuild(sent)
     assert again.arms == search.arms
     arm = next(iter(search.arms))
     assert again.measure(arm, 0).values == search.measure(arm, 0).values
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_measured_anew", "is_searched_anew"),
+    [
+        ("0.1)", "0.3)", True, False),  # the rate that is chosen
+        ("(0.1,)", "(0.1, 0.3)", False, False),  # one more rate to try
+        ("rate + seed", "rate - seed", True, True),
+    ],
+)
+def test_another_choice_of_rates_searches_nothing_anew(tmp_path, old, new, is_measured_anew, is_searched_anew):
+    keys = []
+    for text in (ELSEWHERE, ELSEWHERE.replace(old, new)):
+        claim = written(tmp_path, text)
+        search = Search(claim)
+        keys.append([trial_key(each, next(iter(each.arms)), 0) for each in (claim, search)])
+    assert [one != other for one, other in zip(*keys, strict=True)] == [is_measured_anew, is_searched_anew]

@@ -292,7 +292,7 @@ def test_the_key_changes_with_everything_that_could_change_the_result(monkeypatc
     assert trial_key(Faulty(), "one", 0) not in keys
     monkeypatch.setattr(fingerprint, "versions", lambda: {"torch": "other"})
     assert key() == 2
-    monkeypatch.setattr(fingerprint, "source_digest", lambda claim: "other")
+    monkeypatch.setattr(fingerprint, "source_digest", lambda claim, method: "other")
     assert key() == 3
     monkeypatch.setattr(Toy, "data", lambda self: {"digits": "other"})
     assert key() == 4

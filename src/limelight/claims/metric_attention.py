@@ -118,9 +118,9 @@ class MetricAttention(TunedClaim):
         UNIFORM: "every point takes the mean of all: the control",
     }
     control = UNIFORM
-    rates = (0.003, 0.01, 0.03)
+    rates = (0.001, 0.003, 0.01, 0.03)
     score = "accuracy"
-    chosen = {METRIC: 0.01, EUCLIDEAN: 0.01, DOT: 0.01, UNIFORM: 0.01}
+    chosen = {METRIC: 0.01, EUCLIDEAN: 0.03, DOT: 0.001, UNIFORM: 0.001}
     measures = {
         "accuracy": Measure(
             "accuracy on points of unknown class, the mean of moons and digits", "share", "higher", failed=0.0, summary="median"

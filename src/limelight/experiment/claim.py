@@ -31,6 +31,7 @@ class Experiment(ABC):
     name: str  # of a claim, the name of its module; also the name on the command line and of the folder of results
     arms: Mapping[str, str]  # what is compared: the name of each arm, and a short description
     measures: Mapping[str, Measure]
+    measuring: ClassVar[str] = "measure"  # the method whose code measures, in the class that `measured_by` returns
 
     @abstractmethod
     def measure(self, arm: str, seed: int) -> Measurement:

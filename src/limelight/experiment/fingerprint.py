@@ -45,7 +45,11 @@ def trial_key(claim: Experiment, arm: str, seed: int) -> str:
 
 def circumstances(claim: Experiment) -> dict[str, Any]:
     """What all trials of a claim have in common: the digest of its code, its data, and the package versions."""
-    return {"source": source_digest(claim.measured_by()), "data": dict(claim.data()), "versions": versions()}
+    return {
+        "source": source_digest(claim.measured_by(), claim.measuring),
+        "data": dict(claim.data()),
+        "versions": versions(),
+    }
 
 
 @cache
@@ -56,25 +60,26 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def source_digest(claim: type) -> str:
+def source_digest(claim: type, method: str = "measure") -> str:
     """SHA-256 of all definitions in Limelight, and in the claim's own code, that its measurement reaches.
 
-    The claim's own code is its package or its file, and what these import, directly or not, that is not installed.
-    Raises `InputError` if the claim's source cannot be read, as that of a notebook.
+    `method` is the method of the class that measures. The claim's own code is its package or its file, and what these
+    import, directly or not, that is not installed. Raises `InputError` if the claim's source cannot be read, as that of
+    a notebook.
     """
     module, file = claim.__module__, file_of(claim)
     with _LOCK, _without_garbage_collection():
         if file is None:
             _require_readable(claim)
-            return digest_in(_reach(_own_packages(module)), module, claim.__qualname__)
-        return _digest_of_texts(module, claim.__qualname__, tuple(sorted(file.texts.items())))
+            return digest_in(_reach(_own_packages(module)), module, claim.__qualname__, method)
+        return _digest_of_texts(module, claim.__qualname__, method, tuple(sorted(file.texts.items())))
 
 
 @cache
-def _digest_of_texts(module: str, claim: str, texts: tuple[tuple[str, Text], ...]) -> str:
+def _digest_of_texts(module: str, claim: str, method: str, texts: tuple[tuple[str, Text], ...]) -> str:
     """The `source_digest` of a claim in a file, which is loaded anew, as another class, more often than it changes."""
     given = dict(texts)
-    return digest_in(sources_reach(Sources(_own_packages(module, given), _UNREAD, given)), module, claim)
+    return digest_in(sources_reach(Sources(_own_packages(module, given), _UNREAD, given)), module, claim, method)
 
 
 def _require_readable(claim: type) -> None:
@@ -103,10 +108,12 @@ def _own_packages(module: str, texts: Mapping[str, Text] | None = None) -> froze
         packages |= more
 
 
-def digest_in(reach: Reach, module: str, claim: str) -> str:
+def digest_in(reach: Reach, module: str, claim: str, method: str = "measure") -> str:
     """The `source_digest` of the claim class with this name in this module, computed in the sources of `reach`."""
     is_plain = claim in reach.sources[module].bound  # False for a class made inside a function or another class
-    return reach.digest([measuring(module, claim) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS])
+    return reach.digest(
+        [measuring(module, claim, method) if is_plain else Definition(module, EVERYTHING), *_CONDITIONS]
+    )
 
 
 def sources_reach(sources: Sources) -> Reach:

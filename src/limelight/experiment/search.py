@@ -38,7 +38,12 @@ class TunedClaim(Claim):
 
 
 class Search(Experiment):
-    """The search of a tuned claim: an arm for each arm and each rate."""
+    """The search of a tuned claim: an arm for each arm and each rate.
+
+    Its results do not depend on `rates` and `chosen`, so that a claim may try one more rate, or choose another.
+    """
+
+    measuring = "measure_at"
 
     def __init__(self, claim: TunedClaim) -> None:
         self.claim = claim

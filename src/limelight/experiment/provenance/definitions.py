@@ -51,9 +51,9 @@ _IGNORE_ANNOTATIONS = {  # decorators and bases that read no annotations, or, as
 _EFFECTS = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 
-def measuring(module: str, claim: str) -> Definition:
-    """The part of a claim's class that its measurement uses."""
-    return Definition(module, f"{claim}:measuring")
+def measuring(module: str, claim: str, method: str = "measure") -> Definition:
+    """The part of a claim's class that its measurement uses, which is made by this method."""
+    return Definition(module, f"{claim}:measuring:{method}")
 
 
 def effectful_statement(module: str, place: int) -> Definition:
@@ -121,8 +121,8 @@ class Definitions:
             writer.body([source.effectful[int(name)]])
         else:
             writer = Writer(self, source, own=name)
-            if part == "measuring":
-                self._measuring(writer, definition.module, name)
+            if part.startswith("measuring:"):
+                self._measuring(writer, definition.module, name, part.removeprefix("measuring:"))
             else:
                 writer.body(source.bound[name])
         return writer.out
@@ -137,8 +137,8 @@ class Definitions:
                 found += [name, target if isinstance(target, Definition) else target.name]
         return found + [effectful_statement(source.name, place) for place in range(len(source.effectful))]
 
-    def _measuring(self, writer: Writer, module: str, name: str) -> None:
-        """Write the members of a claim that its measurement reaches, in the order of its class and its bases."""
+    def _measuring(self, writer: Writer, module: str, name: str, method: str) -> None:
+        """Write the members of a claim that this method reaches, in the order of its class and its bases."""
         chain = [Definition(module, name), *self.ancestors(Definition(module, name))]
         members: list[tuple[Definition, ast.stmt, set[str]]] = []
         for owner in chain:
@@ -148,7 +148,7 @@ class Definitions:
                 outside = [*found.decorator_list, *(keyword.value for keyword in found.keywords)]
                 members += [(owner, ast.copy_location(ast.Expr(part), part), set()) for part in outside]
         every = {name for _, _, names in members for name in names}
-        wanted = {"measure"} | {name for name in every if name.startswith("__")}
+        wanted = {method} | {name for name in every if name.startswith("__")}
         while True:
             taken = [member for member in members if not member[2] or member[2] & wanted]
             more = _members_used([part for _, part, names in taken if names], every) - wanted
