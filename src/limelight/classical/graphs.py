@@ -1,4 +1,4 @@
-"""A graph given by its weights (n, n), with the interface of `OffDiagonalAttention`."""
+"""Graphs given by their weights (n, n), with the interface of `OffDiagonalAttention`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_array, diags_array, issparse
 from torch import Tensor
 
+from limelight.classical.conjugate import SparseConjugate, WalkConjugate
 from limelight.errors import InputError
 
 SPARSE = ["csr", "csc", "coo"]  # the formats of sparse arrays that are accepted
@@ -17,36 +18,48 @@ SPARSE = ["csr", "csc", "coo"]  # the formats of sparse arrays that are accepted
 _SYMMETRIC = 1e-6  # if W_ij and W_ji differ by at most this times the largest weight, their mean is used
 
 
-class Given:
+class DenseGraph:
     """P = D⁻¹W, where W has no diagonal, and log D. A point without edges attends to itself, with a degree of 1."""
 
-    def __init__(self, whose: str, W: Any) -> None:
-        if W.shape[0] != W.shape[1]:
-            raise InputError(f"{whose}(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
-        W = csr_array(W, dtype=np.float64) if issparse(W) else np.array(W, dtype=np.float64)
-        largest = require_weights(whose, W)
-        if abs(W - W.T).max() > _SYMMETRIC * largest:
-            raise InputError(f"{whose}(affinity='precomputed') expects symmetric weights; give (W + W.T) / 2")
+    def __init__(self, whose: str, W: np.ndarray) -> None:
+        W = np.array(W, dtype=np.float64)
+        _require_symmetric(whose, require_weights(whose, W), np.abs(W - W.T).max())
         W = (W + W.T) / 2
-        W = W - (diags_array(W.diagonal()) if issparse(W) else np.diag(W.diagonal()))
-        sums = np.asarray(W.sum(axis=1)).reshape(-1)
-        # A row without weights would be divided by 0. With a loop of weight 1 it is a row of the identity, so that all
-        # rows of P sum to one, and an isolated point is a piece of the graph by itself.
-        alone = sums <= 0
-        if alone.any():
-            loops = diags_array(alone.astype(np.float64))
-            W = csr_array(W + loops) if issparse(W) else W + loops.toarray()
-        self._weights, self._degree = W, np.where(alone, 1.0, sums)[:, None]
-        self.log_degree: Float[Tensor, " n"] = torch.from_numpy(np.log(self._degree[:, 0]))
+        np.fill_diagonal(W, 0)
+        degree, loops = _degrees(W.sum(axis=1))
+        W.flat[:: len(W) + 1] = loops
+        self._P = torch.from_numpy(W).div_(torch.from_numpy(degree)[:, None])
+        self.log_degree: Float[Tensor, " n"] = torch.from_numpy(np.log(degree))
 
-    def __matmul__(self, v: Float[Tensor, "n b"]) -> Float[Tensor, "n b"]:
-        """P v."""
-        return torch.from_numpy((self._weights @ v.numpy()) / self._degree)
+    def conjugate(self) -> WalkConjugate:
+        """The symmetric matrix of P."""
+        return WalkConjugate(self._P.__matmul__, self.log_degree, self._P.clone)
 
-    def dense(self) -> Float[Tensor, "n n"]:
-        """The matrix P, as a new array."""
-        W = self._weights.toarray() if issparse(self._weights) else self._weights
-        return torch.from_numpy(W / self._degree)
+
+class SparseGraph:
+    """The same, where W is sparse and stays sparse."""
+
+    def __init__(self, whose: str, W: Any) -> None:
+        W = _symmetric(whose, csr_array(W, dtype=np.float64))
+        row = np.repeat(np.arange(W.shape[0]), np.diff(W.indptr))
+        weights = np.where(row == W.indices, 0, W.data)
+        degree, loops = _degrees(np.bincount(row, weights, W.shape[0]))
+        self._P = csr_array((weights / degree[row], W.indices, W.indptr), shape=W.shape, copy=True)
+        self._P.eliminate_zeros()
+        if loops.any():
+            self._P = csr_array(self._P + diags_array(loops))
+        self.log_degree: Float[Tensor, " n"] = torch.from_numpy(np.log(degree))
+
+    def conjugate(self) -> SparseConjugate:
+        """The symmetric matrix of P."""
+        return SparseConjugate(self._P, self.log_degree.numpy())
+
+
+def given_graph(whose: str, W: Any) -> DenseGraph | SparseGraph:
+    """The graph with these weights, dense or sparse. Raises `InputError` unless they are square, symmetric and ≥ 0."""
+    if W.shape[0] != W.shape[1]:
+        raise InputError(f"{whose}(affinity='precomputed') expects a square matrix of weights, got {W.shape}")
+    return SparseGraph(whose, W) if issparse(W) else DenseGraph(whose, W)
 
 
 def require_weights(whose: str, W: Any) -> float:
@@ -57,3 +70,29 @@ def require_weights(whose: str, W: Any) -> float:
             f"Negative values in data passed to {whose}, which expects weights ≥ 0, got {weights.min():g} among them"
         )
     return float(weights.max()) if weights.size else 0.0
+
+
+def _require_symmetric(whose: str, largest: float, difference: float) -> None:
+    if difference > _SYMMETRIC * largest:
+        raise InputError(f"{whose}(affinity='precomputed') expects symmetric weights; give (W + W.T) / 2")
+
+
+def _symmetric(whose: str, W: csr_array) -> csr_array:
+    """(W + Wᵀ)/2, or W itself if it is the same."""
+    largest = require_weights(whose, W)
+    other = csr_array(W.T)
+    # Wᵀ has sorted columns; if those of W are sorted too, as they mostly are, two equal matrices have equal arrays.
+    if np.array_equal(W.indptr, other.indptr) and np.array_equal(W.indices, other.indices):
+        difference = np.abs(W.data - other.data).max(initial=0)
+        _require_symmetric(whose, largest, difference)
+        return csr_array(((W.data + other.data) / 2, W.indices, W.indptr), shape=W.shape) if difference else W
+    _require_symmetric(whose, largest, abs(W - other).max())
+    return csr_array((W + other) / 2)
+
+
+def _degrees(sums: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The degrees D, which are 1 where a row has no weights, and the weights of loops, 1 there and 0 elsewhere."""
+    # A row without weights would be divided by 0. With a loop of weight 1 it is a row of the identity, so that all
+    # rows of P sum to one, and an isolated point is a piece of the graph by itself.
+    alone = sums <= 0
+    return np.where(alone, 1.0, sums), alone.astype(np.float64)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight.classical.conjugate import WalkConjugate
 from limelight.classical.gaussian import distances, distances_resolvable, gaussian, power_of_two
 from limelight.kernels.symmetric import SymmetricWeights
 from limelight.mask import causal
@@ -46,9 +47,9 @@ class OffDiagonalAttention:
         """P v; zero for a single point."""
         return self._way.apply(v)
 
-    def dense(self) -> Float[Tensor, "n n"] | None:
-        """The matrix P, as a new array, if its weights are stored; otherwise None."""
-        return self._way.dense()
+    def conjugate(self) -> WalkConjugate:
+        """The symmetric matrix of P."""
+        return WalkConjugate(self._way.apply, self.log_degree, self._way.dense)
 
 
 def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -16,11 +15,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.cluster import k_means
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
 
+from limelight.classical.conjugate import Conjugate, WalkConjugate
 from limelight.classical.eigen import largest, with_sign
 from limelight.classical.gaussian import gaussian
-from limelight.classical.graphs import SPARSE, Given
+from limelight.classical.graphs import SPARSE, DenseGraph, SparseGraph, given_graph
 from limelight.classical.off_diagonal import OffDiagonalAttention
 from limelight.classical.parameters import require_positive, require_whole
 from limelight.classical.points import bandwidth_for, median_distance, points, undisturbed
@@ -28,8 +27,6 @@ from limelight.errors import InputError
 from limelight.normalization import Softmax
 
 _LEAST_LOG_DEGREE = -700.0  # float64 underflows a little below e^−700
-
-_Apply = Callable[[Float[Tensor, "n b"]], Float[Tensor, "n b"]]
 
 
 class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -73,7 +70,7 @@ class DiffusionMaps(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         A = gaussian(X, X, self.bandwidth_, Softmax(self.alpha))
         columns = gaussian(X, X, self.bandwidth_).logsumexp()
         degree = A.logsumexp() - self.alpha * columns
-        values, vectors = _leading(lambda v: A @ v, degree, self.n_components, A.dense)
+        values, vectors = _leading(WalkConjugate(lambda v: A @ v, degree, A.dense), self.n_components)
         self._points, self._weights = X, (-self.alpha * columns).exp()[:, None]
         self.stationary_ = torch.softmax(degree, 0).numpy()
         self._psi = vectors / np.sqrt(self.stationary_)[:, None]
@@ -111,12 +108,12 @@ class _OnGraph(BaseEstimator):  # type: ignore[misc]
     affinity: str
     gamma: float | None
 
-    def _graph(self, X: Any) -> tuple[OffDiagonalAttention | Given, np.dtype[Any]]:
+    def _graph(self, X: Any) -> tuple[OffDiagonalAttention | DenseGraph | SparseGraph, np.dtype[Any]]:
         """P without its diagonal, and the dtype of X. Sets `gamma_` if the graph is made by a Gaussian."""
         name = type(self).__name__
         if self.affinity == "precomputed":
             W = validate_data(self, X, accept_sparse=SPARSE, dtype=[np.float64, np.float32], ensure_min_samples=2)
-            return Given(name, W), W.dtype
+            return given_graph(name, W), W.dtype
         if self.affinity != "rbf":
             raise InputError(f"{name}(affinity=…) expects 'rbf' or 'precomputed', got {self.affinity!r}")
         given = points(self, X, reset=True, accept_sparse=SPARSE, ensure_min_samples=2)
@@ -214,40 +211,17 @@ class SpectralClustering(ClusterMixin, _OnGraph):  # type: ignore[misc]
         return self
 
 
-def _eigenmaps(graph: OffDiagonalAttention | Given, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
-    """The k leading eigenvalues of D⁻¹W after the first, and D^{-1/2} v, v unit eigenvectors of D^{-1/2} W D^{-1/2}."""
-    degree = graph.log_degree
-    values, vectors = _leading(graph.__matmul__, degree, k, graph.dense)
-    return values, with_sign(vectors * (-0.5 * degree).exp()[:, None].numpy())
-
-
-def _leading(
-    apply: _Apply, degree: Float[Tensor, " n"], k: int, dense: Callable[[], Float[Tensor, "n n"] | None]
+def _eigenmaps(
+    graph: OffDiagonalAttention | DenseGraph | SparseGraph, k: int
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
-    """The k largest eigenvalues, after the known one, of M = e^{d/2} P e^{−d/2}, and unit eigenvectors of M.
+    """The k leading eigenvalues of D⁻¹W after the first, and D^{-1/2} v, v unit eigenvectors of D^{-1/2} W D^{-1/2}."""
+    values, vectors = _leading(graph.conjugate(), k)
+    return values, with_sign(vectors * (-0.5 * graph.log_degree).exp()[:, None].numpy())
 
-    `apply` multiplies by P; `dense` returns P as a new array, or None if it is not stored; d is the logarithm of the
-    degrees for which M is symmetric.
-    """
-    # P = D⁻¹W of a symmetric W is not symmetric itself, but M = D^{1/2} P D^{−1/2} = D^{−1/2} W D^{−1/2} is, and has
-    # the same eigenvalues: if M v = λ v, then P ψ = λ ψ with ψ = D^{−1/2} v. The first is known, ψ = 1 with λ = 1, so
-    # v = D^{1/2} 1. With the unit vector z along it, M − 3 z zᵀ (deflation) has the eigenvalue −2 there, below
-    # all eigenvalues of a stochastic matrix, and the others are unchanged: the search does not find it again. Degrees
-    # are divided by the largest, on which M does not depend, so that none overflows.
-    half = (0.5 * (degree - degree.max())).exp()[:, None]
-    known = half / half.norm()
 
-    def product(block: np.ndarray) -> np.ndarray:
-        # M is applied only to the part that is orthogonal to z, and the component along z that rounding adds is
-        # removed, so that errors do not grow in the direction of the largest eigenvalue of M.
-        v = torch.from_numpy(np.ascontiguousarray(block))
-        along = known.mT @ v
-        image = half * apply((v - known * along) / half)
-        moved: np.ndarray = (image - known * (known.mT @ image) - 2 * known * along).numpy()
-        return moved
-
-    def written() -> np.ndarray | None:
-        P = dense()
-        return None if P is None else P.mul_(half).div_(half.mT).addr_(known[:, 0], known[:, 0], alpha=-3).numpy()
-
-    return largest(product, len(degree), k, written)
+def _leading(matrix: Conjugate, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
+    """The k largest eigenvalues, after the known one, of M, and unit eigenvectors."""
+    between = matrix.between_pieces(k)
+    pieces = between.shape[1]
+    values, vectors = largest(matrix, k - pieces) if pieces < k else (np.empty(0), np.empty((matrix.n, 0)))
+    return np.append(np.ones(pieces), values), np.hstack([between, vectors])

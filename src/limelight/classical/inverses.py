@@ -1,0 +1,62 @@
+"""Products with (σI − M)⁻¹, by triangular solves with a factor: dense (Cholesky) or sparse (SuperLU)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse import csc_array, csr_array, eye_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+from scipy.sparse.linalg import splu
+
+from limelight.classical.lanczos import Product
+
+# Shift and invert (Ericsson & Ruhe 1980). (σI − M)⁻¹ has the eigenvectors of M with the eigenvalues 1/(σ − λ). With σ a
+# little above the largest λ, the largest of these lie much further apart: for σ = 1.0001, λ = 0.999 and 0.998 become
+# 909 and 476. So the space of a long, thin graph, where λ = 0.9999 is followed by many others that are hardly smaller,
+# needs some ten products instead of thousands. The inverse is never formed: σI − M is positive definite, and each product
+# is two triangular solves with its factor. The rounding errors of a product are those of the largest eigenvalue,
+# 1/(σ − 1) at most, so σ is not set closer to 1: with 1.00001 they would be seen in the twelfth digit.
+_SHIFT = 1.0001  # σ, for a matrix whose eigenvalues are all at most 1
+
+
+def dense_inverse(matrix: np.ndarray) -> Product:
+    """The product with (σI − M)⁻¹; M is overwritten."""
+    np.negative(matrix, out=matrix)
+    matrix.flat[:: len(matrix) + 1] += _SHIFT
+    factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    return lambda block: scipy.linalg.cho_solve(factor, block, check_finite=False)
+
+
+def sparse_inverse(matrix: csr_array, known: Any) -> Product:
+    """The product with (σI − M + c U Uᵀ)⁻¹ for a large c, where U (n, c) are known eigenvectors of M, whose λ is 1."""
+    # SuperLU computes the factors of a sparse matrix. Eliminating a node joins all of its neighbors, and these new
+    # entries depend on the order: minimum degree on the pattern of A + Aᵀ keeps them few for a symmetric matrix. As the
+    # matrix is positive definite it needs no pivoting, which would disturb this order. M = Mᵀ, so the arrays of its
+    # rows are those of its columns. U Uᵀ would make the matrix dense, so U is taken out of each vector and each image.
+    shifted = _SHIFT * eye_array(matrix.shape[0], format="csc") - csc_array(
+        (matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape
+    )
+    factor = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+
+    def product(block: np.ndarray) -> np.ndarray:
+        image = factor.solve(block - known @ (known.T @ block))
+        image -= known @ (known.T @ image)
+        return image
+
+    return product
+
+
+def work(matrix: csr_array) -> float:
+    """A bound on the number of operations by which σI − M is factored, up to a constant: Σ_i w_i² of a band matrix."""
+    # The order of Cuthill & McKee (1969) makes the matrix a band, and elimination fills row i of a band at most from
+    # its first entry on, w_i entries. Its cost is Σ w_i². Minimum degree does better, by a factor of some tens if the
+    # graph is one of points in the plane, and of two if it is random, but only the factorization tells by how much.
+    order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order), dtype=order.dtype)
+    filled = np.diff(matrix.indptr) > 0
+    first = place.copy()
+    first[filled] = np.minimum(place[filled], np.minimum.reduceat(place[matrix.indices], matrix.indptr[:-1][filled]))
+    return float((place - first).astype(np.float64) @ (place - first))
