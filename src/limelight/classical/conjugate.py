@@ -22,6 +22,7 @@ from limelight.classical.inverses import sparse_inverse, work
 from limelight.classical.lanczos import MORE, Product
 
 _BELOW = 3  # the known eigenvectors get the eigenvalue 1 − 3
+_FEW = 8  # so many known eigenvectors at most are stored as dense ones, whose products are faster
 
 
 class Conjugate(ABC):
@@ -103,7 +104,7 @@ class SparseConjugate(Conjugate):
         weights = P.data * np.repeat(half, np.diff(P.indptr)) / half[P.indices]
         self._matrix = csr_array((weights, P.indices, P.indptr), shape=P.shape)
         known = csr_array((half / lengths[label], label, np.arange(len(half) + 1)), shape=(len(half), pieces))
-        super().__init__(known.toarray() if pieces == 1 else known)
+        super().__init__(known.toarray() if pieces <= _FEW else known)
 
     def _apply(self, block: np.ndarray) -> np.ndarray:
         image: np.ndarray = self._matrix @ block

@@ -17,15 +17,14 @@ from limelight.classical.lanczos import MORE, Product, leading
 from limelight.errors import ConvergenceError
 
 _WRITTEN = 400  # a matrix of at most so many rows that is not stored is computed by products with I
-_DECOMPOSED = 75  # a stored matrix of at most so many rows for each vector of a block is decomposed as a whole
-_DECOMPOSED_SPARSE = 20  # the same for a sparse one, and
-_SMALLEST = 150  # at most so many rows for any
+_DECOMPOSED = (300, 20)  # a stored matrix of at most 300 rows, and 20 for each wanted vector, is decomposed as a whole
+_DECOMPOSED_SPARSE = (250, 7)  # the same for a sparse one
 _FACTORED = 2000  # a stored matrix of at most so many rows is factored
 _CHEAP = 0.04  # a sparse one of so many rows, n, is factored as such if this takes less than this times n³ operations
 _SPARSE = 2e9  # a larger one if it takes less than so many
 _FEASIBLE = 1e14  # and if products do not suffice, if it takes less than so many
 _WIDTH = 2  # the vectors of the first block of which an inverse that is sparse is applied
-_WIDTH_DENSE = 6  # the same for one that is dense
+_WIDTH_DENSE = 4  # the same for one that is dense
 _PRODUCTS = 1000  # the largest number of products with a block
 _TRIED = 100  # after so many a sparse matrix is factored
 _RESIDUAL = 2e-15  # a unit vector v has converged when |M v − λ v| / max(1, λ) is at most this
@@ -84,7 +83,7 @@ def _found(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
     # matrix is factored if few entries are filled in. A dense one of medium size is factored, and so is a sparse one
     # that fills in. For all others only products are computed.
     n, b = matrix.n, k + MORE
-    if n > max(_DECOMPOSED_SPARSE * b, _SMALLEST) and _is_cheap(matrix.work(), n):
+    if n > _rows(_DECOMPOSED_SPARSE, k) and _is_cheap(matrix.work(), n):
         return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
     dense = matrix.dense() if n <= _FACTORED else None
     if dense is None and (n <= _WRITTEN or n < 4 * b):
@@ -93,9 +92,13 @@ def _found(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
         return _by_products(matrix, k)
     return (
         _by_decomposition(dense, k)
-        if n <= _DECOMPOSED * b
+        if n <= _rows(_DECOMPOSED, k)
         else _by_inverse(matrix, dense_inverse(dense), k, _WIDTH_DENSE)
     )
+
+
+def _rows(limit: tuple[int, int], k: int) -> int:
+    return limit[0] + limit[1] * k
 
 
 def _is_cheap(work: float, n: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse import csc_array, csr_array, eye_array
+from scipy.sparse import csc_array, csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import splu
 
@@ -35,9 +35,7 @@ def sparse_inverse(matrix: csr_array, known: Any) -> Product:
     # entries depend on the order: minimum degree on the pattern of A + Aᵀ keeps them few for a symmetric matrix. As the
     # matrix is positive definite it needs no pivoting, which would disturb this order. M = Mᵀ, so the arrays of its
     # rows are those of its columns. U Uᵀ would make the matrix dense, so U is taken out of each vector and each image.
-    shifted = _SHIFT * eye_array(matrix.shape[0], format="csc") - csc_array(
-        (matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape
-    )
+    shifted = _shifted(matrix)
     factor = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
     def product(block: np.ndarray) -> np.ndarray:
@@ -46,6 +44,17 @@ def sparse_inverse(matrix: csr_array, known: Any) -> Product:
         return image
 
     return product
+
+
+def _shifted(matrix: csr_array) -> csc_array:
+    """σI − M."""
+    # The diagonal is inserted before the first entry of each row. A row of M that has a diagonal already has two then,
+    # which SciPy adds.
+    n = matrix.shape[0]
+    starts = matrix.indptr[:-1]
+    data = np.insert(-matrix.data, starts, _SHIFT)
+    indices = np.insert(matrix.indices, starts, np.arange(n))
+    return csc_array((data, indices, matrix.indptr + np.arange(n + 1)), shape=(n, n))
 
 
 def work(matrix: csr_array) -> float:

@@ -16,7 +16,8 @@ MORE = 3  # so many more vectors than are wanted are returned, as good as they a
 
 _BASIS = 60  # the space is cut back when it has more than so many vectors, or
 _TIMES = 6  # more than so many for each vector that is returned, if that is more
-_PAUSE = 10  # eigenvalues are computed whenever the space has grown by a tenth
+_EARLIEST = 3  # eigenvalues are computed when the space has so many vectors for each vector that is returned, and then
+_PAUSE = 10  # whenever it has grown by a tenth
 _GOOD_ENOUGH = 1e-7  # the largest residual that is accepted after the last product
 _SAME = 1e-9  # eigenvalues whose relative difference is less than this may be one that repeats
 _NOTHING = 1e-14  # a vector that is shorter than this, relative to its block, is only rounding errors
@@ -42,7 +43,7 @@ def leading(
     b = min(k + MORE, n)
     random = np.random.default_rng(0)
     width, until = min(width, b), 0
-    space = _Space(max(_BASIS, _TIMES * b), random.uniform(-1, 1, (n, width)))
+    space = _Space(max(_BASIS, _TIMES * b), _EARLIEST * b, random.uniform(-1, 1, (n, width)))
     for count in range(1, products + 1):
         space.grow(product(space.block))
         if not space.is_due and count < products:
@@ -76,8 +77,8 @@ class _Space:
     # Before each step M V = V (VᵀM V) + B R Eᵀ, where B is the block and E selects the last columns: what M takes out
     # of the space lies in B. So with an eigenpair (θ, s) of the small VᵀM V the vector V s has the residual
     # M V s − θ V s = B R Eᵀs, whose length is known without a product (the Rayleigh–Ritz method).
-    def __init__(self, most: int, block: np.ndarray) -> None:
-        self.size, self._due = 0, 0
+    def __init__(self, most: int, due: int, block: np.ndarray) -> None:
+        self.size, self._due = 0, due
         self._vectors = np.empty((len(block), most), order="F")
         self._within = np.empty((0, 0))
         self._leak = np.empty((0, 0))  # R
