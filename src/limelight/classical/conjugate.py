@@ -53,7 +53,7 @@ class Conjugate(ABC):
         """The matrix, as a new array, or None if it is not stored."""
 
     def work(self) -> float:
-        """A bound on the operations by which the sparse σI − M is factored, infinite if it is not sparse."""
+        """An estimate of the operations by which the sparse σI − M is factored, infinite if it is not sparse."""
         return math.inf
 
     def inverse(self) -> Product:
@@ -123,9 +123,9 @@ class SparseConjugate(Conjugate):
         return sparse_inverse(self._matrix, self.known)
 
     def between_pieces(self, k: int) -> Float[np.ndarray, "n c"]:
-        # D^{1/2} 1 = U l, where l are the lengths of D^{1/2} 1 on the pieces. The vectors U a with a ⟂ l are the others.
-        # As `own_basis` does it, fixed vectors F are projected on their space and made orthonormal in turn: the QR
-        # decomposition of (l, UᵀF).
+        # D^{1/2} 1 = U l, where l are its lengths on the pieces. The others are the vectors U a with a ⟂ l.
+        # As in `limelight.classical.eigen`, fixed vectors F are projected on their space and made orthonormal in turn,
+        # which is the QR decomposition of (l, UᵀF).
         pieces = self.known.shape[1]
         if pieces == 1:
             return super().between_pieces(k)

@@ -6,6 +6,7 @@ the vectors, and the basis for a repeated eigenvalue, are the same in each call.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -20,13 +21,13 @@ _WRITTEN = 400  # a matrix of at most so many rows that is not stored is compute
 _DECOMPOSED = (300, 20)  # a stored matrix of at most 300 rows, and 20 for each wanted vector, is decomposed as a whole
 _DECOMPOSED_SPARSE = (250, 7)  # the same for a sparse one
 _FACTORED = 2000  # a stored matrix of at most so many rows is factored
-_CHEAP = 0.04  # a sparse one of so many rows, n, is factored as such if this takes less than this times n³ operations
-_SPARSE = 2e9  # a larger one if it takes less than so many
-_FEASIBLE = 1e14  # and if products do not suffice, if it takes less than so many
+_CHEAP = 0.03  # a sparse one, if this takes less than this times n³ operations, is factored as such
+_OPERATIONS = 100  # a product of n rows with a vector takes so many times n operations, orthogonalization included
+_FEW = 50  # a larger sparse matrix is factored if this costs less than so many products with a block
+_FEASIBLE = 3e12  # if products do not suffice, it is factored if this takes less than so many operations, an hour
 _WIDTH = 2  # the vectors of the first block of which an inverse that is sparse is applied
 _WIDTH_DENSE = 4  # the same for one that is dense
 _PRODUCTS = 1000  # the largest number of products with a block
-_TRIED = 100  # after so many a sparse matrix is factored
 _RESIDUAL = 2e-15  # a unit vector v has converged when |M v − λ v| / max(1, λ) is at most this
 _RESIDUAL_OF_INVERSE = 1e-14  # the same for (σI − M)⁻¹, whose products are less exact
 _LARGE = 0.1  # only eigenvalues larger than this are used as divisors
@@ -45,7 +46,7 @@ class Symmetric(Protocol):
         """M as a new array, or None if it is not stored."""
 
     def work(self) -> float:
-        """A bound on the operations by which the sparse σI − M is factored, infinite if it is not sparse."""
+        """An estimate of the operations by which the sparse σI − M is factored, infinite if it is not sparse."""
 
     def inverse(self) -> Product:
         """The product with (σI − M)⁻¹ of a sparse M."""
@@ -79,47 +80,45 @@ def with_sign(vectors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
 
 def _found(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest eigenvalues and a few more, and their eigenvectors, by the way that is likely to cost least."""
-    # A small matrix is decomposed as a whole; if it is not stored, it is first computed as its product with I. A sparse
-    # matrix is factored if few entries are filled in. A dense one of medium size is factored, and so is a sparse one
-    # that fills in. For all others only products are computed.
+    # A small matrix is decomposed as a whole; if it is not stored, it is first computed as its product with I. One of
+    # medium size is factored, a sparse one as such unless many entries fill in. For a larger one products are computed,
+    # unless it is sparse and its factor costs less.
     n, b = matrix.n, k + MORE
-    if n > _rows(_DECOMPOSED_SPARSE, k) and _is_cheap(matrix.work(), n):
+    if n > _rows(_DECOMPOSED_SPARSE, k) and n <= _FACTORED and matrix.work() < _CHEAP * n**3:
         return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
     dense = matrix.dense() if n <= _FACTORED else None
     if dense is None and (n <= _WRITTEN or n < 4 * b):
         dense = matrix.product(np.eye(n))
     if dense is None:
         return _by_products(matrix, k)
-    return (
-        _by_decomposition(dense, k)
-        if n <= _rows(_DECOMPOSED, k)
-        else _by_inverse(matrix, dense_inverse(dense), k, _WIDTH_DENSE)
-    )
+    if n <= _rows(_DECOMPOSED, k):
+        return _by_decomposition(dense, k)
+    return _by_inverse(matrix, dense_inverse(dense), k, _WIDTH_DENSE)
 
 
 def _rows(limit: tuple[int, int], k: int) -> int:
     return limit[0] + limit[1] * k
 
 
-def _is_cheap(work: float, n: int) -> bool:
-    return work < (_CHEAP * n**3 if n <= _FACTORED else _SPARSE)
+def _by_products(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """By products, or from the factor of a sparse matrix if that costs less."""
+    # A sparse matrix that fills in is mostly one of a graph without bottlenecks, whose eigenvalues other than the
+    # first are small, so that some dozens of products suffice. But graphs with bottlenecks may fill in, too, and take
+    # many thousands. Nobody knows before; so products are tried until they have cost as much as the factor will.
+    # The price is at most twice that of the better way.
+    work = matrix.work()
+    if work >= _FEASIBLE:
+        return leading(matrix.product, matrix.n, k, k + MORE, _RESIDUAL, _PRODUCTS)
+    tried = min(int(work / (_OPERATIONS * matrix.n * (k + MORE))), _PRODUCTS)
+    if tried >= _FEW:
+        with suppress(ConvergenceError):
+            return leading(matrix.product, matrix.n, k, k + MORE, _RESIDUAL, tried)
+    return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
 
 
 def _by_inverse(matrix: Symmetric, inverse: Product, k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The space found for the inverse is used for the matrix itself."""
     return _rayleigh_ritz(matrix.product, leading(inverse, matrix.n, k, width, _RESIDUAL_OF_INVERSE, _PRODUCTS)[1])
-
-
-def _by_products(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """By products alone; if they are too many, a sparse matrix is factored after all."""
-    # A sparse matrix that fills in is one of a graph without bottlenecks, all of whose eigenvalues but the first are
-    # small, so that few products suffice. But one of very many points in the plane fills in, too, and needs very many.
-    if not matrix.work() < _FEASIBLE:
-        return leading(matrix.product, matrix.n, k, k + MORE, _RESIDUAL, _PRODUCTS)
-    try:
-        return leading(matrix.product, matrix.n, k, k + MORE, _RESIDUAL, min(_TRIED, _PRODUCTS))
-    except ConvergenceError:
-        return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
 
 
 def _by_decomposition(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

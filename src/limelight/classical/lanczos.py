@@ -35,14 +35,14 @@ def leading(
     # Block Lanczos (Golub & Underwood 1977). The space of v, M v, M² v, … that grows from one vector holds one
     # eigenvector of each eigenvalue, so that a ring, whose eigenvalues are double, would show each once until rounding
     # errors change this. The space grown from a block of w random vectors holds w eigenvectors of each eigenvalue. So
-    # if fewer than w of the eigenvalues found are equal, none has been missed. If w are equal there may be more of
-    # them, and as many new random vectors join the block. The search then goes on for as many products again as it took
-    # until then, which bring out what the new vectors hold as clearly as the first ones did that of the first vectors.
-    # A block as wide as the number of wanted vectors holds enough of any eigenvalue. The numbers are random with a fixed
-    # seed, so that each call gives the same result.
+    # if fewer than w of the eigenvalues found are equal, none has been missed. If w are equal there may be more, and as
+    # many new random vectors join the block. The search then goes on for as many products as it took the first time:
+    # these bring out what the new vectors hold as clearly as the first products did for the first vectors. A block as
+    # wide as the number of wanted vectors holds enough of any eigenvalue. The numbers are random with a fixed seed, so
+    # that each call gives the same result.
     b = min(k + MORE, n)
     random = np.random.default_rng(0)
-    width, until = min(width, b), 0
+    width, until, first = min(width, b), 0, 0
     space = _Space(max(_BASIS, _TIMES * b), _EARLIEST * b, random.uniform(-1, 1, (n, width)))
     for count in range(1, products + 1):
         space.grow(product(space.block))
@@ -55,7 +55,8 @@ def leading(
             if not more or (len(values) >= k and _repeats(values[:b]) < width):
                 return values[:b], space.basis @ turn[:, :b]
             space.widen(random.uniform(-1, 1, (n, more)))
-            width, until = width + more, 2 * count
+            first = first or count
+            width, until = width + more, count + first
         if space.is_full and count < products:
             space.restart(values[: 2 * b], turn[:, : 2 * b])
     if residual > _GOOD_ENOUGH or count < until:
