@@ -130,6 +130,6 @@ class SparseConjugate(Conjugate):
         if pieces == 1:
             return super().between_pieces(k)
         fixed = self._transposed @ fixed_vectors(self.n, min(pieces - 1, k + MORE))
-        a, r = np.linalg.qr(np.column_stack([self._lengths, fixed]))
-        between: np.ndarray = self.known @ (a * np.where(np.diagonal(r) < 0, -1.0, 1.0))[:, 1 : k + 1]
+        a = np.linalg.qr(np.column_stack([self._lengths, fixed]))[0]
+        between: np.ndarray = self.known @ a[:, 1 : k + 1]
         return between

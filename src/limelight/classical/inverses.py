@@ -34,16 +34,13 @@ def sparse_inverse(matrix: csr_array, known: Any) -> Product:
     # SuperLU computes the factors of a sparse matrix. Eliminating a node joins all of its neighbors, and these new
     # entries depend on the order: minimum degree on the pattern of A + Aᵀ keeps them few for a symmetric matrix. As the
     # matrix is positive definite it needs no pivoting, which would disturb this order. M = Mᵀ, so the arrays of its
-    # rows are those of its columns. U Uᵀ would make the matrix dense, so U is taken out of each vector and each image.
+    # rows are those of its columns. U Uᵀ would make the matrix dense, so instead U is taken out of
+    # each vector; what rounding adds of it, the next product takes out.
     shifted = _shifted(matrix)
     factor = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
-    def product(block: np.ndarray) -> np.ndarray:
-        image = factor.solve(block - known @ (known.T @ block))
-        image -= known @ (known.T @ image)
-        return image
-
-    return product
+    transposed = known.T
+    return lambda block: factor.solve(block - known @ (transposed @ block))
 
 
 def _shifted(matrix: csr_array) -> csc_array:
