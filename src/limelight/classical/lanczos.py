@@ -35,41 +35,43 @@ def leading(
     # Block Lanczos (Golub & Underwood 1977). The space of v, M v, M² v, … that grows from one vector holds one
     # eigenvector of each eigenvalue, so that a ring, whose eigenvalues are double, would show each once until rounding
     # errors change this. The space grown from a block of w random vectors holds w eigenvectors of each eigenvalue. So
-    # if fewer than w of the eigenvalues found are equal, none has been missed. If w are equal there may be more, and as
-    # many new random vectors join the block. The search then goes on for as many products as it took the first time:
-    # these bring out what the new vectors hold as clearly as the first products did for the first vectors. A block as
-    # wide as the number of wanted vectors holds enough of any eigenvalue. The numbers are random with a fixed seed, so
-    # that each call gives the same result.
+    # if fewer than w of the eigenvalues found are equal, none has been missed. When w are equal there may be more, and
+    # as many new random vectors join the block. The search then goes on for at least as many products as brought out
+    # what the vectors before held, so that nothing that the new ones hold is missed. A block as wide as the number of
+    # wanted vectors holds enough of any eigenvalue. The numbers are random with a fixed seed, so that each call gives
+    # the same result.
     b = min(k + MORE, n)
     random = np.random.default_rng(0)
-    width, until, first = min(width, b), 0, 0
+    width, joined, pause = min(width, b), 0, 0
     space = _Space(max(_BASIS, _TIMES * b), _EARLIEST * b, random.uniform(-1, 1, (n, width)))
     for count in range(1, products + 1):
         space.grow(product(space.block))
         if not space.is_due and count < products:
             continue
         values, turn, residuals = space.eigenpairs()
-        residual = _worst(values, residuals, k)
-        if space.is_invariant or (residual <= enough and count >= until):
-            more = min(width, b - width, n - space.size)
-            if not more or (len(values) >= k and _repeats(values[:b]) < width):
-                return values[:b], space.basis @ turn[:, :b]
+        residuals /= np.maximum(np.abs(values), 1)
+        found = _leading_below(residuals, enough)
+        done = space.is_invariant or (found >= k and count >= joined + pause)
+        more = min(width, b - width, n - space.size)
+        if more and (_repeats(values[: b if done else min(found, b)]) >= width or (done and len(values) < k)):
             space.widen(random.uniform(-1, 1, (n, more)))
-            first = first or count
-            width, until = width + more, count + first
+            width, joined, pause = width + more, count, max(pause, count - joined)
+        elif done:
+            return values[:b], space.basis @ turn[:, :b]
         if space.is_full and count < products:
             space.restart(values[: 2 * b], turn[:, : 2 * b])
-    if residual > _GOOD_ENOUGH or count < until:
+    if len(values) < k or residuals[:k].max() > _GOOD_ENOUGH or count < joined + pause:
         raise ConvergenceError(
-            f"{k} eigenvectors of {n} points were not found in {products} products (|Mv − λv| = {residual:.1g}); "
-            "try a larger bandwidth (a smaller gamma), or fewer components"
+            f"{k} eigenvectors of {n} points were not found in {products} products "
+            f"(|Mv − λv| = {residuals[:k].max():.1g}); try a larger bandwidth (a smaller gamma), or fewer components"
         )
     return values[:b], space.basis @ turn[:, :b]
 
 
-def _worst(values: np.ndarray, residuals: np.ndarray, k: int) -> float:
-    """The largest |M v − λ v| / max(1, |λ|) of the first k; infinite if there are fewer."""
-    return float((residuals / np.maximum(np.abs(values), 1))[:k].max()) if len(values) >= k else np.inf
+def _leading_below(numbers: np.ndarray, limit: float) -> int:
+    """How many of the first numbers are at most the limit, up to the first that is not."""
+    above = numbers > limit
+    return int(above.argmax()) if above.any() else len(numbers)
 
 
 class _Space:
