@@ -6,6 +6,7 @@ the vectors, and the basis for a repeated eigenvalue, are the same in each call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from jaxtyping import Float
 
 from limelight.classical.inverses import dense_inverse
 from limelight.classical.lanczos import MORE, Product, leading
+from limelight.classical.threads import one_thread
 from limelight.errors import ConvergenceError
 
 _WRITTEN = 400  # a matrix of at most so many rows that is not stored is computed by products with I
@@ -85,7 +87,7 @@ def _found(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
     # unless it is sparse and its factor costs less.
     n, b = matrix.n, k + MORE
     if n > _rows(_DECOMPOSED_SPARSE, k) and n <= _FACTORED and matrix.work() < _CHEAP * n**3:
-        return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
+        return _by_inverse(matrix, matrix.inverse, k, _WIDTH)
     dense = matrix.dense() if n <= _FACTORED else None
     if dense is None and (n <= _WRITTEN or n < 4 * b):
         dense = matrix.product(np.eye(n))
@@ -93,7 +95,7 @@ def _found(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
         return _by_products(matrix, k)
     if n <= _rows(_DECOMPOSED, k):
         return _by_decomposition(dense, k)
-    return _by_inverse(matrix, dense_inverse(dense), k, _WIDTH_DENSE)
+    return _by_inverse(matrix, lambda: dense_inverse(dense), k, _WIDTH_DENSE)
 
 
 def _rows(limit: tuple[int, int], k: int) -> int:
@@ -113,12 +115,14 @@ def _by_products(matrix: Symmetric, k: int) -> tuple[np.ndarray, np.ndarray]:
     if tried >= _FEW:
         with suppress(ConvergenceError):
             return leading(matrix.product, matrix.n, k, k + MORE, _RESIDUAL, tried)
-    return _by_inverse(matrix, matrix.inverse(), k, _WIDTH)
+    return _by_inverse(matrix, matrix.inverse, k, _WIDTH)
 
 
-def _by_inverse(matrix: Symmetric, inverse: Product, k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _by_inverse(matrix: Symmetric, inverse: Callable[[], Product], k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The space found for the inverse is used for the matrix itself."""
-    return _rayleigh_ritz(matrix.product, leading(inverse, matrix.n, k, width, _RESIDUAL_OF_INVERSE, _PRODUCTS)[1])
+    with one_thread():
+        space = leading(inverse(), matrix.n, k, width, _RESIDUAL_OF_INVERSE, _PRODUCTS)[1]
+        return _rayleigh_ritz(matrix.product, space)
 
 
 def _by_decomposition(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,9 +131,11 @@ def _by_decomposition(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
     # bisection and their vectors by inverse iteration: less work than finding all n. M = Mᵀ, and Mᵀ has the column
     # order that LAPACK reads without a copy.
     n = len(matrix)
-    values, vectors = scipy.linalg.eigh(
-        matrix.T, subset_by_index=[max(n - k - MORE, 0), n - 1], driver="evx", overwrite_a=True, check_finite=False
-    )
+    some = [max(n - k - MORE, 0), n - 1]
+    with one_thread():
+        values, vectors = scipy.linalg.eigh(
+            matrix.T, subset_by_index=some, driver="evx", overwrite_a=True, check_finite=False
+        )
     return values[::-1], vectors[:, ::-1]
 
 

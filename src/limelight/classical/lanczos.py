@@ -168,7 +168,7 @@ def _split(block: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray
     rest -= basis @ again
     along += again
     unit, r = np.linalg.qr(rest)
-    scale = np.linalg.norm(block)
+    scale = float(np.linalg.norm(block))
     if np.abs(np.diagonal(r)).min(initial=np.inf) > _DEPENDENT * scale:
         return unit, along, r
     unit, r = _independent(rest, basis, _NOTHING * scale)
