@@ -216,7 +216,7 @@ def _eigenmaps(
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
     """The k leading eigenvalues of D⁻¹W after the first, and D^{-1/2} v, v unit eigenvectors of D^{-1/2} W D^{-1/2}."""
     values, vectors = _leading(graph.conjugate(), k)
-    return values, with_sign(vectors * (-0.5 * graph.log_degree).exp()[:, None].numpy())
+    return values, with_sign(vectors * np.exp(-0.5 * graph.log_degree.numpy())[:, None])
 
 
 def _leading(matrix: Conjugate, k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
