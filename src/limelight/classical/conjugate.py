@@ -90,19 +90,20 @@ class WalkConjugate(Conjugate):
 
 
 class SparseConjugate(Conjugate):
-    """The matrix of a sparse graph of log degrees d, whose U are the vectors of all its connected components."""
+    """D^{−1/2} W D^{−1/2} of sparse weights W and log D. U are the vectors of all connected components of the graph."""
 
     # A graph in c pieces has the eigenvalue 1 c times: on each piece D^{1/2} 1 is an eigenvector. The pieces are seen
-    # in the pattern of P, so none of these vectors is searched for. In each piece degrees are divided by its largest.
-    def __init__(self, P: csr_array, degree: Float[np.ndarray, " n"]) -> None:
-        pieces, label = connected_components(P, directed=False)
+    # in the pattern of W, so none of these vectors is searched for. In each piece degrees are divided by its largest.
+    def __init__(self, W: csr_array, degree: Float[np.ndarray, " n"]) -> None:
+        pieces, label = connected_components(W, directed=False)
         largest = np.full(pieces, -np.inf)
         np.maximum.at(largest, label, degree)
         half = np.exp(0.5 * (degree - largest[label]))
         lengths = np.sqrt(np.bincount(label, half**2))
         self._lengths = lengths * np.exp(0.5 * (largest - largest.max()))
-        weights = P.data * np.repeat(half, np.diff(P.indptr)) / half[P.indices]
-        self._matrix = csr_array((weights, P.indices, P.indptr), shape=P.shape)
+        root = np.exp(-0.5 * degree)
+        weights = W.data * np.repeat(root, np.diff(W.indptr)) * root[W.indices]
+        self._matrix = csr_array((weights, W.indices, W.indptr), shape=W.shape)
         known = csr_array((half / lengths[label], label, np.arange(len(half) + 1)), shape=(len(half), pieces))
         super().__init__(known.toarray() if pieces <= _FEW else known)
 

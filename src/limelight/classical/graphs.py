@@ -42,17 +42,16 @@ class SparseGraph:
     def __init__(self, whose: str, W: Any) -> None:
         W = _symmetric(whose, csr_array(W, dtype=np.float64))
         row = np.repeat(np.arange(W.shape[0]), np.diff(W.indptr))
-        weights = np.where(row == W.indices, 0, W.data)
-        degree, loops = _degrees(np.bincount(row, weights, W.shape[0]))
-        self._P = csr_array((weights / degree[row], W.indices, W.indptr), shape=W.shape, copy=True)
-        self._P.eliminate_zeros()
-        if loops.any():
-            self._P = csr_array(self._P + diags_array(loops))
+        unused = (row == W.indices) | (W.data == 0)
+        if unused.any():
+            W = csr_array((W.data[~unused], (row[~unused], W.indices[~unused])), shape=W.shape)
+        degree, loops = _degrees(W.sum(axis=1))
+        self._weights = csr_array(W + diags_array(loops)) if loops.any() else W
         self.log_degree: Float[Tensor, " n"] = torch.from_numpy(np.log(degree))
 
     def conjugate(self) -> SparseConjugate:
         """The symmetric matrix of P."""
-        return SparseConjugate(self._P, self.log_degree.numpy())
+        return SparseConjugate(self._weights, self.log_degree.numpy())
 
 
 def given_graph(whose: str, W: Any) -> DenseGraph | SparseGraph:
