@@ -1,6 +1,7 @@
-"""Write the table of ordinary uses in docs/speed.md from a run: `python -m docs.speed benchmarks/results/use-cpu.json`.
+"""Write the tables of docs/speed.md that come from stored runs: `python -m docs.speed benchmarks/results/use-cpu.json`.
 
-The run is first copied to docs/speed.json. Everything from "## In ordinary use" to the next heading is rewritten.
+A run of `benchmarks.use`, or of `benchmarks.classical` with `--json`, is first copied to docs/speed.json. The sections
+"## In ordinary use" and "### Sparse graphs and many clusters" are rewritten up to their next headings.
 """
 
 import json
@@ -13,6 +14,7 @@ from benchmarks.use_report import table
 PAGE = Path(__file__).with_name("speed.md")
 KEPT = Path(__file__).with_name("speed.json")
 HEADING = "## In ordinary use"
+GRAPHS = "### Sparse graphs and many clusters"
 
 
 def section(results):
@@ -32,17 +34,63 @@ before its kernel; a `KeyCache` keeps what depends on the keys alone.
 """
 
 
+def graphs(classical):
+    return f"""{GRAPHS}
+
+`python -m benchmarks.classical --only "graph of" "20 clusters"`, with scikit-learn's `SpectralClustering` and
+`SpectralEmbedding` on the same inputs. The sparse graphs join each point to its ten nearest neighbors and are given
+with `affinity="precomputed"`; "blobs" are points, whose graph is dense. The numbers are scikit-learn's time divided by
+Limelight's: medians and quartiles over rounds in turns, on two cores that other programs used, too. The target is 0.83.
+
+{beside(classical)}
+
+"""
+
+
+def beside(classical):
+    """The rows of each number of threads beside each other."""
+    threads = sorted(classical, key=int)
+    names = [row["name"] for row in classical[threads[0]]]
+    titles = [f"{each} thread{'' if each == '1' else 's'}" for each in threads]
+    lines = [f"| case | scikit-learn's time, {titles[0]} | {' | '.join(titles)} |", "|---" * (len(threads) + 2) + "|"]
+    for name in names:
+        rows = [next((row for row in classical[each] if row["name"] == name), None) for each in threads]
+        times = f"{rows[0]['milliseconds_beside']:.0f} ms"
+        lines.append(f"| {name} | {times} | {' | '.join(map(faster, rows))} |")
+    return "\n".join(lines)
+
+
+def faster(row):
+    if row is None:
+        return ""
+    ratio = row["ratio"]
+    mark = "✓" if ratio["median"] >= row["target"] else "✗"
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] {mark}"
+
+
+def replaced(text, heading, new):
+    """The text with the section under this heading replaced."""
+    head, _, rest = text.partition(heading)
+    following = re.search(r"^##+ ", rest, re.MULTILINE)
+    return head + new + rest[following.start() :]
+
+
 def page(text, results):
-    """The page with its section on ordinary use replaced by one with these results."""
-    head, _, rest = text.partition(HEADING)
-    following = re.search(r"^## ", rest, re.MULTILINE)
-    return head + section(results) + rest[following.start() :]
+    """The page with its sections from stored runs replaced by those of these results."""
+    text = replaced(text, HEADING, section(results))
+    return replaced(text, GRAPHS, graphs(results["classical"]))
+
+
+def kept(results, given):
+    """The stored results with those of a run in place of older ones."""
+    return results | given | {"classical": results.get("classical", {}) | given.get("classical", {})}
 
 
 def write(given):
-    if given:
-        KEPT.write_text(Path(given[0]).read_text(encoding="utf-8"), encoding="utf-8")
     results = json.loads(KEPT.read_text(encoding="utf-8"))
+    for path in given:
+        results = kept(results, json.loads(Path(path).read_text(encoding="utf-8")))
+    KEPT.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 

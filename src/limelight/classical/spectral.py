@@ -141,8 +141,8 @@ class SpectralEmbedding(_OnGraph):
 
     W_ij = exp −γ|x_i − x_j|², W_ii = 0, D_i = Σ_j W_ij, so u are eigenvectors of D⁻¹W: attention in which no point
     attends to itself. As scikit-learn's `SpectralEmbedding(affinity="rbf")`, up to the signs, in memory linear in n.
-    With affinity="precomputed" X is W (n, n), symmetric, ≥ 0, dense or sparse, whose diagonal is ignored. A sparse X of
-    points is made dense.
+    With affinity="precomputed" X is W (n, n), symmetric, ≥ 0, dense or sparse, whose diagonal is ignored; a sparse one
+    stays sparse. A sparse X of points is made dense.
 
     n_components: 1 to n − 1. gamma: None for 1/d. Sets `embedding_` (n, n_components), `eigenvalues_` of D⁻¹W,
     largest first, and `gamma_`. If the graph has k connected components, the eigenvalue 1 repeats, and k − 1
