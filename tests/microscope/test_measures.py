@@ -122,18 +122,21 @@ def test_column_mass():
 
 
 def test_key_norms_alone():
-    """With k = c + |c| u the score ⟨c, k⟩ is ½|k|², so that the norms alone give the weights."""
+    """With k = c + |c| u the score ⟨c, k⟩ is ½|k|², so that the norms alone give the scores."""
     u = torch.nn.functional.normalize(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     c = torch.tensor([2.0, -1.0, 1.0])
     same = {"ids": REPEATED, "positions": torch.arange(8)}
     for mask in (None, causal):
-        P = WatchedAttention(c.expand(8, 3), c + c.norm() * u, scale=1.0, mask=mask, **same)
-        assert value("key_norms", P) == approx(1)
-        turned = WatchedAttention(-c.expand(8, 3), c + c.norm() * u, scale=1.0, mask=mask, **same)
-        assert value("key_norms", turned) < 0
+        for sign in (1, -1):  # short keys, too, may be what a head attends to
+            P = WatchedAttention(sign * c.expand(8, 3), c + c.norm() * u, scale=1.0, mask=mask, **same)
+            assert value("key_norms", P) == approx(1)
     on_a_sphere = WatchedAttention(3 * u.roll(1, 0), u, scale=1.0, **same)
-    assert value("key_norms", on_a_sphere) == pytest.approx(0, abs=1e-4)
-    assert math.isnan(value("key_norms", even(8)))  # uniform attention leaves nothing to explain
+    assert value("key_norms", on_a_sphere) == 0
+    q, k = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(1))
+    scores, norms = (q @ k.mT), k.square().sum(-1)
+    right = torch.corrcoef(torch.stack([(scores - scores.mean(-1, keepdim=True)).flatten(), norms.repeat(8)]))
+    assert value("key_norms", WatchedAttention(q, k, scale=1.0, **same)) == approx(right[0, 1].item() ** 2)
+    assert math.isnan(value("key_norms", even(8)))  # equal scores leave nothing to explain
 
 
 def test_temperature():

@@ -35,10 +35,10 @@ def own_attention(layer: nn.Module) -> Callable[..., Any] | None:
     """The function that this layer calls now, by the name in its `config`, or None if it cannot be found."""
     kind: Any = type(layer)
     method, eager = _interface_method(kind), eager_function(kind)
-    if method is None or eager is None:
-        return None
     name = layer.__dict__["config"]._attn_implementation
-    return method.__globals__["ALL_ATTENTION_FUNCTIONS"].get_interface("eager" if name is None else name, eager)
+    if method is None or name in (None, "eager"):
+        return eager
+    return method.__globals__["ALL_ATTENTION_FUNCTIONS"].get_interface(name, eager)
 
 
 @cache

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -20,7 +20,7 @@ from limelight.microscope.torch_layers import watching_torch
 
 
 @contextmanager
-def attach(model: nn.Module) -> Iterator[Scope]:
+def attach(model: nn.Module, *, separators: Iterable[int] | None = None) -> Iterator[Scope]:
     """Watch the attention of a model: what happens in every head while it runs, and nothing about it changes.
 
     Within the `with` block, each call of the model is recorded: for every attention layer the queries and keys as they
@@ -35,6 +35,9 @@ def attach(model: nn.Module) -> Iterator[Scope]:
     `torch.nn.functional.scaled_dot_product_attention`. Queries and keys are kept, in memory linear in the tokens; no
     n × m matrix is, unless a mask or a table of biases is none that a few numbers describe. Gradients are not.
 
+    `separators` are the tokens that separate or end texts, for the measure of that name; None takes those that the
+    model's configuration names.
+
     Raises `InputError` for what is not a model of torch, for a compiled model, for a layer whose attention is another
     one than these, and when the model has run without any attention that could be seen. When the model is called:
     `InputError` if watching changes its output, or if the attention of a layer is more than can be seen.
@@ -48,7 +51,7 @@ def attach(model: nn.Module) -> Iterator[Scope]:
     (0.0, (6, 6), 2)
     """
     _require_model(model)
-    watch = _Watch(model)
+    watch = _Watch(model, None if separators is None else frozenset(separators))
     with watch:
         yield watch.scope
 
@@ -56,11 +59,11 @@ def attach(model: nn.Module) -> Iterator[Scope]:
 class _Watch:
     """The watchers of one model, which can be taken off and put on again."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, separators: frozenset[int] | None) -> None:
         self.model = model
         self.names = {module: name or type(module).__name__ for name, module in model.named_modules()}
         self.recorder = Recorder()
-        self.scope = Scope(self.recorder, model)
+        self.scope = Scope(self.recorder, model, _separators(model) if separators is None else separators)
         self.mode: Any = nullcontext()
         self._compared: set[nn.Module] = set()
         self._forward: dict[nn.Module, Callable[..., Any]] = {}  # what runs below the wrapper of a model
@@ -154,6 +157,16 @@ def _require_model(model: nn.Module) -> None:
         raise InputError(f"attach expects a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel):
         raise InputError("attach cannot look into the copies of a DataParallel; attach to its .module")
+
+
+def _separators(model: nn.Module) -> frozenset[int]:
+    """The tokens that separate or end texts, by the model's configuration; empty if it names none."""
+    config = getattr(model, "config", None)
+    found: set[int] = set()
+    for name in ("sep_token_id", "eos_token_id"):
+        ids = getattr(config, name, None)
+        found |= {*ids} if isinstance(ids, (list, tuple)) else set() if ids is None else {ids}
+    return frozenset(found)
 
 
 def _is_of_transformers(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -102,6 +103,8 @@ class _Watcher:
         n, m = query.shape[-2], key.shape[-2]
         mask = None if attention_mask is None else attention_mask[..., :m]
         bias, sinks = given.get("position_bias"), given.get("s_aux", given.get("sinks"))
+        if self.is_eager and mask is not None and mask.dtype == torch.bool:
+            mask = mask.to(query.dtype)  # eager adds it, and hides nothing
         allowed, added = split(mask)
         is_causal = given.get("is_causal")
         is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal

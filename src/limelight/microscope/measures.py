@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limelight.attention import Attention
 from limelight.microscope.watched_attention import WatchedAttention
 
 _PAIRS = 1 << 22  # entries of a comparison of tokens that are made at a time
@@ -136,39 +135,44 @@ def _least_mass(P: WatchedAttention) -> PerHead:
 
 
 def _key_norms(P: WatchedAttention) -> PerHead:
-    """1 − KL(P, N)/KL(P, U), summed over queries, where N_ij ∝ exp(½ scale |k_j|²) and U is uniform, on the keys seen.
+    """(Σ_i cov_j(s_ij, |k_j|²))² / (Σ_i var_j s_ij · Σ_i var_j |k_j|²), over the keys that a query sees.
 
-    KL(P_i, N_i) = −H_i − Σ_j p_ij b_j + log Σ_j exp b_j with b_j = ½ scale |k_j|², and the same with b = 0 for U. The
-    log-sum-exp over the keys that a query sees is that of an attention whose scores are b_j, with queries of one
-    number, so nothing n × m is needed. Rows are divided by their sums, so that a sink has no part in it.
+    This is the share of the variance of a query's scores that a · |k_j|² explains, with the best a, the same for all
+    queries. If all keys have the same length, up to rounding, they explain nothing.
     """
-    if P.softcap is not None or P.bias is not None:  # then the score is no inner product
-        return _undefined(P)
-    entropy, norms = P.entropy(), 0.5 * P.scale * P.k.square().sum(-1, keepdim=True)
-    norms = norms - norms.mean(-2, keepdim=True)
-    one = torch.ones_like(P.q[..., :1])
-    of_norms = Attention(one, norms, mask=P.mask, scale=1.0).logsumexp()
-    of_none = Attention(one, torch.zeros_like(norms), mask=P.mask, scale=1.0).logsumexp()
-    from_norms = of_norms - (P.attention @ norms)[..., 0] - entropy
-    from_uniform = of_none - entropy
-    total = from_uniform.sum(-1)
-    return torch.where(total > 1e-4 * P.shape[-2], 1 - from_norms.sum(-1) / total, math.nan)
+    norms = P.k.square().sum(-1)
+    together, of_scores, of_norms = (_undefined(P).zero_() for _ in range(3))
+    for rows in P.rows():
+        s, seen, number = _scores_seen(P, rows)
+        s, b = (_centered(x, seen, number) for x in (s, norms[..., None, :].expand_as(s)))
+        together += (s * b).sum((-1, -2))
+        of_scores += s.square().sum((-1, -2))
+        of_norms += b.square().sum((-1, -2))
+    equal = of_norms <= 1e-10 * norms.square().sum(-1) * P.shape[-2]
+    return torch.where(equal & (of_scores > 0), 0, together.square() / (of_scores * of_norms))
 
 
 def _temperature(P: WatchedAttention) -> PerHead:
     """1/σ, with σ² the variance of the scores of a query over the keys that it sees, averaged over queries."""
     total, count = _undefined(P).zero_(), _undefined(P).zero_()
     for rows in P.rows():
-        s = P.scores(rows)
-        seen = s > -math.inf
-        number = seen.sum(-1, keepdim=True)
-        s = s.masked_fill(~seen, 0)
-        mean = s.sum(-1, keepdim=True) / number.clamp(min=1)
-        variance = ((s - mean).square() * seen).sum(-1) / number[..., 0].clamp(min=1)
-        several = number[..., 0] > 1
-        total += (variance * several).sum(-1)
-        count += several.sum(-1)
+        s, seen, number = _scores_seen(P, rows)
+        total += (_centered(s, seen, number).square() / number).sum((-1, -2))
+        count += (number > 1).sum((-1, -2))
     return (count / total).sqrt()
+
+
+def _scores_seen(P: WatchedAttention, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """(the scores of these rows, where a key is seen, the number of keys that a query sees)."""
+    s = P.scores(rows)
+    seen = s > -math.inf
+    return s.masked_fill(~seen, 0), seen, seen.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _centered(x: Tensor, seen: Tensor, number: Tensor) -> Tensor:
+    """x minus the mean of its row over the keys that are seen; 0 at the others."""
+    mean = (x * seen).sum(-1, keepdim=True) / number
+    return (x - mean) * seen
 
 
 def _agreement(P: WatchedAttention) -> PerHead:
@@ -301,9 +305,9 @@ MEASURES = (
     Measure(
         "key_norms",
         _key_norms,
-        "1 − Σ_i KL(P_i, N_i) / Σ_i KL(P_i, U_i),  N_ij ∝ exp(½ scale |k_j|²)",
-        "−∞ to 1",
-        "How much of the attention the lengths of the keys explain without any query: 1 all, 0 no more than uniform.",
+        "R² of s_ij on |k_j|² within queries",
+        "0 to 1",
+        "How much of the variance of a query's scores the lengths of the keys explain, without the query.",
         "⟨q, k⟩ = ½|q|² + ½|k|² − ½|q − k|²; Kobayashi et al. 2020 (2004.10102) for norms of values",
     ),
     Measure(

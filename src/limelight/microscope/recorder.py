@@ -105,7 +105,7 @@ class Recorder:
         """Keep the call, after a check that P @ value is the layer's own output, the first time that a layer runs."""
         name = (seen.layer, self._runs[seen.layer])
         self._runs[seen.layer] += 1
-        seen = self._filled(seen)
+        seen = self._filled(_of_all_queries(seen))
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
@@ -175,6 +175,13 @@ class Recorder:
         if before is None or before.history is None or ids.shape[-1] != n:
             return None
         return torch.cat([before.history, ids], -1)
+
+
+def _of_all_queries(seen: Seen) -> Seen:
+    """With a row for each query in the masks, which may have one for all."""
+    n = seen.query.shape[-2]
+    masks = [None if x is None else x.expand(*x.shape[:-2], n, -1) for x in (seen.allowed, seen.bias)]
+    return replace(seen, allowed=masks[0], bias=masks[1])
 
 
 def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:

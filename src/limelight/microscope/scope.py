@@ -24,15 +24,23 @@ class Scope:
     is one of them, as a `WatchedAttention`. A batch has several texts, and a generation several steps; `select`
     chooses.
 
-    `difference` is the largest difference between the model's outputs with and without watching: 0.0 after its first
-    call, None before.
+    `separators` are the tokens that separate or end texts. `difference` is the largest difference between the model's
+    outputs with and without watching: 0.0 after its first call, None before.
 
     Raises `InputError` where nothing ran yet, for a layer, head, text or step that is not there, and where several
     texts or steps were seen and none is chosen.
     """
 
-    def __init__(self, recorder: Recorder, model: nn.Module, text: int | None = None, step: int | None = None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        model: nn.Module,
+        separators: frozenset[int] = frozenset(),
+        text: int | None = None,
+        step: int | None = None,
+    ) -> None:
         self._recorder, self._model, self._text, self._step = recorder, model, text, step
+        self.separators = separators
         self.difference: float | None = None
 
     @property
@@ -51,16 +59,6 @@ class Scope:
     def steps(self) -> int:
         """How often the model ran: 1 for one call, more for a generation."""
         return 1 + max(call.step for call in self._calls)
-
-    @property
-    def separators(self) -> frozenset[int]:
-        """The tokens that separate or end texts, by the model's configuration; empty if it names none."""
-        config = getattr(self._model, "config", None)
-        found: set[int] = set()
-        for name in ("sep_token_id", "eos_token_id"):
-            ids = getattr(config, name, None)
-            found |= {*ids} if isinstance(ids, (list, tuple)) else set() if ids is None else {ids}
-        return frozenset(found)
 
     @property
     def not_watched(self) -> tuple[str, ...]:
@@ -82,6 +80,7 @@ class Scope:
         chosen = Scope(
             self._recorder,
             self._model,
+            self.separators,
             self._text if text is None else text % self.texts,
             self._step if step is None else step % self.steps,
         )
