@@ -40,8 +40,8 @@ def load(name: str, *, download: bool = False) -> Loaded:
         raise InputError(f"{name} is no folder with a config.json; give the folder of a model, or a model's name")
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source: Any = name if folder is None else str(folder)
     given: dict[str, Any] = {"local_files_only": not download, "trust_remote_code": False}
     config = _from(transformers.AutoConfig, source, name, download, **given)
@@ -53,7 +53,12 @@ def load(name: str, *, download: bool = False) -> Loaded:
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
     model = _from(kind, source, name, download, **given, config=config, use_safetensors=True)
     longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return Loaded(name, model.eval(), tokenizer, longest if isinstance(longest, int) else None)
+    return Loaded(
+        name if folder is None or not _is_path(name) else folder.resolve().name,
+        model.eval(),
+        tokenizer,
+        longest if isinstance(longest, int) else None,
+    )
 
 
 def find(name: str) -> Path | None:

@@ -192,10 +192,11 @@
   const begin = ["first_token", "previous_token", "entropy"].find((name) => data.values[name].some((x) => x !== null));
   if (begin) state.measure = begin;
   if (wantedLayer === undefined) {
-    const kinds = ["induction", "previous_token", "next_token", "duplicate_token", "first_token"];
-    const best = kinds.map((name) => [name, strongest(name)]).filter(([, i]) => i >= 0);
+    const kinds = ["induction", "previous_token", "next_token", "duplicate_token"];
+    const best = kinds.map((name) => [name, strongest(name)]).filter(([name, i]) => i >= 0 && data.values[name][i] > 0.2);
     best.sort(([a, i], [b, j]) => data.values[b][j] - data.values[a][i]);
-    if (best.length) [state.layer, state.head] = places[best[0][1]];
+    const first = best.length ? best[0][1] : strongest("first_token");
+    if (first >= 0) [state.layer, state.head] = places[first];
   }
   $("measure").value = state.measure;
   $("measure").addEventListener("change", (event) => { state.measure = event.target.value; colorGrid(); });

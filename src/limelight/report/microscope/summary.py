@@ -35,10 +35,11 @@ _NAMED = 3  # heads that a sentence names
 def sentences(reading: Reading) -> list[str]:
     """The first says how large the model and the text are; the others say what its heads do."""
     table, heads = reading.table, len(reading.table["head"])
-    layers, tokens = len({*table["layer"]}), " and ".join(str(len(text)) for text in reading.texts)
+    layers, tokens = len({*table["layer"]}), " and ".join(_counted(len(text), "token") for text in reading.texts)
     keys = _finite(table["effective_keys"])
-    spread = f"; a token spreads its weight over about {sum(keys) / len(keys):.3g} tokens" if keys else ""
-    out = [f"{reading.kind} has {heads} heads in {layers} attention layers, and read {tokens} tokens{spread}."]
+    spread = f"; a token spreads its weight over about {sum(keys) / len(keys):.3g} of them" if keys else ""
+    size = f"{_counted(heads, 'head')} in {_counted(layers, 'attention layer')}"
+    out = [f"{reading.kind} has {size}, and read {tokens}{spread}."]
     said = [sentence for kind in _KINDS if (sentence := _of_kind(table, kind))]
     return [*out, *(said or ["No head shows one of the usual patterns on this text."])]
 
@@ -61,6 +62,10 @@ def _of_one(does: str) -> str:
 def name_of(row: dict[str, Any]) -> str:
     """A head's short name, layer.head."""
     return f"{row['layer']}.{row['head']}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _finite(values: Sequence[float]) -> list[float]:
