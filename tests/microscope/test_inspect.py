@@ -1,6 +1,7 @@
 """`limelight inspect`: a model from a folder or a package reads a text, and every head is shown."""
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
@@ -203,6 +204,14 @@ def test_no_text_becomes_markup_or_moves_the_cursor(call, causal, tmp_path):
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
     assert "\\x1b" in "".join(data["texts"][0])
     assert "<" in "".join(data["texts"][0])  # as text, which the script adds as text
+
+
+def test_a_token_cannot_end_the_pages_data(causal):
+    reading = read(load(causal), TEXT)
+    token = "</script><script>alert(1)</script>"
+    page = render(dataclasses.replace(reading, model=token, texts=([token] * len(reading.texts[0]),)))
+    assert page.count("<script") == 3
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["texts"][0][0] == token
 
 
 def test_nothing_leaves_the_page(causal):

@@ -122,9 +122,10 @@ def test_the_steps_of_a_generation_share_their_keys():
     assert [call.m for call in calls if call.layer == calls[0].layer] == list(range(9, 29))
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral"])  # Mistral's is a ring of the last four tokens
 @torch.no_grad()
-def test_a_cache_of_fixed_size():
-    made, prompt = model("llama", "sdpa"), tiny.tokens("left")
+def test_a_cache_of_fixed_size(name):
+    made, prompt = model(name, "sdpa"), tiny.tokens("left")
     plain = tiny.generated(made, prompt)
     with microscope.attach(made) as scope:
         assert torch.equal(tiny.generated(made, prompt, cache_implementation="static", disable_compile=True), plain)
@@ -135,6 +136,7 @@ def test_a_cache_of_fixed_size():
             P, Q = (one.select(step=step, text=text)[1] for one in (scope, usual))
             torch.testing.assert_close(P.dense(), Q.dense(), **EXACT)
             assert torch.equal(P.positions, Q.positions)
+            assert P.has_first == Q.has_first == (name == "llama" or step == 0)
 
 
 @torch.no_grad()
