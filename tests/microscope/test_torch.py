@@ -1,5 +1,6 @@
 """Models of plain torch: its own layers, also on their fast path, and direct calls of its attention function."""
 
+import dataclasses
 import math
 
 import pytest
@@ -165,6 +166,81 @@ def test_a_model_that_computes_its_weights_itself_is_named():
     refused = pytest.raises(InputError, match=r"cannot be watched: 0 \(OwnAttention\) computes its weights by itself")
     with refused, microscope.attach(model):
         model(drawn(1, 3, 2))
+
+
+class Fails(nn.Module):
+    """A model that raises an error between two layers, when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.fails = Causal(), False
+
+    def forward(self, x):
+        first, second = self.parts.layers
+        x = first(x)
+        if self.fails:
+            raise RuntimeError("between two layers")
+        return second(x)
+
+
+def test_a_pass_that_was_not_finished_is_forgotten():
+    model, x = seeded(Fails), drawn(1, 5, 8)
+    with microscope.attach(model) as scope:
+        model(x)
+        model.fails = True
+        with pytest.raises(RuntimeError, match="between two layers"):
+            model(x)
+        model.fails = False
+        model(2 * x)
+    assert scope.steps == 2
+    assert scope.select(step=1)[1].shape == (2, 5, 5)
+
+
+@dataclasses.dataclass
+class Out:
+    first: torch.Tensor
+
+
+class Unsteady(nn.Module):
+    """Returns something else each time, in a dataclass."""
+
+    def __init__(self):
+        super().__init__()
+        self.causal, self.count = Causal(), 0
+
+    def forward(self, x):
+        self.count += 1
+        return Out(self.causal(x) + 0.5 * self.count)
+
+
+def test_outputs_in_a_dataclass_are_compared():
+    model = Unsteady()
+    refused = pytest.raises(InputError, match=r"watching Unsteady changes its output by 0\.5")
+    with refused, microscope.attach(model):
+        model(drawn(1, 5, 8))
+
+
+class Silent(Causal):
+    def forward(self, x):
+        super().forward(x)
+
+
+def test_a_model_that_returns_no_tensor_is_not_said_to_be_equal():
+    model = Silent()
+    with microscope.attach(model) as scope:
+        assert model(drawn(1, 5, 8)) is None
+    assert scope.difference is None
+    assert len(scope) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_inference_mode_and_autocast(mode):
+    model = seeded(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)).eval()
+    with mode(), torch.autocast("cpu", torch.bfloat16), microscope.attach(model) as scope:
+        model(drawn(2, 6, 8))
+    P = scope.select(text=1)[0]
+    torch.testing.assert_close(P.dense().sum(-1), torch.ones(2, 6))
+    assert all(x > 0 for x in scope.table()["entropy"])
 
 
 def test_a_part_that_was_not_watched_is_told():

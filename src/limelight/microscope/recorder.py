@@ -73,11 +73,17 @@ class Recorder:
     def running(self, inputs: Inputs) -> Iterator[bool]:
         """While a model runs. Yields True for the outermost one, with which a pass begins."""
         outermost = not self.inputs
+        before = (len(self.calls), self._steps.copy(), self._latest.copy()) if outermost else None
         if outermost:
             self._runs.clear()
         self.inputs.append(inputs)
         try:
             yield outermost
+        except BaseException:
+            if before is not None:  # a pass that was not finished is forgotten
+                count, self._steps, self._latest = before
+                del self.calls[count:]
+            raise
         finally:
             self.inputs.pop()
             if outermost:
@@ -153,9 +159,9 @@ class Recorder:
         given, now = [mask for mask in masks if mask is not None], self.inputs[-1]
         at = (kind, id(now), *(id(mask) for mask in given))
         if at in self._shared:
-            inputs, references, found = self._shared[at]
-            if inputs is now and all(r() is mask for r, mask in zip(references, given, strict=True)):
-                return found  # an id alone may have been given to a new tensor since
+            _, references, found = self._shared[at]  # an id may have been given to a new mask since
+            if all(r() is mask for r, mask in zip(references, given, strict=True)):
+                return found
         found = make()
         self._shared[at] = (now, [weakref.ref(mask) for mask in given], found)
         return found
