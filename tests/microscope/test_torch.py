@@ -142,11 +142,29 @@ def test_every_shape_of_a_direct_call(shape, given):
 
 def test_grouped_heads_and_cross_shapes_of_a_direct_call():
     q, k, v = drawn(1, 4, 6, 8), drawn(1, 2, 9, 8), torch.eye(9).expand(1, 2, 9, 9)
-    model = Direct(enable_gqa=True)
+    cached = torch.ones(6, 9, dtype=torch.bool).tril(3)
+    for mask, is_cross in ((None, True), (cached, False), (drawn(6, 9) > -1, True)):
+        model = Direct(enable_gqa=True, attn_mask=mask)
+        right = model(q, k, v)
+        with microscope.attach(model) as scope:
+            model(q, k, v)
+        torch.testing.assert_close(scope[0].dense(), right[0], **EXACT)
+        assert scope[0].is_cross == is_cross
+    with microscope.attach(model := Direct()) as scope:
+        model(drawn(1, 2, 1, 8), k, v)
+    assert scope[0].positions.tolist() == [8]
+
+
+def test_queries_that_all_texts_share():
+    q, k = drawn(1, 2, 3, 4), drawn(2, 2, 6, 4, seed=1)
+    v = torch.eye(6).expand(2, 2, 6, 6)
+    mask = torch.arange(6) < torch.tensor([6, 4])[:, None, None, None]
+    model = Direct(attn_mask=mask)
     right = model(q, k, v)
     with microscope.attach(model) as scope:
         model(q, k, v)
-    torch.testing.assert_close(scope[0].dense(), right[0], **EXACT)
+    assert scope.texts == 2
+    torch.testing.assert_close(scope.select(text=1)[0].dense(), right[1][..., : scope.select(text=1)[0].shape[-1]])
 
 
 def test_a_model_without_attention_is_refused_when_it_has_run():

@@ -108,7 +108,8 @@ class _Watch:
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A call of the model, or of a model within it."""
-        with self.recorder.running(_inputs(self._forward[module], args, kwargs)) as outermost:
+        outer = self.recorder.inputs[-1] if self.recorder.is_running else Inputs()
+        with self.recorder.running(_inputs(self._forward[module], args, kwargs, outer)) as outermost:
             if not outermost:
                 return self._forward[module](*args, **kwargs)
             before = len(self.recorder.calls)
@@ -194,15 +195,21 @@ def _nothing_seen(model: nn.Module) -> str:
     )
 
 
-def _inputs(forward: Callable[..., Any], args: Any, kwargs: Any) -> Inputs:
-    """The tokens, and the masks of tokens (B, length), among a model's arguments."""
+def _inputs(forward: Callable[..., Any], args: Any, kwargs: Any, outer: Inputs) -> Inputs:
+    """The tokens, and the masks of tokens (B, length), among a model's arguments.
+
+    A model within another one may get embeddings; if there are as many as `outer` has tokens, they are of these.
+    """
     try:
         given = dict(inspect.signature(forward).bind_partial(*args, **kwargs).arguments)
     except TypeError:  # the call itself will say what is wrong
         return Inputs()
     given |= given.get("kwargs", {})
+    ids, embedded = _tokens(given.get("input_ids")), given.get("inputs_embeds")
+    if ids is None and isinstance(embedded, Tensor) and outer.ids is not None:
+        ids = outer.ids if embedded.shape[:2] == outer.ids.shape else None
     return Inputs(
-        ids=_tokens(given.get("input_ids")),
+        ids=ids,
         real=_real(given.get("attention_mask")),
         other_real=_real(given.get("encoder_attention_mask")),
     )

@@ -40,7 +40,8 @@ def watching_interface(names: dict[nn.Module, str], recorder: Recorder) -> Itera
         for layer, name in layers.items():
             config = copy.deepcopy(before[layer])
             config._attn_implementation = NAME
-            watcher = _Watcher(name, own_attention(layer), recorder)
+            is_eager = before[layer]._attn_implementation in (None, "eager")
+            watcher = _Watcher(name, own_attention(layer), is_eager, recorder)
             layer.__dict__.update(config=config, _limelight_watcher=watcher)
             hooks.append(layer.register_forward_pre_hook(watcher.reads, with_kwargs=True))
         yield
@@ -68,16 +69,14 @@ def _require_watchable(layer: nn.Module, name: str) -> None:
 class _Watcher:
     """The watcher of one layer."""
 
-    def __init__(self, name: str, own: Callable[..., Any] | None, recorder: Recorder) -> None:
+    def __init__(self, name: str, own: Callable[..., Any] | None, is_eager: bool, recorder: Recorder) -> None:
         assert own is not None
-        self.name, self.own, self.recorder = name, own, recorder
-        self.is_eager = own.__name__ != "sdpa_attention_forward"
+        self.name, self.own, self.is_eager, self.recorder = name, own, is_eager, recorder
         self.is_cross = False
 
     def reads(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the layer runs: does it get the states of another text?"""
         given = inspect.signature(layer.forward).bind_partial(*args, **kwargs).arguments
-        given = {**given, **given.get("kwargs", {})}
         told = getattr(layer, "is_cross_attention", False) or "Cross" in type(layer).__name__
         self.is_cross = bool(told) or any(isinstance(given.get(name), Tensor) for name in _OTHER_TEXT)
 
@@ -102,7 +101,7 @@ class _Watcher:
     ) -> Seen:
         n, m = query.shape[-2], key.shape[-2]
         mask = None if attention_mask is None else attention_mask[..., :m]
-        bias, sinks = given.get("position_bias"), given.get("s_aux", given.get("sinks"))
+        bias, sinks = given.get("position_bias"), given.get("s_aux")
         if self.is_eager and mask is not None and mask.dtype == torch.bool:
             mask = mask.to(query.dtype)  # eager adds it, and hides nothing
         allowed, added = split(mask)
@@ -119,7 +118,7 @@ class _Watcher:
             is_causal=not self.is_eager and mask is None and n > 1 and bool(is_causal),
             bias=added if bias is None else bias if added is None else bias + added,
             softcap=given.get("softcap"),
-            sinks=sinks,
+            sinks=given.get("sinks") if sinks is None else sinks,
             is_cross=self.is_cross,
             masks=(attention_mask, bias),
             value=None if drops else value,

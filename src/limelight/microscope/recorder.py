@@ -19,6 +19,7 @@ from limelight.microscope.pair_bias import PairBias
 from limelight.microscope.visible import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
 
+_CHECKED = 2  # steps of a layer that are checked: a whole text, and the first token after it
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.06, torch.float16: 0.01}
 
 
@@ -27,8 +28,9 @@ class Seen:
     """What a watcher saw of one call of a layer.
 
     `allowed` and `bias` are masks over (B or 1, H or 1, n, m): True where a query may see a key, and numbers that are
-    added to the scores. `is_causal` means j ≤ i. `explains` compares a text's own output with P @ value, if there is an
-    output to compare with. `offset` is the position of the first query among the keys, where a layer adds keys.
+    added to the scores. `is_causal` means j ≤ i. `offset` is the position of the first query among the keys, where a
+    layer adds keys. `output(P @ value, text, queries)` is what the layer's own output would be for these queries of a
+    text, and what it is; None where no output can be compared.
     """
 
     layer: str
@@ -108,10 +110,10 @@ class Recorder:
 
     @torch.no_grad()
     def record(self, seen: Seen) -> None:
-        """Keep the call, after a check that P @ value is the layer's own output, the first time that a layer runs."""
+        """Keep the call, after a check that P @ value is the layer's own output, the first times that a layer runs."""
         name = (seen.layer, self._runs[seen.layer])
         self._runs[seen.layer] += 1
-        seen = self._filled(_of_all_queries(seen))
+        seen = self._filled(_expanded(seen))
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
@@ -133,7 +135,7 @@ class Recorder:
             has_first=not follows or _length(history, now) <= seen.key.shape[-2],
             history=history,
         )
-        if self._steps[name] == 0 and seen.value is not None and seen.output is not None:
+        if self._steps[name] < _CHECKED and seen.value is not None and seen.output is not None:
             with self.telling():  # the check calls attention, too
                 _require_explained(call, seen)
         self._steps[name] += 1
@@ -183,11 +185,12 @@ class Recorder:
         return torch.cat([before.history, ids], -1)
 
 
-def _of_all_queries(seen: Seen) -> Seen:
-    """With a row for each query in the masks, which may have one for all."""
-    n = seen.query.shape[-2]
+def _expanded(seen: Seen) -> Seen:
+    """With queries for each text, and a row for each query in the masks; there may be one for all."""
+    n, texts = seen.query.shape[-2], max(len(seen.query), len(seen.key))
+    query = seen.query.expand(texts, -1, -1, -1)
     masks = [None if x is None else x.expand(*x.shape[:-2], n, -1) for x in (seen.allowed, seen.bias)]
-    return replace(seen, allowed=masks[0], bias=masks[1])
+    return replace(seen, query=query, allowed=masks[0], bias=masks[1])
 
 
 def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:

@@ -155,12 +155,12 @@ def _sdpa(
         name,
         type(module).__name__,
         query,
-        key.expand(len(query), -1, -1, -1),
+        key,
         query.shape[-1] ** -0.5 if scale is None else float(scale),
         allowed=allowed,
         is_causal=is_causal,
         bias=bias,
-        is_cross=query.shape[-2] != key.shape[-2] and not _could_be_cached(query, key),
+        is_cross=_is_cross(query.shape[-2], key.shape[-2], allowed),
         masks=(attn_mask,),
         value=value if not dropout_p else None,
         output=lambda mixed, text, queries: (mixed, out[text].transpose(0, 1)[queries]),
@@ -174,9 +174,14 @@ def _four(x: Tensor) -> Tensor:
     return x if x.ndim == 4 else x.flatten(0, -4)
 
 
-def _could_be_cached(query: Tensor, key: Tensor) -> bool:
-    """True for fewer queries than keys, as with a cache; without other knowledge the queries are the last tokens."""
-    return query.shape[-2] < key.shape[-2]
+def _is_cross(n: int, m: int, allowed: Tensor | None) -> bool:
+    """True if the queries cannot be the last n of the m tokens, as with a cache: several of them see the same keys.
+
+    A single query, as in generation, is taken for the last token.
+    """
+    if n == m or n == 1:
+        return False
+    return n > m or allowed is None or bool(allowed.triu(m - n + 1).any())
 
 
 @dataclass(frozen=True)
