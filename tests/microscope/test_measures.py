@@ -218,11 +218,11 @@ def test_a_table_is_a_dict_of_columns():
         table.strongest("entrpy")
 
 
-def test_pandas_and_polars_take_the_table():
+@pytest.mark.parametrize("name", ["pandas", "polars"])
+def test_pandas_and_polars_take_the_table(name):
+    library = pytest.importorskip(name)
     table = seen().table()
-    for name in ("pandas", "polars"):
-        library = pytest.importorskip(name)
-        assert library.DataFrame(table).shape == (4, len(table))
+    assert library.DataFrame(table).shape == (4, len(table))
 
 
 def test_a_measure_of_ones_own():

@@ -125,6 +125,7 @@
     const each = Math.max(1, Math.floor(420 / Math.max(layer.n, layer.m)));
     canvas.width = layer.m * each; canvas.height = layer.n * each;
     canvas.style.aspectRatio = `${layer.m} / ${layer.n}`;
+    canvas.style.maxWidth = `${Math.max(60, 420 * Math.min(1, layer.m / layer.n))}px`; // a long answer to a short text
     const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
     const color = (share, from = paper, to = ink) => (255 << 24) | [2, 1, 0].reduce((all, c) => (all << 8) | Math.round(from[c] + share * (to[c] - from[c])), 0);
     pixels.fill(color(0));
