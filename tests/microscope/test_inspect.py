@@ -17,6 +17,7 @@ from limelight.microscope.load import Loaded, find, load
 from limelight.microscope.reading import read
 from limelight.microscope.tokens import readable
 from limelight.report.microscope.page import render
+from tests.huggingface.tiny import WIDE
 from tests.microscope import folders
 
 TEXT = "the cat sat on the mat, and the cat sat on the mat again"
@@ -112,6 +113,9 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(tmp_path, causal, monkeypat
     (folder / "own.py").write_text("raise SystemExit('this code ran')")
     with pytest.raises(InputError, match="needs code of its own, which Limelight does not run"):
         load(str(folder))
+    no_tokenizer = folders.save(tmp_path / "bare", hf.BertModel(hf.BertConfig(**WIDE)), None)
+    with pytest.raises(InputError, match=r"bare has no tokenizer: none of the files .*vocab\.txt"):
+        load(no_tokenizer)
     with pytest.raises(InputError, match="reads more than text; watch it in Python"):
         load(folders.vision(tmp_path / "vit"))
 

@@ -50,6 +50,8 @@ def load(name: str, *, download: bool = False) -> Loaded:
             f"{name} ({config.model_type}) reads more than text; watch it in Python, with limelight.microscope.attach"
         )
     tokenizer = _from(transformers.AutoTokenizer, source, name, download, **given)
+    if folder is not None:
+        _require_vocabulary(folder, tokenizer)
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
     model = _from(kind, source, name, download, **given, config=config, use_safetensors=True)
     longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
@@ -96,6 +98,13 @@ def _require_safetensors(folder: Path) -> None:
     others = sorted(path.name for end in ("bin", "pt", "pth", "gguf", "onnx", "h5") for path in folder.glob(f"*.{end}"))
     found = f"it has {others[0]}, which Limelight does not read" if others else "it has no weights"
     raise InputError(f"{folder} has no .safetensors file: {found}; save the model again with save_pretrained")
+
+
+def _require_vocabulary(folder: Path, tokenizer: Any) -> None:
+    """Raise `InputError` if the tokenizer's files are missing: transformers then makes one that knows no word."""
+    names = [*tokenizer.vocab_files_names.values()]
+    if names and not any((folder / name).is_file() for name in names):
+        raise InputError(f"{folder} has no tokenizer: none of the files {', '.join(sorted(names))}")
 
 
 def _from(kind: Any, source: Any, name: str, download: bool, **given: Any) -> Any:
