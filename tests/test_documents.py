@@ -83,6 +83,9 @@ def names():
     edges, n = torch.tensor([[0, 1, 2], [1, 2, 0]]), 6
     A = limelight.Attention(q, k)
     relative = limelight.RelativeBias(2, 1)
+    layer = torch.nn.MultiheadAttention(2, 1, batch_first=True)
+    with limelight.microscope.attach(layer) as scope:
+        layer(*3 * [q[None]])
     found = {name: getattr(limelight, name) for name in limelight.__all__}
     return found | {
         "q": q, "k": k, "v": v, "query": q, "key": q, "A": A, "n": n, "nodes": n, "edges": edges, "offset": 2, "h": 2.0,
@@ -90,6 +93,7 @@ def names():
         "heads": 2, "LogDistance": LogDistance, "Tempered": Tempered, "torch": torch,
         "first": A, "second": A, "share": 0.2,
         "log_gates": -torch.ones(6), "mean_position": A.mean_position, "mean_distance": A.mean_distance,
+        "scope": scope, "P": scope[0, 0], "layer": 0, "head": 0, "rows": slice(0, 2),
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip
 
@@ -203,9 +207,12 @@ def limelight_line(arguments):
 def is_quick(words):
     """A line that runs on this machine in seconds; a replication or thirty seeds take minutes, and the lab never ends.
 
+    `inspect` needs a trained model, which may be missing.
+
     Lines about a file of one's own run in the tutorial that writes the file (`tests/docs/test_tutorials.py`).
     """
-    if any(word.endswith(".py") for word in words) or words[1] in ("lab", "new-claim", "replicate"):
+    others = ("lab", "new-claim", "replicate", "inspect")
+    if any(word.endswith(".py") for word in words) or words[1] in others:
         return False
     return words[0] == "limelight" and not {"--full", "--backend", "--address"} & set(words)
 

@@ -75,7 +75,7 @@ LAYERS = {
              "propagation", "measures", "heads_operator", "key_cache", "linear_operator", "check", "errors", "heads",
              "kept", "nonfinite", "plain", "shapes", "tracing", "twice", "signed", "differential",
              "local_linear"},
-    "layers": {"nn", "huggingface", "testing", "classical", "continuum", "models", "interpret", "data"},
+    "layers": {"nn", "huggingface", "testing", "classical", "continuum", "models", "interpret", "microscope", "data"},
     "results": {"experiment", "report", "claims"},
     "figures": {"figures"},
     "programs": {"lab", "cli", "__main__"},

@@ -1,6 +1,6 @@
 """The public names, and where they live."""
 
-from . import errors, mask, measures, nn, normalization, propagation, similarity
+from . import errors, mask, measures, microscope, nn, normalization, propagation, similarity
 from .attention import Attention
 from .differential import DifferentialAttention
 from .errors import (
@@ -120,6 +120,7 @@ __all__ = [
     "errors",
     "mask",
     "measures",
+    "microscope",
     "nn",
     "normalization",
     "padding",

@@ -291,6 +291,66 @@ def write_new_claim(
 
 @app.command()
 @reporting_errors
+def inspect(
+    model: Annotated[
+        str,
+        typer.Argument(help="A folder, an installed package that ships a model, or a name on the Hugging Face Hub."),
+    ],
+    text: Annotated[str | None, typer.Option(help="The text to read.", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file with the text to read.", parser=_path, metavar="FILE")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write a page with every head to this file.", parser=_path, metavar="FILE")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write all numbers to this file; - prints them.", parser=_path, metavar="FILE"),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Read only this many tokens.", show_default=False)] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let transformers fetch the model from the Hub, over the network.")
+    ] = False,
+) -> None:
+    """Let a language model read a text, and show what each of its attention heads does."""
+    words = _text_to_read(text, file)
+    from limelight.microscope.load import load
+
+    loaded = load(_given(model), download=download)
+    from limelight.microscope.reading import read
+    from limelight.report.microscope import page as heads_page
+    from limelight.report.microscope import terminal as heads
+
+    reading = read(loaded, words, tokens)
+    if json_file == Path("-"):
+        _print_json(heads.as_json(reading))
+    else:
+        heads.show(reading)
+        if json_file is not None:
+            write_atomically(json_file, json.dumps(heads.as_json(reading), indent=2, allow_nan=False))
+    if output is not None:
+        page = heads_page.render(reading)
+        write_atomically(output, page)
+        if json_file != Path("-"):
+            terminal.log_page("Page", output, len(page.encode()))
+
+
+def _text_to_read(text: str | None, file: Path | None) -> str:
+    if (text is None) == (file is None):
+        raise InputError("give the text to read with --text, or with --file the file that it is in")
+    if file is None:
+        return _given(text or "")
+    try:
+        words = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as problem:
+        raise InputError(f"{file} cannot be read as text in UTF-8: {problem}") from None
+    if not words.strip():
+        raise InputError(f"{file} is empty; give a file with some words")
+    return words
+
+
+@app.command()
+@reporting_errors
 def lab(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes any that is free.")] = 8765,

@@ -48,7 +48,7 @@ def command(words):
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in TUTORIALS if page.stem != "index"])
 def test_a_tutorial_runs(page, tmp_path, monkeypatch):
-    if page.stem == "huggingface":
+    if page.stem in ("huggingface", "microscope"):
         pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[huggingface]'")
     monkeypatch.chdir(tmp_path)
     with forgetting(monkeypatch):

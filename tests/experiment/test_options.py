@@ -22,6 +22,7 @@ from tests.experiment.toy import Toy, Tuned
 BAD, UNREACHABLE = cli.BAD_INPUT, cli.UNREACHABLE
 RUN, NO_VALUE = ("run", "toy"), "does not take a value"
 AGAIN = ("replicate", "toy")
+INSPECT = ("inspect", "model", "--text", "the cat")
 A_FILE = "expected a folder of results at file, which is a file"
 
 # (command, option) → right arguments, what they show · wrong arguments, the exit code, what they say
@@ -81,6 +82,16 @@ CASES = {
     ("lab", "browser"): (("lab", "--no-browser"), "False", ("lab", "--no-browser=x"), BAD, NO_VALUE),
     ("lab", "sessions"): (("lab", "--sessions", "3"), ", 3,", ("lab", "--sessions", "0"), BAD, "for '--sessions'"),
     ("lab", "results"): (("lab", "--results", "other"), "other", ("lab", "--results", "file"), UNREACHABLE, A_FILE),
+    ("inspect", "model"): (INSPECT, "8 heads", ("inspect", "./none", "--text", "a"), BAD, "no folder with"),
+    ("inspect", "text"): (INSPECT, "8 heads", ("inspect", "model", "--text", ""), BAD, "empty text"),
+    ("inspect", "file"): (
+        ("inspect", "model", "--file", "text.txt"), "8 heads",
+        ("inspect", "model", "--file", "none.txt"), BAD, "cannot be read as text",
+    ),
+    ("inspect", "output"): ((*INSPECT, "--output", "page.html"), "page.html", (*INSPECT, "--output", ""), BAD, "empty"),
+    ("inspect", "json_file"): ((*INSPECT, "--json", "-"), '"entropy"', (*INSPECT, "--json", ""), BAD, "empty text"),
+    ("inspect", "tokens"): ((*INSPECT, "--tokens", "1"), "1 token;", (*INSPECT, "--tokens", "0"), BAD, "--tokens"),
+    ("inspect", "download"): ((*INSPECT, "--download"), "8 heads", (*INSPECT, "--download=1"), BAD, NO_VALUE),
     (None, "show_version"): (("--version",), "limelight 0.", ("--version=x",), BAD, NO_VALUE),
 }  # fmt: skip
 
@@ -138,7 +149,22 @@ def call(request, place):
     return lambda *arguments: runner.invoke(cli.app, arguments, env={"COLUMNS": "200"})
 
 
-@pytest.mark.parametrize("option", [case for case in CASES if case[0] != "lab"])
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[huggingface]'")
+    from tests.microscope import folders
+
+    return folders.causal(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.mark.parametrize("option", [case for case in CASES if case[0] == "inspect"])
+def test_a_model_is_inspected(call, model, option):
+    Path("model").symlink_to(model)
+    Path("text.txt").write_text("the cat", encoding="utf-8")
+    test_a_right_value_works_and_a_wrong_one_is_a_sentence(call, option)
+
+
+@pytest.mark.parametrize("option", [case for case in CASES if case[0] not in ("lab", "inspect")])
 def test_a_right_value_works_and_a_wrong_one_is_a_sentence(call, option):
     right, shows, wrong, code, says = CASES[option]
     done = call(*right)

@@ -31,6 +31,16 @@ def eager_function(kind: type) -> Callable[..., Any] | None:
     return None
 
 
+def own_attention(layer: nn.Module) -> Callable[..., Any] | None:
+    """The function that this layer calls now, by the name in its `config`, or None if it cannot be found."""
+    kind: Any = type(layer)
+    method, eager = _interface_method(kind), eager_function(kind)
+    name = layer.__dict__["config"]._attn_implementation
+    if method is None or name in (None, "eager"):
+        return eager
+    return method.__globals__["ALL_ATTENTION_FUNCTIONS"].get_interface(name, eager)
+
+
 @cache
 def _interface_method(kind: type) -> Any:
     """The method of this class that gets the attention function from the interface, or None."""

@@ -100,7 +100,12 @@ def log_problems(problems: Sequence[str]) -> None:
 
 def log_report(path: Path, size: int) -> None:
     """Print the path and the size of the report."""
-    Page().whole_line(f"Report: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
+    log_page("Report", path, size)
+
+
+def log_page(what: str, path: Path, size: int) -> None:
+    """Print the path and the size of a page that was written."""
+    Page().whole_line(f"{what}: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
 
 @contextmanager

@@ -1,0 +1,20 @@
+"""What attention does inside a model: every head of it, measured while the model runs, and unchanged by it.
+
+    with limelight.microscope.attach(model) as scope:
+        model(**inputs)
+    scope[3, 5]       # head 5 of layer 3: P_ij = exp(s_ij − L_i), an operator that is never stored
+    scope.table()     # a row for each head: entropy, sinks, previous-token and induction scores, …
+
+`attach` gives the model's own queries, keys, masks, position biases, caps and sinks; the model's attention still
+computes its output. `MEASURES` are the columns of the table, and a `Measure` of your own takes one line.
+
+Models of transformers need the extra `huggingface`; models of plain torch need nothing.
+"""
+
+from limelight.microscope.attach import attach
+from limelight.microscope.measures import MEASURES, Measure
+from limelight.microscope.scope import Scope
+from limelight.microscope.table import Table
+from limelight.microscope.watched_attention import Place, WatchedAttention
+
+__all__ = ["MEASURES", "Measure", "Place", "Scope", "Table", "WatchedAttention", "attach"]

@@ -1,0 +1,329 @@
+"""Measures of a head: one number that says what its attention does on a text.
+
+Each is a `Measure`: a name, a function from a `WatchedAttention` P (heads, n, m) to one number for each head, and what
+a reader needs to know: the equation, the range, the meaning and the source. A measure of your own takes a line:
+
+    last = Measure("last_key", lambda P: P.column_mass()[..., -1] / P.shape[-2])
+    scope.table([*MEASURES, last])
+
+None of them stores P. Scores of a pattern (previous token, induction) need P at a few pairs only, exp(s_ij − L_i) after
+one log-sum-exp, which costs O(n). Others are computed from the operator, or go through its rows a block at a time.
+A measure that has no meaning on a text is NaN: positions in cross-attention, induction where no token is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limelight.microscope.watched_attention import WatchedAttention
+
+_PAIRS = 1 << 22  # entries of a comparison of tokens that are made at a time
+
+PerHead = Float[Tensor, "*heads"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number for each head: `of(P)` for P (heads, n, m), and what it means.
+
+    >>> import torch
+    >>> from limelight import microscope
+    >>> last = microscope.Measure("last_key", lambda P: P.column_mass()[..., -1] / P.shape[-2])
+    >>> layer = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    >>> with microscope.attach(layer) as scope:
+    ...     out = layer(*3 * [torch.randn(1, 5, 8)])
+    >>> list(scope.table([last]))
+    ['step', 'text', 'layer', 'name', 'head', 'last_key']
+    """
+
+    name: str
+    of: Callable[[WatchedAttention], PerHead]
+    equation: str = ""
+    range: str = ""
+    meaning: str = ""
+    source: str = ""
+
+
+def _entropy(P: WatchedAttention) -> PerHead:
+    return P.entropy().mean(-1)
+
+
+def _effective_keys(P: WatchedAttention) -> PerHead:
+    return P.entropy().exp().mean(-1)
+
+
+def _first_token(P: WatchedAttention) -> PerHead:
+    if not P.has_first:
+        return _undefined(P)
+    return P.column_mass()[..., 0] / P.seen_by()[..., 0]
+
+
+def _separators(P: WatchedAttention) -> PerHead:
+    if P.ids is None or not P.separators:
+        return _undefined(P)
+    wanted = torch.tensor(sorted(P.separators), device=P.ids.device)
+    is_separator = torch.isin(P.ids, wanted).to(P.device)
+    is_separator[:1] = False
+    return P.column_mass()[..., is_separator].sum(-1) / P.shape[-2]
+
+
+def _at_offset(offset: int) -> Callable[[WatchedAttention], PerHead]:
+    def of(P: WatchedAttention) -> PerHead:
+        if P.positions is None:
+            return _undefined(P)
+        i, j = torch.arange(P.shape[-2]), P.positions + offset
+        inside = (j >= 0) & (j < P.shape[-1])
+        return _mean_over_queries(P, i[inside], j[inside])
+
+    return of
+
+
+def _induction(P: WatchedAttention) -> PerHead:
+    return _at_earlier_occurrences(P, 1)
+
+
+def _duplicate_token(P: WatchedAttention) -> PerHead:
+    return _at_earlier_occurrences(P, 0)
+
+
+def _at_earlier_occurrences(P: WatchedAttention, offset: int) -> PerHead:
+    """The mean weight of a query on all tokens `offset` places after an earlier occurrence of its own token."""
+    if P.positions is None or P.ids is None:
+        return _undefined(P)
+    ids, i, j = P.ids.cpu(), [], []
+    step = max(1, _PAIRS // max(1, len(ids)))
+    for queries in torch.arange(P.shape[-2]).split(step):
+        own = P.positions[queries]
+        same = (ids[own][:, None] == ids[None, :]) & (torch.arange(len(ids))[None, :] + offset < own[:, None])
+        rows, cols = same.nonzero(as_tuple=True)
+        i.append(queries[rows])
+        j.append(cols + offset)
+    return _mean_over_queries(P, torch.cat(i), torch.cat(j)) if i else _undefined(P)
+
+
+def _mean_over_queries(P: WatchedAttention, i: Int[Tensor, " pairs"], j: Int[Tensor, " pairs"]) -> PerHead:
+    """Σ P_ij over the pairs, divided by the number of queries that have one; NaN if there is no pair."""
+    if not len(i):
+        return _undefined(P)
+    return P.weights_at(i, j).sum(-1) / len(i.unique())
+
+
+def _mean_distance(P: WatchedAttention) -> PerHead:
+    if P.positions is None:
+        return _undefined(P)
+    at, keys = P.positions.to(P.device), torch.arange(P.shape[-1], device=P.device)
+    total = _undefined(P).zero_()
+    for rows in P.rows():
+        p = P.block(rows)
+        away = (at[rows, None] - keys).abs().to(p.dtype)
+        total += ((p * away).sum(-1) / p.sum(-1)).sum(-1)
+    return total / P.shape[-2]
+
+
+def _largest_key(P: WatchedAttention) -> PerHead:
+    return P.column_mass().amax(-1) / P.shape[-2]
+
+
+def _least_mass(P: WatchedAttention) -> PerHead:
+    return P.column_mass().amin(-1)
+
+
+def _key_norms(P: WatchedAttention) -> PerHead:
+    """(Σ_i cov_j(s_ij, |k_j|²))² / (Σ_i var_j s_ij · Σ_i var_j |k_j|²), over the keys that a query sees.
+
+    This is the share of the variance of a query's scores that a · |k_j|² explains, with the best a, the same for all
+    queries. If all keys have the same length, up to rounding, they explain nothing.
+    """
+    norms = P.k.square().sum(-1)
+    together, of_scores, of_norms = (_undefined(P).zero_() for _ in range(3))
+    for rows in P.rows():
+        s, seen, number = _scores_seen(P, rows)
+        s, b = (_centered(x, seen, number) for x in (s, norms[..., None, :].expand_as(s)))
+        together += (s * b).sum((-1, -2))
+        of_scores += s.square().sum((-1, -2))
+        of_norms += b.square().sum((-1, -2))
+    equal = of_norms <= 1e-10 * norms.square().sum(-1) * P.shape[-2]
+    return torch.where(equal & (of_scores > 0), 0, together.square() / (of_scores * of_norms))
+
+
+def _temperature(P: WatchedAttention) -> PerHead:
+    """1/σ, with σ² the variance of the scores of a query over the keys that it sees, averaged over queries."""
+    total, count = _undefined(P).zero_(), _undefined(P).zero_()
+    for rows in P.rows():
+        s, seen, number = _scores_seen(P, rows)
+        total += (_centered(s, seen, number).square() / number).sum((-1, -2))
+        count += (number > 1).sum((-1, -2))
+    return (count / total).sqrt()
+
+
+def _scores_seen(P: WatchedAttention, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """(the scores of these rows, where a key is seen, the number of keys that a query sees)."""
+    s = P.scores(rows)
+    seen = s > -math.inf
+    return s.masked_fill(~seen, 0), seen, seen.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _centered(x: Tensor, seen: Tensor, number: Tensor) -> Tensor:
+    """x minus the mean of its row over the keys that are seen; 0 at the others."""
+    mean = (x * seen).sum(-1, keepdim=True) / number
+    return (x - mean) * seen
+
+
+def _agreement(P: WatchedAttention) -> PerHead:
+    """The mean over the layer's other heads of ⟨P_h, P_g⟩ / |P_h||P_g|, over all pairs of a query and a key."""
+    heads = P.heads
+    if heads is None or heads < 2:
+        return _undefined(P)
+    products = torch.zeros(heads, heads, dtype=P.dtype, device=P.device)
+    for rows in P.rows():
+        p = P.block(rows).flatten(1)
+        products += p @ p.mT
+    norms = products.diagonal().sqrt()
+    cosines = products / (norms[:, None] * norms)
+    return (cosines.sum(-1) - cosines.diagonal()) / (heads - 1)
+
+
+def _learned_sink(P: WatchedAttention) -> PerHead:
+    return P.taken_by_sink().mean(-1)
+
+
+def _undefined(P: WatchedAttention) -> PerHead:
+    return torch.full(P.shape[:-2], math.nan, dtype=P.dtype, device=P.device)
+
+
+MEASURES = (
+    Measure(
+        "entropy",
+        _entropy,
+        "mean_i H_i,  H_i = −Σ_j p_ij log p_ij",
+        "0 to log m nats",
+        "How evenly a query spreads its weight: 0 if all of it is on one key, log m if every key has the same.",
+        "Shannon 1948; for heads: Clark et al. 2019 (1906.04341)",
+    ),
+    Measure(
+        "effective_keys",
+        _effective_keys,
+        "mean_i exp H_i",
+        "1 to m keys",
+        "Over how many keys a query spreads: as many as a uniform distribution of the same entropy has.",
+        "the perplexity of a distribution; Hill 1973",
+    ),
+    Measure(
+        "first_token",
+        _first_token,
+        "Σ_i P_i0 / (queries that see the first token)",
+        "0 to 1",
+        "The sink: the share of its weight that a query puts on the first token, which often means nothing to it.",
+        "Xiao et al. 2023 (2309.17453); Gu et al. 2024 (2410.10781)",
+    ),
+    Measure(
+        "learned_sink",
+        _learned_sink,
+        "mean_i (1 − Σ_j P_ij)",
+        "0 to 1",
+        "The share that the head's learned sink takes, in models that have one; 0 elsewhere.",
+        "gpt-oss (2508.10925)",
+    ),
+    Measure(
+        "separators",
+        _separators,
+        "mean_i Σ_j P_ij over separators j > 0",
+        "0 to 1",
+        "The share of weight on tokens that separate or end texts.",
+        "Clark et al. 2019 (1906.04341)",
+    ),
+    Measure(
+        "previous_token",
+        _at_offset(-1),
+        "mean_i P_i,i−1",
+        "0 to 1",
+        "How much a token attends to the one before it.",
+        "Voita et al. 2019 (1905.09418); Elhage et al. 2021",
+    ),
+    Measure(
+        "next_token",
+        _at_offset(1),
+        "mean_i P_i,i+1",
+        "0 to 1",
+        "How much a token attends to the one after it; 0 in a causal head.",
+        "Clark et al. 2019 (1906.04341)",
+    ),
+    Measure(
+        "same_token",
+        _at_offset(0),
+        "mean_i P_ii",
+        "0 to 1",
+        "How much a token attends to itself.",
+        "Clark et al. 2019 (1906.04341)",
+    ),
+    Measure(
+        "induction",
+        _induction,
+        "mean_i Σ_j P_i,j+1 over j + 1 < i with token_j = token_i",
+        "0 to 1",
+        "How much a token attends to what followed its earlier occurrences: “… A B … A” looks at B.",
+        "Olsson et al. 2022 (2209.11895)",
+    ),
+    Measure(
+        "duplicate_token",
+        _duplicate_token,
+        "mean_i Σ_j P_ij over j < i with token_j = token_i",
+        "0 to 1",
+        "How much a token attends to its earlier occurrences.",
+        "Wang et al. 2022 (2211.00593)",
+    ),
+    Measure(
+        "mean_distance",
+        _mean_distance,
+        "mean_i Σ_j p_ij |i − j|",
+        "0 to m − 1 tokens",
+        "How far away the tokens are that a token attends to.",
+        "Vig and Belinkov 2019 (1906.04284)",
+    ),
+    Measure(
+        "largest_key",
+        _largest_key,
+        "max_j Σ_i P_ij / n",
+        "1/m to 1",
+        "The share of all weight that the most attended token gets.",
+        "column sums of P; Gu et al. 2024 (2410.10781)",
+    ),
+    Measure(
+        "least_mass",
+        _least_mass,
+        "min_j Σ_i P_ij",
+        "0 to n/m",
+        "The weight that all queries together give the least attended token: near 0 it is explained away.",
+        "Ding et al. 2020 (2009.14308)",
+    ),
+    Measure(
+        "key_norms",
+        _key_norms,
+        "R² of s_ij on |k_j|² within queries",
+        "0 to 1",
+        "How much of the variance of a query's scores the lengths of the keys explain, without the query.",
+        "⟨q, k⟩ = ½|q|² + ½|k|² − ½|q − k|²; Kobayashi et al. 2020 (2004.10102) for norms of values",
+    ),
+    Measure(
+        "temperature",
+        _temperature,
+        "1/σ,  σ² = mean_i var_j s_ij over the keys seen",
+        "0 to ∞",
+        "The temperature of a softmax of scores of unit variance with the same sharpness: low is sharp.",
+        "the standardized softmax; compare the scale 1/√d of Vaswani et al. 2017 (1706.03762)",
+    ),
+    Measure(
+        "agreement",
+        _agreement,
+        "mean over heads g ≠ h of ⟨P_h, P_g⟩ / |P_h||P_g|",
+        "0 to 1",
+        "How alike the head is to the others of its layer: 1 if all have the same weights.",
+        "cosine of the matrices; compare Kornblith et al. 2019 (1905.00414)",
+    ),
+)

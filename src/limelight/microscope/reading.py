@@ -1,0 +1,86 @@
+"""A model reads a text, watched: the scope, the table of measures, and the tokens as people read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limelight.errors import InputError
+from limelight.microscope.attach import attach
+from limelight.microscope.load import Loaded
+from limelight.microscope.scope import Scope
+from limelight.microscope.table import Table
+from limelight.microscope.tokens import readable
+from limelight.microscope.watched_attention import WatchedAttention
+
+_ANSWER = 64  # tokens that an encoder-decoder writes at most
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was seen while a model read a text.
+
+    `texts` are the labels of the tokens of the text, and of the answer that an encoder-decoder wrote; `ids` are these
+    tokens.
+    """
+
+    model: str
+    kind: str
+    scope: Scope
+    table: Table
+    texts: tuple[list[str], ...]
+    ids: tuple[list[int], ...]
+
+    @property
+    def layers(self) -> list[WatchedAttention]:
+        """All heads of each layer."""
+        return list(self.scope)
+
+    def sides(self, P: WatchedAttention) -> tuple[int, int]:
+        """(the text of the queries, the text of the keys), as indices into `texts`."""
+        if P.is_cross:
+            return len(self.texts) - 1, 0
+        own = None if P.ids is None else P.ids.tolist()
+        text = next((i for i, ids in enumerate(self.ids) if ids == own), None)
+        if text is None:
+            raise InputError(f"{P!r} reads {P.shape[-1]} tokens that are not those of the text; watch it in Python")
+        return text, text
+
+
+@torch.no_grad()
+def read(loaded: Loaded, text: str, tokens: int | None = None) -> Reading:
+    """Let the model read the text, or its first `tokens` tokens. An encoder-decoder also writes an answer to it.
+
+    Raises `InputError` for a text without tokens, or with more than the model takes.
+    """
+    ids = loaded.tokenizer(text, return_tensors="pt", truncation=False, verbose=False)["input_ids"]
+    if tokens is not None:
+        if tokens < 1:
+            raise InputError(f"--tokens expects a whole number ≥ 1, got {tokens}")
+        ids = ids[:, :tokens]
+    _require_fits(ids, loaded)
+    model, config = loaded.model, loaded.model.config
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    read_ids = [ids[0].tolist()]
+    if config.is_encoder_decoder:
+        answer = model.generate(**given, max_new_tokens=_ANSWER, do_sample=False)
+        given["decoder_input_ids"] = answer
+        read_ids.append(answer[0].tolist())
+    ends = {loaded.tokenizer.sep_token_id, loaded.tokenizer.eos_token_id} - {None}
+    with attach(model, separators=ends) as scope:
+        model(**given, use_cache=False)
+    texts = tuple(readable(loaded.tokenizer, own) for own in read_ids)
+    return Reading(loaded.name, type(model).__name__, scope, scope.table(), texts, tuple(read_ids))
+
+
+def _require_fits(ids: Tensor, loaded: Loaded) -> None:
+    count = ids.shape[-1]
+    if not count:
+        raise InputError("the text has no tokens; give one with some words")
+    if loaded.longest is not None and count > loaded.longest:
+        raise InputError(
+            f"the text has {count} tokens, and {loaded.name} takes {loaded.longest}; "
+            f"add --tokens {loaded.longest} to read its beginning"
+        )

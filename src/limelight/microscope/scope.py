@@ -1,0 +1,164 @@
+"""What was seen of a model's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from limelight.errors import InputError, UnknownNameError
+from limelight.microscope.call import Call
+from limelight.microscope.measures import MEASURES, Measure
+from limelight.microscope.recorder import Recorder
+from limelight.microscope.table import Table, tabulate
+from limelight.microscope.watched_attention import WatchedAttention, watched
+
+
+class Scope:
+    """The attention of a model, layer by layer and head by head: `scope[layer, head]`, `scope.table()`.
+
+    `layers` are the names of the model's attention layers in the order in which they ran; a layer that runs several
+    times in one pass of the model (ALBERT shares one) is listed each time. An encoder's layers come first, then each
+    decoder block's self-attention and cross-attention. `scope[layer]` are all heads of a layer and `scope[layer, head]`
+    is one of them, as a `WatchedAttention`. A batch has several texts, and a generation several steps; `select`
+    chooses.
+
+    `separators` are the tokens that separate or end texts. `difference` is the largest difference between the model's
+    outputs with and without watching: 0.0 after its first call, None before.
+
+    Raises `InputError` where nothing ran yet, for a layer, head, text or step that is not there, and where several
+    texts or steps were seen and none is chosen.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        model: nn.Module,
+        separators: frozenset[int] = frozenset(),
+        text: int | None = None,
+        step: int | None = None,
+    ) -> None:
+        self._recorder, self._model, self._text, self._step = recorder, model, text, step
+        self.separators = separators
+        self.difference: float | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The name of each layer, with the number of the run if a layer runs several times in a pass."""
+        names = self._names
+        several = {layer for layer, run in names if run}
+        return tuple(f"{layer} (run {run + 1})" if layer in several else layer for layer, run in names)
+
+    @property
+    def texts(self) -> int:
+        """The number of texts in the largest batch."""
+        return max(len(call.texts) for call in self._calls)
+
+    @property
+    def steps(self) -> int:
+        """How often the model ran: 1 for one call, more for a generation."""
+        return 1 + max(call.step for call in self._calls)
+
+    @property
+    def not_watched(self) -> tuple[str, ...]:
+        """The modules that are called attention and of which nothing was seen, in themselves or their parts."""
+        seen = {call.layer for call in self._calls}
+        names = [name for name, module in self._model.named_modules() if type(module).__name__.endswith("Attention")]
+        return tuple(
+            name for name in names
+            if not any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in seen)
+        )  # fmt: skip
+
+    def select(self, *, text: int | None = None, step: int | None = None) -> Scope:
+        """The same scope for one text of the batch, or one step: 0 is the first call of each layer, −1 its last."""
+        for name, value, count in (("text", text, self.texts), ("step", step, self.steps)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InputError(f"select({name}=…) expects a whole number, got {value!r}")
+            if value is not None and not -count <= value < count:
+                raise InputError(f"select({name}=…) expects one of {count} {name}s, counted from 0; got {value}")
+        chosen = Scope(
+            self._recorder,
+            self._model,
+            self.separators,
+            self._text if text is None else text % self.texts,
+            self._step if step is None else step % self.steps,
+        )
+        chosen.difference = self.difference
+        return chosen
+
+    def __getitem__(self, place: int | str | tuple[int | str, int]) -> WatchedAttention:
+        layer, head = place if isinstance(place, tuple) and len(place) == 2 else (place, None)
+        number = self._layer(layer)
+        call = self._one_call(number)
+        if head is not None:
+            if isinstance(head, bool) or not isinstance(head, int) or not -call.heads <= head < call.heads:
+                raise InputError(f"layer {number} has the heads 0 to {call.heads - 1}, got head {head!r}")
+            head %= call.heads
+        return watched(call, number, self._one_text(call), head, self.separators)
+
+    def __iter__(self) -> Iterator[WatchedAttention]:
+        """All heads of each layer, on each chosen text, in each chosen step."""
+        numbers, separators = {name: number for number, name in enumerate(self._names)}, self.separators
+        for call in self._calls:
+            if self._step is not None and call.step != self._step:
+                continue
+            for text in range(len(call.texts)) if self._text is None else [self._text]:
+                if text < len(call.texts):
+                    yield watched(call, numbers[call.name], text, None, separators)
+
+    def __len__(self) -> int:
+        return len(self._recorder.calls) and len(self._names)
+
+    def table(self, measures: Sequence[Measure] = MEASURES) -> Table:
+        """One row for each layer and head (and text, and step), one column for each measure.
+
+        The result is a dict of columns, as pandas and polars take it. A measure that has no meaning for a row
+        (induction where no token is repeated, positions in cross-attention) is NaN there.
+        """
+        return tabulate(self, measures)
+
+    @property
+    def _calls(self) -> list[Call]:
+        if not self._recorder.calls:
+            raise InputError("nothing ran yet: call the model within the `with attach(model) as scope:` block")
+        return self._recorder.calls
+
+    @property
+    def _names(self) -> list[tuple[str, int]]:
+        return list(dict.fromkeys(call.name for call in self._calls))
+
+    def _layer(self, layer: Any) -> int:
+        layers = self.layers
+        if isinstance(layer, str):
+            if layer not in layers:
+                raise UnknownNameError("attention layer", layer, layers)
+            return layers.index(layer)
+        if isinstance(layer, bool) or not isinstance(layer, int):
+            raise InputError(f"scope[layer] or scope[layer, head] expects whole numbers, got {layer!r}")
+        if not -len(layers) <= layer < len(layers):
+            raise InputError(f"this model has the attention layers 0 to {len(layers) - 1}, got layer {layer}")
+        return layer % len(layers)
+
+    def _one_call(self, number: int) -> Call:
+        name = self._names[number]
+        calls = [call for call in self._calls if call.name == name]
+        if self._step is None and len(calls) > 1:
+            raise InputError(f"layer {number} ran in {len(calls)} steps; choose one: scope.select(step=0)[{number}, 0]")
+        step = self._step or 0
+        if step >= len(calls):
+            raise InputError(f"layer {number} ran in {len(calls)} steps, got step {step}")
+        return calls[step]
+
+    def _one_text(self, call: Call) -> int:
+        if self._text is None and len(call.texts) > 1:
+            raise InputError(f"the batch has {len(call.texts)} texts; choose one: scope.select(text=0)[layer, head]")
+        text = self._text or 0
+        if text >= len(call.texts):
+            raise InputError(f"the batch had {len(call.texts)} texts, got text {text}")
+        return text
+
+    def __repr__(self) -> str:
+        if not self._recorder.calls:
+            return f"Scope({type(self._model).__name__}, nothing ran yet)"
+        return f"Scope({type(self._model).__name__}, {len(self)} layers, {self.texts} texts, {self.steps} steps)"

@@ -1,0 +1,221 @@
+"use strict";
+// Colors the grid of heads by a measure, and shows the map of one head over the tokens.
+(async () => {
+  const $ = (id) => document.getElementById(id);
+  const make = (tag, properties = {}, ...inside) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...inside);
+    return element;
+  };
+  const data = JSON.parse($("data").textContent);
+  const coded = Uint8Array.from(atob($("packed").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([coded]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const packed = new Uint8Array(await new Response(stream).arrayBuffer());
+
+  // Where the numbers of each head begin: low bytes of keys, high bytes, weights (each n × keys), and the mass of each key.
+  let at = 0, row = 0;
+  for (const layer of data.layers) {
+    layer.first = row;
+    layer.at = [];
+    for (let head = 0; head < layer.heads; head++) { layer.at.push(at); at += 3 * layer.n * data.keys + layer.m; }
+    row += layer.heads;
+  }
+  const linksOf = (layer, head, query) => {
+    const size = layer.n * data.keys, start = layer.at[head] + query * data.keys, found = [];
+    for (let i = start; i < start + data.keys; i++) {
+      const key = packed[i] + 256 * packed[i + size], weight = packed[i + 2 * size] / 255;
+      if (key < layer.m && weight > 0) found.push([key, weight]);
+    }
+    return found;
+  };
+  const massOf = (layer, head, key) => packed[layer.at[head] + 3 * layer.n * data.keys + key] / 255;
+
+  const [, wantedLayer, wantedHead] = location.hash.match(/^#(\d+)\.(\d+)$/) || [];
+  const state = { layer: 0, head: 0, measure: data.measures[0].name, token: null, sort: "layer", down: false };
+  if (data.layers[wantedLayer] && wantedHead < data.layers[wantedLayer].heads) Object.assign(state, { layer: Number(wantedLayer), head: Number(wantedHead) });
+
+  const shown = (x) => (x === null ? "–" : x !== 0 && Math.abs(x) < 0.001 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
+  const mix = (share) => `color-mix(in srgb, var(--accent) ${Math.round(100 * share)}%, var(--panel))`;
+  const plain = (name) => name.replaceAll("_", " ");
+  const value = (layer, head, name) => data.values[name][data.layers[layer].first + head];
+  const strongest = (name) => data.values[name].reduce((best, x, i) => (x !== null && (best < 0 || x > data.values[name][best]) ? i : best), -1);
+
+  // All heads.
+  const cells = [];
+  const buildGrid = () => {
+    const most = Math.max(...data.layers.map((layer) => layer.heads));
+    const heads = [...Array(most).keys()].map((head) => make("th", { scope: "col", textContent: head }));
+    $("grid").append(make("caption", { className: "hidden", textContent: "A button for each head: rows are layers, columns heads" }),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "layer" }), ...heads)));
+    const body = make("tbody");
+    data.layers.forEach((layer, l) => {
+      const line = make("tr", {}, make("th", { scope: "row", title: `${layer.name} (${layer.kind})` }, String(l), layer.cross ? make("small", { textContent: " cross" }) : ""));
+      for (let h = 0; h < layer.heads; h++) {
+        const cell = make("button", { type: "button", className: "cell", onclick: () => choose(l, h) });
+        cell.dataset.place = `${l}.${h}`;
+        cells.push([cell, l, h]);
+        line.append(make("td", {}, cell));
+      }
+      body.append(line);
+    });
+    $("grid").append(body);
+    $("grid").addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!step || !event.target.dataset.place) return;
+      const [l, h] = event.target.dataset.place.split(".").map(Number);
+      const next = $("grid").querySelector(`[data-place="${l + step[0]}.${h + step[1]}"]`);
+      if (next) { event.preventDefault(); next.focus(); choose(l + step[0], h + step[1]); }
+    });
+  };
+  const colorGrid = () => {
+    const name = state.measure, finite = data.values[name].filter((x) => x !== null);
+    const least = Math.min(...finite), most = Math.max(...finite);
+    for (const [cell, l, h] of cells) {
+      const x = value(l, h, name), share = most > least ? (x - least) / (most - least) : 0.5;
+      cell.classList.toggle("none", x === null);
+      cell.style.background = x === null ? "" : mix(share);
+      cell.title = `layer ${l}, head ${h}: ${plain(name)} ${shown(x)}`;
+      cell.setAttribute("aria-label", cell.title);
+    }
+    const measure = data.measures.find((one) => one.name === name);
+    $("meaning").textContent = `${measure.meaning} ${measure.equation}, ${measure.range}.`;
+    $("least").textContent = finite.length ? shown(least) : "";
+    $("most").textContent = finite.length ? shown(most) : "no head has a value on this text";
+  };
+
+  // One head.
+  const buildTokens = () => {
+    const layer = data.layers[state.layer], two = layer.cross;
+    for (const id of ["queries-title", "keys-title"]) $(id).hidden = !two;
+    $("queries").hidden = !two;
+    const button = (label, click) => make("button", { type: "button", className: "token", textContent: label, onclick: click });
+    const pick = (query) => () => { state.token = state.token === query ? null : query; showToken(); };
+    const keys = data.texts[layer.keys].slice(0, layer.m), queries = data.texts[layer.queries].slice(layer.starts, layer.starts + layer.n);
+    $("keys").replaceChildren(...keys.flatMap((label, key) => [button(label, two ? null : key < layer.starts ? null : pick(key - layer.starts)), " "]));
+    $("queries").replaceChildren(...(two ? queries.flatMap((label, query) => [button(label, pick(query)), " "]) : []));
+  };
+  const showToken = () => {
+    const layer = data.layers[state.layer], { head, token } = state;
+    const keys = [...$("keys").children], labels = data.texts[layer.keys];
+    const links = token === null ? [] : linksOf(layer, head, token);
+    const shares = new Map(links);
+    keys.forEach((one, key) => {
+      const share = token === null ? massOf(layer, head, key) : shares.get(key) || 0;
+      one.style.background = share > 0.004 ? mix(0.75 * Math.sqrt(share)) : "";
+      one.title = token === null ? "" : `${shown(share)}`;
+    });
+    const pressed = layer.cross ? [...$("queries").children] : keys.slice(layer.starts);
+    for (const one of [...$("queries").children, ...keys]) one.setAttribute("aria-pressed", "false");
+    if (token !== null && pressed[token]) pressed[token].setAttribute("aria-pressed", "true");
+    const query = token === null ? "" : data.texts[layer.queries][layer.starts + token];
+    $("says").textContent = token === null
+      ? "Shaded by the weight that each token gets from all others. Click a token to see what it attends to."
+      : `“${query}” (token ${layer.starts + token}) attends to:`;
+    $("links").replaceChildren(...links.map(([key, share]) => {
+      const bar = make("div", { className: "bar" });
+      bar.style.width = `${100 * share}%`;
+      return make("li", {}, make("span", { className: "word", textContent: `${labels[key]} (${key})` }), make("span", {}, bar), make("span", { className: "share", textContent: `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` }));
+    }));
+    drawMap();
+  };
+  const drawMap = () => {
+    const layer = data.layers[state.layer], canvas = $("map"), style = getComputedStyle(document.documentElement);
+    const rgb = (name) => style.getPropertyValue(name).trim().match(/\w\w/g).map((x) => parseInt(x, 16));
+    const [paper, ink, mark] = [rgb("--panel"), rgb("--accent"), rgb("--ink")];
+    const each = Math.max(1, Math.floor(420 / Math.max(layer.n, layer.m)));
+    canvas.width = layer.m * each; canvas.height = layer.n * each;
+    canvas.style.aspectRatio = `${layer.m} / ${layer.n}`;
+    canvas.style.maxWidth = `${Math.max(60, 420 * Math.min(1, layer.m / layer.n))}px`; // a long answer to a short text
+    const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
+    const color = (share, from = paper, to = ink) => (255 << 24) | [2, 1, 0].reduce((all, c) => (all << 8) | Math.round(from[c] + share * (to[c] - from[c])), 0);
+    pixels.fill(color(0));
+    for (let query = 0; query < layer.n; query++) {
+      const paint = (key, code) => { for (let y = query * each; y < (query + 1) * each; y++) pixels.fill(code, y * canvas.width + key * each, y * canvas.width + (key + 1) * each); };
+      if (query === state.token) for (let key = 0; key < layer.m; key++) paint(key, color(0.18, paper, mark));
+      for (const [key, share] of linksOf(layer, state.head, query)) paint(key, color(Math.sqrt(share)));
+    }
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    canvas.setAttribute("aria-label", `Map of layer ${state.layer}, head ${state.head}: ${layer.n} queries by ${layer.m} keys`);
+  };
+  const showHead = () => {
+    const layer = data.layers[state.layer];
+    $("head-title").textContent = `Layer ${state.layer}, head ${state.head}`;
+    $("head-name").textContent = `${layer.name} (${layer.kind})${layer.cross ? ", cross-attention: it reads the other text" : ""}`;
+    $("numbers").replaceChildren(...data.measures.map((measure) => make("div", { title: `${measure.meaning} ${measure.equation}. Source: ${measure.source}` },
+      make("dt", { textContent: plain(measure.name) }), make("dd", { textContent: shown(value(state.layer, state.head, measure.name)) }))));
+    for (const [cell, l, h] of cells) {
+      const chosen = l === state.layer && h === state.head;
+      cell.setAttribute("aria-pressed", String(chosen));
+      cell.tabIndex = chosen ? 0 : -1;
+    }
+    for (const line of document.querySelectorAll("#numbers-of-all tbody tr")) line.classList.toggle("chosen", line.dataset.place === `${state.layer}.${state.head}`);
+    buildTokens();
+    showToken();
+  };
+  const choose = (layer, head) => {
+    if (data.layers[layer].queries !== data.layers[state.layer].queries || data.layers[layer].cross !== data.layers[state.layer].cross) state.token = null;
+    Object.assign(state, { layer, head });
+    history.replaceState(null, "", `#${layer}.${head}`);
+    showHead();
+  };
+
+  // Every number.
+  const columns = ["layer", "head", ...data.measures.map((measure) => measure.name)];
+  const places = data.layers.flatMap((layer, l) => [...Array(layer.heads).keys()].map((h) => [l, h]));
+  const entry = ([l, h], name) => (name === "layer" ? l : name === "head" ? h : value(l, h, name));
+  const buildTable = () => {
+    const order = [...places].sort((a, b) => {
+      const [x, y] = [entry(a, state.sort), entry(b, state.sort)];
+      if (x === null || y === null) return (x === null) - (y === null);
+      return (state.down ? y - x : x - y) || a[0] - b[0] || a[1] - b[1];
+    });
+    const headings = columns.map((name) => {
+      const heading = make("th", { scope: "col" }, make("button", { type: "button", textContent: plain(name), title: (data.measures.find((one) => one.name === name) || { meaning: "" }).meaning, onclick: () => {
+        state.down = state.sort === name ? !state.down : name !== "layer" && name !== "head";
+        state.sort = name;
+        buildTable();
+        $("numbers-of-all").querySelector("th[aria-sort] button").focus();
+      } }));
+      if (state.sort === name) { heading.setAttribute("aria-sort", state.down ? "descending" : "ascending"); heading.firstChild.append(state.down ? " ▾" : " ▴"); }
+      return heading;
+    });
+    const lines = order.map((place) => {
+      const open = () => { choose(...place); $("head").scrollIntoView(); };
+      const line = make("tr", { onclick: open }, ...columns.map((name) => make("td", {}, name === "head" ? make("button", { type: "button", className: "go", textContent: place[1], title: `show layer ${place[0]}, head ${place[1]}` }) : shown(entry(place, name)))));
+      line.dataset.place = place.join(".");
+      line.classList.toggle("chosen", place[0] === state.layer && place[1] === state.head);
+      return line;
+    });
+    $("numbers-of-all").replaceChildren(make("caption", { className: "hidden", textContent: "All measures of all heads" }), make("thead", {}, make("tr", {}, ...headings)), make("tbody", {}, ...lines));
+  };
+
+  for (const measure of data.measures) $("measure").append(make("option", { value: measure.name, textContent: plain(measure.name) }));
+  const begin = ["first_token", "previous_token", "entropy"].find((name) => data.values[name].some((x) => x !== null));
+  if (begin) state.measure = begin;
+  if (wantedLayer === undefined) {
+    const kinds = ["induction", "previous_token", "next_token", "duplicate_token"];
+    const best = kinds.map((name) => [name, strongest(name)]).filter(([name, i]) => i >= 0 && data.values[name][i] > 0.2);
+    best.sort(([a, i], [b, j]) => data.values[b][j] - data.values[a][i]);
+    const first = best.length ? best[0][1] : strongest("first_token");
+    if (first >= 0) [state.layer, state.head] = places[first];
+  }
+  $("measure").value = state.measure;
+  $("measure").addEventListener("change", (event) => { state.measure = event.target.value; colorGrid(); });
+  $("map").addEventListener("click", (event) => {
+    const layer = data.layers[state.layer], box = event.target.getBoundingClientRect();
+    state.token = Math.min(layer.n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * layer.n)));
+    showToken();
+  });
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", drawMap);
+  $("theme").addEventListener("click", () => {
+    const root = document.documentElement, now = root.dataset.theme || (dark.matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    drawMap();
+  });
+  buildGrid();
+  colorGrid();
+  buildTable();
+  showHead();
+  document.documentElement.dataset.drawn = "yes";
+})();

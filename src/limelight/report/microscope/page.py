@@ -1,0 +1,128 @@
+"""What was seen inside a model, as one self-contained HTML file.
+
+It sends no requests, which its content security policy enforces; the policy admits one script, by its hash. Of each
+head's map the strongest keys of each query are stored, not the matrix: a weight is one byte (in steps of 1/255), a key
+two, and all of it is compressed. Text from the model is escaped, and control characters are shown as escapes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from torch import Tensor
+
+import limelight
+from limelight.experiment.fingerprint import versions
+from limelight.microscope.measures import MEASURES
+from limelight.microscope.reading import Reading
+from limelight.microscope.watched_attention import WatchedAttention
+from limelight.report.microscope.summary import sentences
+from limelight.report.plain_text import visible
+
+_MOST_KEYS, _LINKS = 8, 600_000  # keys for each query, and links in all: fewer keys are stored for a longer text
+
+
+def render(reading: Reading) -> str:
+    """The page, as one HTML document."""
+    script, (first, *rest) = _text("page.js"), sentences(reading)
+    layers, count = reading.layers, _keys(reading)
+    packed = b"".join(part for P in layers for part in _maps(P, count))
+    data = {
+        "texts": [[visible(token) for token in text] for text in reading.texts],
+        "layers": [_layer(reading, P) for P in layers],
+        "measures": [
+            {"name": m.name, "equation": m.equation, "range": m.range, "meaning": m.meaning, "source": m.source}
+            for m in MEASURES
+        ],
+        "values": {m.name: [_number(x) for x in reading.table[m.name]] for m in MEASURES},
+        "keys": count,
+    }
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            model=visible(reading.model),
+            first=visible(first),
+            rest=[visible(sentence) for sentence in rest],
+            not_watched=[visible(name) for name in reading.scope.not_watched],
+            tokens=max(len(text) for text in reading.texts),
+            keys=count,
+            data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+            packed=base64.b64encode(gzip.compress(packed, mtime=0)).decode(),
+            script=Markup(script),
+            hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            style=Markup(
+                files("limelight.report").joinpath("report.css").read_text(encoding="utf-8") + _text("page.css")
+            ),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            versions={"limelight": limelight.__version__, **versions()},
+        )
+    )
+
+
+def _keys(reading: Reading) -> int:
+    """How many keys are stored for each query: as many as fit into the page, at least one."""
+    queries = sum(P.shape[0] * P.shape[1] for P in reading.layers)
+    return max(1, min(_MOST_KEYS, _LINKS // max(1, queries)))
+
+
+def _layer(reading: Reading, P: WatchedAttention) -> dict[str, Any]:
+    assert P.place is not None
+    queries, keys = reading.sides(P)
+    starts = 0 if P.positions is None else int(P.positions[0])
+    return {
+        "name": visible(P.place.name), "kind": visible(P.place.kind), "heads": P.shape[0], "n": P.shape[1],
+        "m": P.shape[2], "queries": queries, "keys": keys, "starts": starts, "cross": P.is_cross,
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def _maps(P: WatchedAttention, count: int) -> Iterator[bytes]:
+    """For each head: the keys (n, count) as two bytes, their weights as one, and each key's share of the most mass."""
+    found = P.topk(min(count, P.shape[-1]))
+    missing = count - found.keys.shape[-1]
+    keys = torch.nn.functional.pad(found.keys, (0, missing), value=-1).remainder(1 << 16)
+    weights = _bytes(torch.nn.functional.pad(found.weights, (0, missing)))
+    mass = P.column_mass()
+    mass = _bytes(mass / mass.amax(-1, keepdim=True).clamp(min=1e-30))
+    for head in range(P.shape[0]):
+        yield (keys[head] % 256).to(torch.uint8).cpu().numpy().tobytes()
+        yield (keys[head] // 256).to(torch.uint8).cpu().numpy().tobytes()
+        yield weights[head].numpy().tobytes()
+        yield mass[head].numpy().tobytes()
+
+
+def _bytes(shares: Tensor) -> Tensor:
+    """Numbers in [0, 1] in steps of 1/255."""
+    return (shares.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _number(x: float) -> float | None:
+    return float(f"{x:.4g}") if math.isfinite(x) else None
+
+
+def _text(name: str) -> str:
+    return files("limelight.report.microscope").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("limelight.report.microscope", "."),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

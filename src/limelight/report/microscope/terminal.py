@@ -1,0 +1,45 @@
+"""What was seen inside a model, on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from limelight.microscope.measures import MEASURES
+from limelight.microscope.reading import Reading
+from limelight.report.microscope.summary import name_of, sentences
+from limelight.report.terminal import Page
+
+_HEADS = 4  # the most heads that a row of the table names
+
+
+def show(reading: Reading) -> None:
+    """Print the sentences, and a table of the strongest heads for each measure."""
+    page = Page()
+    for sentence in sentences(reading):
+        page.say(sentence)
+    page.say("")
+    rows = []
+    for measure in MEASURES:
+        best = reading.table.strongest(measure.name, _HEADS)
+        if best and best[0][measure.name] != 0:
+            named = "  ".join(f"{name_of(row):>5} {row[measure.name]:<7.3g}" for row in best)
+            rows.append([page.text(measure.name), page.text(named.rstrip())])
+    page.rows({"measure": False, "strongest heads, as layer.head": False}, rows)
+
+
+def as_json(reading: Reading) -> dict[str, Any]:
+    """Everything that was measured; a number that has no meaning, or is infinite, is null."""
+    return {
+        "model": reading.model,
+        "class": reading.kind,
+        "summary": sentences(reading),
+        "tokens": [*reading.texts],
+        "measures": {m.name: {"equation": m.equation, "range": m.range, "meaning": m.meaning} for m in MEASURES},
+        "not_watched": [*reading.scope.not_watched],
+        "heads": [{name: _number(x) for name, x in row.items()} for row in reading.table.rows],
+    }
+
+
+def _number(x: Any) -> Any:
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,86 @@
+"""Folders of tiny random models with tokenizers, as `save_pretrained` writes them."""
+
+import tokenizers
+import torch
+import transformers as hf
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from tests.huggingface.tiny import SEQ2SEQ, WIDE
+
+TEXT = "the cat sat on the mat, and the cat sat on the mat again. naïve café "
+
+
+def byte_level():
+    """Pieces of UTF-8, with Ġ for a space: an emoji is four tokens."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<pad>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def word_piece():
+    """BERT's, with ## before the pieces of a word after the first."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "sat", "on", "mat", ".", "a", "##gain"]
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def sentence_pieces():
+    """Unigrams, with ▁ for a space, and bytes for what is not known."""
+    pieces = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁the", "▁cat", "s", "▁", "▁sat"]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE({p: i for i, p in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    for whole in pieces[258:]:
+        tokenizer.add_tokens([whole])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+
+
+def save(folder, model, tokenizer):
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def causal(folder, **changes):
+    torch.manual_seed(0)
+    size = WIDE | {"vocab_size": 330, "num_key_value_heads": 2} | changes
+    return save(folder, hf.LlamaForCausalLM(hf.LlamaConfig(**size)), byte_level())
+
+
+def encoder(folder):
+    torch.manual_seed(0)
+    return save(folder, hf.BertModel(hf.BertConfig(**WIDE)), word_piece())
+
+
+def encoder_decoder(folder):
+    torch.manual_seed(0)
+    config = hf.BartConfig(
+        **SEQ2SEQ | {"vocab_size": 330}, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=128,
+        forced_eos_token_id=None,
+    )  # fmt: skip
+    return save(folder, hf.BartForConditionalGeneration(config), byte_level())
+
+
+def vision(folder):
+    size = {"image_size": 16, "patch_size": 4, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
+    return save(folder, hf.ViTModel(hf.ViTConfig(**size, intermediate_size=48)), None)

@@ -1,0 +1,263 @@
+"""Each measure on heads that are built to have a known value, and on random ones against the matrix."""
+
+import math
+
+import pytest
+import torch
+
+from limelight import InputError, causal, microscope, window
+from limelight.microscope import MEASURES, Measure, WatchedAttention
+from tests.microscope.models import Causal
+
+OF = {measure.name: measure.of for measure in MEASURES}
+REPEATED = torch.tensor([7, 3, 9, 4, 7, 3, 9, 4])  # each token is followed by the same one as before
+
+
+def looking_at(targets, mask=None, **given):
+    """A head in which query i gives all its weight to key targets[i]."""
+    n = len(targets)
+    given = {"ids": REPEATED[:n], "positions": torch.arange(n)} | given
+    return WatchedAttention(torch.eye(n)[targets], torch.eye(n), scale=100.0, mask=mask, **given)
+
+
+def even(n, mask=None, heads=None, **given):
+    """A head that gives each key that a query sees the same weight."""
+    q = torch.zeros(n, 2) if heads is None else torch.zeros(heads, n, 2)
+    given = {"ids": REPEATED[:n], "positions": torch.arange(n)} | given
+    return WatchedAttention(q, torch.zeros_like(q), scale=1.0, mask=mask, **given)
+
+
+def value(name, P):
+    found = OF[name](P)
+    assert found.shape == P.shape[:-2]
+    return found.item()
+
+
+def approx(x):
+    return pytest.approx(x, abs=1e-5)
+
+
+def test_entropy_and_effective_keys():
+    assert value("entropy", even(8)) == approx(math.log(8))
+    assert value("effective_keys", even(8)) == approx(8)
+    assert value("entropy", even(4, causal)) == approx(math.log(24) / 4)  # the mean of log 1 … log 4
+    assert value("effective_keys", even(4, causal)) == approx(2.5)
+    assert value("entropy", looking_at([0, 0, 1, 1])) == approx(0)
+    assert value("effective_keys", looking_at([0, 0, 1, 1])) == approx(1)
+
+
+def test_first_token():
+    assert value("first_token", looking_at([0] * 8, causal)) == approx(1)
+    assert value("first_token", looking_at(list(range(8)), causal)) == approx(1 / 8)
+    assert value("first_token", even(8)) == approx(1 / 8)
+    # under a window only the first three queries see the first token
+    assert value("first_token", even(8, window(2, 0))) == approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert math.isnan(value("first_token", even(8, has_first=False)))
+
+
+def test_learned_sink():
+    P = even(4, sinks=torch.tensor([math.log(4.0)]))
+    assert value("learned_sink", P) == approx(0.5)
+    assert P.dense().sum(-1).tolist() == approx([0.5] * 4)
+    assert P.column_mass().tolist() == approx([0.5] * 4)
+    assert value("entropy", P) == approx(math.log(4))
+    assert value("first_token", P) == approx(1 / 8)
+    assert P.weights_at(torch.tensor([2]), torch.tensor([1])).item() == approx(1 / 8)
+    assert P.topk(1).weights[0].item() == approx(1 / 8)
+    assert value("learned_sink", even(4)) == 0
+
+
+def test_separators():
+    given = {"ids": torch.tensor([9, 5, 9, 5]), "separators": frozenset({9})}
+    assert value("separators", even(4, **given)) == approx(1 / 4)  # the first token does not count
+    assert value("separators", looking_at([2, 2, 2, 0], **given)) == approx(3 / 4)
+    assert math.isnan(value("separators", even(4)))
+    assert math.isnan(value("separators", even(4, separators=frozenset({9}), ids=None)))
+
+
+def test_the_neighbors():
+    assert value("previous_token", looking_at([0, 0, 1, 2], causal)) == approx(1)
+    assert value("previous_token", looking_at([0, 1, 2, 2], causal)) == approx(1 / 3)  # one of three queries
+    assert value("next_token", looking_at([1, 2, 3, 3])) == approx(1)
+    assert value("next_token", even(4, causal)) == 0
+    assert value("same_token", looking_at([0, 1, 2, 0])) == approx(3 / 4)
+    assert value("same_token", even(4, causal)) == approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    for name in ("previous_token", "next_token", "same_token", "mean_distance", "induction", "duplicate_token"):
+        assert math.isnan(value(name, even(4, positions=None))), name
+    assert math.isnan(value("previous_token", even(1)))
+
+
+def test_induction_and_duplicate_tokens():
+    assert value("induction", looking_at([0, 0, 0, 0, 1, 2, 3, 4], causal)) == approx(1)
+    assert value("duplicate_token", looking_at([0, 0, 0, 0, 1, 2, 3, 4], causal)) == approx(0)
+    assert value("duplicate_token", looking_at([0, 0, 0, 0, 0, 1, 2, 3], causal)) == approx(1)
+    assert value("induction", looking_at([0, 0, 0, 0, 0, 1, 2, 3], causal)) == approx(0)
+    assert value("induction", even(8, causal)) == approx(sum(1 / i for i in (5, 6, 7, 8)) / 4)
+    assert math.isnan(value("induction", even(4)))  # no token is repeated
+    # several earlier occurrences are added, and a token right after itself is not what followed it
+    assert value("duplicate_token", even(3, causal, ids=torch.tensor([1, 1, 1]))) == approx((1 / 2 + 2 / 3) / 2)
+    assert value("induction", even(3, causal, ids=torch.tensor([1, 1, 1]))) == approx(1 / 3)
+
+
+def test_measures_of_positions_start_where_the_queries_stand():
+    whole = looking_at([0, 0, 0, 0, 1, 2, 3, 4], causal)
+    last = WatchedAttention(
+        whole.q[6:], whole.k, scale=100.0, mask=causal.at(6), ids=REPEATED, positions=torch.tensor([6, 7])
+    )
+    assert value("induction", last) == approx(1)
+    assert value("mean_distance", last) == approx(3)
+    assert value("same_token", last) == approx(0)
+
+
+def test_mean_distance():
+    assert value("mean_distance", looking_at([0, 0, 0, 0])) == approx(1.5)
+    assert value("mean_distance", even(4)) == approx((1.5 + 1 + 1 + 1.5) / 4)
+
+
+def test_column_mass():
+    assert value("largest_key", looking_at([2, 2, 2, 0])) == approx(3 / 4)
+    assert value("least_mass", looking_at([2, 2, 2, 0])) == approx(0)
+    assert value("least_mass", even(4)) == approx(1)
+    assert value("largest_key", even(4)) == approx(1 / 4)
+
+
+def test_key_norms_alone():
+    """With k = c + |c| u the score ⟨c, k⟩ is ½|k|², so that the norms alone give the scores."""
+    u = torch.nn.functional.normalize(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    c = torch.tensor([2.0, -1.0, 1.0])
+    same = {"ids": REPEATED, "positions": torch.arange(8)}
+    for mask in (None, causal):
+        for sign in (1, -1):  # short keys, too, may be what a head attends to
+            P = WatchedAttention(sign * c.expand(8, 3), c + c.norm() * u, scale=1.0, mask=mask, **same)
+            assert value("key_norms", P) == approx(1)
+    on_a_sphere = WatchedAttention(3 * u.roll(1, 0), u, scale=1.0, **same)
+    assert value("key_norms", on_a_sphere) == 0
+    q, k = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(1))
+    scores, norms = (q @ k.mT), k.square().sum(-1)
+    right = torch.corrcoef(torch.stack([(scores - scores.mean(-1, keepdim=True)).flatten(), norms.repeat(8)]))
+    assert value("key_norms", WatchedAttention(q, k, scale=1.0, **same)) == approx(right[0, 1].item() ** 2)
+    assert math.isnan(value("key_norms", even(8)))  # equal scores leave nothing to explain
+
+
+def test_temperature():
+    z = torch.tensor([[-1.0], [1.0]])  # scores of variance one
+    P = WatchedAttention(torch.ones(2, 1), z, scale=4.0, positions=torch.arange(2))
+    assert value("temperature", P) == approx(1 / 4)
+    assert value("temperature", even(4)) == math.inf
+    first_rows_see_one_key = WatchedAttention(
+        torch.ones(2, 1), z, scale=4.0, mask=causal, positions=torch.arange(2)
+    )  # so that only the second counts
+    assert value("temperature", first_rows_see_one_key) == approx(1 / 4)
+
+
+def test_agreement():
+    q = torch.eye(4)
+    heads = torch.stack([q, q, q.roll(1, 0)])
+    P = WatchedAttention(heads, torch.eye(4).expand(3, 4, 4), scale=100.0, positions=torch.arange(4))
+    assert OF["agreement"](P).tolist() == approx([0.5, 0.5, 0.0])
+    assert OF["agreement"](even(4, heads=2)).tolist() == approx([1, 1])
+    assert math.isnan(value("agreement", even(4)))
+
+
+def test_every_measure_says_what_it_is():
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 16
+    for measure in MEASURES:
+        assert measure.equation, measure.name
+        assert measure.range, measure.name
+        assert measure.meaning.endswith("."), measure.name
+        assert measure.source, measure.name
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_a_measure_of_all_heads_is_that_of_each(measure):
+    """In float64, with a sink, a window and heads that share nothing."""
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 3, 40, 4, dtype=torch.float64, generator=generator)
+    sinks = torch.randn(3, 1, dtype=torch.float64, generator=generator)
+    given = {"scale": 0.7, "mask": window(9, 0), "positions": torch.arange(40), "ids": torch.arange(40) % 7}
+    given["separators"] = frozenset({3})
+    together = measure.of(WatchedAttention(q, k, sinks=sinks, **given))
+    if measure.name == "agreement":
+        return
+    for head in range(3):
+        apart = measure.of(WatchedAttention(q[head], k[head], sinks=sinks[head], **given))
+        torch.testing.assert_close(together[head], apart, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 3, 40, 4, generator=generator)
+    given = {"scale": 0.7, "mask": causal, "positions": torch.arange(40), "ids": torch.arange(40) % 7}
+    given["separators"] = frozenset({3})
+    whole = measure.of(WatchedAttention(q, k, **given))
+    monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
+    monkeypatch.setattr(microscope.measures, "_PAIRS", 100)
+    torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5)
+
+
+def seen():
+    model, x = Causal(), torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), microscope.attach(model) as scope:
+        model(x)
+    return scope
+
+
+def test_a_table_is_a_dict_of_columns():
+    table = seen().table()
+    assert list(table)[:5] == ["step", "text", "layer", "name", "head"]
+    assert list(table)[5:] == [measure.name for measure in MEASURES] == list(table.measures)
+    assert {len(column) for column in table.values()} == {4}
+    assert table["layer"] == [0, 0, 1, 1]
+    assert table["name"] == ["layers.0", "layers.0", "layers.1", "layers.1"]
+    assert table.rows[3]["head"] == 1
+    best = table.strongest("entropy", 2)
+    assert best[0]["entropy"] == max(table["entropy"])
+    assert table.strongest("induction") == []
+    with pytest.raises(InputError, match="no measure 'entrpy'"):
+        table.strongest("entrpy")
+
+
+@pytest.mark.parametrize("name", ["pandas", "polars"])
+def test_pandas_and_polars_take_the_table(name):
+    library = pytest.importorskip(name)
+    table = seen().table()
+    assert library.DataFrame(table).shape == (4, len(table))
+
+
+def test_a_measure_of_ones_own():
+    scope = seen()
+    last = Measure("last_key", lambda P: P.column_mass()[..., -1] / P.shape[-2])
+    table = scope.table([*MEASURES, last])
+    assert table["last_key"] == approx([P.dense()[h].mean(0)[-1].item() for P in scope for h in (0, 1)])
+    with pytest.raises(InputError, match=r"'wrong' must return one number for each head, \(2,\), got \(2, 5\)"):
+        scope.table([Measure("wrong", lambda P: P.entropy())])
+    with pytest.raises(InputError, match="expects Measure objects, got 'entropy'"):
+        scope.table(["entropy"])
+    with pytest.raises(InputError, match="'entropy' twice"):
+        scope.table([MEASURES[0], MEASURES[0]])
+    with pytest.raises(InputError, match="'head' twice"):
+        scope.table([Measure("head", lambda P: P.entropy().mean(-1))])
+
+
+@pytest.mark.slow
+def test_four_thousand_tokens_without_the_matrix():
+    """The largest tensor that any measure makes is far smaller than one head's matrix."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and func is not torch.ops.aten.expand.default:
+                largest = max(largest, out.numel())
+            return out
+
+    model, x = Causal(), torch.randn(1, 4096, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), Watch(), microscope.attach(model) as scope:
+        model(x)
+        table = scope.table()
+    assert largest <= 4096 * 4096 // 4
+    assert all(0 < x < math.log(4096) for x in table["entropy"])

@@ -1,0 +1,30 @@
+"""Every model type of transformers that takes its attention from the interface, as a tiny random model.
+
+`attach` itself requires that outputs are equal to the bit, and that each layer's output is P @ value; so it is enough
+that it does not raise, and that it saw something.
+"""
+
+import pytest
+import torch
+
+from limelight import microscope
+from tests.huggingface.test_zoo import FOUND, of_its_version
+from tests.huggingface.zoo import compare, inputs
+
+TYPES = sorted(name for name, row in FOUND["types"].items() if row["result"] in ("equal", "refused"))
+
+
+@pytest.mark.slow
+@of_its_version
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TYPES)
+def test_a_type_can_be_watched(name):
+    model = compare.build(name)
+    given = inputs.asked(model, lambda given: compare.run(model, given))
+    plain = compare.run(model, given)
+    with microscope.attach(model) as scope:
+        out = compare.run(model, given)
+    assert scope.difference == 0
+    assert all(torch.equal(plain[key].nan_to_num(), out[key].nan_to_num()) for key in plain)
+    for P in scope:
+        assert 0 in P.shape or P.entropy().isfinite().all()
