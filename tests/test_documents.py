@@ -205,7 +205,7 @@ def limelight_line(arguments):
 
 
 def is_quick(words):
-    """A line that runs on this machine in seconds; a replication or thirty seeds take minutes, and the lab never ends.
+    """A line that runs in seconds; searches, replications and thirty seeds take minutes, and the lab never ends.
 
     `inspect` needs a trained model, which may be missing.
 
