@@ -1,6 +1,9 @@
-"""Screenshots of the report and the lab in docs/images: `python -m docs.photographs results/report.html`.
+"""Screenshots for docs/images of the report, the heads of a model, and the lab.
 
-Needs Debian's Chromium. The lab is started here, and its networks learn for ten seconds.
+    python -m docs.photographs results/report.html results/heads.html
+
+The pages are those of `make demo` and `make microscope`; one that is not given is not photographed anew. Needs Debian's
+Chromium. The lab is started here, and its networks learn for ten seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +37,17 @@ def report(browser: Browser, file: Path) -> None:
         page.evaluate(f"scrollTo(0, {top})")
         page.wait_for_timeout(500)
         page.screenshot(path=IMAGES / f"report-{scheme}.png")
+
+
+def heads(browser: Browser, file: Path) -> None:
+    """The page of all heads, with one that looks for earlier occurrences of a word."""
+    for scheme in SCHEMES:
+        page = browser.new_page(viewport={"width": 1160, "height": 1290}, color_scheme=scheme)
+        page.goto(file.resolve().as_uri())
+        page.get_by_role("button", name="layer 2, head 9", exact=False).first.click()
+        page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=IMAGES / f"heads-{scheme}.png")
 
 
 def lab(browser: Browser) -> None:
@@ -73,6 +87,9 @@ def play(page: Page, seconds: float) -> None:
 if __name__ == "__main__":
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        report(browser, Path(sys.argv[1]))
+        for name, photograph in {"report.html": report, "heads.html": heads}.items():
+            for file in map(Path, sys.argv[1:]):
+                if file.name == name:
+                    photograph(browser, file)
         lab(browser)
         browser.close()

@@ -10,7 +10,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-PAGES = ("report-", "lab-")
+PAGES = ("report-", "lab-", "heads-")
 MOST = 150_000  # bytes
 
 
