@@ -1,6 +1,6 @@
 """The public names, and where they live."""
 
-from . import errors, mask, measures, microscope, nn, normalization, propagation, similarity
+from . import distributed, errors, mask, measures, microscope, nn, normalization, propagation, similarity
 from .attention import Attention
 from .differential import DifferentialAttention
 from .errors import (
@@ -116,6 +116,7 @@ __all__ = [
     "UnknownNameError",
     "attend",
     "causal",
+    "distributed",
     "documents",
     "errors",
     "mask",

@@ -1,0 +1,174 @@
+"""A ring of processes, round which tensors of tokens travel: each rank receives from the one before it.
+
+With p ranks, what a rank owns has visited every other rank after p − 1 hops. At most two ranks' tensors are in the memory
+of a rank at a time: those that it reads, and those that arrive meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from limelight.errors import ClusterError, InputError
+
+Group = dist.ProcessGroup | DeviceMesh | None
+
+
+class Ring:
+    """The ranks of a process group in their order, the last followed by the first.
+
+    `group` is a process group, a `DeviceMesh` of one dimension, or None for the default group. A wait of more than
+    `timeout` seconds raises `ClusterError`; with NCCL, whose waits do not block, the group's own time-out counts.
+    """
+
+    def __init__(self, group: Group, timeout: float) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise InputError(f"timeout expects a positive number of seconds, got {timeout!r}")
+        self.group = process_group(group)
+        self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
+        self._limit = timedelta(seconds=timeout)
+        self._blocks = dist.get_backend(self.group) != "nccl"
+
+    @property
+    def following(self) -> int:
+        """The rank that this one sends to."""
+        return (self.rank + 1) % self.size
+
+    @property
+    def preceding(self) -> int:
+        """The rank that this one receives from."""
+        return (self.rank - 1) % self.size
+
+    def visits(self, own: Sequence[Tensor], lengths: Sequence[int]) -> Iterator[tuple[int, list[Tensor]]]:
+        """(home, tensors) for every rank `home`, this one first: what is (…, length, width) here and arrives from there.
+
+        While the caller reads the tensors of one rank, those of the next are on their way.
+        """
+        tensors = list(own)
+        for home in self.homes():
+            arrive = self._pass_on(tensors, lengths[home - 1]) if home != self.following else None
+            yield home, tensors
+            if arrive is not None:
+                tensors = arrive()
+
+    def homes(self) -> list[int]:
+        """The ranks in the order in which their tensors visit this one."""
+        return [(self.rank - step) % self.size for step in range(self.size)]
+
+    def pass_on(self, tensors: Sequence[Tensor], length: int) -> list[Tensor]:
+        """Send the tensors to the next rank, and return those of the rank before, which have `length` rows."""
+        return self._pass_on(tensors, length)()
+
+    def _pass_on(self, tensors: Sequence[Tensor], length: int) -> Callable[[], list[Tensor]]:
+        """Begin to send and to receive. The function that is returned waits for the end, and returns what arrived."""
+        going = [x.contiguous() for x in tensors]
+        coming = [x.new_empty(*x.shape[:-2], length, x.shape[-1]) for x in tensors]
+        there = [_transfer(dist.isend, x, self.following, self.group, tag) for tag, x in enumerate(going) if x.numel()]
+        back = [_transfer(dist.irecv, x, self.preceding, self.group, tag) for tag, x in enumerate(coming) if x.numel()]
+        works: list[Any] = []
+        if there or back:
+            with self._naming(f"rank {self.following} or rank {self.preceding}"):
+                works = dist.batch_isend_irecv([*there, *back])
+
+        def arrive() -> list[Tensor]:
+            del going[:0]  # what is sent stays in memory until it has been sent
+            self._wait(works[len(there) :], f"rank {self.preceding}")
+            self._wait(works[: len(there)], f"rank {self.following}")
+            return coming
+
+        return arrive
+
+    def gather_bytes(self, own: Tensor) -> list[Tensor]:
+        """A small tensor of every rank, of one shape for all."""
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        with self._naming("one of the other ranks"):
+            work = dist.all_gather(every, own, group=self.group, async_op=True)
+        self._wait([work], "one of the other ranks")
+        return every
+
+    def _wait(self, works: Sequence[Any], whom: str) -> None:
+        with self._naming(whom):
+            for work in works:
+                work.wait(self._limit) if self._blocks else work.wait()
+
+    def _naming(self, whom: str) -> _Naming:
+        return _Naming(self, whom, self._limit.total_seconds())
+
+
+class Homeward:
+    """What all ranks contribute to each rank's rows, merged on the way round the ring until it is home.
+
+    Rank r adds its part for the rank whose tensors visit it. What other ranks have added so far arrives there after the
+    same number of hops; after p − 1 hops it is home. `merge` is addition for gradients.
+    """
+
+    def __init__(self, ring: Ring, lengths: Sequence[int], merge: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._ring, self._lengths, self._merge = ring, lengths, merge
+        self._own: list[Tensor] = []
+        self._travelling: list[Tensor] = []
+
+    def add(self, home: int, parts: list[Tensor]) -> None:
+        """Add the parts for the rows of rank `home`, in the order of `Ring.homes`."""
+        if home == self._ring.rank:
+            self._own = parts
+            return
+        merged = self._merged(self._travelling, parts) if self._travelling else parts
+        self._travelling = self._ring.pass_on(merged, self._lengths[home - 1])
+
+    def total(self) -> list[Tensor]:
+        """What all ranks have added for the rows of this rank."""
+        return self._merged(self._own, self._travelling) if self._travelling else self._own
+
+    def _merged(self, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+        return [self._merge(x, y) for x, y in zip(a, b, strict=True)]
+
+
+class _Naming:
+    """Turns an error of torch's within the block into a `ClusterError` that says which rank did not answer."""
+
+    def __init__(self, ring: Ring, whom: str, seconds: float) -> None:
+        self.ring, self.whom, self.seconds = ring, whom, seconds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, RuntimeError) and not isinstance(error, ClusterError):
+            raise ClusterError(
+                f"rank {self.ring.rank} of {self.ring.size} lost {self.whom}, which has ended, or did not answer "
+                f"within {self.seconds:g} seconds; look there for the first error, or allow a longer timeout="
+            ) from error
+
+
+def _transfer(operation: Any, x: Tensor, peer: int, group: dist.ProcessGroup, tag: int) -> dist.P2POp:
+    return dist.P2POp(operation, x, group=group, group_peer=peer, tag=tag)
+
+
+def process_group(group: Group) -> dist.ProcessGroup:
+    """The process group that is meant; raises `InputError` if there is none, or if this process is not in it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        raise InputError(
+            "there is no process group, or it has been destroyed; call torch.distributed.init_process_group first"
+        )
+    if isinstance(group, DeviceMesh):
+        if group.ndim != 1:
+            raise InputError(
+                f"group expects a DeviceMesh of one dimension, got {group.ndim}; take one, as in mesh['sequence']"
+            )
+        group = group.get_group()
+    group = dist.group.WORLD if group is None else group
+    if not isinstance(group, dist.ProcessGroup):
+        raise InputError(f"group expects a process group that this process is in, or a DeviceMesh, got {group!r}")
+    try:
+        rank = dist.get_rank(group)
+    except (ValueError, KeyError, RuntimeError):
+        rank = -1
+    if rank < 0:
+        raise InputError("group has been destroyed, or this process is not in it; make it with dist.new_group")
+    return group

@@ -1,0 +1,100 @@
+"""Masks of a sharded sequence: bands of positions, padding and documents, whose tensors travel with the keys.
+
+A mask can be sharded if each rank can compute a rectangle of it from its own queries and from what comes with the keys
+that visit it. A band needs only the positions. Padding and documents have one number for each key, which travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limelight.distributed.order import Run
+from limelight.errors import InputError
+from limelight.mask import Band, Documents, Mask, Padding, conjuncts
+
+_SHARDED = (Band, Padding, Documents)
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A mask as the parts that must all allow a pair. Padding and documents are those of this rank's tokens."""
+
+    parts: Sequence[Band | Padding | Documents]
+
+    @classmethod
+    def of(cls, mask: Mask | None) -> Sharded:
+        """Raises `InputError` for a mask that cannot be sharded."""
+        for part in conjuncts(mask):
+            if not isinstance(part, _SHARDED):
+                raise InputError(
+                    f"the mask {part!r} cannot be sharded, since no rank has the part that its queries need for the "
+                    "keys of the others; use causal, window(…), padding(keys=…), documents(…), or several joined by &"
+                )
+        return cls([part for part in conjuncts(mask) if isinstance(part, _SHARDED)])
+
+    @property
+    def uses_positions(self) -> bool:
+        return any(isinstance(part, Band) for part in self.parts)
+
+    @property
+    def of_keys(self) -> list[Tensor]:
+        """What travels with the keys, (*#batch, m, 1) each."""
+        given = [part.keys for part in self.parts if not isinstance(part, Band)]
+        return [x[..., None].to(torch.uint8) if x.dtype == torch.bool else x[..., None] for x in given if x is not None]
+
+    def leaks(self, n: int, m: int, device: torch.device) -> bool:
+        """True if a part hides the future of n queries and m keys."""
+        return any(part.is_causal(n, m, device) for part in self.parts if isinstance(part, Band))
+
+    def between(self, queries: Run, keys: Run, of_keys: Sequence[Tensor]) -> Mask | None:
+        """The mask of a run of queries and a run of visiting keys, or None if it hides nothing."""
+        mask: Mask | None = None
+        visiting = iter(of_keys)
+        for part in self.parts:
+            own = _between(part, queries, keys, visiting)
+            mask = own if mask is None else mask if own is None else mask & own
+        return mask
+
+    def hides_all(self, queries: Run, keys: Run) -> bool:
+        """True if no query of the run sees a key of the other run, by their positions alone."""
+        if 0 in (queries.length, keys.length):
+            return True
+        return any(_moved(part, queries, keys).hides for part in self.parts if isinstance(part, Band))
+
+
+def _between(part, queries, keys, visiting):  # type: ignore[no-untyped-def]
+    if isinstance(part, Band):
+        return _moved(part, queries, keys).band
+    given = None if part.keys is None else next(visiting)[..., keys.at, 0]
+    if isinstance(part, Documents):
+        return Documents(part.queries[..., queries.at], given)
+    return Padding(
+        keys=None if given is None else given.bool(),
+        queries=None if part.queries is None else part.queries[..., queries.at],
+    )
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A band between two runs: the band from their own first rows, or None where it allows every pair."""
+
+    band: Band | None
+    hides: bool
+
+
+def _moved(band: Band, queries: Run, keys: Run) -> _Moved:
+    # Query i and key j of two runs that start at a and b are at positions a + i and b + j, so
+    #     −before ≤ (b + j) − (a + i) ≤ after   is   −(before − (a − b)) ≤ j − i ≤ after + (a − b).
+    # j − i runs from 1 − n to m − 1. A limit outside this range limits nothing, and then the kernel needs no mask.
+    ahead, n, m = queries.start - keys.start, queries.length, keys.length
+    before = None if band.before is None else band.before - ahead
+    after = None if band.after is None else band.after + ahead
+    if (after is not None and after < 1 - n) or (before is not None and before < 1 - m):
+        return _Moved(None, hides=True)
+    after = None if after is not None and after >= m - 1 else after
+    before = None if before is not None and before >= n - 1 else before
+    return _Moved(None if before is after is None else Band(before, after), hides=False)

@@ -1,0 +1,25 @@
+"""Attention over sharded sequences equals that of one process: outputs, gradients and measures."""
+
+import pytest
+
+from tests.distributed import cases
+from tests.distributed.processes import on_ranks
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4], ids="{} ranks".format)
+def found(request):
+    """What each rank found. One start of the processes serves all tests, since importing torch takes seconds."""
+    return on_ranks(request.param, cases.everything)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_outputs_and_gradients_equal_those_of_one_process(found, dtype, near):
+    for errors in (own[dtype] for own in found):
+        assert errors.keys() == cases.CASES.keys()
+        assert {name: error for name, error in errors.items() if not error < near} == {}
+
+
+def test_measures_and_their_gradients_equal_those_of_one_process(found):
+    for errors in (own["measures"] for own in found):
+        assert len(errors) == 13
+        assert {name: error for name, error in errors.items() if not error < 1e-12} == {}
