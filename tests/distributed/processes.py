@@ -23,7 +23,7 @@ def on_ranks(p, function, **arguments):
         outcomes = [process.communicate(timeout=120) for process in started]
     for rank, (process, (_, errors)) in enumerate(zip(started, outcomes, strict=True)):
         assert process.returncode == 0, f"rank {rank} of {p}:\n{errors}"
-    return [json.loads(printed.splitlines()[-1]) for printed, _ in outcomes]
+    return [json.loads(printed.splitlines()[-1]) if printed else None for printed, _ in outcomes]
 
 
 def _start(folder, rank, p, what):

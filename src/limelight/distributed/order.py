@@ -120,7 +120,7 @@ def gather(
     require_order(order)
     ring = Ring(group, timeout)
     own = torch.tensor([x.shape[-2]], device=x.device)
-    lengths = [int(length) for length in ring.gather_bytes(own)]
+    lengths = [int(length) for length in ring.gather_small(own)]
     whole: Tensor = _Gather.apply(x, ring, runs(order, lengths, "rows"), lengths)  # type: ignore[no-untyped-call]
     return whole
 

@@ -84,12 +84,24 @@ class Ring:
 
         return arrive
 
-    def gather_bytes(self, own: Tensor) -> list[Tensor]:
+    def gather_small(self, own: Tensor) -> list[Tensor]:
         """A small tensor of every rank, of one shape for all."""
-        every = [torch.empty_like(own) for _ in range(self.size)]
-        with self._naming("one of the other ranks"):
-            work = dist.all_gather(every, own, group=self.group, async_op=True)
-        self._wait([work], "one of the other ranks")
+        every = [own if rank == self.rank else torch.empty_like(own) for rank in range(self.size)]
+        if not self._blocks:
+            dist.all_gather(every, own, group=self.group)
+            return every
+        # Each pair of ranks exchanges its own message, because a collective that fails does not say which rank is
+        # missing. All send before they wait, so a rank that is here is never taken for one that is not.
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        works: list[Any] = []
+        for rank in others:
+            with self._naming(f"rank {rank}"):
+                works += dist.batch_isend_irecv([_transfer(dist.isend, own, rank, self.group, 0)])
+        for rank in others:
+            with self._naming(f"rank {rank}"):
+                works += dist.batch_isend_irecv([_transfer(dist.irecv, every[rank], rank, self.group, 0)])
+            self._wait(works[-1:], f"rank {rank}")
+        self._wait(works[: len(others)], "one of the other ranks")
         return every
 
     def _wait(self, works: Sequence[Any], whom: str) -> None:

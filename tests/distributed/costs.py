@@ -1,0 +1,56 @@
+"""What an attention over several ranks sends, holds and computes."""
+
+import torch
+import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from limelight import Euclidean, Softmax, causal, distributed
+from limelight.distributed import passes, ring
+
+
+class Largest(TorchDispatchMode):
+    """The number of entries of the largest tensor that is made."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(x, torch.Tensor):
+                self.entries = max(self.entries, x.untyped_storage().nbytes() // x.itemsize)
+        return made
+
+
+def measured(n, alpha, is_causal):
+    """(bytes sent forward, backward, the largest tensor, visible pairs in the blocks of each step) of this rank."""
+    sent, pairs = [0], []
+    transfer, blocks = ring._transfer, passes.Plan._blocks
+
+    def counted(operation, x, *rest):
+        sent[0] += x.nbytes if operation is dist.isend else 0
+        return transfer(operation, x, *rest)
+
+    def seen(plan, home, of_keys):
+        pairs.append(0)
+        for block in blocks(plan, home, of_keys):
+            n, m = (side.stop - side.start for side in (block.rows, block.cols))
+            whole = block.mask is None
+            pairs[-1] += n * m if whole else int(block.mask.block(slice(0, n), slice(0, m), torch.device("cpu")).sum())
+            yield block
+
+    ring._transfer, passes.Plan._blocks = counted, seen
+    q, k, v = (distributed.shard(torch.randn(2, n, 64)).requires_grad_() for _ in range(3))
+    largest = Largest()
+    with largest:
+        out = distributed.attend(
+            q, k, v, causal if is_causal else None, similarity=Euclidean(8.0), normalization=Softmax(alpha),
+            order="zigzag",
+        )  # fmt: skip
+        forward, pairs_forward = sent[0], [*pairs]
+        out.sum().backward()
+    own = k.nbytes + v.nbytes
+    return [forward / own, (sent[0] - forward) / own, largest.entries / k.numel(), pairs_forward]
+
+
+def both():
+    return {"causal": measured(1024, 0.0, True), "alpha": measured(1024, 0.5, False)}
