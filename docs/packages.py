@@ -22,6 +22,7 @@ ROWS = [
         "layers",
         {
             "nn": "drop-in layers",
+            "distributed": "sharded rows",
             "huggingface": "trained models",
             "classical": "estimators",
             "continuum": "limits, manifolds",

@@ -116,7 +116,9 @@ def difference(name, dtype):
     dtype = getattr(torch, dtype)
     n, m = case.n, case.n if case.m is None else case.m
     whole_mask, own_mask = masks(case.mask, n, m, case.order)
-    whole = [torch.randn(2, h, t, 8, dtype=dtype) for h, t in ((case.heads, n), (case.key_heads, m), (case.key_heads, m))]
+    whole = [
+        torch.randn(2, h, t, 8, dtype=dtype) for h, t in ((case.heads, n), (case.key_heads, m), (case.key_heads, m))
+    ]
     going = torch.randn(2, case.heads, n, 8, dtype=dtype)
     gqa = case.heads != case.key_heads
     for module in (case.similarity, case.normalization):
@@ -148,8 +150,70 @@ def differences(dtype):
     return {name: difference(name, dtype) for name in CASES}
 
 
+def far_from_the_origin():
+    """The error in float32 of points whose mean is 300 times their spread, sharded and in one process."""
+    whole = torch.randn(3, 2, 24, 8, dtype=torch.float64)
+    q, k, v = (whole + torch.tensor([300.0, 300.0, 0.0])[:, None, None, None]).unbind()
+    exact = attend(q, k, v, similarity=Euclidean(2.0))
+    q, k, v = (x.float() for x in (q, k, v))
+    parts = [distributed.shard(x) for x in (q, k, v)]
+    out = distributed.gather(distributed.attend(*parts, similarity=Euclidean(2.0)))
+    return [float((x - exact).abs().max()) for x in (out, attend(q, k, v, similarity=Euclidean(2.0)))]
+
+
+def half_precision():
+    """(dtypes of output and gradient, their errors beside those of one process), in bfloat16 and under autocast."""
+    found = {}
+    for kind in ("bfloat16", "autocast"):
+        results = []
+        for sharded in (False, True):
+            torch.manual_seed(0)
+            q, k, v = (x.requires_grad_() for x in torch.randn(3, 2, 24, 8).unbind())
+            parts = [distributed.shard(x) if sharded else x for x in (q, k, v)]
+            call = distributed.attend if sharded else attend
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+                parts = parts if kind == "autocast" else [x.bfloat16() for x in parts]
+                out = call(*parts, similarity=Euclidean(2.0), normalization=Softmax(0.5))
+            out.float().square().sum().backward()
+            if sharded:
+                for x in (q, k, v):
+                    dist.all_reduce(x.grad)
+            whole = distributed.gather(out.detach()) if sharded else out.detach()
+            results.append([whole, q.grad, k.grad, v.grad])
+        found[kind] = [str(results[1][0].dtype), max(float((a - b).abs().max()) for a, b in zip(*results, strict=True))]
+    return found
+
+
+def hidden_nan():
+    """True if a key and a value of NaN that padding hides have no effect on outputs and gradients."""
+    q, k, v = torch.randn(3, 2, 12, 8, dtype=torch.float64).unbind()
+    real = torch.rand(12) > 0.3
+    bad = [torch.where(real[:, None], x, torch.nan) for x in (k, v)]
+    own = padding(keys=distributed.shard(real[:, None])[:, 0])
+    parts = [distributed.shard(x).requires_grad_() for x in (q, *bad)]
+    out = distributed.attend(*parts, own)
+    out.sum().backward()
+    near = torch.allclose(distributed.gather(out.detach()), attend(q, k, v, padding(keys=real)), atol=1e-12)
+    return near and all(bool(x.grad.isfinite().all()) for x in parts)
+
+
+def second_derivative():
+    """What is raised where a gradient is differentiated again."""
+    q, k, v = torch.randn(3, 4, 8, requires_grad=True).unbind()
+    out = distributed.attend(q, k, v)
+    (gradient,) = torch.autograd.grad(out.sum(), q, create_graph=True)
+    try:
+        gradient.sum().backward()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 def everything():
-    return {**{dtype: differences(dtype) for dtype in ("float64", "float32")}, "measures": measure_differences()}
+    return {
+        **{dtype: differences(dtype) for dtype in ("float64", "float32")}, "measures": measure_differences(),
+        "far": far_from_the_origin(), "half": half_precision(), "hidden": hidden_nan(), "again": second_derivative(),
+    }  # fmt: skip
 
 
 MEASURES = ("logsumexp", "entropy", "column_mass", "free_energy")

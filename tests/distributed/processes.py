@@ -29,7 +29,13 @@ def on_ranks(p, function, **arguments):
 def _start(folder, rank, p, what):
     command = [sys.executable, "-m", "tests.distributed.processes", folder, str(rank), str(p), json.dumps(what)]
     source = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": source,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "STORE": f"{folder}/test",
+    }
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -37,9 +43,7 @@ def main(folder, rank, p, what):
     module, name, arguments = json.loads(what)
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", int(p))
-    dist.init_process_group(
-        "gloo", store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=60)
-    )
+    dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=60))
     torch.manual_seed(0)
     found = getattr(importlib.import_module(module), name)(**arguments)
     print(json.dumps(found), flush=True)

@@ -23,3 +23,23 @@ def test_measures_and_their_gradients_equal_those_of_one_process(found):
     for errors in (own["measures"] for own in found):
         assert len(errors) == 13
         assert {name: error for name, error in errors.items() if not error < 1e-12} == {}
+
+
+def test_points_far_from_the_origin_are_as_accurate_as_in_one_process(found):
+    for sharded, alone in (own["far"] for own in found):
+        assert sharded < 2 * alone
+
+
+def test_half_precision_and_autocast(found):
+    for half in (own["half"] for own in found):
+        for dtype, error in half.values():
+            assert dtype == "torch.bfloat16"
+            assert error < 0.05
+
+
+def test_padding_hides_nan(found):
+    assert all(own["hidden"] for own in found)
+
+
+def test_a_second_derivative_is_refused(found):
+    assert all("twice" in own["again"] or "once_differentiable" in own["again"] for own in found)

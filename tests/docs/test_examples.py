@@ -10,6 +10,7 @@ import torch
 
 import limelight
 import limelight.continuum
+import limelight.distributed
 import limelight.nn
 from limelight import mask, normalization, propagation, similarity
 from limelight.errors import LimelightError
@@ -30,7 +31,15 @@ MODULES = [
 
 
 def public():
-    for package in (limelight, limelight.continuum, limelight.nn, mask, normalization, similarity):
+    for package in (
+        limelight,
+        limelight.continuum,
+        limelight.distributed,
+        limelight.nn,
+        mask,
+        normalization,
+        similarity,
+    ):
         yield from ((name, getattr(package, name)) for name in package.__all__)
     for module in (propagation, statistics, verdict, results, measure, catalog, runner, claim):
         own = {name: value for name, value in vars(module).items() if not name.startswith("_")}

@@ -72,11 +72,13 @@ def test_everything_public_is_on_a_page_of_the_api(site):
     import limelight
     import limelight.classical
     import limelight.continuum
+    import limelight.distributed
     import limelight.huggingface
     import limelight.nn
 
     found = set().union(*(Sources(page).objects for page in (site / "api").glob("*.html")))
     packages = (limelight, limelight.classical, limelight.continuum, limelight.huggingface, limelight.nn)
+    packages += (limelight.distributed,)
     public = {name for package in packages for name in package.__all__ if not ismodule(getattr(package, name))}
     assert public - {"__version__"} <= found
 

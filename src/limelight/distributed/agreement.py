@@ -1,7 +1,7 @@
 """What all ranks must agree on before anything travels, since otherwise they would wait for each other or mix numbers.
 
-Each rank sends a short text, of one size for all, and every rank compares all of them. A rank that refuses its own input
-says so there, so that the others raise too, instead of waiting for it.
+Each rank sends a short text, of one size for all, and every rank compares all of them. A rank that refuses its own
+input says so there, so that the others raise too, instead of waiting for it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def lengths_of_all(
     its input, or if the facts of two ranks differ.
     """
     own = {"n": n, "m": m, "refused": None if refused is None else _short(str(refused))}
-    text = json.dumps({**own, "facts": {name: _short(repr(fact)) for name, fact in facts.items()}}).encode()
+    said = {name: _short(repr(fact)) for name, fact in facts.items()}
+    text = _as_bytes({**own, "facts": said})
     if len(text) > _BYTES:
-        raise InputError(f"the description of this call takes {len(text)} bytes, more than {_BYTES}")
+        text = _as_bytes({**own, "facts": {name: _checksum(fact) for name, fact in said.items()}})
     sent = torch.tensor([*text.ljust(_BYTES)], dtype=torch.uint8, device=device)
     every = [json.loads(bytes(x.tolist())) for x in ring.gather_small(sent)]
     if refused is not None:
@@ -52,4 +53,12 @@ def _require_equal(every: list[dict[str, str]]) -> None:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({zlib.crc32(text.encode()):08x})"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({_checksum(text)})"
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _as_bytes(description: dict[str, object]) -> bytes:
+    return json.dumps(description, ensure_ascii=False).encode()

@@ -1,7 +1,7 @@
-"""Which rows of a sequence a rank has: one run of them, or two from the two ends, so that a causal mask costs all the same.
+"""Which rows of a sequence a rank has: one run of them, or two from the two ends, for equal work under a causal mask.
 
-Under a causal mask query i sees i + 1 keys, so the rank with the last n/p rows would have almost twice the mean work. In
-the two-ended ("zigzag") order the sequence is cut into 2p runs, and rank r has run r and run 2p − 1 − r: a cheap one
+Under a causal mask query i sees i + 1 keys, so the rank with the last n/p rows would have almost twice the mean work.
+In the two-ended ("zigzag") order the sequence is cut into 2p runs, and rank r has run r and run 2p − 1 − r: a cheap one
 and a dear one. With runs of n/2p rows every rank then has the same number of visible pairs, and the same number in each
 step of the ring but the first. (Zhu, "ring-flash-attention", 2024; Llama 3, 2407.21783, section 3.3.2.)
 """
@@ -138,7 +138,7 @@ class _Gather(torch.autograd.Function):
         return whole
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         home_going = Homeward(ctx.ring, ctx.lengths, torch.add)
         for home in ctx.ring.homes():

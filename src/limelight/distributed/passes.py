@@ -66,8 +66,9 @@ class Block(NamedTuple):
 class Plan:
     """One operator on all ranks: its scores, and which rows and which keys each rank has.
 
-    `queries` are the runs of this rank, `keys` those of every rank, which has `lengths` keys. `learned` are the tensors of the similarity, scale and temperature that learn. With `repeat` > 1 each key head is
-    repeated for so many query heads, after it has arrived.
+    `queries` are the runs of this rank, `keys` those of every rank, which has `lengths` keys. `learned` are the tensors
+    of the similarity, scale and temperature that learn. With `repeat` > 1 each key head is repeated for so many query
+    heads, after it has arrived.
     """
 
     ring: Ring
@@ -189,7 +190,9 @@ class _Rows(torch.autograd.Function):
                 with torch.enable_grad():
                     A = plan.attention(own_q, inputs[0], inputs[2] if len(inputs) > 2 else None, block)
                     piece, own = ctx.reading.whole(A, plan.repeated(inputs[1]), out.shape[:-2])
-                slopes = _slopes(piece.detach(), own.detach(), out[..., at, :], lse[..., at], dout[..., at, :], dlse[..., at])
+                slopes = _slopes(
+                    piece.detach(), own.detach(), out[..., at, :], lse[..., at], dout[..., at, :], dlse[..., at]
+                )
                 found = torch.autograd.grad((piece, own), (own_q, *plan.learned, *inputs), slopes, allow_unused=True)
                 local.add([at] + [None] * len(plan.learned), found[: -len(inputs)])
                 visiting.add([cols] * len(inputs), found[-len(inputs) :])
@@ -199,7 +202,7 @@ class _Rows(torch.autograd.Function):
         return None, None, dq, dk, dv, dterm[0] if dterm else None, *dlearned
 
 
-def _slopes(piece, own, out, lse, dout, dlse):  # type: ignore[no-untyped-def]
+def _slopes(piece: Tensor, own: Tensor, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of a block's output and log-normalizer, from those of the whole."""
     weight = (own - zero_neg_inf(lse)).exp()
     dout = upcast(dout)
@@ -207,8 +210,8 @@ def _slopes(piece, own, out, lse, dout, dlse):  # type: ignore[no-untyped-def]
     return (weight[..., None] * dout).to(piece.dtype), (weight * (dlse + change)).to(own.dtype)
 
 
-# c_j = log Σ_b e^{c_bj} over blocks of queries b. So the gradient of c_bj is that of c_j times e^{c_bj − c_j}, and c and
-# its gradient travel with the keys in the backward pass.
+# c_j = log Σ_b e^{c_bj} over blocks of queries b. So the gradient of c_bj is that of c_j times e^{c_bj − c_j}, and c
+# and its gradient travel with the keys in the backward pass.
 class _Columns(torch.autograd.Function):
     """(q, k, f, learned…) ↦ c."""
 

@@ -1,7 +1,7 @@
 """A ring of processes, round which tensors of tokens travel: each rank receives from the one before it.
 
-With p ranks, what a rank owns has visited every other rank after p − 1 hops. At most two ranks' tensors are in the memory
-of a rank at a time: those that it reads, and those that arrive meanwhile.
+With p ranks, what a rank owns has visited every other rank after p − 1 hops. Beside its own, a rank holds the tensors of
+two others at most: those that it reads, and those that arrive meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from limelight.errors import ClusterError, InputError
 
 Group = dist.ProcessGroup | DeviceMesh | None
+_VISITS, _HOMEWARD, _SMALL = 0, 100, 200  # the first tag of each kind of message, so that none is taken for another
 
 
 class Ring:
@@ -46,13 +47,13 @@ class Ring:
         return (self.rank - 1) % self.size
 
     def visits(self, own: Sequence[Tensor], lengths: Sequence[int]) -> Iterator[tuple[int, list[Tensor]]]:
-        """(home, tensors) for every rank `home`, this one first: what is (…, length, width) here and arrives from there.
+        """(home, tensors) for every rank `home`, this one first: those of that rank, (…, length, width) each.
 
         While the caller reads the tensors of one rank, those of the next are on their way.
         """
         tensors = list(own)
         for home in self.homes():
-            arrive = self._pass_on(tensors, lengths[home - 1]) if home != self.following else None
+            arrive = self._pass_on(tensors, lengths[home - 1], _VISITS) if home != self.following else None
             yield home, tensors
             if arrive is not None:
                 tensors = arrive()
@@ -63,14 +64,14 @@ class Ring:
 
     def pass_on(self, tensors: Sequence[Tensor], length: int) -> list[Tensor]:
         """Send the tensors to the next rank, and return those of the rank before, which have `length` rows."""
-        return self._pass_on(tensors, length)()
+        return self._pass_on(tensors, length, _HOMEWARD)()
 
-    def _pass_on(self, tensors: Sequence[Tensor], length: int) -> Callable[[], list[Tensor]]:
+    def _pass_on(self, tensors: Sequence[Tensor], length: int, first_tag: int) -> Callable[[], list[Tensor]]:
         """Begin to send and to receive. The function that is returned waits for the end, and returns what arrived."""
         going = [x.contiguous() for x in tensors]
         coming = [x.new_empty(*x.shape[:-2], length, x.shape[-1]) for x in tensors]
-        there = [_transfer(dist.isend, x, self.following, self.group, tag) for tag, x in enumerate(going) if x.numel()]
-        back = [_transfer(dist.irecv, x, self.preceding, self.group, tag) for tag, x in enumerate(coming) if x.numel()]
+        there = self._transfers(dist.isend, going, self.following, first_tag)
+        back = self._transfers(dist.irecv, coming, self.preceding, first_tag)
         works: list[Any] = []
         if there or back:
             with self._naming(f"rank {self.following} or rank {self.preceding}"):
@@ -84,6 +85,11 @@ class Ring:
 
         return arrive
 
+    def _transfers(self, operation: Any, tensors: Sequence[Tensor], peer: int, first_tag: int) -> list[dist.P2POp]:
+        """One transfer for each tensor that has entries."""
+        numbered = enumerate(tensors, first_tag)
+        return [_transfer(operation, x, peer, self.group, tag) for tag, x in numbered if x.numel()]
+
     def gather_small(self, own: Tensor) -> list[Tensor]:
         """A small tensor of every rank, of one shape for all."""
         every = [own if rank == self.rank else torch.empty_like(own) for rank in range(self.size)]
@@ -96,10 +102,10 @@ class Ring:
         works: list[Any] = []
         for rank in others:
             with self._naming(f"rank {rank}"):
-                works += dist.batch_isend_irecv([_transfer(dist.isend, own, rank, self.group, 0)])
+                works += dist.batch_isend_irecv([_transfer(dist.isend, own, rank, self.group, _SMALL)])
         for rank in others:
             with self._naming(f"rank {rank}"):
-                works += dist.batch_isend_irecv([_transfer(dist.irecv, every[rank], rank, self.group, 0)])
+                works += dist.batch_isend_irecv([_transfer(dist.irecv, every[rank], rank, self.group, _SMALL)])
             self._wait(works[-1:], f"rank {rank}")
         self._wait(works[: len(others)], "one of the other ranks")
         return every

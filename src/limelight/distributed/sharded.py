@@ -157,7 +157,9 @@ class ShardedAttention:
 
     def _require_one_softmax(self, measure: str) -> None:
         if isinstance(self._normalization, Hybrid):
-            raise InputError(f"{measure}() needs weights that are one softmax, and Hybrid's are two; use Softmax(alpha)")
+            raise InputError(
+                f"{measure}() needs weights that are one softmax, and Hybrid's are two; use Softmax(alpha)"
+            )
 
     def __repr__(self) -> str:
         plan = self._plan
@@ -181,24 +183,25 @@ def attend(
 ) -> Float[Tensor, "*batch n e"]:
     """This rank's rows of Attention(query, key, …) @ value, for a sequence whose rows are dealt to several processes.
 
-    query, key and value are the rows of this rank of `group`, a process group, a `DeviceMesh` of one dimension, or None
+    query, key and value are the rows of this rank of `group`: a process group, a `DeviceMesh` of one dimension, or None
     for the default group. Every rank makes the same call, and calls backward too. Lengths may differ between ranks.
-    Keys and values travel round the ring of ranks, in the backward pass again, together with their gradients: a rank
-    keeps its own rows and those of one or two others, and nothing n × n.
+    Keys and values travel round the ring of ranks, and in the backward pass again, together with their gradients. A
+    rank holds its own rows and those of two others at most, and nothing n × n.
 
-    `mask` is `causal`, a `window`, `padding`, `documents` or several joined by &. Padding and documents are those of this
-    rank's rows. Where positions count (a causal mask, a window, ALiBi), `order` says which rows the ranks have: "zigzag"
-    as `shard` deals them, so that a causal mask gives all ranks equal work, or "contiguous", one run each in rank order.
-    `normalization` is Softmax(alpha), Sinkhorn(steps) or Hybrid; column sums travel with their keys.
+    `mask` is `causal`, a `window`, `padding`, `documents`, or several of them joined by &. Padding and documents are
+    those of this rank's rows. Where positions count (a causal mask, a window, ALiBi), `order` says which rows the ranks
+    have: "zigzag" as `shard` deals them, which gives all ranks equal work under a causal mask, or "contiguous", one run
+    each in the order of the ranks. `normalization` is Softmax(alpha), Sinkhorn(steps) or Hybrid: the sums over queries
+    that they divide by travel with their keys.
 
-    A parameter of the similarity or the normalization gets on each rank the gradient through this rank's queries or
-    keys. Their sum over ranks is the whole gradient; `DistributedDataParallel` takes the mean, so multiply by the
-    number of ranks there. There are no second derivatives.
+    A parameter of the similarity or the normalization gets on each rank a part of its gradient; the sum of the parts
+    over ranks is the whole. `DistributedDataParallel` takes the mean, so multiply the loss by the number of ranks
+    there. There are no second derivatives.
 
     Raises what `limelight.attend` raises, and `InputError` for what cannot be sharded (a boolean array, a table of
-    biases, other normalizations), for ranks whose dtypes, heads or widths differ, and without a process group. An input
-    that one rank refuses raises on all. `ClusterError` names the rank that ends or does not answer within `timeout`
-    seconds.
+    biases, other normalizations), for ranks whose dtypes, heads or widths differ, and without a process group. Input
+    that one rank refuses raises on all of them. `ClusterError` names the rank that ends, or that does not answer within
+    `timeout` seconds; with NCCL the time-out is that of the group.
 
     >>> import torch
     >>> import torch.distributed as dist
@@ -333,8 +336,8 @@ def _problem_of_order(order: str | None, call: _Call, size: int) -> LimelightErr
             require_order(order)
         elif size > 1 and call.uses_positions:
             raise InputError(
-                "positions count here, so say which rows the ranks have: order='zigzag' if they were dealt by shard(x), "
-                "order='contiguous' if each rank has one run of rows"
+                "positions count here, so say which rows the ranks have: order='zigzag' if they were dealt by "
+                "shard(x), order='contiguous' if each rank has one run of rows"
             )
     except LimelightError as error:
         return error

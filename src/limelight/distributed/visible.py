@@ -6,7 +6,7 @@ that visit it. A band needs only the positions. Padding and documents have one n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,11 +66,15 @@ class Sharded:
         return any(_moved(part, queries, keys).hides for part in self.parts if isinstance(part, Band))
 
 
-def _between(part, queries, keys, visiting):  # type: ignore[no-untyped-def]
+def _between(
+    part: Band | Padding | Documents, queries: Run, keys: Run, visiting: Iterator[Tensor]
+) -> Band | Padding | Documents | None:
+    """A part of the mask for a run of queries and a run of visiting keys; None if it is a band that hides nothing."""
     if isinstance(part, Band):
         return _moved(part, queries, keys).band
     given = None if part.keys is None else next(visiting)[..., keys.at, 0]
     if isinstance(part, Documents):
+        assert given is not None
         return Documents(part.queries[..., queries.at], given)
     return Padding(
         keys=None if given is None else given.bool(),
