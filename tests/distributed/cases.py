@@ -14,6 +14,7 @@ from limelight import (
     Dot,
     Euclidean,
     Hybrid,
+    InputError,
     Laplacian,
     Metric,
     RelativeBias,
@@ -198,15 +199,19 @@ def hidden_nan():
 
 
 def second_derivative():
-    """What is raised where a gradient is differentiated again."""
-    q, k, v = torch.randn(3, 4, 8, requires_grad=True).unbind()
-    out = distributed.attend(q, k, v)
-    (gradient,) = torch.autograd.grad(out.sum(), q, create_graph=True)
-    try:
-        gradient.sum().backward()
-    except RuntimeError as error:
-        return str(error)
-    return None
+    """What is raised where a gradient is to be differentiated again, for each pass and for `gather`."""
+    q, k, v = (x.requires_grad_() for x in torch.randn(3, 4, 8).unbind())
+    outs = {
+        "rows": distributed.attend(q, k, v), "columns": distributed.ShardedAttention(q, k).column_mass(),
+        "gather": distributed.gather(k),
+    }  # fmt: skip
+    found = {}
+    for name, out in outs.items():
+        try:
+            torch.autograd.grad(out.sum(), k, create_graph=True)
+        except InputError as error:
+            found[name] = str(error)
+    return found
 
 
 def everything():

@@ -1,7 +1,7 @@
 """A ring of processes, round which tensors of tokens travel: each rank receives from the one before it.
 
-With p ranks, what a rank owns has visited every other rank after p − 1 hops. Beside its own, a rank holds the tensors of
-two others at most: those that it reads, and those that arrive meanwhile.
+With p ranks, what a rank owns has visited every other rank after p − 1 hops. Beside its own, a rank holds the tensors
+of two others at most: those that it reads, and those that arrive meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from limelight.errors import ClusterError, InputError
+from limelight.tracing import is_differentiated_again
 
 Group = dist.ProcessGroup | DeviceMesh | None
 _VISITS, _HOMEWARD, _SMALL = 0, 100, 200  # the first tag of each kind of message, so that none is taken for another
@@ -162,6 +163,17 @@ class _Naming:
                 f"rank {self.ring.rank} of {self.ring.size} lost {self.whom}, which has ended, or did not answer "
                 f"within {self.seconds:g} seconds; look there for the first error, or allow a longer timeout="
             ) from error
+
+
+def refuse_again(*gradients: Tensor | None) -> None:
+    """Raise `InputError` in a backward pass that is to be differentiated itself, which would need one more round."""
+    # torch's `once_differentiable` does not serve: where the incoming gradients do not require a gradient, as those of
+    # a sum, it returns a first derivative that is silently constant.
+    if is_differentiated_again(*gradients):
+        raise InputError(
+            "sharded attention has no second derivatives; leave out create_graph=True, or use limelight.attend in one "
+            "process"
+        )
 
 
 def _transfer(operation: Any, x: Tensor, peer: int, group: dist.ProcessGroup, tag: int) -> dist.P2POp:
