@@ -64,6 +64,7 @@ CASES = {
     "causal, contiguous": lambda: Case(Euclidean(2.0), mask="causal", order="contiguous"),
     "more keys than queries": lambda: Case(mask="causal", n=12, m=29),
     "window": lambda: Case(mask="window"),
+    "window, runs of one or two rows": lambda: Case(mask="window", n=14),
     "padding": lambda: Case(Euclidean(2.0), mask="padding"),
     "causal and padding": lambda: Case(mask="causal padding"),
     "causal and documents": lambda: Case(mask="causal documents"),

@@ -4,13 +4,47 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from limelight import Bias, Boolean, Dot, Euclidean, LimelightError, Sinkhorn, Softmax, Sparsemax, causal, distributed
+from limelight import (
+    Bias,
+    Boolean,
+    Dot,
+    Euclidean,
+    LimelightError,
+    Metric,
+    Sinkhorn,
+    Softmax,
+    Sparsemax,
+    causal,
+    distributed,
+)
 from limelight.distributed import ring
+from limelight.mask import Band
 
 
 def rows(n=4, heads=2, width=8, **options):
     return [torch.randn(heads, n, width, **options) for _ in range(3)]
+
+
+class Halved(Softmax):
+    """A subclass whose weights are its own."""
+
+    def forward(self, scores):
+        return super().forward(scores.add_key_bias(torch.zeros(scores.shape[-1])))
+
+
+class Diluted(Band):
+    """A subclass that shows its own pairs."""
+
+    def block(self, rows, cols, device):
+        return super().block(rows, cols, device)[::2]
+
+
+def strayed():
+    normalization = Softmax(nn.Parameter(torch.tensor(0.5)))
+    normalization.alpha.data.fill_(1.5)
+    return normalization
 
 
 def said(call):
@@ -47,6 +81,10 @@ def refusals():
         "a table": lambda: attend(q, k, v, similarity=Dot() + Bias(torch.zeros(4, 4))),
         "sparsemax": lambda: attend(q, k, v, normalization=Sparsemax()),
         "tolerance": lambda: attend(q, k, v, normalization=Sinkhorn(tolerance=1e-3)),
+        "a subclass": lambda: attend(q, k, v, normalization=Halved()),
+        "a band of one's own": lambda: attend(q, k, v, Diluted(None, 0), order="zigzag"),
+        "dropout": lambda: attend(q, k, v, similarity=Metric(nn.Dropout(0.5))),
+        "an alpha that left its range": lambda: attend(q, k, v, normalization=strayed()),
         "no order": lambda: attend(q, k, v, is_causal=True),
         "an unknown order": lambda: attend(q, k, v, is_causal=True, order="striped"),
         "a leak": lambda: attend(q, k, v, causal, normalization=Softmax(1.0), order="contiguous"),
@@ -65,21 +103,23 @@ def refusals():
 def one_ends(backward):
     """Rank 1 ends at its first transfer of keys, in the forward pass or in the backward pass."""
     q, k, v = (x.requires_grad_() for x in rows())
-    out = distributed.attend(q, k, v, timeout=20) if backward else None
+    out = distributed.attend(q, k, v, timeout=100) if backward else None
     if dist.get_rank() == 1:
         ring.Ring._pass_on = lambda *_: os._exit(0)
-    found = said((lambda: out.sum().backward()) if backward else lambda: distributed.attend(q, k, v, timeout=20))
+    found = said((lambda: out.sum().backward()) if backward else lambda: distributed.attend(q, k, v, timeout=100))
     print(f'["{found[0]}", "{found[1]}"]' if found else "null", flush=True)
     os._exit(0)
 
 
 def one_is_silent():
-    """Rank 1 never calls; the others give up after a second."""
+    """Rank 1 never calls; the others give up."""
     store = dist.FileStore(os.environ["STORE"], dist.get_world_size())
     if dist.get_rank() == 1:
         store.wait([f"{rank} gave up" for rank in (0, 2)])
         os._exit(0)
-    found = said(lambda: distributed.attend(*rows(), timeout=1))
+    store.set(f"{dist.get_rank()} is here", "")
+    store.wait([f"{rank} is here" for rank in (0, 2)])
+    found = said(lambda: distributed.attend(*rows(), timeout=5))
     store.set(f"{dist.get_rank()} gave up", "")
     print(f'["{found[0]}", "{found[1]}"]' if found else "null", flush=True)
     os._exit(0)

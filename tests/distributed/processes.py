@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 ROOT = Path(__file__).parents[2]
+_LIMIT = 500  # seconds for processes that take a few: these run at the lowest priority, beside whatever else there is
 
 
 def on_ranks(p, function, **arguments):
@@ -20,7 +21,11 @@ def on_ranks(p, function, **arguments):
     with tempfile.TemporaryDirectory() as folder:
         name = [function.__module__, function.__name__]
         started = [_start(folder, rank, p, [*name, arguments]) for rank in range(p)]
-        outcomes = [process.communicate(timeout=120) for process in started]
+        try:
+            outcomes = [process.communicate(timeout=_LIMIT) for process in started]
+        finally:
+            for process in started:
+                process.kill()
     for rank, (process, (_, errors)) in enumerate(zip(started, outcomes, strict=True)):
         assert process.returncode == 0, f"rank {rank} of {p}:\n{errors}"
     return [json.loads(printed.splitlines()[-1]) if printed else None for printed, _ in outcomes]
@@ -43,7 +48,7 @@ def main(folder, rank, p, what):
     module, name, arguments = json.loads(what)
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", int(p))
-    dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=_LIMIT))
     torch.manual_seed(0)
     found = getattr(importlib.import_module(module), name)(**arguments)
     print(json.dumps(found), flush=True)

@@ -93,10 +93,11 @@ class Ring:
 
     def gather_small(self, own: Tensor) -> list[Tensor]:
         """A small tensor of every rank, of one shape for all."""
-        every = [own if rank == self.rank else torch.empty_like(own) for rank in range(self.size)]
+        every = [torch.empty_like(own) for _ in range(self.size)]
         if not self._blocks:
             dist.all_gather(every, own, group=self.group)
             return every
+        every[self.rank] = own
         # Each pair of ranks exchanges its own message, because a collective that fails does not say which rank is
         # missing. All send before they wait, so a rank that is here is never taken for one that is not.
         others = [rank for rank in range(self.size) if rank != self.rank]

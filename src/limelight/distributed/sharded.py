@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from limelight import check
 from limelight.distributed.agreement import lengths_of_all
@@ -13,13 +13,16 @@ from limelight.distributed.passes import Plan, columns, entropy, rows
 from limelight.distributed.ring import Group, Ring
 from limelight.distributed.visible import Sharded
 from limelight.errors import InputError, LimelightError
-from limelight.heads import batch_shape_of, per_head, per_row
+from limelight.heads import SHARE, batch_shape_of, per_head, per_row, require
 from limelight.kept import kept
 from limelight.kernels.scores import zero_neg_inf
 from limelight.mask import Mask, as_mask, causal
-from limelight.normalization import Hybrid, Normalization, Sinkhorn, Softmax
+from limelight.normalization import Hybrid, LearnedSoftmax, Normalization, Sinkhorn, Softmax
 from limelight.similarity import Bias, Dot, Forgetting, Positional, Similarity, squeeze_head
 from limelight.tracing import is_autocast
+
+# Modules whose result for a token depends on other tokens or on chance.
+_OF_SEVERAL_TOKENS = (nn.Dropout, nn.AlphaDropout, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class ShardedAttention:
@@ -65,16 +68,16 @@ class ShardedAttention:
         n, m = (0, 0) if refused else (q.shape[-2], k.shape[-2])
         lengths = lengths_of_all(self._ring, device, n, m, facts, refused)
         self._groups = call.groups
-        self.q, self.k = call.q, call.k
+        self._q, self._k = call.q, call.k
         self._plan = _plan(self._ring, call, order, lengths)
 
     def __matmul__(self, v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*batch n e"]:
         """P v for this rank's queries: v are this rank's rows of the values, which travel with its keys."""
-        v, k = self._values(v), self.k
+        v, k = self._values(v), self._k
         if not isinstance(self._normalization, Hybrid):
-            return self._flat(rows(self._plan, self.q, k, v, self._term)[0], 2)
+            return self._flat(rows(self._plan, self._q, k, v, self._term)[0], 2)
         share = torch.sigmoid(squeeze_head(self._normalization.logit))
-        plain, double = (rows(self._plan, self.q, k, v, term)[0] for term in (None, self._term))
+        plain, double = (rows(self._plan, self._q, k, v, term)[0] for term in (None, self._term))
         return self._flat((share * plain + (1 - share) * double).to(v.dtype), 2)
 
     def logsumexp(self) -> Float[Tensor, "*batch n"]:
@@ -85,13 +88,13 @@ class ShardedAttention:
     def entropy(self) -> Float[Tensor, "*batch n"]:
         """−Σ_j p_ij log p_ij in nats over the keys of all ranks, as `Attention.entropy`; 0 if all are masked."""
         self._require_one_softmax("entropy")
-        return self._flat(entropy(self._plan, self.q, self.k, self._term), 1)
+        return self._flat(entropy(self._plan, self._q, self._k, self._term), 1)
 
     def free_energy(self) -> Float[Tensor, "*batch n"]:
         """F_i = −(T/scale) L_i, as `Attention.free_energy`. Raises `InputError` if the scale is not positive."""
         self._require_one_softmax("free_energy")
         given = self._plan.scale
-        scale = per_row(self._plan.similarity.default_scale(self.q.shape[-1]) if given is None else given)
+        scale = per_row(self._plan.similarity.default_scale(self._q.shape[-1]) if given is None else given)
         if not (bool((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
             raise InputError(f"free_energy() expects a scale > 0, since its temperature is T/scale; got {scale!r}")
         return self._flat(-self._logsumexp * per_row(self._plan.temperature) / scale, 1)
@@ -105,13 +108,13 @@ class ShardedAttention:
 
     def _mass(self, term: Tensor | None) -> Tensor:
         # log P_ij = s_ij + b_j − L_i, so Σ_i P_ij = exp(b_j + c_j), where c_j is a column sum with the row bias −L.
-        lse = rows(self._plan, self.q, self.k, self.k[..., :0], term)[1]
-        mass = columns(self._plan, self.q, self.k, -zero_neg_inf(lse))
+        lse = rows(self._plan, self._q, self._k, self._k[..., :0], term)[1]
+        mass = columns(self._plan, self._q, self._k, -zero_neg_inf(lse))
         return (mass if term is None else mass + term[..., 0]).exp()
 
     @kept
     def _logsumexp(self) -> Tensor:
-        return rows(self._plan, self.q, self.k, self.k[..., :0], self._term)[1]
+        return rows(self._plan, self._q, self._k, self._k[..., :0], self._term)[1]
 
     @kept
     def _term(self) -> Float[Tensor, "*batch m 1"] | None:
@@ -119,36 +122,36 @@ class ShardedAttention:
         normalization = self._normalization
         if not normalization.uses_column_sums:
             return None
-        sums = zero_neg_inf(columns(self._plan, self.q, self.k, None))
+        sums = zero_neg_inf(columns(self._plan, self._q, self._k, None))
         if isinstance(normalization, Softmax):
             alpha = per_head(normalization.alpha)
             alpha = alpha.reshape(alpha.shape[:-1] or (1,)) if isinstance(alpha, Tensor) else alpha
             return (-alpha * sums)[..., None]
         # Sinkhorn's iteration, as `Sinkhorn.key_bias` has it: columns, then rows and columns again.
         for _ in range(normalization.steps - 1 if isinstance(normalization, Sinkhorn) else 0):
-            lse = rows(self._plan, self.q, self.k, self.k[..., :0], -sums[..., None])[1]
-            sums = zero_neg_inf(columns(self._plan, self.q, self.k, -zero_neg_inf(lse)))
+            lse = rows(self._plan, self._q, self._k, self._k[..., :0], -sums[..., None])[1]
+            sums = zero_neg_inf(columns(self._plan, self._q, self._k, -zero_neg_inf(lse)))
         return -sums[..., None]
 
     def _values(self, v: Tensor) -> Tensor:
         """v beside the keys, after all ranks agree on it."""
         refused: LimelightError | None = None
-        batch, m = self._given_batch, self.k.shape[-2]
+        batch, m = self._given_batch, self._k.shape[-2]
         try:
-            if is_autocast(self.q) and isinstance(v, Tensor):
-                v = v.to(self.q.dtype)
-            check.values("v", v, self.q.dtype, self.q.device, m, batch)
+            if is_autocast(self._q) and isinstance(v, Tensor):
+                v = v.to(self._q.dtype)
+            check.values("v", v, self._q.dtype, self._q.device, m, batch)
         except LimelightError as error:
             refused = error
         facts = {} if refused else {"batch and width of v": (*v.shape[:-2], v.shape[-1]), "v's gradient": _learns(v)}
-        lengths_of_all(self._ring, self.q.device, self.q.shape[-2], m, facts, refused)
+        lengths_of_all(self._ring, self._q.device, self._q.shape[-2], m, facts, refused)
         return v if self._groups is None else v.unsqueeze(-3)
 
     @property
     def _given_batch(self) -> tuple[int, ...]:
         """The batch dimensions that values must broadcast with: those of the keys, if these have fewer heads."""
         grouped = self._groups is not None or self._plan.repeat > 1
-        k = self.k if self._groups is None else self.k.squeeze(-3)
+        k = self._k if self._groups is None else self._k.squeeze(-3)
         return tuple(k.shape[:-2]) if grouped else self._plan.batch
 
     def _flat(self, x: Tensor, dims: int) -> Tensor:
@@ -304,6 +307,7 @@ class _Call:
         scale = tuple(self.scale.shape) if isinstance(self.scale, Tensor) else self.scale
         return {
             "dtype": self.q.dtype,
+            "kind of device": self.q.device.type,
             "batch and width of q": (*self.q.shape[:-2], self.q.shape[-1]),
             "batch and width of k": (*self.k.shape[:-2], self.k.shape[-1]),
             "similarity": [type(part).__name__ for part in self.similarity.modules()],
@@ -352,8 +356,15 @@ def _require_shardable(similarity: Similarity, normalization: Normalization) -> 
                 f"{type(part).__name__} holds numbers for the whole sequence, of which no rank has the part that it "
                 "needs; use a similarity of contents, ALiBi or RelativeBias"
             )
-    if not isinstance(normalization, Softmax | Sinkhorn | Hybrid):
+        if part.training and isinstance(part, _OF_SEVERAL_TOKENS):
+            raise InputError(
+                f"{type(part).__name__} in training mode gives a key other features on each rank that it visits; call "
+                ".eval() on it, or leave it out of the similarity"
+            )
+    if type(normalization) not in (Softmax, LearnedSoftmax, Sinkhorn, Hybrid):  # a subclass may define other weights
         raise InputError(f"{normalization!r} cannot be sharded; use Softmax(alpha), Sinkhorn(steps) or Hybrid")
+    if isinstance(normalization, Softmax) and isinstance(normalization.alpha, Tensor):
+        require("Softmax(alpha=…)", normalization.alpha, SHARE)  # a learned one may have left the range
     if isinstance(normalization, Sinkhorn) and normalization.tolerance is not None:
         raise InputError("Sinkhorn(tolerance=…) cannot be sharded, since each rank would stop by itself; give steps=")
 

@@ -29,7 +29,7 @@ class Sharded:
     def of(cls, mask: Mask | None) -> Sharded:
         """Raises `InputError` for a mask that cannot be sharded."""
         for part in conjuncts(mask):
-            if not isinstance(part, _SHARDED):
+            if type(part) not in _SHARDED:  # a subclass may show other pairs
                 raise InputError(
                     f"the mask {part!r} cannot be sharded, since no rank has the part that its queries need for the "
                     "keys of the others; use causal, window(…), padding(keys=…), documents(…), or several joined by &"
