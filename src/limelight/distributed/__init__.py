@@ -4,7 +4,7 @@ Everything is made of pairs (out, log-sum-exp), which merge exactly: keys and va
 each rank keeps a running pair for its own queries. Nothing n × n is stored, and no rank gathers keys.
 """
 
-from limelight.distributed.order import Order, gather, shard
+from limelight.distributed.order import gather, shard
 from limelight.distributed.sharded import ShardedAttention, attend
 
-__all__ = ["Order", "ShardedAttention", "attend", "gather", "shard"]
+__all__ = ["ShardedAttention", "attend", "gather", "shard"]
