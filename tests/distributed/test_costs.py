@@ -5,6 +5,7 @@ import pytest
 from tests.distributed import costs
 from tests.distributed.processes import on_ranks
 
+pytestmark = pytest.mark.slow
 RANKS = 4
 
 

@@ -57,6 +57,7 @@ def test_a_mesh_of_one_dimension_is_a_group(refusals):
     assert all(found["a mesh"] is None for found in refusals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
 def test_a_rank_that_ends_is_named(backward):
     before, _, after = on_ranks(3, failures.one_ends, backward=backward)
@@ -64,6 +65,7 @@ def test_a_rank_that_ends_is_named(backward):
     assert "rank 2 of 3 lost rank 1" in after[1]
 
 
+@pytest.mark.slow
 def test_a_silent_rank_is_named():
     for rank, found in enumerate(on_ranks(3, failures.one_is_silent)):
         if rank != 1:

@@ -6,7 +6,10 @@ from tests.distributed import cases
 from tests.distributed.processes import on_ranks
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4], ids="{} ranks".format)
+RANKS = [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=RANKS, ids="{} ranks".format)
 def found(request):
     """What each rank found. One start of the processes serves all tests, since importing torch takes seconds."""
     return on_ranks(request.param, cases.everything)
