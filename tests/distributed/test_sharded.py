@@ -5,7 +5,6 @@ import pytest
 from tests.distributed import cases
 from tests.distributed.processes import on_ranks
 
-
 RANKS = [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
 
 
