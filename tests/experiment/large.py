@@ -54,7 +54,9 @@ def write_results(folder, claim, seeds):
                 claim.name, arm, seed, "done", seconds=0.25, values={"size": number / 10 + noise[number]},
                 arrays=plain({"line": np.arange(3.0)}), versions=versions(), machine="a computer, 2 cores",
             )  # fmt: skip
-            (place / f"{key(arm, seed)}.json").write_text(text_of(record), encoding="utf-8")
+            unfinished = place / f".{seed}-{number}.tmp"
+            unfinished.write_text(text_of(record), encoding="utf-8")
+            unfinished.replace(place / f"{key(arm, seed)}.json")
 
 
 def main(folder, seeds):

@@ -99,6 +99,8 @@ class Index:
                 break
             try:
                 return action()
+            except FileNotFoundError:  # another process, or the first try, has removed a damaged one
+                break
             except _UnusableError as problem:
                 self._give_up(str(problem))
             except _PROBLEMS as problem:
@@ -149,6 +151,8 @@ class Index:
             bodies = {entry[4] for entry in new.values()}
             database.executemany("INSERT OR IGNORE INTO shared (body) VALUES (?)", [(body,) for body in bodies])
             ids = {body: identity for identity, body in database.execute("SELECT id, body FROM shared")}
+            if not bodies <= ids.keys():
+                raise sqlite3.DatabaseError("the table has lost a row that was just inserted")
             database.executemany(
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
