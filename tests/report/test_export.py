@@ -17,7 +17,7 @@ from tests.experiment.large import write_results
 from tests.experiment.toy import Faulty, Tuned
 
 RECORDS = [
-    Record("toy", "=1+1", 0, "done", seconds=0.1, values={"size": 0.1 + 0.2}, machine="@home", commit="12e4567"),
+    Record("toy", "=1+1", 0, "done", "", 0.1, {"size": 0.1 + 0.2}, {}, {"commit": "12e4567"}, "@home"),
     Record("toy", "µ, \"quoted\"\nline", 1_000_000, "diverged", "-inf at step 3 \ud800"),
     Record("other", "one", 2**53 + 1, "done", values={"steps": 3, "seed": 7.5, "measure seed": 1e-300}),
     Record("other", "one", 3, "error", "ValueError: +1"),

@@ -180,7 +180,7 @@ def entry_of(record: Record, sha256: str, stamp: Stamp) -> Entry:
     arrays = [list(record.arrays), sha256] if record.arrays else []
     own = [record.arm, record.seed, record.status, record.reason, record.seconds, record.values, arrays]
     body = json.dumps(own).encode()
-    shared = json.dumps([record.claim, record.versions, record.machine, record.commit]).encode()
+    shared = json.dumps([record.claim, record.versions, record.machine]).encode()
     return (*stamp, body, shared, zlib.crc32(body, zlib.crc32(shared)))
 
 
@@ -188,14 +188,14 @@ def record_of(entry: Entry, path: str) -> Record | None:
     """The record of an entry, whose arrays are read from the file when they are asked for; None for a damaged entry."""
     _, _, _, body, shared, checksum = entry
     try:
-        start, (claim, versions, machine, commit) = _shared(shared)
+        start, (claim, versions, machine) = _shared(shared)
         if zlib.crc32(body, start) != checksum:
             return None
         arm, seed, status, reason, seconds, values, arrays = _DECODE(body.decode())[0]
     except (TypeError, ValueError):
         return None
     stored = StoredArrays(path, *arrays) if arrays else {}
-    return Record(claim, arm, seed, status, reason, seconds, values, stored, versions, machine, commit)
+    return Record(claim, arm, seed, status, reason, seconds, values, stored, versions, machine)
 
 
 @lru_cache(maxsize=1024)

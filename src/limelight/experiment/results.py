@@ -27,9 +27,8 @@ class Record:
     seconds: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, list] = field(default_factory=dict)  # type: ignore[type-arg]
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)  # of packages; `commit` is that of a clone of Limelight
     machine: str = ""  # the processor that computed it
-    commit: str = ""  # of the clone of Limelight that computed it, if it was a clone
 
 
 def as_record(given: Mapping[str, Any]) -> Record:
@@ -41,7 +40,10 @@ def as_record(given: Mapping[str, Any]) -> Record:
     """
     record = Record(**given)
     if not all(isinstance(part, dict) for part in (record.values, record.arrays, record.versions)) or not (
-        all(isinstance(text, str) for text in (*_texts(record), *record.versions.values()))
+        all(
+            isinstance(text, str)
+            for text in (record.claim, record.arm, record.reason, record.machine, *record.versions.values())
+        )
         and type(record.seed) is int
         and record.status in get_args(Status)
         and all(_is_finite(value) for value in (record.seconds, *record.values.values()))
@@ -52,10 +54,6 @@ def as_record(given: Mapping[str, Any]) -> Record:
             raise TypeError("an array of a record holds something other than numbers")
         np.array(array, dtype=float)  # raises ValueError where rows are of different lengths
     return record
-
-
-def _texts(record: Record) -> tuple[object, ...]:
-    return record.claim, record.arm, record.reason, record.machine, record.commit
 
 
 def _is_finite(value: object) -> bool:

@@ -105,9 +105,8 @@ def _measure(claim: Experiment, arm: str, seed: int) -> Record:
         seconds=round(time.perf_counter() - started, 3),
         values=dict(found.values) if status == "done" else {},
         arrays=plain(found.arrays) if status == "done" else {},
-        versions=versions(),
+        versions=versions() | ({"commit": commit()} if commit() else {}),
         machine=processor(),
-        commit=commit(),
     )
 
 

@@ -25,9 +25,7 @@ def columns(records: Sequence[Record], measures: Iterable[str]) -> Columns:
     The results of several claims have the measures of all of them. A measure that is named like a field is called
     "measure …" here, so that no two columns have the same name.
     """
-    found: dict[str, Sequence[Any]] = {
-        field: [_plain(getattr(record, field)) for record in records] for field in FIELDS
-    }
+    found: dict[str, Sequence[Any]] = {field: [_plain(_field(record, field)) for record in records] for field in FIELDS}
     for measure in dict.fromkeys(measures):
         name = _plain(measure)
         while name in found:
@@ -79,6 +77,10 @@ def _by_polars(table: Columns) -> bytes:
 
 def _kind(column: str) -> type:
     return _NUMBERS.get(column, str if column in FIELDS else float)
+
+
+def _field(record: Record, name: str) -> Any:
+    return record.versions.get("commit", "") if name == "commit" else getattr(record, name)
 
 
 def _plain(value: Any) -> Any:
