@@ -1,7 +1,7 @@
 """A large study: results of a claim with a hundred arms, written without being measured.
 
-`python -m tests.experiment.large FOLDER SEEDS` writes them and times `list`, `show`, `report` and `export`, twice each:
-the first reading makes the index.
+`python -m tests.experiment.large FOLDER SEEDS` writes them and times `list`, `show`, `report` and `export`: the
+first `list` makes the index.
 """
 
 import sys
