@@ -198,7 +198,7 @@ def test_what_has_a_result_is_found_by_the_index(folder, reads):
 def test_results_of_other_code_are_not_mixed_with_those_of_this(folder, monkeypatch):
     from limelight.experiment import fingerprint
 
-    monkeypatch.setattr(fingerprint, "source_digest", lambda claim: "other")
+    monkeypatch.setattr(fingerprint, "source_digest", lambda *given: "other")
     assert Store(folder).results(Toy()).records == []
     write_results(folder, Toy(), [0])
     assert Store(folder).results(Toy()).seeds() == [0]
@@ -426,6 +426,14 @@ def test_two_processes_write_while_one_reads(folder):
     found = reader.records(Toy(), (0, 100, 200))
     assert len(found) == COUNT + 2 * 20 * 3
     assert found == [reader.load(Toy(), record.arm, record.seed) for record in found]
+
+
+def test_the_name_of_a_claim_may_be_any_text(folder, reads, monkeypatch):
+    monkeypatch.setattr(Toy, "name", "a name \udce9 '\x07")
+    write_results(folder, Toy(), [0])
+    for _ in range(2):
+        assert Store(folder).results(Toy()).seeds() == [0]
+    assert len(reads) == len(Toy.arms)
 
 
 def test_results_of_several_claims_share_one_index(folder):

@@ -44,7 +44,7 @@ _RECORD_FIELDS = ",".join(field.name for field in fields(Record))
 _VERSION = zlib.crc32(f"{_LAYOUT} {_RECORD_FIELDS}".encode()) & 0x7FFFFFFF  # another one where a record has a new field
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS shared (id INTEGER PRIMARY KEY, body BLOB UNIQUE)",
-    "CREATE TABLE IF NOT EXISTS results (claim TEXT, name TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, body BLOB, "
+    "CREATE TABLE IF NOT EXISTS results (claim BLOB, name TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, body BLOB, "
     "shared INTEGER, checksum INTEGER, PRIMARY KEY (claim, name)) WITHOUT ROWID",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
@@ -129,7 +129,7 @@ class Index:
                 return {}
             shared = dict(database.execute("SELECT id, body FROM shared"))
             rows = database.execute(
-                "SELECT name, size, mtime, ctime, body, shared, checksum FROM results WHERE claim = ?", (claim,)
+                "SELECT name, size, mtime, ctime, body, shared, checksum FROM results WHERE claim = ?", (_key(claim),)
             ).fetchall()
         return {
             name: (size, mtime, ctime, body, shared.get(common, b""), checksum)
@@ -147,7 +147,9 @@ class Index:
                     database.execute(f'DROP TABLE "{table}"')
                 for statement in _SCHEMA:
                     database.execute(statement)
-            database.executemany("DELETE FROM results WHERE claim = ? AND name = ?", [(claim, name) for name in gone])
+            database.executemany(
+                "DELETE FROM results WHERE claim = ? AND name = ?", [(_key(claim), name) for name in gone]
+            )
             bodies = {entry[4] for entry in new.values()}
             database.executemany("INSERT OR IGNORE INTO shared (body) VALUES (?)", [(body,) for body in bodies])
             ids = {body: identity for identity, body in database.execute("SELECT id, body FROM shared")}
@@ -156,7 +158,7 @@ class Index:
             database.executemany(
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (claim, name, *stamp, body, ids[shared], checksum)
+                    (_key(claim), name, *stamp, body, ids[shared], checksum)
                     for name, (*stamp, body, shared, checksum) in new.items()
                 ],
             )
@@ -202,6 +204,11 @@ def record_of(entry: Entry, path: str) -> Record | None:
 def _shared(body: bytes) -> tuple[int, Any]:
     """What the records of one run have in common, as one object for all of them, and the checksum of its text."""
     return zlib.crc32(body), json.loads(body)
+
+
+def _key(claim: str) -> bytes:
+    """The name of a claim as the table has it: bytes, since SQLite refuses text with half of a surrogate pair."""
+    return claim.encode(errors="surrogatepass")
 
 
 def _is_current(database: sqlite3.Connection) -> bool:
