@@ -52,7 +52,7 @@ def trial_keys(claim: Experiment) -> Callable[[str, int], str]:
     after = ", " + _json({name: value for name, value in identity.items() if name > "seed"})[1:]
 
     @cache
-    def begun(arm: str) -> hashlib._Hash:
+    def begun(arm: str) -> Any:
         before = {name: value for name, value in {**identity, "arm": arm}.items() if name < "seed"}
         return hashlib.sha256(f'{_json(before)[:-1]}, "seed": '.encode())
 
