@@ -22,8 +22,8 @@ from limelight.experiment.processes import stopping_like_ctrl_c
 from limelight.experiment.results import Results
 from limelight.experiment.search import FIRST_SEED, SEEDS, Found, Search, TunedClaim, searched
 from limelight.experiment.store import Store, write_atomically
+from limelight.report import export, replication, search_table, streams, terminal
 from limelight.report import page as report
-from limelight.report import replication, search_table, streams, terminal
 from limelight.report.page import Entry
 from limelight.report.plain_text import encodable, visible
 
@@ -255,6 +255,42 @@ def write_report(
         )
     else:
         terminal.log_report(path, len(page.encode()))
+
+
+@app.command("export")
+@reporting_errors
+def export_results(
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="The file to write, which ends in .csv or .parquet; Parquet needs pyarrow or polars.",
+            parser=_path,
+            metavar="FILE",
+        ),
+    ],
+    names: Names = None,
+    results: Folder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write one table with a row for each trial, those of replications too, and a column for each measure."""
+    content_of = export.writer(output)
+    claims = _claims(names)
+    store = Store(results)
+    found = {claim.name: store.records(claim, (0, runner.FIRST_OF_REPLICATION)) for claim in claims}
+    terminal.log_problems(store.damaged)
+    records = [record for of_claim in found.values() for record in of_claim]
+    if not records:
+        raise InputError(
+            f"no results in {results} to export; run `limelight run` first, or name a folder with --results"
+        )
+    measures = [measure for claim in claims if found[claim.name] for measure in claim.measures]
+    content = content_of(export.columns(records, measures))
+    write_atomically(output, content)
+    if as_json:
+        exported = [name for name, of_claim in found.items() if of_claim]
+        _print_json({"export": str(output), "bytes": len(content), "rows": len(records), "claims": exported})
+    else:
+        terminal.log_export(output, len(records))
 
 
 @app.command()

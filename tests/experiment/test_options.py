@@ -69,6 +69,22 @@ CASES = {
         ("report", "--results", "none"), BAD, "run `limelight run` first",
     ),
     ("report", "as_json"): (("report", "--json"), '"toy"', ("report", "--json=x"), BAD, NO_VALUE),
+    ("export", "output"): (
+        ("export", "--output", "all.csv"), "all.csv",
+        ("export", "--output", "all.json"), BAD, "ends in .csv or .parquet",
+    ),
+    ("export", "names"): (
+        ("export", "toy", "--output", "all.csv"), "(80 rows)",
+        ("export", "toi", "--output", "all.csv"), BAD, "did you mean 'toy'?",
+    ),
+    ("export", "results"): (
+        ("export", "--output", "all.csv", "--results", "results"), "Table:",
+        ("export", "--output", "all.csv", "--results", "none"), BAD, "run `limelight run` first",
+    ),
+    ("export", "as_json"): (
+        ("export", "--output", "all.csv", "--json"), '"toy"',
+        ("export", "--output", "all.csv", "--json=x"), BAD, NO_VALUE,
+    ),
     ("new-claim", "name"): (
         ("new-claim", "own"), "limelight run ./own.py --quick", ("new-claim", "my claim"), BAD, "got 'my claim'",
     ),

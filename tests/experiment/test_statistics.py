@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from limelight.experiment import statistics
 from limelight.experiment.statistics import (
     CONFIDENCE,
     SUMMARIES,
@@ -163,3 +164,11 @@ def test_the_ratio_of_two_spreads():
     assert spread_ratio(narrow, narrow) == Interval(1.0, 1.0, 1.0, 30)
     unknown = spread_ratio([1.0] * 10, list(range(10)))
     assert (unknown.low, unknown.high) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize("n", [2, 10, 257])
+def test_the_resamples_are_the_same_however_many_are_drawn_at_once(monkeypatch, n):
+    values, others = np.random.default_rng(n).normal(size=(2, n))
+    found = mean(values), spread_ratio(values, others)
+    monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", 10**9)
+    assert (mean(values), spread_ratio(values, others)) == found

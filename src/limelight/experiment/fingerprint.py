@@ -15,7 +15,7 @@ import hashlib
 import json
 import platform
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -39,8 +39,33 @@ _LOCK = threading.Lock()  # two threads that read the same sources at once would
 
 def trial_key(claim: Experiment, arm: str, seed: int) -> str:
     """The SHA-256 that names the result of one trial."""
-    identity = {"claim": claim.name, "arm": arm, "seed": seed, **circumstances(claim)}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return trial_keys(claim)(arm, seed)
+
+
+def trial_keys(claim: Experiment) -> Callable[[str, int], str]:
+    """The function (arm, seed) ↦ `trial_key` of a claim, whose circumstances are computed once.
+
+    A key is the hash of a JSON object with sorted names. All before the seed is the same for all trials of an arm, and
+    is hashed once; what comes after the seed is the same for all trials.
+    """
+    identity = {"claim": claim.name, **circumstances(claim)}
+    after = ", " + _json({name: value for name, value in identity.items() if name > "seed"})[1:]
+
+    @cache
+    def begun(arm: str) -> Any:
+        before = {name: value for name, value in {**identity, "arm": arm}.items() if name < "seed"}
+        return hashlib.sha256(f'{_json(before)[:-1]}, "seed": '.encode())
+
+    def key(arm: str, seed: int) -> str:
+        digest = begun(arm).copy()
+        digest.update((str(seed) + after).encode())
+        return digest.hexdigest()
+
+    return key
+
+
+def _json(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)
 
 
 def circumstances(claim: Experiment) -> dict[str, Any]:
@@ -68,7 +93,7 @@ def source_digest(claim: type, method: str = "measure") -> str:
     a notebook.
     """
     module, file = claim.__module__, file_of(claim)
-    with _LOCK, _without_garbage_collection():
+    with _LOCK, without_garbage_collection():
         if file is None:
             _require_readable(claim)
             return digest_in(_reach(_own_packages(module)), module, claim.__qualname__, method)
@@ -122,10 +147,11 @@ def sources_reach(sources: Sources) -> Reach:
 
 
 @contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Within the block, Python's garbage collector does not run.
 
-    A syntax tree is many small objects, all of which are kept. Searching them for garbage took a third of the time.
+    Syntax trees and results are many small objects, all of which are kept. Searching them for garbage took a third of
+    the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

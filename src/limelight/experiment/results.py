@@ -27,7 +27,7 @@ class Record:
     seconds: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, list] = field(default_factory=dict)  # type: ignore[type-arg]
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)  # of packages; `commit` is that of a clone of Limelight
     machine: str = ""  # the processor that computed it
 
 
@@ -78,8 +78,11 @@ class Results:
 
     def __init__(self, arms: Iterable[str], measures: Mapping[str, Measure], records: Iterable[Record]) -> None:
         self.arms, self.measures = tuple(arms), measures
-        self.records = sorted(records, key=lambda record: (self.arms.index(record.arm), record.seed))
-        self._cells = {(record.arm, record.seed): record for record in self.records}
+        place = {arm: number for number, arm in enumerate(self.arms)}
+        self.records = sorted(records, key=lambda record: (place[record.arm], record.seed))
+        self._of: dict[str, dict[int, Record]] = {arm: {} for arm in self.arms}  # the records of an arm, by seed
+        for record in self.records:
+            self._of[record.arm][record.seed] = record
 
     @property
     def failures(self) -> list[Record]:
@@ -88,14 +91,13 @@ class Results:
 
     def seeds(self, *arms: str) -> list[int]:
         """The seeds for which each of these arms (by default every arm) has a record whose status is not `error`."""
-        wanted = arms or self.arms
-        everyone = {seed for _, seed in self._cells}
-        return sorted(seed for seed in everyone if all(self._counts(arm, seed) for arm in wanted))
+        counting = [self._counting(arm) for arm in arms or self.arms]
+        return sorted(set.intersection(*counting)) if counting else []
 
     def values(self, arm: str, measure: str, seeds: Iterable[int] | None = None) -> np.ndarray:
         """The values of a measure, one for each seed. For a run that diverged it is the measure's `failed`."""
         chosen = self.seeds(arm) if seeds is None else seeds
-        return np.array([self._value(self._cells[arm, seed], measure) for seed in chosen])
+        return np.array([self._value(self._of[arm][seed], measure) for seed in chosen])
 
     def summary(self, arm: str, measure: str) -> Interval:
         """The summary of a measure over seeds that the measure declares: its mean, median or share, or all values."""
@@ -130,7 +132,7 @@ class Results:
 
     def array(self, arm: str, name: str, seed: int) -> np.ndarray | None:
         """The array with this name that a trial kept to be drawn, or None if it kept none."""
-        record = self._cells.get((arm, seed))
+        record = self._of.get(arm, {}).get(seed)
         return None if record is None or name not in record.arrays else np.array(record.arrays[name], dtype=float)
 
     def stack(self, arm: str, name: str) -> np.ndarray:
@@ -141,9 +143,9 @@ class Results:
     def _summarized(self, values: np.ndarray, measure: str) -> Interval:
         return SUMMARIES[self.measures[measure].summary](values)
 
-    def _counts(self, arm: str, seed: int) -> bool:
-        record = self._cells.get((arm, seed))
-        return record is not None and record.status != "error"
+    def _counting(self, arm: str) -> set[int]:
+        """The seeds for which an arm has a record whose status is not `error`."""
+        return {seed for seed, record in self._of.get(arm, {}).items() if record.status != "error"}
 
     def _value(self, record: Record, measure: str) -> float:
         if record.status == "diverged":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ def trials(claims: Sequence[Experiment], seeds: int, arms: Sequence[str] = (), f
 
 def missing(wanted: Sequence[Trial], store: Store) -> list[Trial]:
     """The trials that have to be run: those without a record, and those that raised an error, which are tried again."""
-    known = {trial: store.load(trial.claim, trial.arm, trial.seed) for trial in wanted}
+    with contextlib.ExitStack() as open_claims:
+        find = {claim: open_claims.enter_context(store.reading(claim)) for claim in {trial.claim for trial in wanted}}
+        known = {trial: find[trial.claim](trial.arm, trial.seed) for trial in wanted}
     return [trial for trial, record in known.items() if record is None or record.status == "error"]
 
 

@@ -32,6 +32,7 @@ Summary = Literal["mean", "median", "share", "exact"]
 Bounds = Callable[[float], tuple[float, float]]  # from a confidence level to the two ends of the interval
 CONFIDENCE = 0.98
 _RESAMPLES = 9_999
+_DRAWN_AT_ONCE = 1 << 16  # values
 _NO_SPREAD = 1e-9  # the least standard deviation that is assumed of a resample
 _LEAST_P = 1e-4  # smaller ones are not distinguished
 _HALVINGS = 25  # steps of the bisection for a p-value
@@ -107,7 +108,7 @@ def mean(values: Sequence[float] | np.ndarray) -> Interval:
     if n < 2 or not np.isfinite(sample).all() or np.ptp(sample) == 0:
         return Interval(_plain_mean(sample), -math.inf, math.inf, n)
     resampled = scipy.stats.bootstrap(
-        (sample,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=0
+        (sample,), np.mean, n_resamples=_RESAMPLES, batch=_at_once(n), method="percentile", rng=0
     ).bootstrap_distribution
     center, error = float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(n)
 
@@ -200,7 +201,7 @@ def spread_ratio(first: Sequence[float] | np.ndarray, second: Sequence[float] | 
         return np.log(spread_x) - np.log(spread_y)
 
     resampled = scipy.stats.bootstrap(
-        (a, b), log_ratio, n_resamples=_RESAMPLES, paired=True, method="percentile", rng=0
+        (a, b), log_ratio, n_resamples=_RESAMPLES, batch=_at_once(n), paired=True, method="percentile", rng=0
     ).bootstrap_distribution  # fmt: skip
     estimate = float(log_ratio(a, b, 0))
     return _with_bounds(estimate, n, "mean", lambda c: _expanded_percentiles(resampled, n, c)).map(np.exp)
@@ -253,6 +254,15 @@ def _middle(ordered: np.ndarray) -> float:
         return math.nan
     low, high = ordered[(n - 1) // 2], ordered[n // 2]
     return float(low) if low == high else float(low + high) / 2
+
+
+def _at_once(n: int) -> int:
+    """The number of resamples of n values that are drawn at once.
+
+    All of them are the same for any number at once, since they come from one generator one after the other. Few fit in
+    the processor's cache, which is four times as fast for a thousand values; all would take 1.6 GB for ten thousand.
+    """
+    return max(1, _DRAWN_AT_ONCE // max(n, 1))
 
 
 def _expanded_percentiles(resampled: np.ndarray, n: int, confidence: float) -> tuple[float, float]:

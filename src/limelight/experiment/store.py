@@ -2,6 +2,7 @@
 
     results/<claim>/<sha-256>.json        {"sha256": hash of the record, "record": {...}}
     results/damaged/<claim>-<sha-256>…    files that were truncated or edited, and were moved here
+    results/.index.sqlite                 what the files hold, for fast reading; it is made anew where it is missing
 
 A file is written completely or not at all. Any number of runners may share a folder: a trial that two of them compute
 is written twice, completely each time. A runner that is killed loses the trials that it was computing and nothing else.
@@ -12,20 +13,21 @@ cannot be written.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import itertools
 import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from limelight.errors import StoreError
 from limelight.experiment.claim import Experiment
-from limelight.experiment.fingerprint import trial_key
-from limelight.experiment.results import Record, Results, as_record
+from limelight.experiment.fingerprint import trial_key, trial_keys, without_garbage_collection
+from limelight.experiment.index import Index
+from limelight.experiment.reading import Reading, stamps_in
+from limelight.experiment.result_file import is_result_of, parsed, text_of
+from limelight.experiment.results import Record, Results
 
 
 class Store:
@@ -38,6 +40,7 @@ class Store:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.damaged: list[str] = []
+        self._index = Index(self.folder)
         problem = _folder_problem(self.folder)
         if problem:
             raise StoreError(
@@ -62,13 +65,72 @@ class Store:
         return self.folder / claim.name / f"{trial_key(claim, arm, seed)}.json"
 
     def load(self, claim: Experiment, arm: str, seed: int) -> Record | None:
-        """The result of a trial, or None if there is none.
+        """The result of a trial, read from its file, or None if there is none.
 
         A damaged file is moved to the folder `damaged` and reported in `self.damaged`.
         """
         if not os.path.lexists(self.folder / claim.name):  # then `path`, which takes a second, need not be computed
             return None
-        path = self.path(claim, arm, seed)
+        found = self._read(self.path(claim, arm, seed), claim, arm, seed)
+        return None if found is None else found[0]
+
+    def save(self, claim: Experiment, record: Record) -> None:
+        """Write the result of a trial, completely or not at all. Raises `StoreError` where it cannot be written."""
+        write_atomically(self.path(claim, record.arm, record.seed), text_of(record))
+
+    def results(self, claim: Experiment, seeds: int | None = None, first: int = 0) -> Results:
+        """The results of a claim for `seeds` seeds from `first` on; for None, up to the first seed without a result.
+
+        Arrays are read from their files when they are asked for.
+        """
+        return Results(claim.arms, claim.measures, self.records(claim, (first,), seeds))
+
+    def records(self, claim: Experiment, firsts: Sequence[int], seeds: int | None = None) -> list[Record]:
+        """The results of a claim, as in `results`, for the seeds from each of `firsts` on."""
+        records: list[Record] = []
+        with without_garbage_collection(), self.reading(claim) as find:
+            for first in firsts:
+                for seed in itertools.count(first) if seeds is None else range(first, first + seeds):
+                    found = [record for arm in claim.arms if (record := find(arm, seed)) is not None]
+                    if seeds is None and not found:
+                        break
+                    records += found
+        return records
+
+    def newest(self, claim: Experiment, records: Sequence[Record]) -> float | None:
+        """When the newest of these results was written, in seconds since 1970; None if the folder has none of them."""
+        if not records:  # then the keys, which take a second, need not be computed
+            return None
+        stamps, key = stamps_in(self.folder / claim.name) or {}, trial_keys(claim)
+        found = [stamps.get(f"{key(record.arm, record.seed)}.json") for record in records]
+        return max((stamp[1] / 1e9 for stamp in found if stamp), default=None)
+
+    @contextlib.contextmanager
+    def reading(self, claim: Experiment) -> Iterator[Callable[[str, int], Record | None]]:
+        """Yields the function (arm, seed) ↦ the result of that trial, or None, for reading many results of a claim.
+
+        It returns what `load` returns, except that results which are written after the block began may be missing. The
+        folder is listed once, and a file that has not changed since it was last read is not read again: what it holds
+        is kept in an index (`limelight.experiment.index`).
+        """
+        folder = self.folder / claim.name
+        if not os.path.lexists(folder):
+            yield lambda arm, seed: None
+            return
+        stamps = stamps_in(folder)
+        if stamps is None:  # then every file is told of as unreadable
+            yield lambda arm, seed: self.load(claim, arm, seed)
+            return
+        reading = Reading(folder, claim, stamps, self._index, self._read)
+        try:
+            yield reading.find
+        finally:
+            reading.close()
+            if self._index.problem and self._index.problem not in self.damaged:
+                self.damaged.append(self._index.problem)
+
+    def _read(self, path: Path, claim: Experiment, arm: str, seed: int) -> tuple[Record, str] | None:
+        """The record in a file and its SHA-256, or None if it is no result of this trial, which is then reported."""
         try:
             mode = path.stat().st_mode
             content = path.read_text(encoding="utf-8") if stat.S_ISREG(mode) else ""
@@ -79,30 +141,11 @@ class Store:
         except OSError as problem:
             self._report_unreadable(path, problem)
             return None
-        record = _parse(content)
-        if record is None or not _is_result_of(record, claim, arm, seed):
+        found = parsed(content)
+        if found is None or not is_result_of(found[0], claim, arm, seed):
             self._move_to_damaged(path)
             return None
-        return record
-
-    def save(self, claim: Experiment, record: Record) -> None:
-        """Write the result of a trial, completely or not at all. Raises `StoreError` where it cannot be written."""
-        body = _canonical(asdict(record))
-        write_atomically(
-            self.path(claim, record.arm, record.seed), json.dumps({"sha256": _digest(body), "record": json.loads(body)})
-        )
-
-    def results(self, claim: Experiment, seeds: int | None = None, first: int = 0) -> Results:
-        """The results of a claim for `seeds` seeds from `first` on; for None, up to the first seed without a result."""
-        records: list[Record] = []
-        seed = first
-        while seeds is None or seed < first + seeds:
-            found = [record for arm in claim.arms if (record := self.load(claim, arm, seed)) is not None]
-            if seeds is None and not found:
-                break
-            records += found
-            seed += 1
-        return Results(claim.arms, claim.measures, records)
+        return found
 
     def _report_unreadable(self, path: Path, problem: OSError) -> None:
         folder = path.parent
@@ -132,16 +175,17 @@ class Store:
             self.damaged.append(sentence)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that any reader sees the old content or the new content, and never a part of it.
 
-    The file's permissions follow the umask. Raises `StoreError` where the file cannot be written.
+    Text is written in UTF-8. The file's permissions follow the umask. Raises `StoreError` where the file cannot be
+    written.
     """
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -163,29 +207,3 @@ def _folder_problem(path: Path) -> str:
         return "lies below a file"
     except OSError as problem:
         return f"cannot be read ({problem.strerror})"
-
-
-def _is_result_of(record: Record, claim: Experiment, arm: str, seed: int) -> bool:
-    """True if the record is the result of this trial and has every measure."""
-    complete = record.status != "done" or record.values.keys() == claim.measures.keys()
-    return complete and (record.claim, record.arm, record.seed) == (claim.name, arm, seed)
-
-
-def _parse(content: str) -> Record | None:
-    """The record in a file's content, or None if the content is damaged."""
-    try:
-        outer = json.loads(content)
-        record = outer["record"]
-        if outer["sha256"] != _digest(_canonical(record)):
-            return None
-        return as_record(record)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the last for deeply nested brackets
-        return None
-
-
-def _canonical(record: dict) -> str:  # type: ignore[type-arg]
-    return json.dumps(record, sort_keys=True, allow_nan=False)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,7 @@ from limelight.experiment.claim import Experiment
 from limelight.experiment.claim_file import ClaimFile, opened
 from limelight.experiment.conditions import plain, prepare
 from limelight.experiment.fingerprint import circumstances, versions
-from limelight.experiment.machine import processor
+from limelight.experiment.machine import commit, processor
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
 from limelight.experiment.store import Store
@@ -105,7 +105,7 @@ def _measure(claim: Experiment, arm: str, seed: int) -> Record:
         seconds=round(time.perf_counter() - started, 3),
         values=dict(found.values) if status == "done" else {},
         arrays=plain(found.arrays) if status == "done" else {},
-        versions=versions(),
+        versions=versions() | ({"commit": commit()} if commit() else {}),
         machine=processor(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 
 from limelight.experiment.results import Results
 
@@ -15,14 +16,23 @@ def as_csv(results: Results) -> str:
 
     A text that a spreadsheet would compute as a formula is preceded by an apostrophe.
     """
+    return table_as_csv(
+        ["arm", "seed", "status", "reason", "seconds", *results.measures],
+        (
+            [each.arm, each.seed, each.status, each.reason, each.seconds, *map(each.values.get, results.measures)]
+            for each in results.records
+        ),
+    )
+
+
+def table_as_csv(headings: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of texts and numbers; None is an empty cell, and no text in it is a formula."""
     page = io.StringIO()
     table = csv.writer(page, lineterminator="\n")
-    table.writerow(["arm", "seed", "status", "reason", "seconds", *map(_text, results.measures)])
-    for record in results.records:
-        values = [record.values.get(name, "") for name in results.measures]
-        table.writerow([_text(record.arm), record.seed, record.status, _text(record.reason), record.seconds, *values])
+    table.writerow(map(_cell, headings))
+    table.writerows(map(_cell, row) for row in rows)
     return page.getvalue()
 
 
-def _text(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -108,6 +108,11 @@ def log_page(what: str, path: Path, size: int) -> None:
     Page().whole_line(f"{what}: {path.resolve()} ({size / 1e6:.1f} MB); open it in a browser.")
 
 
+def log_export(path: Path, rows: int) -> None:
+    """Print the path of a table of results and its number of rows."""
+    Page().whole_line(f"Table: {path.resolve()} ({rows} row{'' if rows == 1 else 's'}).")
+
+
 @contextmanager
 def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
     """Show the progress of a run: a bar with the time left on a terminal, elsewhere a line after each tenth.

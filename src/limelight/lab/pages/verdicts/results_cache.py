@@ -116,7 +116,6 @@ class ResultsCache:
             return ClaimStatus(wrong=f"The results cannot be read: {problem}.")
         except Exception as problem:  # a judgment that raises is a fault of that claim alone
             return ClaimStatus(wrong=f"The claim cannot be judged: {type(problem).__name__}: {problem}")
-        times = [store.path(claim, record.arm, record.seed).stat().st_mtime for record in results.records]
         files = sum(1 for _ in (self._folder / claim.name).glob("[!.]*.json"))
         return ClaimStatus(
             verdict=verdict,
@@ -125,7 +124,7 @@ class ResultsCache:
             kept=len(results.records),
             others=max(0, files - len(results.records)),
             damaged=sum(1 for _ in (self._folder / "damaged").glob(f"{claim.name}-*.json")),
-            newest=max(times, default=None),
+            newest=store.newest(claim, results.records),
             command="" if entry is None else entry.command,
             seconds=0.0 if entry is None else entry.seconds,
             failures=tuple(f"{each.arm}, seed {each.seed}: {each.status}, {each.reason}" for each in results.failures),
