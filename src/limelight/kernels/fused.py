@@ -102,18 +102,18 @@ class InnerProductScores(Scores):
         return replace(alone, query_bias=-zero_neg_inf(alone.logsumexp()))
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        q, k, bias, walk = self._to_walk_over()
+        q, k, bias, walk = self.walk_over()
         lse = _LogSumExp.apply(q, k, bias, walk)  # type: ignore[no-untyped-call]
         return self._whole(walk.batch.unmerge(lse))
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
-        q, k, bias, walk = self._to_walk_over(v)
+        q, k, bias, walk = self.walk_over(v)
         out, lse = Reduce.apply(q, k, walk.batch.merge(v), bias, walk)  # type: ignore[no-untyped-call]
         return walk.batch.unmerge(out), self._whole(walk.batch.unmerge(lse))
 
-    def _to_walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Walk]:
+    def walk_over(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Walk]:
         """q, k and the bias in the batch shape (x, y) that all share, and the `Walk` over their tiles."""
         term = None if self.key_bias is None else self.key_bias[..., None]
         batch = Batch.of(self.q, self.k, *values, term, self.pair_bias, mask=self.mask)
@@ -305,7 +305,7 @@ class Walk:
 
     def reduce(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """(Σ_j softmax_j(s_ij) v_j, log Σ_j exp s_ij)."""
-        out = Pieces((*q.shape[:-1], v.shape[-1]), v)
+        out = _Pieces((*q.shape[:-1], v.shape[-1]), v)
         lse = q.new_full(q.shape[:-1], -math.inf, dtype=backends.lse_dtype(q.dtype))
         for rows, cols, tile, nonempty in self.tiles(q, k, bias):
             piece, lse[:, :, rows] = backends.forward(
@@ -316,6 +316,26 @@ class Walk:
                 lse[:, :, rows].masked_fill_(~nonempty, -math.inf)
             out.add(rows, piece)
         return out.total(), lse
+
+    def gradients(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor,
+        dout: Tensor, dlse: Tensor | None, bias_gradient: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """The gradients of (out, lse) for q, k, v and the bias, by the backward kernel; they are constants."""
+        dq, dk, dv = (_Pieces(x.shape, x) for x in (q, k, v))
+        dbias = _Pieces(bias.shape, bias) if bias is not None and bias_gradient else None
+        for rows, cols, tile, _ in self.tiles(q, k, bias):
+            found = backends.backward(
+                dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
+                q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols],
+                out[:, :, rows], lse[:, :, rows], tile, bias_gradient=dbias is not None,
+            )  # fmt: skip
+            dq.add(rows, found.q)
+            dk.add(cols, found.k)
+            dv.add(cols, found.v)
+            if dbias is not None and found.bias is not None:
+                dbias.add(cols, found.bias)
+        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total()
 
     def gradients_by_rows(
         self, q: Tensor, k: Tensor, v: Tensor | None, bias: Tensor | None, dout: Tensor | None, dlse: Tensor | None
@@ -417,23 +437,11 @@ class Reduce(torch.autograd.Function):
         if is_differentiated_again(dout, dlse):
             return *ctx.walk.gradients_by_rows(q, k, v, bias, dout, dlse), None
         dout = torch.zeros_like(out) if dout is None else dout
-        dq, dk, dv = (Pieces(x.shape, x) for x in (q, k, v))
-        dbias = Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
-        for rows, cols, tile, _ in ctx.walk.tiles(q, k, bias):
-            gradients = backends.backward(
-                dout[:, :, rows], None if dlse is None else dlse[:, :, rows],
-                q[:, :, rows], k[:, :, cols], v[:, :, cols], None if bias is None else bias[:, :, cols],
-                out[:, :, rows], lse[:, :, rows], tile, bias_gradient=dbias is not None,
-            )  # fmt: skip
-            dq.add(rows, gradients.q)
-            dk.add(cols, gradients.k)
-            dv.add(cols, gradients.v)
-            if dbias is not None and gradients.bias is not None:
-                dbias.add(cols, gradients.bias)
-        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), None
+        gradients = ctx.walk.gradients(q, k, v, bias, out, lse, dout, dlse, ctx.needs_input_grad[3])
+        return *gradients, None
 
 
-class Pieces:
+class _Pieces:
     """A sum of pieces along dimension 2, in at least float32. A single piece that is the whole is not copied."""
 
     def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
@@ -441,7 +449,7 @@ class Pieces:
         self.sum: Tensor | None = None
 
     def add(self, at: slice, piece: Tensor) -> None:
-        # A matrix in one tile, the common case, costs no copy. Pieces that are added up are added in float32, because
+        # A matrix in one tile, the common case, costs no copy. _Pieces that are added up are added in float32, because
         # half precision would lose what later tiles add to a large sum.
         if self.sum is None and at == slice(0, self.shape[2]):
             self.sum = piece

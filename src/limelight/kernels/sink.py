@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.kernels import backends
-from limelight.kernels.fused import InnerProductScores, Pieces, Reduce, Walk
+from limelight.kernels.fused import InnerProductScores, Reduce, Walk
 from limelight.kernels.scores import Scores, zero_neg_inf
-from limelight.kernels.tiles import Batch
 from limelight.tracing import is_differentiated_again
 
 
@@ -26,19 +25,14 @@ def reduce_with_sink(
     if not isinstance(scores, InnerProductScores) or torch.compiler.is_compiling():
         out, lse = scores.reduce(v)
         return times(out, log_share(lse, sink).exp())
-    q, k, a, b = scores.q, scores.k, scores.query_bias, scores.key_bias
-    dtype = backends.lse_dtype(q.dtype)
-    sink = sink.to(dtype) if isinstance(sink, Tensor) else q.new_full((1,), sink, dtype=dtype)
-    if a is not None:  # it moves all scores of a row, so that the sink lies lower by as much
-        sink = sink - a
-    sinks = sink.expand(*sink.shape[:-1], q.shape[-2])[..., None]
-    term = None if b is None else b[..., None]
-    batch = Batch.of(q, k, v, term, sinks, scores.pair_bias, mask=scores.mask)
-    table = None if scores.pair_bias is None else batch.merge_pairs(scores.pair_bias)
-    walk = Walk(scores.mask, scores.scale, batch, recompute=False, pair_bias=table)
-    bias = None if term is None else batch.merge(term)[..., 0]
-    merged = (batch.merge(q), batch.merge(k), batch.merge(v), bias, batch.merge(sinks)[..., 0])
-    return batch.unmerge(_ReduceWithSink.apply(*merged, walk))  # type: ignore[no-untyped-call]
+    dtype = backends.lse_dtype(scores.q.dtype)
+    sink = sink.to(dtype) if isinstance(sink, Tensor) else scores.q.new_full((1,), sink, dtype=dtype)
+    if scores.query_bias is not None:  # it moves all scores of a row, so that the sink lies lower by as much
+        sink = sink - scores.query_bias
+    sinks = sink.expand(*sink.shape[:-1], scores.q.shape[-2])[..., None]
+    q, k, bias, walk = scores.walk_over(v, sinks)
+    merge, unmerge = walk.batch.merge, walk.batch.unmerge
+    return unmerge(_ReduceWithSink.apply(q, k, merge(v), bias, merge(sinks)[..., 0], walk))  # type: ignore[no-untyped-call]
 
 
 def log_share(lse: Float[Tensor, "*#batch n"], sink: float | Float[Tensor, "*#batch #n"]) -> Float[Tensor, "*#batch n"]:
@@ -78,24 +72,12 @@ class _ReduceWithSink(torch.autograd.Function):
         if is_differentiated_again(dout):
             return *_gradients_again(ctx.walk, (q, k, v, bias, sink), dout), None
         normalizer = with_sink(lse, sink).masked_fill(lse == -math.inf, -math.inf)  # such a row has no weight
-        dq, dk, dv = (Pieces(x.shape, x) for x in (q, k, v))
-        dbias = Pieces(bias.shape, bias) if ctx.needs_input_grad[3] else None
-        for rows, cols, tile, _ in ctx.walk.tiles(q, k, bias):
-            gradients = backends.backward(
-                dout[:, :, rows], None, q[:, :, rows], k[:, :, cols], v[:, :, cols],
-                None if bias is None else bias[:, :, cols], out[:, :, rows], normalizer[:, :, rows], tile,
-                bias_gradient=dbias is not None,
-            )  # fmt: skip
-            dq.add(rows, gradients.q)
-            dk.add(cols, gradients.k)
-            dv.add(cols, gradients.v)
-            if dbias is not None and gradients.bias is not None:
-                dbias.add(cols, gradients.bias)
+        gradients = ctx.walk.gradients(q, k, v, bias, out, normalizer, dout, None, ctx.needs_input_grad[3])
         dsink = None
         if ctx.needs_input_grad[4]:
             taken = (sink - zero_neg_inf(lse)).sigmoid()
             dsink = -taken * torch.linalg.vecdot(out.to(taken.dtype), dout.to(taken.dtype))
-        return dq.total(), dk.total(), dv.total(), None if dbias is None else dbias.total(), dsink, None
+        return *gradients, dsink, None
 
 
 def _gradients_again(walk: Walk, inputs: tuple[Tensor | None, ...], dout: Tensor) -> list[Tensor | None]:
