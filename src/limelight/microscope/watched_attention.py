@@ -13,8 +13,10 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Boolean, Mask
+from limelight.mask.visible import count_visible
 from limelight.microscope.call import Call
 from limelight.microscope.pair_bias import PairBias
+from limelight.normalization import Softmax, SoftmaxWithSink
 from limelight.similarity import Dot, Scaled, Similarity, SoftCap, Sum
 from limelight.weights import TopKWeights, Weights
 
@@ -38,8 +40,7 @@ class WatchedAttention(LinearOperator):
 
     One head (n, m), or all heads of a layer (heads, n, m), on one text without its padding; P is never stored. q and k
     are the layer's own, as they entered its softmax: after rotary positions, normalization and the cache. Half
-    precision is raised to float32. `attention` is the same operator as an `Attention`, without the sink, for everything
-    that one can do.
+    precision is raised to float32. `attention` is the same operator as an `Attention`, for everything that one can do.
 
     `positions` (n,) says at which key each query stands, and is None in cross-attention. `ids` (m,) are the tokens of
     the keys, None if they are unknown, and `separators` are those that separate or end texts. `has_first` is False if
@@ -76,7 +77,6 @@ class WatchedAttention(LinearOperator):
             q, k = q.float(), k.float()
         self.q, self.k = q, k
         self.scale, self.mask, self.softcap = scale, mask, softcap
-        self.sinks = None if sinks is None else sinks.to(q.dtype)
         self.bias, self.positions, self.has_first, self.place = bias, positions, has_first, place
         self.ids, self.separators = ids, separators
         similarity: Similarity = Dot() if softcap is None else SoftCap(Dot(), softcap, scale)
@@ -84,8 +84,9 @@ class WatchedAttention(LinearOperator):
             scaled = Scaled(similarity, scale) if softcap is None else similarity
             similarity = Sum(scaled, bias.similarity(q.dtype))
         own_scale = scale if type(similarity) is Dot else None
+        normalization = Softmax() if sinks is None else SoftmaxWithSink(sinks.to(q.dtype)[..., None])
         with torch.autocast(q.device.type, enabled=False):
-            self.attention = Attention(q, k, similarity, mask=mask, scale=own_scale)
+            self.attention = Attention(q, k, similarity, normalization, mask, own_scale)
         self.shape = self.attention.shape
 
     @property
@@ -97,25 +98,18 @@ class WatchedAttention(LinearOperator):
         return self.q.device
 
     def _apply(self, v: Tensor) -> Tensor:
-        out = self.attention @ v
-        return out if self._kept is None else out * self._kept[..., None].to(out.dtype)
+        return self.attention @ v
 
     def _apply_transposed(self, w: Tensor) -> Tensor:
-        return self.attention.T @ (w if self._kept is None else w * self._kept[..., None].to(w.dtype))
-
-    @cached_property
-    def _kept(self) -> Float[Tensor, "*heads n"] | None:
-        """σ(L_i − sink), the share of its weight that a query leaves to the keys; None without a sink."""
-        return None if self.sinks is None else (self.attention.logsumexp() - self.sinks).sigmoid()
-
-    @cached_property
-    def _lse(self) -> Float[Tensor, "*heads n"]:
-        lse = self.attention.logsumexp()
-        return lse if self.sinks is None else torch.logaddexp(lse, self.sinks.expand_as(lse))
+        return self.attention.T @ w
 
     def logsumexp(self) -> Float[Tensor, "*heads n"]:
         """L_i = log(Σ_j exp s_ij + exp sink), so that P_ij = exp(s_ij − L_i); without a sink its term is missing."""
         return self._lse
+
+    @cached_property
+    def _lse(self) -> Float[Tensor, "*heads n"]:
+        return self.attention.logsumexp()
 
     def entropy(self) -> Float[Tensor, "*heads n"]:
         """−Σ_j p_ij log p_ij in nats, where p_i are the weights of query i divided by their sum."""
@@ -123,25 +117,21 @@ class WatchedAttention(LinearOperator):
 
     def column_mass(self) -> Float[Tensor, "*heads m"]:
         """Σ_i P_ij: the weight that all queries together give key j."""
-        if self._kept is None:
-            return self.attention.column_mass()
-        return self._apply_transposed(torch.ones(self.shape[-2], 1, dtype=self.dtype, device=self.device))[..., 0]
+        return self.attention.column_mass()
 
     def taken_by_sink(self) -> Float[Tensor, "*heads n"]:
         """1 − Σ_j P_ij: the share of each query's weight that the layer's learned sink takes; 0 without a sink."""
-        if self._kept is None:
+        if not isinstance(self.attention.normalization, SoftmaxWithSink):
             return torch.zeros(self.shape[:-1], dtype=self.dtype, device=self.device)
-        return 1 - self._kept
+        return 1 - (self.attention @ torch.ones(self.shape[-1], 1, dtype=self.dtype, device=self.device))[..., 0]
 
     def topk(self, k: int) -> TopKWeights:
         """The k largest weights of each query and their keys, largest first; as `Attention.topk`."""
-        found = self.attention.topk(k)
-        return found if self._kept is None else TopKWeights(found.weights * self._kept[..., None], found.keys)
+        return self.attention.topk(k)
 
     def dense(self) -> Float[Tensor, "*heads n m"]:
         """The matrix P, for pictures and short texts."""
-        weights = self.attention.dense()
-        return weights if self._kept is None else weights * self._kept[..., None]
+        return self.attention.dense()
 
     def weights_at(self, i: Int[Tensor, " pairs"], j: Int[Tensor, " pairs"]) -> Float[Tensor, "*heads pairs"]:
         """P_ij of some pairs, in time linear in their number: exp(s_ij − L_i), with one product for each pair."""
@@ -177,8 +167,7 @@ class WatchedAttention(LinearOperator):
 
     def block(self, rows: slice) -> Float[Tensor, "*heads r m"]:
         """These rows of P. A measure that needs whole rows goes through `rows()` and takes one block at a time."""
-        block = self._by_rows.block(rows).expand(*self.shape[:-2], -1, -1)
-        return block if self._kept is None else block * self._kept[..., rows, None]
+        return self._by_rows.block(rows).expand(*self.shape[:-2], -1, -1)
 
     def scores(self, rows: slice) -> Float[Tensor, "*heads r m"]:
         """These rows of the scores s_ij, −∞ where the mask hides a key."""
@@ -193,8 +182,7 @@ class WatchedAttention(LinearOperator):
         n, m = self.shape[-2:]
         if self.mask is None:
             return torch.full((m,), float(n), device=self.device)
-        parts = [self.mask.block(rows, slice(0, m), self.device).sum(-2) for rows in self.rows()]
-        return torch.stack(parts).sum(0).float()
+        return count_visible(self.mask.T, m, n, self.device).float()
 
     @property
     def is_cross(self) -> bool:
