@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.heads_operator import heads_operator, read_masks
+from limelight.heads_operator import heads_operator, read_masks, require_groups
 from limelight.kernels import Kernel
 from limelight.mask import Mask, causal
 from limelight.normalization import Normalization, Softmax
@@ -60,17 +60,8 @@ def attend(
     allowed, biases = read_masks(query.shape[-2], key.shape[-2], attn_mask, mask, causal if is_causal else None)
     if enable_gqa:
         for name, x in (("key", key), ("value", value)):
-            _require_groups(query, x, name)
+            require_groups(query, x, name)
     P = heads_operator(
         query, key, similarity, normalization, allowed, biases=biases, scale=scale, grouped=enable_gqa, kernel=kernel
     )
     return P.apply(value, dropout_p)
-
-
-def _require_groups(query: Tensor, x: Tensor, name: str) -> None:
-    """Raise unless queries are (…, H, n, d) and x is (…, H/g, m, d), so that g query heads share each of its heads."""
-    if min(query.ndim, x.ndim) < 3 or query.shape[-3] % x.shape[-3]:
-        raise InputError(
-            f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole number g; "
-            f"got {tuple(query.shape)} and {tuple(x.shape)}"
-        )

@@ -89,7 +89,7 @@ def heads_operator(
     sinks = None if sinks is None else _beside_scores(sinks, query)
     heads, groups = query.shape[-3] if grouped else None, None
     if heads is not None and key.shape[-3] != heads:
-        if _heads_differ(similarity, normalization, mask, scale, query.shape[-1]):
+        if heads_differ(similarity, normalization, mask, scale, query.shape[-1]):
             key = key.repeat_interleave(heads // key.shape[-3], dim=-3)
         else:
             groups = key.shape[-3]
@@ -130,7 +130,16 @@ def _require_shape(mask: Tensor, n: int, m: int) -> None:
         )
 
 
-def _heads_differ(
+def require_groups(query: Tensor, x: Tensor, name: str) -> None:
+    """Raise unless queries are (…, H, n, d) and x is (…, H/g, m, d), so that g query heads share each of its heads."""
+    if min(query.ndim, x.ndim) < 3 or query.shape[-3] % max(x.shape[-3], 1):
+        raise InputError(
+            f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole number g; "
+            f"got {tuple(query.shape)} and {tuple(x.shape)}"
+        )
+
+
+def heads_differ(
     similarity: Similarity, normalization: Normalization, mask: Mask | None, scale: float | Tensor | None, d: int
 ) -> bool:
     """True if a bias, scale, temperature or mask differs between the query heads of one key head."""

@@ -13,7 +13,8 @@ from limelight.distributed.passes import Plan, columns, entropy, rows
 from limelight.distributed.ring import Group, Ring
 from limelight.distributed.visible import Sharded
 from limelight.errors import InputError, LimelightError
-from limelight.heads import SHARE, batch_shape_of, per_head, per_row, require
+from limelight.heads import SHARE, per_head, per_row, require
+from limelight.heads_operator import heads_differ, require_groups
 from limelight.kept import kept
 from limelight.kernels.scores import zero_neg_inf
 from limelight.mask import Mask, as_mask, causal
@@ -275,17 +276,10 @@ class _Call:
         if not self.grouped:
             return mask
         q, k = self.q, self.k
-        if min(q.ndim, k.ndim) < 3 or q.shape[-3] % max(k.shape[-3], 1):
-            raise InputError(
-                f"enable_gqa expects (…, H, n, d) queries and keys (…, H/g, m, d) with a whole number g; "
-                f"got {tuple(q.shape)} and {tuple(k.shape)}"
-            )
+        require_groups(q, k, "key")
         if q.shape[-3] == k.shape[-3]:
             return mask
-        scale = self.similarity.default_scale(q.shape[-1]) if self.scale is None else self.scale
-        own = [self.similarity.batch_shape, self.normalization.batch_shape]
-        own += [batch_shape_of(scale), batch_shape_of(self.normalization.temperature)]
-        if any(own) or (() if mask is None else mask.batch_shape[-1:]) not in ((), (1,)):
+        if heads_differ(self.similarity, self.normalization, mask, self.scale, q.shape[-1]):
             self.repeat = q.shape[-3] // k.shape[-3]  # heads of one group differ in more than their queries
             return mask
         self.groups = k.shape[-3]

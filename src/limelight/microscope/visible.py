@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from limelight.mask import Band, Boolean, Mask
+from limelight.mask import Band, Boolean, Mask, split_additive
 
 _ROWS = 512  # rows of a mask that are compared at a time
 
@@ -148,6 +148,5 @@ def split(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """
     if mask is None or mask.dtype == torch.bool:
         return mask, None
-    seen = mask > torch.finfo(mask.dtype).min
-    added = mask.masked_fill(~seen, 0)
-    return (None if bool(seen.all()) else seen), (added if bool(added.any()) else None)
+    seen, added = split_additive(mask.detach(), mask.shape[-2])
+    return None if seen is None else seen.allowed, added
