@@ -8,29 +8,24 @@ are drawn when they are scrolled into view.
 from __future__ import annotations
 
 import base64
-import gzip
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-import limelight
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.claim_file import address
-from limelight.experiment.fingerprint import versions
 from limelight.experiment.machine import commit
 from limelight.experiment.results import Results
 from limelight.experiment.search import SEEDS, Found, TunedClaim
 from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.verdict import Verdict
+from limelight.report import html
 from limelight.report.csv import as_csv
 from limelight.report.effect_text import (
     MARKS,
@@ -88,21 +83,21 @@ def render(entries: Sequence[Entry]) -> str:
             figures += [figure.to_json() for figure in picture.figures]
             shown.append((picture.caption, [(i, _height(figures[i])) for i in range(first, len(figures))]))
         pictures[entry.claim.name] = shown
-    script = files("limelight.report").joinpath("report.js").read_text(encoding="utf-8")
+    script, plotly = html.text_of("report.js"), get_plotlyjs()
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             entries=entries,
             pictures=pictures,
-            figures=Markup("[" + ",".join(figures).replace("<", "\\u003c") + "]"),
-            plotly=base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode(),
+            figures=html.in_script(f"[{','.join(figures)}]"),
+            plotly=html.packed(plotly.encode()),
             script=Markup(script),
-            hashes=" ".join(f"'sha256-{_sha256(code)}'" for code in (get_plotlyjs(), script)),
-            style=Markup(files("limelight.report").joinpath("report.css").read_text(encoding="utf-8")),
+            hashes=" ".join(f"'sha256-{html.sha256(code)}'" for code in (plotly, script)),
+            style=Markup(html.text_of("report.css")),
             confidence=f"{CONFIDENCE:.0%}",
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            versions={"limelight": limelight.__version__, **versions(), "system": platform.system()},
+            made=html.made(),
+            versions={**html.made_with(), "system": platform.system()},
             commit=commit(),
         )
     )
@@ -122,14 +117,7 @@ def _search_pictures(entry: Entry) -> list[Picture]:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("limelight.report", "."),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        finalize=_legible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html.environment("limelight.report", finalize=_legible)
     environment.filters |= {
         "estimate": estimate_text,
         "interval": interval_text,
@@ -155,7 +143,3 @@ def _legible(value: object) -> object:
 
 def _height(figure: str) -> int:
     return int(json.loads(figure)["layout"]["height"])
-
-
-def _sha256(code: str) -> str:
-    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

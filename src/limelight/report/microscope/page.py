@@ -7,36 +7,31 @@ two, and all of it is compressed. Text from the model is escaped, and control ch
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 from torch import Tensor
 
-import limelight
-from limelight.experiment.fingerprint import versions
 from limelight.microscope.measures import MEASURES
 from limelight.microscope.reading import Reading
 from limelight.microscope.watched_attention import WatchedAttention
+from limelight.report import html
 from limelight.report.microscope.summary import sentences
 from limelight.report.plain_text import visible
 
+_PACKAGE = "limelight.report.microscope"
 _MOST_KEYS, _LINKS = 8, 600_000  # keys for each query, and links in all: fewer keys are stored for a longer text
 
 
 def render(reading: Reading) -> str:
     """The page, as one HTML document."""
-    script, (first, *rest) = _text("page.js"), sentences(reading)
+    script, (first, *rest) = html.text_of("page.js", _PACKAGE), sentences(reading)
     layers, count = reading.layers, _keys(reading)
     packed = b"".join(part for P in layers for part in _maps(P, count))
     data = {
@@ -59,15 +54,13 @@ def render(reading: Reading) -> str:
             not_watched=[visible(name) for name in reading.scope.not_watched],
             tokens=max(len(text) for text in reading.texts),
             keys=count,
-            data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
-            packed=base64.b64encode(gzip.compress(packed, mtime=0)).decode(),
+            data=html.in_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+            packed=html.packed(packed),
             script=Markup(script),
-            hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            style=Markup(
-                files("limelight.report").joinpath("report.css").read_text(encoding="utf-8") + _text("page.css")
-            ),
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            versions={"limelight": limelight.__version__, **versions()},
+            hash=html.sha256(script),
+            style=Markup(html.text_of("report.css") + html.text_of("page.css", _PACKAGE)),
+            made=html.made(),
+            versions=html.made_with(),
         )
     )
 
@@ -113,16 +106,6 @@ def _number(x: float) -> float | None:
     return float(f"{x:.4g}") if math.isfinite(x) else None
 
 
-def _text(name: str) -> str:
-    return files("limelight.report.microscope").joinpath(name).read_text(encoding="utf-8")
-
-
 @cache
 def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("limelight.report.microscope", "."),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return html.environment(_PACKAGE)
