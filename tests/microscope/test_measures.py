@@ -7,6 +7,7 @@ import torch
 
 from limelight import InputError, causal, microscope, window
 from limelight.microscope import MEASURES, Measure, WatchedAttention
+from tests.dispatch import Largest
 from tests.microscope.models import Causal
 
 OF = {measure.name: measure.of for measure in MEASURES}
@@ -243,21 +244,9 @@ def test_a_measure_of_ones_own():
 @pytest.mark.slow
 def test_four_thousand_tokens_without_the_matrix():
     """The largest tensor that any measure makes is far smaller than one head's matrix."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    largest = 0
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and func is not torch.ops.aten.expand.default:
-                largest = max(largest, out.numel())
-            return out
-
     model, x = Causal(), torch.randn(1, 4096, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), Watch(), microscope.attach(model) as scope:
+    with torch.no_grad(), Largest() as largest, microscope.attach(model) as scope:
         model(x)
         table = scope.table()
-    assert largest <= 4096 * 4096 // 4
+    assert largest.entries <= 4096 * 4096 // 4
     assert all(0 < x < math.log(4096) for x in table["entropy"])

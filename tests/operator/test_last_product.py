@@ -2,25 +2,13 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from limelight import Attention, Sigmoid
 from limelight.kernels import rows
 from limelight.kernels.last_product import last_product, only_derivative
+from tests.dispatch import Counting
 
 P, V = torch.rand(2, 3, 4, 5, dtype=torch.float64), torch.rand(2, 3, 5, 6, dtype=torch.float64)
-
-
-class Products(TorchDispatchMode):
-    """Counts products of matrices."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(("p", "v"), [(P, V), (P[0], V), (P, V[0, 0]), (P[:, :1], V), (P[0, 0], V[0, 0])])
@@ -41,7 +29,7 @@ def test_its_derivative_is_that_of_the_product(p, v):
 def test_a_step_makes_seven_products_of_each_block_and_not_eight(monkeypatch):
     monkeypatch.setattr(rows, "ENTRIES", 20 * 40)
     q, k, v = (torch.rand(40, 3, requires_grad=True) for _ in range(3))
-    with Products() as products:
+    with Counting({torch.ops.aten.bmm.default, torch.ops.aten.mm.default}) as products:
         (Attention(q, k, normalization=Sigmoid()) @ v).sum().backward()
     assert products.count == 7 * 2
 

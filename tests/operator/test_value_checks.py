@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from limelight import (
     Attention,
@@ -23,24 +22,14 @@ from limelight import (
     window,
     without_value_checks,
 )
+from tests.dispatch import Counting
 
+# Operations that give Python a number of a tensor, or a shape that depends on its values.
 READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default, torch.ops.aten.nonzero.default}
 
 
-class Reads(TorchDispatchMode):
-    """Counts the operations that give Python a number of a tensor, or a shape that depends on its values."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in READS
-        return function(*args, **(kwargs or {}))
-
-
 def reads_of(call):
-    with Reads() as reads:
+    with Counting(READS) as reads:
         out = call()
     return reads.count, out
 
