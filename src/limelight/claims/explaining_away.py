@@ -196,7 +196,8 @@ class ExplainingAway(TunedClaim):
             Picture(
                 "How often each arm finds the odd token, and the least total weight of a key. A dot for each seed: many runs of "
                 "softmax and of the hybrid find it almost always, and others hardly ever.",
-                *comparison(results, ["accuracy", "least"]),
+                *comparison(results, ["accuracy"]),
+                *comparison(results, ["least"], log=True),
             ),
             Picture(
                 "The least total weight of a key in each batch, in units of 1/n, by step: the median over seeds, and the "

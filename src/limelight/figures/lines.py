@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.figures.theme import COLORS, colors, styled, translucent
+from limelight.figures.theme import COLORS, colors, decades, styled, translucent
 
 
 def curves(
@@ -23,11 +23,13 @@ def curves(
     series: arm → values (seeds, points); at: the x of each point, or, if an integer, the distance between two points.
     """
     figure, color = Figure(), colors(series)
+    shown: list[float] = []
     for arm, values in series.items():
         if values.size == 0:
             continue
         across = np.arange(values.shape[1]) * at if isinstance(at, int) else np.asarray(at, dtype=float)
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+        shown += [*low[low > 0], *high[high > 0]]
         figure.add_trace(
             Scatter(
                 x=np.concatenate([across, across[::-1]]),
@@ -48,7 +50,8 @@ def curves(
     figure.update_xaxes(title=x, type="log" if log_x else "linear")
     if log_x:
         figure.update_xaxes(tickvals=list(across), tickformat="d")
-    figure.update_yaxes(title=y, exponentformat="power", **({"type": "log", "dtick": 1} if log else {}))
+    scale = decades(min(shown, default=1.0), max(shown, default=1.0)) if log else {}
+    figure.update_yaxes(title=y, **{"exponentformat": "power", **scale})
     return styled(figure, 380, hovermode="x unified")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,6 +36,11 @@ def translucent(color: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
+def decades(least: float, most: float) -> dict[str, object]:
+    """The settings of a logarithmic axis for these positive numbers, with at most seven labels."""
+    return {"type": "log", "dtick": 1 + int(math.log10(most / least) / 7), "exponentformat": "power"}
+
+
 # Plotly's own slider colors are white on any page.
 SLIDER = {"bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, "tickcolor": NEUTRAL}
 
@@ -42,6 +48,7 @@ SLIDER = {"bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, 
 def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figure:
     """The figure in the common style. `height` is in pixels, the width is the page's, and a long title is wrapped."""
     lines = textwrap.wrap(title, 48)
+    below = 20 if lines and any(trace.showlegend is not False for trace in figure.data[1:]) else 0  # for the legend
     look = {
         "template": "none",
         "height": height,
@@ -51,7 +58,7 @@ def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figur
         "title": {
             "text": "<br>".join(lines), "font": {"size": 13}, "x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": 10}
         },
-        "margin": {"l": 60, "r": 16, "t": 20 + 17 * max(len(lines), 1), "b": 52},
+        "margin": {"l": 60, "r": 16, "t": 20 + 17 * max(len(lines), 1) + below, "b": 52},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "hoverlabel": {"font": {"family": _FONT}},
         **layout,

@@ -10,7 +10,7 @@ from plotly.graph_objects import Figure, Scatter
 from limelight.experiment.measure import Measure
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import CONFIDENCE, SUMMARIES
-from limelight.figures.theme import colors, styled
+from limelight.figures.theme import colors, decades, styled
 
 
 def comparison(results: Results, measures: Sequence[str], log: bool = False) -> tuple[Figure, ...]:
@@ -52,7 +52,7 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
                 )
             )  # fmt: skip
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
-    figure.update_xaxes(title=measure.unit, **(_decades(least, most) if log else {}))
+    figure.update_xaxes(title=measure.unit, **(decades(least, most) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
     return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
 
@@ -67,8 +67,3 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     """A tenth of the smallest positive value, and the largest value."""
     positive = values[values > 0]
     return (float(positive.min()) / 10, float(positive.max())) if len(positive) else (0.1, 1.0)
-
-
-def _decades(least: float, most: float) -> dict[str, object]:
-    """The settings of a logarithmic axis with at most ten labels."""
-    return {"type": "log", "dtick": 1 + int(np.log10(most / least) / 10), "exponentformat": "power"}
