@@ -7,7 +7,7 @@ import torch
 
 from limelight import Boolean, InputError, causal, documents, padding, window
 from limelight.distributed.order import Run, _dealt, runs
-from limelight.distributed.visible import Sharded
+from limelight.distributed.sharded_mask import ShardedMask
 from limelight.mask import Band
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def test_a_band_between_two_runs_is_the_part_of_the_whole_band(before, after):
     for a, n, b, m in itertools.product(places, (1, 2, 3), places, (1, 2, 4)):
         queries, keys = Run(slice(0, n), a), Run(slice(0, m), b)
         part = band.block(slice(a, a + n), slice(b, b + m), CPU)
-        mask = Sharded([band])
+        mask = ShardedMask([band])
         assert mask.hides_all(queries, keys) == (not part.any())
         if part.any():
             own = mask.between(queries, keys, [])
@@ -57,7 +57,7 @@ def test_a_band_between_two_runs_is_the_part_of_the_whole_band(before, after):
 
 def test_padding_and_documents_of_a_block_are_taken_from_what_travels():
     real, ids = torch.rand(2, 1, 6) > 0.3, torch.arange(6) // 2
-    mask = Sharded.of(padding(keys=real, queries=real) & documents(ids, ids + 1) & causal)
+    mask = ShardedMask.of(padding(keys=real, queries=real) & documents(ids, ids + 1) & causal)
     own = mask.between(Run(slice(2, 6), 8), Run(slice(0, 3), 0), [x[..., :4, :] for x in mask.of_keys])
     expected = real[..., 2:6, None] & real[..., None, :3] & (ids[2:6, None] == ids[None, :3] + 1)
     assert torch.equal(own.block(slice(0, 4), slice(0, 3), CPU).expand(expected.shape), expected)
@@ -66,4 +66,4 @@ def test_padding_and_documents_of_a_block_are_taken_from_what_travels():
 @pytest.mark.parametrize("mask", [Boolean(torch.ones(2, 2, dtype=torch.bool)), ~window(0, 0), causal | window(1, 1)])
 def test_a_mask_that_cannot_be_sharded_is_refused(mask):
     with pytest.raises(InputError, match="cannot be sharded"):
-        Sharded.of(causal & mask)
+        ShardedMask.of(causal & mask)

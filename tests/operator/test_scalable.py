@@ -22,7 +22,7 @@ from limelight import (
     padding,
     window,
 )
-from limelight.mask.visible import count_visible
+from limelight.mask.visible_keys import count_visible
 
 torch.manual_seed(0)
 N, M = 6, 7
@@ -99,7 +99,7 @@ def test_the_count_of_visible_keys(mask):
 
 
 def test_the_count_of_many_rows(monkeypatch):
-    monkeypatch.setattr("limelight.mask.visible._ENTRIES", 2 * M)
+    monkeypatch.setattr("limelight.mask.visible_keys._ENTRIES", 2 * M)
     assert torch.equal(count_visible(MASKS["not"], N, M, Q.device), seen(MASKS["not"]).sum(-1))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.distributed.order import Run
 from limelight.distributed.ring import Homeward, Ring, refuse_again
-from limelight.distributed.visible import Sharded
+from limelight.distributed.sharded_mask import ShardedMask
 from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.mask import Mask
 from limelight.normalization import Normalization
@@ -75,7 +75,7 @@ class Plan:
     similarity: Similarity
     scale: float | Tensor | None
     temperature: float | Tensor
-    mask: Sharded
+    mask: ShardedMask
     queries: list[Run]
     keys: list[list[Run]]
     lengths: list[int]

@@ -11,7 +11,7 @@ from limelight.distributed.agreement import lengths_of_all
 from limelight.distributed.order import Order, require_order, runs
 from limelight.distributed.passes import Plan, columns, entropy, rows
 from limelight.distributed.ring import Group, Ring
-from limelight.distributed.visible import Sharded
+from limelight.distributed.sharded_mask import ShardedMask
 from limelight.errors import InputError, LimelightError
 from limelight.heads import SHARE, per_head, per_row, require
 from limelight.heads_operator import heads_differ, require_groups
@@ -243,7 +243,7 @@ class _Call:
         self.q, self.k, self.similarity, self.normalization, self.scale = q, k, similarity, normalization, scale
         self.given_mask, self.grouped = mask, grouped
         self.groups: int | None = None
-        self.repeat, self.batch, self.mask = 1, tuple[int, ...](), Sharded(())
+        self.repeat, self.batch, self.mask = 1, tuple[int, ...](), ShardedMask(())
 
     def problem(self) -> LimelightError | None:
         """The error of arguments that this rank refuses; otherwise None, and they are ready."""
@@ -261,9 +261,9 @@ class _Call:
         if is_autocast(self.q):
             self.q, self.k = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (self.q, self.k))
         mask = None if self.given_mask is None else as_mask(self.given_mask)
-        Sharded.of(mask)
+        ShardedMask.of(mask)
         mask = self._arrange_heads(mask)
-        self.mask = Sharded.of(mask)
+        self.mask = ShardedMask.of(mask)
         scale = self.similarity.default_scale(self.q.shape[-1]) if self.scale is None else self.scale
         check.scale(scale, self.q)
         heads = {"similarity": self.similarity.batch_shape, "normalization": self.normalization.batch_shape}

@@ -25,7 +25,7 @@ from limelight.errors import StoreError
 from limelight.experiment.claim import Experiment
 from limelight.experiment.fingerprint import trial_key, trial_keys, without_garbage_collection
 from limelight.experiment.index import Index
-from limelight.experiment.reading import Reading, stamps_in
+from limelight.experiment.indexed_reading import IndexedReading, stamps_in
 from limelight.experiment.result_file import is_result_of, parsed, text_of
 from limelight.experiment.results import Record, Results
 
@@ -121,7 +121,7 @@ class Store:
         if stamps is None:  # then every file is told of as unreadable
             yield lambda arm, seed: self.load(claim, arm, seed)
             return
-        reading = Reading(folder, claim, stamps, self._index, self._read)
+        reading = IndexedReading(folder, claim, stamps, self._index, self._read)
         try:
             yield reading.find
         finally:

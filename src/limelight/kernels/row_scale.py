@@ -18,7 +18,7 @@ from limelight.kernels.fused import InnerProductScores
 from limelight.kernels.reference import DenseScores
 from limelight.kernels.scores import Scores
 from limelight.kernels.sparse import EdgeScores
-from limelight.mask.visible import count_visible
+from limelight.mask.visible_keys import count_visible
 from limelight.similarity import Bias, Dot, InnerProduct, Parts, Similarity, Sum, as_one_product, is_wide, upcast
 from limelight.similarity.tensors import concat_features
 

@@ -12,9 +12,9 @@ Models of transformers need the extra `huggingface`; models of plain torch need 
 """
 
 from limelight.microscope.attach import attach
-from limelight.microscope.measures import MEASURES, Measure
+from limelight.microscope.head_measures import MEASURES, Measure
+from limelight.microscope.head_table import Table
 from limelight.microscope.scope import Scope
-from limelight.microscope.table import Table
 from limelight.microscope.watched_attention import Place, WatchedAttention
 
 __all__ = ["MEASURES", "Measure", "Place", "Scope", "Table", "WatchedAttention", "attach"]

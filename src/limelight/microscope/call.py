@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limelight.microscope.pair_bias import PairBias
-from limelight.microscope.visible import Visible
+from limelight.microscope.text_mask import Visible
 
 
 @dataclass

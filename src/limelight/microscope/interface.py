@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 from limelight.errors import InputError
 from limelight.huggingface.layers import own_attention, uses_attention_interface
 from limelight.microscope.recorder import Recorder, Seen
-from limelight.microscope.visible import split
+from limelight.microscope.text_mask import split
 
 NAME = "limelight_microscope"
 _WATCHED = (None, "eager", "sdpa")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.attach import attach
+from limelight.microscope.head_table import Table
 from limelight.microscope.load import Loaded
 from limelight.microscope.scope import Scope
-from limelight.microscope.table import Table
 from limelight.microscope.tokens import readable
 from limelight.microscope.watched_attention import WatchedAttention
 

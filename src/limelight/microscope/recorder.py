@@ -16,7 +16,7 @@ from torch import Tensor
 from limelight.errors import InputError
 from limelight.microscope.call import Call, Keys
 from limelight.microscope.pair_bias import PairBias
-from limelight.microscope.visible import Given, Visible, visible
+from limelight.microscope.text_mask import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
 
 _CHECKED = 2  # steps of a layer that are checked: a whole text, and the first token after it

@@ -9,9 +9,9 @@ from torch import nn
 
 from limelight.errors import InputError, UnknownNameError
 from limelight.microscope.call import Call
-from limelight.microscope.measures import MEASURES, Measure
+from limelight.microscope.head_measures import MEASURES, Measure
+from limelight.microscope.head_table import Table, tabulate
 from limelight.microscope.recorder import Recorder
-from limelight.microscope.table import Table, tabulate
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
 

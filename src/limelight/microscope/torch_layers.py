@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from limelight.errors import InputError
 from limelight.microscope.recorder import Recorder, Seen
-from limelight.microscope.visible import split
+from limelight.microscope.text_mask import split
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Boolean, Mask
-from limelight.mask.visible import count_visible
+from limelight.mask.visible_keys import count_visible
 from limelight.microscope.call import Call
 from limelight.microscope.pair_bias import PairBias
 from limelight.normalization import Softmax, SoftmaxWithSink

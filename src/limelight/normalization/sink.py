@@ -13,7 +13,7 @@ from limelight.errors import InputError
 from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, hold_tensor, per_row, require
 from limelight.kept import kept
 from limelight.kernels.scores import Scores
-from limelight.kernels.sink import log_share, reduce_with_sink, times, with_sink
+from limelight.kernels.softmax_with_sink import log_share, reduce_with_sink, times, with_sink
 from limelight.kernels.sparse import EdgeScores
 from limelight.normalization.base import Normalization
 from limelight.weights import SoftmaxWeights, TopKWeights, Weights

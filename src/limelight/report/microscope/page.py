@@ -18,7 +18,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from torch import Tensor
 
-from limelight.microscope.measures import MEASURES
+from limelight.microscope.head_measures import MEASURES
 from limelight.microscope.reading import Reading
 from limelight.microscope.watched_attention import WatchedAttention
 from limelight.report import html

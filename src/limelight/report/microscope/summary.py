@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limelight.microscope.head_table import Table
 from limelight.microscope.reading import Reading
-from limelight.microscope.table import Table
 
 
 @dataclass(frozen=True)

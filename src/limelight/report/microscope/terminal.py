@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from limelight.microscope.measures import MEASURES
+from limelight.microscope.head_measures import MEASURES
 from limelight.microscope.reading import Reading
 from limelight.report.microscope.summary import name_of, sentences
 from limelight.report.terminal import Page

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from limelight.errors import InputError
-from limelight.microscope.measures import Measure
+from limelight.microscope.head_measures import Measure
 from limelight.microscope.watched_attention import WatchedAttention
 
 PLACES = ("step", "text", "layer", "name", "head")

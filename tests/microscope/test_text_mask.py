@@ -6,7 +6,7 @@ import torch
 from limelight import Attention, causal, documents, window
 from limelight.mask import Band, Boolean
 from limelight.microscope.pair_bias import PairBias
-from limelight.microscope.visible import Given, visible
+from limelight.microscope.text_mask import Given, visible
 
 N = 9
 

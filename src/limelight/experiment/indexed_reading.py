@@ -19,7 +19,7 @@ Stamps = Mapping[str, Stamp | None]
 Read = Callable[[Path, Experiment, str, int], tuple[Record, str] | None]
 
 
-class Reading:
+class IndexedReading:
     """The files of a claim as they are listed in `stamps`; `read` reads one of them, and tells of what is wrong."""
 
     def __init__(self, folder: Path, claim: Experiment, stamps: Stamps, index: Index, read: Read) -> None:

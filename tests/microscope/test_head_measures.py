@@ -193,7 +193,7 @@ def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkey
     given["separators"] = frozenset({3})
     whole = measure.of(WatchedAttention(q, k, **given))
     monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
-    monkeypatch.setattr(microscope.measures, "_PAIRS", 100)
+    monkeypatch.setattr(microscope.head_measures, "_PAIRS", 100)
     torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5)
 
 

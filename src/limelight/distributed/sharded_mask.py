@@ -20,13 +20,13 @@ _SHARDED = (Band, Padding, Documents)
 
 
 @dataclass(frozen=True)
-class Sharded:
+class ShardedMask:
     """A mask as the parts that must all allow a pair. Padding and documents are those of this rank's tokens."""
 
     parts: Sequence[Band | Padding | Documents]
 
     @classmethod
-    def of(cls, mask: Mask | None) -> Sharded:
+    def of(cls, mask: Mask | None) -> ShardedMask:
         """Raises `InputError` for a mask that cannot be sharded."""
         for part in conjuncts(mask):
             if type(part) not in _SHARDED:  # a subclass may show other pairs
