@@ -22,6 +22,10 @@ def with_nan(x):
     return x.index_fill(-2, torch.tensor([7]), torch.nan)
 
 
+def with_infinity(x):
+    return x.index_fill(-2, torch.tensor([7]), torch.inf)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("scale", [None, 0.3, -1.0, 0.0])
@@ -59,6 +63,7 @@ LEFT = {
     "NaN in one query": {"q": with_nan(Q)[..., 7:8, :]},
     "NaN in a key of one query": {"q": Q[..., :1, :], "k": with_nan(K)},
     "NaN in a value of one query": {"q": Q[..., :1, :], "v": with_nan(V)},
+    "an infinite key that would get no weight": {"q": -Q[..., :1, :].abs(), "k": with_infinity(K)},
     "infinite scores of one query": {"q": 1e30 * Q[..., :1, :], "k": 1e30 * K},
     "one query of no key": {"q": Q[..., :1, :], "k": K[..., :0, :], "v": V[..., :0, :]},
     "a batch that broadcasts": {"k": K[:1], "v": V[:1]},
