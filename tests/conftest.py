@@ -21,6 +21,8 @@ if hasattr(os, "nice"):
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("limelight", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("limelight")
