@@ -122,6 +122,7 @@ def at(visitor):
     return visitor.page.inner_text("#operator-step").partition(" ·")[0]
 
 
+@pytest.mark.slow
 def test_a_browser_without_shared_workers_plays_too(visit):
     visitor = visit("operator", script="delete window.SharedWorker")
     visitor.drawn().page.get_by_role("button", name="Step", exact=True).click()

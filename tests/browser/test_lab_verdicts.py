@@ -58,6 +58,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
     assert visitor.complaints == other.complaints == []
 
 
+@pytest.mark.slow  # tests/lab/test_runs.py cancels a run and counts what is kept
 def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancelled(visit, lab):
     visitor = visit("verdicts")
     read(visitor)
