@@ -1,0 +1,111 @@
+"""Sharded attention: measured on a few processes, computed for many GPUs. `python -m benchmarks.scale`
+
+Each of p processes (gloo, one thread) has 1/p of the tokens and computes a forward and a backward pass of
+`limelight.distributed.attend`. Counted: bytes sent, the growth of the peak memory, seconds, and seconds of the
+processor, which say how much work a rank has even where the machine has fewer cores than processes. Writes
+docs/scale.json and docs/scale.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from benchmarks.measure import _CLEAR, _status
+from benchmarks.scale_page import page
+from limelight import Dot, Euclidean, Similarity, Softmax, causal, distributed
+from limelight.distributed import ring
+from limelight.distributed.order import Order
+
+DOCS = Path(__file__).parents[1] / "docs"
+HEADS, WIDTH, RANKS = 8, 64, (1, 2, 4)
+CASES: dict[str, tuple[Similarity, float, bool]] = {
+    "dot": (Dot(), 0.0, False),
+    "Euclidean": (Euclidean(8.0), 0.0, False),
+    "dot, causal": (Dot(), 0.0, True),
+    "Euclidean, α = 1": (Euclidean(8.0), 1.0, False),
+}
+
+
+def _rank(rank: int, ranks: int, folder: str, tokens: int, name: str) -> None:
+    """One process: what it measured is written into the folder."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    _passes(name, 16 * ranks, [0])  # what is imported and allocated once is not counted
+    found = _passes(name, tokens, _counted())
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _passes(name: str, tokens: int, sent: list[int]) -> dict[str, float]:
+    """What a forward and a backward pass cost this rank; `sent` is the number of bytes that it has sent so far."""
+    similarity, alpha, is_causal = CASES[name]
+    order: Order = "zigzag" if is_causal else "contiguous"
+    generator = torch.Generator().manual_seed(0)
+    whole = (torch.randn(HEADS, tokens, WIDTH, generator=generator) for _ in range(3))
+    q, k, v = (distributed.shard(x, order=order).clone().requires_grad_() for x in whole)
+    dist.barrier()
+    _CLEAR.write_text("5")  # resets the peak to the present resident size
+    before, started, processor = _status("VmRSS"), time.perf_counter(), time.process_time()
+    out = distributed.attend(
+        q, k, v, causal if is_causal else None, similarity=similarity, normalization=Softmax(alpha), order=order
+    )
+    forward = sent[0]
+    out.sum().backward()
+    return {
+        "seconds": time.perf_counter() - started, "processor": time.process_time() - processor,
+        "memory": _status("VmHWM") - before, "forward": forward, "backward": sent[0] - forward,
+    }  # fmt: skip
+
+
+def _counted() -> list[int]:
+    """A number that grows by the bytes of every message that this process sends from now on."""
+    sent, transfer = [0], ring._transfer
+
+    def counting(operation: Any, x: torch.Tensor, *rest: Any) -> Any:
+        sent[0] += x.nbytes if operation is dist.isend else 0
+        return transfer(operation, x, *rest)
+
+    ring._transfer = counting  # type: ignore[assignment]
+    return sent
+
+
+def measured(name: str, ranks: int, tokens: int) -> dict[str, Any]:
+    """What each rank measured of one case."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, args=(ranks, folder, tokens, name), nprocs=ranks)  # type: ignore[no-untyped-call]
+        found = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(ranks)]
+    return {"case": name, "ranks": ranks, **{key: [each[key] for each in found] for key in found[0]}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--stored", action="store_true", help="write the page from the stored run")
+    asked = parser.parse_args()
+    kept = DOCS / "scale.json"
+    if not asked.stored:
+        rows = []
+        for name in CASES:
+            for ranks in RANKS:
+                rows.append(measured(name, ranks, asked.tokens))
+                print(json.dumps(rows[-1]), flush=True)
+        about = {"tokens": asked.tokens, "heads": HEADS, "width": WIDTH, "torch": torch.__version__}
+        about |= {"processor": platform.machine(), "cores": torch.multiprocessing.cpu_count()}
+        kept.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    (DOCS / "scale.md").write_text(page(json.loads(kept.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""docs/scale.md, from a stored run of `benchmarks.scale` and the cost model."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from benchmarks.cost_model import Layer, Machine, cost, limit, sent, shortest
+
+MILLION = 2**20
+LARGE = Layer(heads=32, key_heads=8, width=128, bytes=2, is_causal=True)
+GPU = Machine(rate=400e12, fast=450e9, slow=50e9, node=8, memory=80e9)
+TOKENS, GPUS = (1, 4, 16, 128), (8, 64, 256, 1024)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The whole page."""
+    return f"""# Sharded attention: what it costs
+
+How much does each of p processes send, hold and compute, if attention over one sequence is shared among them? Measured here on
+a few processes, and computed from there for many GPUs. `python -m benchmarks.scale` measures, and writes this page.
+
+## Measured
+
+{results["tokens"]:,} tokens, {results["heads"]} heads of width {results["width"]}, float32, one forward and one backward pass,
+gloo, one thread for each process, {results["cores"]} cores ({results["processor"]}, torch {results["torch"]}). Work is the processor time of all
+processes divided by that of one process alone: 1 would be perfect, and it does not depend on how many cores there are. Sent is
+divided by what the [cost model](#the-cost-model) says, and memory, which is the largest growth of a process, by that of one process.
+With α = 1 the keys go round once more, for the sums over their columns: there the model's number is 1.5.
+
+{_measured(results)}
+
+Seconds with more processes than cores are those of processes that take turns.
+
+## The cost model
+
+Of n tokens each of p ranks has n/p. It takes p steps: in each the rank computes the block of its queries and the keys and values
+that visit it, while the next ones are on their way. With H query heads and G key heads of width d:
+
+| | forward | backward |
+|---|---|---|
+| operations | 4 d H for each pair of tokens: scores, and weighted sums of values | 14 d H: the forward pass again (4), and five products of this size (10) |
+| pairs | n²/p, half of it under a causal mask, for every rank in the order "zigzag" | the same |
+| numbers sent | 2 d G (p − 1) n/p: keys and values, p − 1 hops | twice that: keys and values, and their gradients in float32 |
+| waits for the link | where a hop takes longer than its block | the same, and for the gradients, which can leave only when their block is done |
+
+## Computed for many GPUs
+
+One layer of {LARGE.heads} heads of width {LARGE.width}, {LARGE.key_heads} key heads, bfloat16, causal, forward and backward. These are computed numbers, and the
+assumptions are: {GPU.rate / 1e12:.0f} · 10¹² operations a second are sustained on each GPU (an H100's specification says 989);
+{GPU.fast / 1e9:.0f} · 10⁹ bytes a second each way between the {GPU.node} GPUs of a node, and {GPU.slow / 1e9:.0f} · 10⁹ between nodes, so that a ring over several nodes is as
+slow as its slowest link; {GPU.memory / 1e9:.0f} · 10⁹ bytes of memory; no time for starting kernels and messages; nothing else on the link. It has not been run
+on such machines.
+
+{_computed()}
+
+What is reached first is arithmetic, almost everywhere: work grows with n², bytes with n. The link is the limit only if each GPU
+has few tokens. Keys and values arrive before they are needed, in the forward pass, from {shortest(LARGE, GPU, GPU.node):,.0f} tokens for each GPU within a node, and from
+{shortest(LARGE, GPU, 2 * GPU.node):,.0f} between nodes. What the gradients wait in the backward pass is in the column of waiting; if they travelled
+while the next block is computed, most of it would vanish. Memory for a layer is linear in n/p, and is the limit only where a rank has
+some millions of tokens.
+"""
+
+
+def _measured(results: dict[str, Any]) -> str:
+    layer = Layer(results["heads"], results["heads"], results["width"], 4, is_causal=False)
+    lines = ["| case | p | seconds | work | slowest rank, of the mean | sent, forward, of the model | backward | memory |",
+             "|---" * 8 + "|"]  # fmt: skip
+    alone = {row["case"]: row for row in results["rows"] if row["ranks"] == 1}
+    for row in results["rows"]:
+        one, ranks, processor = alone[row["case"]], row["ranks"], row["processor"]
+        lines.append(
+            f"| {row['case']} | {ranks} | {max(row['seconds']):.1f} | {sum(processor) / sum(one['processor']):.2f} "
+            f"| {max(processor) / mean(processor):.2f} | {_of_model(row, layer, results['tokens'])} "
+            f"| {max(row['memory']) / max(one['memory']):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _of_model(row: dict[str, Any], layer: Layer, tokens: int) -> str:
+    """Bytes sent, divided by those of the model: `forward | backward`."""
+    if row["ranks"] == 1:
+        return "none | none"
+    model = sent(tokens, row["ranks"], layer)
+    return " | ".join(f"{max(row[key]) / each:.3f}" for key, each in zip(("forward", "backward"), model, strict=True))
+
+
+def _computed() -> str:
+    lines = [
+        "| tokens | GPUs | seconds | of which waiting | sent by each | memory of each | the limit |",
+        "|---" * 7 + "|",
+    ]
+    for millions in TOKENS:
+        for ranks in GPUS:
+            found = cost(millions * MILLION, ranks, LARGE, GPU)
+            lines.append(
+                f"| {millions} · 2²⁰ | {ranks:,} | {found.seconds:.3g} | {found.waiting / found.seconds:.1%} "
+                f"| {found.sent / 1e9:.3g} GB | {found.memory / 1e9:.3g} GB | {limit(found, GPU)} |"
+            )
+    return "\n".join(lines)
