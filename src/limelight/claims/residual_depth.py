@@ -67,7 +67,7 @@ class ResidualDepth(TunedClaim):
         PLAIN: "h ← W relu(h) + b, with torch's weights: the control",
     }
     control = PLAIN
-    rates = (0.0003, 0.001, 0.003, 0.01)
+    rates = (0.0003, 0.001, 0.003)
     score = "accuracy"
     chosen = {RESIDUAL: 0.001, RESIDUAL_NORM: 0.001, NORM: 0.001, HE: 0.001, PLAIN: 0.001}
     measures = {
@@ -234,9 +234,9 @@ def recovered(model: DeepNetwork, images: Tensor, unseen: Tensor) -> float:
     Features are in single precision, as the network computes them, and standardized, so that their size does not
     matter. A small ridge keeps the map from reading what is lost in rounding.
     """
-    features, tested = model.features(images), model.features(unseen)
+    features, tested = model.features(images).double(), model.features(unseen).double()
     center, spread = features.mean(0), features.std(0)
-    known, asked = ((part - center).div(spread.clamp(min=1e-30)).double() for part in (features, tested))
+    known, asked = ((part - center) / torch.where(spread > 0, spread, 1.0) for part in (features, tested))
     ridge = RIDGE * len(known) * torch.eye(known.shape[1], dtype=torch.float64)
     target = images.double() - images.double().mean(0)
     read = torch.linalg.solve(known.T @ known + ridge, known.T @ target)
