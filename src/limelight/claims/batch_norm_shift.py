@@ -85,7 +85,7 @@ class BatchNormShift(TunedClaim):
 
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         norm, prepared = ARMS[arm]
-        model = trained(norm, rate, seed)
+        model = trained(norm, STEPS, rate, seed)
         _, (images, labels) = split(seed)
 
         def right(shown: Tensor, truth: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def split(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 @cache
-def trained(norm: Callable[[int], nn.Module], rate: float, seed: int) -> nn.Module:
+def trained(norm: Callable[[int], nn.Module], steps: int, rate: float, seed: int) -> nn.Module:
     """A network that has learned digits as they are. Arms of one normalization share it."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -187,6 +187,6 @@ def trained(norm: Callable[[int], nn.Module], rate: float, seed: int) -> nn.Modu
         batch = torch.randint(len(images), (BATCH,), generator=generator)
         return F.cross_entropy(model(images[batch]), labels[batch])
 
-    for _ in descend(model, loss, STEPS, rate):
+    for _ in descend(model, loss, steps, rate):
         pass
     return model.eval()
