@@ -163,7 +163,7 @@ class PresenceToDetection(Claim):
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
         images, truth = (results.array(CLASS_MAP, name, seed) for name in ("images", "truth"))
-        drawn = {arm: results.array(arm, "boxes", seed) for arm in (CLASS_MAP, ATTENTION, MIDDLE)}
+        drawn = {arm: results.array(arm, "boxes", seed) for arm in (CLASS_MAP, ATTENTION)}
         looks = {arm: results.array(arm, "maps", seed) for arm in (CLASS_MAP, GRADIENT, ATTENTION)}
         return [
             Picture(
@@ -172,7 +172,7 @@ class PresenceToDetection(Claim):
             ),
             Picture(
                 "The first four of these scenes with the maps that the boxes come from: the higher, the bluer.",
-                figures.map_grid(images, looks, 4),
+                *figures.map_grid(images, looks, 4),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
