@@ -67,7 +67,8 @@ TASKS = {
     TURNED: Task(quarter_turns(), 1.0),
     SET: Task(reorderings(MEMBERS), 1.0, MEMBERS),
 }
-MIRROR_TASKS = [name for name in TASKS if "mirrored" in name]
+MIRROR_TASKS = [name for name in reversed(TASKS) if "mirrored" in name]  # from no mirrored digit to a half
+MIRROR_SHARES = [TASKS[name].share / 2 for name in MIRROR_TASKS]
 RIGHT = {MIRRORED: 2, TURNED: 4, SET: 6}  # tasks whose symmetry is there, and its elements
 
 
@@ -160,7 +161,9 @@ class Symmetry(Claim):
             f"fewer images where half of the digits are mirrored, {saved(TURNED)} where they are turned by quarter turns, and "
             f"{saved(SET)} fewer sets of three. Assumed where no digit is mirrored, the mirror changes accuracy by "
             f"{points(NEVER_MIRRORED, FEW)} points with {FEW} images and by {points(NEVER_MIRRORED, MANY)} with {MANY}; "
-            f"assumed where none is shifted, shifts change it by {points(NEVER_SHIFTED, FEW)} and {points(NEVER_SHIFTED, MANY)}."
+            f"assumed where none is shifted, shifts change it by {points(NEVER_SHIFTED, FEW)} and {points(NEVER_SHIFTED, MANY)}. "
+            f"To assume the mirror pays where more than {self._break_even(results, FEW):.0%} of the digits are mirrored with {FEW} "
+            f"images, and more than {self._break_even(results, MANY):.0%} with {MANY}."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -174,8 +177,7 @@ class Symmetry(Claim):
             )
             for task in RIGHT
         ]
-        shares = {task: TASKS[task].share / 2 for task in reversed(MIRROR_TASKS)}
-        gained = {f"{size} images": self._gains(results, list(shares), size) for size in SIZES}
+        gained = {f"{size} images": self._gains(results, size) for size in SIZES}
         wrong = {
             f"{how}, {task}": results.stack(how, task) - results.stack(PLAIN, task)
             for task in (NEVER_MIRRORED, NEVER_SHIFTED)
@@ -191,7 +193,7 @@ class Symmetry(Claim):
             Picture(
                 "What it is worth to assume that half of all digits are mirrored (augmentation), by the share that is: the "
                 "median over seeds, and the middle half. Below zero the assumption costs accuracy.",
-                figures.curves(gained, list(shares.values()), "share of mirrored digits", "accuracy gained"),
+                figures.curves(gained, MIRROR_SHARES, "share of mirrored digits", "accuracy gained"),
             ),
             Picture(
                 "What it is worth to assume a symmetry that is not there, by the number of training images.",
@@ -203,11 +205,21 @@ class Symmetry(Claim):
             ),
         ]
 
-    def _gains(self, results: Results, tasks: Sequence[str], size: int) -> np.ndarray:
-        """What augmentation adds to the accuracy, (seeds, tasks)."""
-        i = SIZES.index(size)
-        gains = [results.stack(AUGMENTED, task)[:, i] - results.stack(PLAIN, task)[:, i] for task in tasks]
-        return np.stack(gains, 1) if gains[0].size else np.empty((0, len(tasks)))
+    def _gains(self, results: Results, size: int) -> np.ndarray:
+        """What augmentation adds to the accuracy, for each seed by the share of mirrored digits."""
+        seeds, i = results.seeds(PLAIN, AUGMENTED), SIZES.index(size)
+        told, plain = (
+            [_curves(results, arm, task, seeds)[:, i] for task in MIRROR_TASKS] for arm in (AUGMENTED, PLAIN)
+        )
+        return np.stack(told, 1) - np.stack(plain, 1)
+
+    def _break_even(self, results: Results, size: int) -> float:
+        """The share of mirrored digits from which on augmentation helps, linear between the shares that were tried."""
+        gains = self._gains(results, size).mean(0)
+        before = int(np.flatnonzero(gains < 0).max(initial=-1))
+        if before in (-1, len(gains) - 1):
+            return MIRROR_SHARES[max(before, 0)]
+        return float(np.interp(0, gains[before : before + 2], MIRROR_SHARES[before : before + 2]))
 
 
 def learning_curve(arm: str, task: Task, seed: int) -> np.ndarray:
