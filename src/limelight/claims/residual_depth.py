@@ -69,7 +69,7 @@ class ResidualDepth(TunedClaim):
     control = PLAIN
     rates = (0.0003, 0.001, 0.003)
     score = "accuracy"
-    chosen = {RESIDUAL: 0.001, RESIDUAL_NORM: 0.001, NORM: 0.001, HE: 0.001, PLAIN: 0.001}
+    chosen = {RESIDUAL: 0.001, RESIDUAL_NORM: 0.001, NORM: 0.001, HE: 0.001, PLAIN: 0.003}
     measures = {
         "accuracy": Measure(
             f"accuracy on unseen digits, mean over networks of {', '.join(map(str, TRAINED))} layers", "share", "higher",
