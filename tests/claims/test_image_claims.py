@@ -97,6 +97,9 @@ def test_what_is_read_from_a_network_is_what_it_keeps():
     whole = DeepNetwork(64, 64, 10, 0)
     torch.nn.init.eye_(whole.first.weight)
     assert residual_depth.recovered(whole, images, unseen) > 0.95
+    torch.nn.init.zeros_(whole.first.bias)
+    torch.nn.init.eye_(whole.first.weight).data.mul_(1e-6)  # the size of features does not matter
+    assert residual_depth.recovered(whole, images, unseen) > 0.95
     torch.nn.init.zeros_(whole.first.weight)
     assert residual_depth.recovered(whole, images, unseen) == 0
     narrow = DeepNetwork(64, 4, 10, 0)

@@ -11,7 +11,7 @@ def test_a_box_holds_the_highest_peak_and_no_other():
     seen = torch.zeros(1, 8, 8)
     seen[0, 1:3, 1:4] = 0.5
     seen[0, 2, 2] = 1.0
-    seen[0, 6, 6] = 0.9  # not connected
+    seen[0, 0, 7] = seen[0, 6, 6] = 0.9  # not connected
     assert boxes_around_peaks(seen, 0.4).tolist() == [[1, 1, 3, 4]]
     assert boxes_around_peaks(seen, 0.6).tolist() == [[2, 2, 3, 3]]
     seen[0, 3:7, 3] = seen[0, 6, 3:6] = 0.5  # a bridge

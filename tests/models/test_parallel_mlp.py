@@ -37,6 +37,12 @@ def test_each_network_learns_as_if_it_were_alone():
         torch.testing.assert_close(parallel(x)[which], single(x[which]), rtol=1e-3, atol=1e-4)
 
 
+def test_the_loss_is_the_sum_of_the_networks_losses():
+    logits, labels = torch.randn(3, 20, 4), torch.randint(4, (3, 20))
+    single = [torch.nn.functional.cross_entropy(logits[which], labels[which]) for which in range(3)]
+    torch.testing.assert_close(cross_entropy(logits, labels), torch.stack(single).sum())
+
+
 def learn(network, x, labels):
     list(descend(network, lambda: torch.nn.functional.cross_entropy(network(x), labels), 20, 0.01))
 
