@@ -109,8 +109,11 @@ def test_what_is_read_from_a_network_is_what_it_keeps():
 def test_gradients_of_first_and_last_layer_are_compared():
     torch.manual_seed(0)
     images, labels = torch.randn(64, 16), torch.randint(10, (64,))
-    shallow, deep = (DeepNetwork(16, 32, 10, depth, plain_layer) for depth in (1, 30))
+    shallow, deep, deepest = (DeepNetwork(16, 32, 10, depth, plain_layer) for depth in (1, 30, 64))
     assert residual_depth.gradient_ratio(shallow, images, labels) == pytest.approx(1)
+    assert (
+        0 < residual_depth.gradient_ratio(deepest, images, labels) < residual_depth.gradient_ratio(deep, images, labels)
+    )
     assert residual_depth.gradient_ratio(deep, images, labels) < 1e-6
     residual = DeepNetwork(16, 32, 10, 30, lambda width: Residual(plain_layer(width)))
     assert residual_depth.gradient_ratio(residual, images, labels) > 0.1

@@ -220,7 +220,7 @@ def gradient_ratio(model: DeepNetwork, images: Tensor, labels: Tensor) -> float:
     """The norm of the loss's gradient by the weights of the first layer, divided by that of the last layer."""
     weights = [_linear(model.layers[at]).weight for at in (0, -1)]
     first, last = torch.autograd.grad(F.cross_entropy(model(images[:BATCH]), labels[:BATCH]), weights)
-    return float(first.norm() / last.norm())
+    return float(first.double().norm() / last.double().norm())  # in single precision the squares would vanish
 
 
 def _linear(layer: nn.Module) -> nn.Linear:
