@@ -155,7 +155,8 @@ class BatchNormShift(TunedClaim):
 
     def figures(self, results: Results) -> Sequence[Picture]:
         found = {name: {arm: results.stack(arm, name) for arm in self.arms} for name in ("brighter", "faded")}
-        images = results.array(STORED, "images", results.seeds()[0])
+        images = np.asarray(results.array(STORED, "images", results.seeds()[0]))[:3]
+        shown = np.concatenate([images, images + ADDED, images * FACTOR])
         return [
             Picture(
                 "Accuracy on unseen digits by what is added to their gray values, and by what these are multiplied by: the "
@@ -163,7 +164,10 @@ class BatchNormShift(TunedClaim):
                 figures.curves(found["brighter"], BRIGHTER, "added to gray values", "accuracy"),
                 figures.curves(found["faded"], FADED, "gray values multiplied by", "accuracy"),
             ),
-            Picture("Six digits of the test, as they are before they are shifted.", *figures.images({"": images})),
+            Picture(
+                f"Three digits of the test: as they are, with {ADDED} added, and multiplied by {FACTOR}, in one scale of gray.",
+                *figures.images({"": shown}),
+            ),
             Picture(
                 "A dot for each seed, and the median with its interval.", *comparison(results, list(self.measures))
             ),
