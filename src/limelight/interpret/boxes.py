@@ -45,7 +45,7 @@ def _box(one: Float[Tensor, "h w"], share: float) -> tuple[int, int, int, int]:
 
     most = float(one.max())
     if most <= 0:
-        return 0, 0, *one.shape  # type: ignore[return-value]
+        return 0, 0, *one.shape
     parts, _ = label((one >= share * most).numpy())
     peak = parts.flat[int(one.argmax())]
     rows, cols = find_objects((parts == peak).astype(int))[0]
