@@ -31,6 +31,7 @@ def scenes(images: Float[Tensor, "m 8 8"], labels: Int[Tensor, " m"], count: int
     Over it, or beside it, lie `PIECES` pieces of other digits; where two things overlap the lighter value counts.
 
     >>> import torch
+    >>> from limelight.data.cluttered_digits import scenes
     >>> from limelight.data.digits import digits
     >>> made = scenes(*digits(), 5, torch.Generator().manual_seed(0))
     >>> made.images.shape, made.boxes.shape

@@ -22,6 +22,7 @@ Table = Int[Tensor, "elements pixels"]
 def mirror() -> Table:
     """As they are, and left to right.
 
+    >>> from limelight.data.pixel_symmetries import mirror
     >>> mirror()[1, :8]
     tensor([7, 6, 5, 4, 3, 2, 1, 0])
     """
@@ -41,6 +42,7 @@ def shifts() -> Table:
 def reorderings(members: int) -> Table:
     """All orders of a set of images, which stand one after the other.
 
+    >>> from limelight.data.pixel_symmetries import reorderings
     >>> reorderings(3).shape
     torch.Size([6, 192])
     """

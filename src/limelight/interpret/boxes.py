@@ -26,6 +26,7 @@ def boxes_around_peaks(maps: Float[Tensor, "n h w"], share: float) -> Float[Tens
     Raises `InputError` for maps that are not (n, h, w) or not finite, and a share that is not between 0 and 1.
 
     >>> import torch
+    >>> from limelight.interpret.boxes import boxes_around_peaks
     >>> seen = torch.zeros(1, 5, 5)
     >>> seen[0, 1, 2:4] = torch.tensor([1.0, 0.6])
     >>> boxes_around_peaks(seen, 0.5)
@@ -56,6 +57,7 @@ def intersection_over_union(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) ->
     """|A ∩ B| / |A ∪ B| of each pair of boxes: 1 for equal boxes, 0 for boxes that do not meet.
 
     >>> import torch
+    >>> from limelight.interpret.boxes import intersection_over_union
     >>> intersection_over_union(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 1, 2, 3]]))
     tensor([0.3333])
     """

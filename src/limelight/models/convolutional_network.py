@@ -15,6 +15,8 @@ class ConvolutionalTrunk(nn.Module):
     Each looks at the neighborhood of a place, wherever it is: strokes first, then their combinations. A place of the
     result sees 12 pixels each way.
 
+    >>> import torch
+    >>> from limelight.models.convolutional_network import ConvolutionalTrunk
     >>> ConvolutionalTrunk(channels=16)(torch.rand(2, 22, 22)).shape
     torch.Size([2, 32, 11, 11])
     """
@@ -42,6 +44,8 @@ class ClassActivationNetwork(nn.Module):
     The mean and the linear layer may be exchanged, so that M_c(p) = ⟨w_c, f_p⟩ says how much place p speaks for class
     c: the class activation map (Zhou et al. 2016, 1512.04150).
 
+    >>> import torch
+    >>> from limelight.models.convolutional_network import ClassActivationNetwork
     >>> model = ClassActivationNetwork(classes=10)
     >>> model(torch.rand(2, 22, 22)).shape, model.activation_map(torch.rand(2, 22, 22), torch.tensor([3, 7])).shape
     (torch.Size([2, 10]), torch.Size([2, 11, 11]))
@@ -67,6 +71,8 @@ class AttentionPooledNetwork(nn.Module):
 
     What the average pool gives every place alike, attention gives to the places that the query asks for.
 
+    >>> import torch
+    >>> from limelight.models.convolutional_network import AttentionPooledNetwork
     >>> model = AttentionPooledNetwork(classes=10)
     >>> model(torch.rand(2, 22, 22)).shape, model.attention_map(torch.rand(2, 22, 22)).shape
     (torch.Size([2, 10]), torch.Size([2, 11, 11]))

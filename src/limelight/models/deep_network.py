@@ -14,6 +14,8 @@ class Residual(nn.Module):
     The derivative I + f'(h) does not vanish where that of f does (He et al. 2015, 1512.03385).
 
     >>> import torch
+    >>> from torch import nn
+    >>> from limelight.models.deep_network import Residual
     >>> Residual(nn.Linear(8, 8))(torch.zeros(2, 8)).shape
     torch.Size([2, 8])
     """
@@ -30,6 +32,7 @@ def plain_layer(width: int) -> nn.Module:
     """h ← W relu(h) + b, which starts as torch starts a linear layer: each shrinks the signal to about 0.4 of it.
 
     >>> import torch
+    >>> from limelight.models.deep_network import plain_layer
     >>> plain_layer(8)(torch.randn(2, 8)).shape
     torch.Size([2, 8])
     """
@@ -40,6 +43,7 @@ def he_layer(width: int) -> nn.Module:
     """The same, with weights of variance 2/width, so that a layer keeps the size of the signal (He et al., 1502.01852).
 
     >>> import torch
+    >>> from limelight.models.deep_network import he_layer
     >>> he_layer(8)(torch.randn(2, 8)).shape
     torch.Size([2, 8])
     """
@@ -53,6 +57,7 @@ def normalized_layer(width: int) -> nn.Module:
     """h ← W relu(norm(h)) + b: each input's features have mean 0 and variance 1 first (Ba et al. 2016, 1607.06450).
 
     >>> import torch
+    >>> from limelight.models.deep_network import normalized_layer
     >>> normalized_layer(8)(torch.randn(2, 8)).shape
     torch.Size([2, 8])
     """
@@ -63,6 +68,7 @@ class DeepNetwork(nn.Module):
     """A linear map of the inputs to `width` features, `depth` layers, and a linear map to the classes.
 
     >>> import torch
+    >>> from limelight.models.deep_network import DeepNetwork, plain_layer
     >>> model = DeepNetwork(inputs=64, width=32, classes=10, depth=5, layer=plain_layer)
     >>> model(torch.rand(7, 64)).shape, model.features(torch.rand(7, 64)).shape
     (torch.Size([7, 10]), torch.Size([7, 32]))

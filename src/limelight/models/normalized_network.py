@@ -14,6 +14,7 @@ def layer_norm(channels: int) -> nn.Module:
     """Each image's features, of all channels and places, get mean 0 and variance 1 (Ba et al. 2016, 1607.06450).
 
     >>> import torch
+    >>> from limelight.models.normalized_network import layer_norm
     >>> layer_norm(3)(torch.rand(2, 3, 4, 4)).shape
     torch.Size([2, 3, 4, 4])
     """
@@ -23,6 +24,7 @@ def layer_norm(channels: int) -> nn.Module:
 def no_norm(channels: int) -> nn.Module:
     """Features as they are.
 
+    >>> from limelight.models.normalized_network import no_norm
     >>> no_norm(3)(5)
     5
     """
@@ -36,6 +38,8 @@ class NormalizedNetwork(nn.Module):
     and variance 1 over a batch, and in evaluation by statistics that were stored in training (Ioffe & Szegedy 2015,
     1502.03167).
 
+    >>> import torch
+    >>> from limelight.models.normalized_network import NormalizedNetwork, layer_norm
     >>> NormalizedNetwork(10, layer_norm)(torch.rand(2, 8, 8)).shape
     torch.Size([2, 10])
     """
@@ -60,6 +64,9 @@ def with_statistics_of(model: nn.Module, images: Float[Tensor, "n h w"]) -> nn.M
     It is adapted to images of another distribution without their labels (Schneider et al. 2020, 2006.16971). The model
     itself does not change; one without batch norm is copied as it is.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from limelight.models.normalized_network import NormalizedNetwork, with_statistics_of
     >>> model = NormalizedNetwork(10, nn.BatchNorm2d)
     >>> with_statistics_of(model, torch.rand(50, 8, 8) + 1).first_norm.num_batches_tracked
     tensor(1)

@@ -15,6 +15,8 @@ class ParallelMLP(nn.Module):
     The sum of their losses has for each network the gradient of its own loss, and Adam treats each number by itself.
     So training the sum trains each network as if it were alone. They start as `torch.nn.Linear` does.
 
+    >>> import torch
+    >>> from limelight.models.parallel_mlp import ParallelMLP
     >>> ParallelMLP(models=5, inputs=64, hidden=32, outputs=10)(torch.rand(5, 7, 64)).shape
     torch.Size([5, 7, 10])
     """
