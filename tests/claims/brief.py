@@ -3,7 +3,19 @@
 Where a test asks whether a claim runs, measures and draws, this is as good as the whole.
 """
 
-from limelight.claims import explaining_away, free_energy_phases, lipschitz, similarity_search, slopes, token_clusters
+from limelight.claims import (
+    batch_norm_shift,
+    explaining_away,
+    free_energy_phases,
+    lipschitz,
+    memorization,
+    presence_to_detection,
+    residual_depth,
+    similarity_search,
+    slopes,
+    symmetry,
+    token_clusters,
+)
 from limelight.experiment import catalog
 
 FEWER = {
@@ -16,6 +28,17 @@ FEWER = {
         {"KEYS": {arm: 64 * 2**i for i, arm in enumerate(free_energy_phases.KEYS)}},
     ),
     "lipschitz": (lipschitz, {"CLOUDS": 10}),
+    "presence_to_detection": (
+        presence_to_detection,
+        {
+            "NETWORKS": {arm: (build, 5, maps) for arm, (build, _, maps) in presence_to_detection.NETWORKS.items()},
+            "TEST": 50,
+        },
+    ),
+    "symmetry": (symmetry, {"STEPS": 5}),
+    "residual_depth": (residual_depth, {"STEPS": 2}),
+    "batch_norm_shift": (batch_norm_shift, {"STEPS": 5}),
+    "memorization": (memorization, {"STEPS": 5}),
 }
 
 

@@ -12,6 +12,7 @@ except ImportError as missing:
         f"limelight.figures needs {missing.name}, which is not installed; {how_to_install('claims')}"
     ) from missing
 
+from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
@@ -28,10 +29,12 @@ __all__ = [
     "accuracies",
     "animated_scatter",
     "bars",
+    "boxed_images",
     "chosen_row",
     "curves",
     "drift",
     "images",
+    "map_grid",
     "matrices",
     "plane",
     "prediction_grid",

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Contour, Figure, Heatmap, Scatter
 
-from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled, translucent
+from limelight.figures.theme import COLORS, GRAYS, NEUTRAL, SCALE, styled
 
 RIGHT, WRONG = "#009E73", "#D55E00"
-_GRAY = [[0.0, translucent(NEUTRAL, 0.12)], [1.0, NEUTRAL]]  # visible on light and on dark pages
 _GAP = 2  # pixels between two images
 
 
@@ -34,7 +33,7 @@ def prediction_grid(
         strip, whose = _strip(images[at.start : at.stop], at)
         axes = [f"y{2 * row + 1}" if row else "y", f"y{2 * row + 2}"]
         figure.add_trace(
-            Heatmap(z=strip, customdata=whose, colorscale=_GRAY, zmin=0, zmax=1, showscale=False, hoverinfo="none",
+            Heatmap(z=strip, customdata=whose, colorscale=GRAYS, zmin=0, zmax=1, showscale=False, hoverinfo="none",
                     yaxis=axes[0])
         )  # fmt: skip
         figure.add_trace(
