@@ -128,16 +128,17 @@ def tensor_parallel():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     found = {}
-    for name, similarity in (("dot", Dot()), ("euclidean", Euclidean(2.0))):
-        huggingface.register(f"limelight-{name}", similarity)
+    for kind, similarity in (("dot", Dot()), ("euclidean", Euclidean(2.0))):
+        huggingface.register(f"limelight-{kind}", similarity)
         config = LlamaConfig(
             vocab_size=31, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, attn_implementation=f"limelight-{name}",
+            num_key_value_heads=2, attn_implementation=f"limelight-{kind}",
         )  # fmt: skip
         torch.manual_seed(2)
         alone = LlamaForCausalLM(config).double()
         shared = copy.deepcopy(alone)
-        plan = {f"self_attn.{part}_proj": ColwiseParallel() for part in "qkv"} | {"self_attn.o_proj": RowwiseParallel()}
+        plan = {f"self_attn.{name}": ColwiseParallel() for name in ("q_proj", "k_proj", "v_proj")}
+        plan |= {"self_attn.o_proj": RowwiseParallel()}
         for layer in shared.model.layers:
             parallelize_module(layer, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
         for model in (alone, shared):
@@ -147,7 +148,7 @@ def tensor_parallel():
                 optimizer.zero_grad()
                 model(input_ids=tokens, labels=tokens).loss.backward()
                 optimizer.step()
-        found[name] = distance(shared, alone)
+        found[kind] = distance(shared, alone)
     return found
 
 
