@@ -18,6 +18,7 @@ from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
+from limelight.figures.pairs import before_and_after, strips
 from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
@@ -30,6 +31,7 @@ __all__ = [
     "animated_scatter",
     "bars",
     "boxed_images",
+    "before_and_after",
     "chosen_row",
     "curves",
     "drift",
@@ -42,6 +44,7 @@ __all__ = [
     "spheres",
     "stacked_area",
     "strip_plot",
+    "strips",
     "surface",
     "surfaces",
 ]
