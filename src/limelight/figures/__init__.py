@@ -18,7 +18,7 @@ from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
-from limelight.figures.pairs import before_and_after, strips
+from limelight.figures.pairs import before_and_after, cloud, strips
 from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
@@ -33,6 +33,7 @@ __all__ = [
     "boxed_images",
     "before_and_after",
     "chosen_row",
+    "cloud",
     "curves",
     "drift",
     "images",

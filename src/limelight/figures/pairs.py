@@ -48,3 +48,15 @@ def strips(series: Mapping[str, np.ndarray], x: str) -> Figure:
     figure.update_xaxes(title=x)
     figure.update_yaxes(autorange="reversed", ticks="")
     return styled(figure, 110 + 36 * len(series))
+
+
+def cloud(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str) -> Figure:
+    """A dot for each pair of numbers."""
+    marker = {"color": COLORS[0], "size": 7, "opacity": 0.6}
+    dots = Scatter(
+        x=x, y=y, mode="markers", marker=marker, showlegend=False, hovertemplate="%{x:.3g}, %{y:.3g}<extra></extra>"
+    )
+    figure = Figure(dots)
+    figure.update_xaxes(title=x_title, nticks=5)
+    figure.update_yaxes(title=y_title, nticks=5, exponentformat="power")
+    return styled(figure, 300)

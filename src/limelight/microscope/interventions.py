@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
@@ -215,9 +215,9 @@ class Replace(AttentionChange):
         return head
 
 
-def _pairs(heads: Iterable[tuple[int | str, int]], name: str) -> Heads:
+def _pairs(heads: Any, name: str) -> Heads:
     """The pairs, each once; raises `InputError` for none, and for what is no pair (layer, head)."""
-    if isinstance(heads, (str, bytes)) or not isinstance(heads, Iterable):
+    if isinstance(heads, str) or not isinstance(heads, Iterable):
         raise InputError(f"{name} expects pairs (layer, head), as [(5, 1)]; got {heads!r}")
     found = list(heads)
     for pair in found:

@@ -110,14 +110,15 @@ def _run(model: nn.Module, text: Any) -> Any:
 
 def _compared(before: Any, after: Any, text: Any, loss: Loss | None) -> TextEffect:
     a, b = (_rows(out, text) for out in (before, after))
-    losses = (math.nan, math.nan) if loss is None else tuple(_number(loss(out, text)) for out in (before, after))
+    first, then = (math.nan if loss is None else _number(loss(out, text)) for out in (before, after))
     moved = ((b - a).norm(dim=-1) / a.norm(dim=-1)).mean()
     if getattr(before, "logits", None) is None:
-        return TextEffect(len(a), *losses, moved=float(moved))
+        return TextEffect(len(a), first, then, moved=float(moved))
     p, q = a.log_softmax(-1), b.log_softmax(-1)
     return TextEffect(
         len(a),
-        *losses,
+        first,
+        then,
         divergence=float(F.kl_div(q, p, reduction="none", log_target=True).sum(-1).mean()),
         top_changed=float((a.argmax(-1) != b.argmax(-1)).float().mean()),
         moved=float(moved),
@@ -133,8 +134,9 @@ def _rows(out: Any, text: Any) -> Float[Tensor, "tokens width"]:
             f"effect_of compares tensors, and the model returns {type(found).__name__}; wrap it in one that returns one"
         )
     rows, mask = found.detach(), text.get("attention_mask") if isinstance(text, Mapping) else None
-    is_of_tokens = isinstance(mask, Tensor) and rows.shape[:-1] == mask.shape
-    rows = rows[mask > 0] if is_of_tokens else rows.reshape(-1, rows.shape[-1])
+    if isinstance(mask, Tensor) and rows.shape[:-1] == mask.shape:
+        rows = rows[mask > 0]
+    rows = rows.reshape(-1, rows.shape[-1])
     return rows if rows.dtype == torch.float64 else rows.float()
 
 
