@@ -125,7 +125,7 @@ def run(
     if sum((quick, full, seeds is not None)) > 1:
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
-    claims = _claims(names)
+    claims = _that_can_run(_claims(names), is_named=bool(names))
     runner.check_workers(backend, workers, address)
     wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
@@ -154,7 +154,7 @@ def replicate(
     as_json: AsJson = False,
 ) -> None:
     """Run a claim again on seeds that its verdict has not used, and print both verdicts side by side."""
-    claim = catalog.claim(name)
+    (claim,) = _that_can_run([catalog.claim(name)], is_named=True)
     store = Store(results)
     original = _entry(claim, store)
     if original is None:
@@ -427,6 +427,19 @@ def _claims(names: Sequence[str] | None) -> list[Claim]:
     if not names:
         terminal.log_problems(catalog.problems())
     return catalog.claims(names or ())
+
+
+def _that_can_run(claims: Sequence[Claim], is_named: bool) -> list[Claim]:
+    """The claims without those that need what is not installed, of which a sentence tells.
+
+    Raises `MissingExtraError` if such a claim was asked for by its name.
+    """
+    lacking = {claim.name: sentence for claim in claims if (sentence := claim.missing())}
+    sentences = [f"{name} cannot run, since {sentence}" for name, sentence in lacking.items()]
+    if is_named and sentences:
+        raise MissingExtraError(sentences[0])
+    terminal.log_problems(sentences)
+    return [claim for claim in claims if claim.name not in lacking]
 
 
 def _arm(name: str, claims: Sequence[Claim]) -> str:
