@@ -344,6 +344,13 @@ def inspect(
         typer.Option("--json", help="Write all numbers to this file; - prints them.", parser=_path, metavar="FILE"),
     ] = None,
     tokens: Annotated[int | None, typer.Option(help="Read only this many tokens.", show_default=False)] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also ablate each head in turn: how far does the model's output move?")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Compare it with this model, head by head.", show_default=False),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Let transformers fetch the model from the Hub, over the network.")
     ] = False,
@@ -353,19 +360,27 @@ def inspect(
     from limelight.microscope.load import load
 
     loaded = load(_given(model), download=download)
+    from limelight.microscope.ablation_effect import ablation_effect
     from limelight.microscope.reading import read
     from limelight.report.microscope import page as heads_page
     from limelight.report.microscope import terminal as heads
 
-    reading = read(loaded, words, tokens)
+    more = [ablation_effect] if ablate else []
+    reading, comparison = read(loaded, words, tokens, more), None
+    if compare is not None:
+        from limelight.microscope.comparing import Comparison
+
+        comparison = Comparison(reading, read(load(_given(compare), download=download), words, tokens, more))
     if json_file == Path("-"):
-        _print_json(heads.as_json(reading))
+        _print_json(heads.as_json(reading, comparison))
     else:
         heads.show(reading)
+        if comparison is not None:
+            heads.show_comparison(comparison)
         if json_file is not None:
-            write_atomically(json_file, json.dumps(heads.as_json(reading), indent=2, allow_nan=False))
+            write_atomically(json_file, json.dumps(heads.as_json(reading, comparison), indent=2, allow_nan=False))
     if output is not None:
-        page = heads_page.render(reading)
+        page = heads_page.render(reading, comparison)
         write_atomically(output, page)
         if json_file != Path("-"):
             terminal.log_page("Page", output, len(page.encode()))

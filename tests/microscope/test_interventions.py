@@ -511,3 +511,28 @@ def test_a_model_that_is_watched_or_changed_already_is_refused():
         one(**batch)
         with pytest.raises(InputError, match="watched already"):
             microscope.attach(one).__enter__()
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "bart"])
+@torch.no_grad()
+def test_the_effect_of_ablating_each_head_in_turn(name):
+    one = model(name, "sdpa")
+    batch = {key: x[:1] for key, x in inputs(one).items()} | {"use_cache": False}
+    with microscope.attach(one) as scope:
+        plain = one(**batch).logits
+    table = scope.table([microscope.ablation_effect(scope, batch)])
+    assert len(table["ablation"]) == 4 * len(scope)
+    for row in (1, 6, len(table["ablation"]) - 1):
+        with scope.intervene(Ablate([(table["layer"][row], table["head"][row])])):
+            changed = one(**batch).logits
+        right = ((changed - plain).norm(dim=-1) / plain.norm(dim=-1)).mean().item()
+        assert table["ablation"][row] == pytest.approx(right, rel=1e-4)
+        assert right > 0
+
+
+def test_the_effect_of_ablation_is_of_one_text():
+    one, x = Causal(), drawn(2, 5, 8)
+    with microscope.attach(one) as scope:
+        one(x)
+    with pytest.raises(InputError, match="is of one text that is read once"):
+        scope.table([microscope.ablation_effect(scope, x)])

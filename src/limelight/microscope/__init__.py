@@ -14,6 +14,7 @@ computes its output. `MEASURES` are the columns of the table, and a `Measure` of
 Models of transformers need the extra `huggingface`; models of plain torch need nothing.
 """
 
+from limelight.microscope.ablation_effect import ablation_effect
 from limelight.microscope.attach import attach
 from limelight.microscope.head_inputs import HeadInputs
 from limelight.microscope.head_measures import MEASURES, Measure
@@ -47,5 +48,6 @@ __all__ = [
     "Temperature",
     "WatchedAttention",
     "WithoutSinks",
+    "ablation_effect",
     "attach",
 ]
