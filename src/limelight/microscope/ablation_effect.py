@@ -35,7 +35,8 @@ def ablation_effect(scope: Scope, inputs: Mapping[str, Any] | Tensor) -> Measure
     >>> list(table), len(table["ablation"])
     (['step', 'text', 'layer', 'name', 'head', 'ablation'], 2)
     """
-    run, before = _runner(scope, inputs), []
+    run = _runner(scope, inputs)
+    before: list[Tensor] = []  # the output without any change, computed when it is first needed
 
     def of(P: WatchedAttention) -> PerHead:
         if scope.texts > 1 or scope.steps > 1:

@@ -57,9 +57,10 @@ class Comparison:
             if not rows:
                 continue
             most = max(rows, key=lambda i: abs(table[name][i]))
-            means = [sum(one.table[name][i] for i in rows) / len(rows) for one in (self.first, self.second)]
-            values = [one.table[name][most] for one in (self.first, self.second)]
-            yield Difference(name, *means, table["layer"][most], table["head"][most], *values)
+            own, other = self.first.table[name], self.second.table[name]
+            means = [sum(column[i] for i in rows) / len(rows) for column in (own, other)]
+            place = table["layer"][most], table["head"][most]
+            yield Difference(name, means[0], means[1], *place, own[most], other[most])
 
     def _measures(self) -> list[str]:
         return [name for name in self.first.table.measures if name in self.second.table.measures]

@@ -80,7 +80,7 @@ def language_model() -> Any:
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         )
     return model.eval().requires_grad_(False)
@@ -95,5 +95,5 @@ def sentence_encoder() -> tuple[Any, Any]:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), local_files_only=True)
-    model = transformers.AutoModel.from_pretrained(str(path.parent), local_files_only=True, use_safetensors=True)
+    model: Any = transformers.AutoModel.from_pretrained(str(path.parent), local_files_only=True, use_safetensors=True)
     return model.eval().requires_grad_(False), tokenizer
