@@ -79,8 +79,8 @@ def _row(one: Difference) -> dict[str, str]:
     return {
         "measure": one.measure.replace("_", " "),
         "means": f"{number(one.mean)} → {number(one.other_mean)}",
-        "place": f"{one.layer}.{one.head}",
-        "values": f"{number(one.value)} → {number(one.other)}",
+        "place": "none" if one.value == one.other else f"{one.layer}.{one.head}",
+        "values": "" if one.value == one.other else f"{number(one.value)} → {number(one.other)}",
     }
 
 

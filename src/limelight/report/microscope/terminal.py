@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from limelight.microscope.comparing import Comparison
+from limelight.microscope.comparing import Comparison, Difference
 from limelight.microscope.reading import Reading
 from limelight.report.microscope.summary import name_of, sentences
 from limelight.report.terminal import Page
@@ -35,11 +35,14 @@ def show_comparison(comparison: Comparison) -> None:
     page.say(f"Compared with {other}, as the mean over heads, and the head that differs most:")
     page.say("")
     rows = [
-        [page.text(one.measure), page.text(f"{one.mean:.3g} → {one.other_mean:.3g}"),
-         page.text(f"{one.layer}.{one.head} {one.value:.3g} → {one.other:.3g}")]
+        [page.text(one.measure), page.text(f"{one.mean:.3g} → {one.other_mean:.3g}"), page.text(_most(one))]
         for one in comparison.differences()
-    ]  # fmt: skip
+    ]
     page.rows({"measure": False, f"{own} → {other}": False, "largest difference, layer.head": False}, rows)
+
+
+def _most(one: Difference) -> str:
+    return "none" if one.value == one.other else f"{one.layer}.{one.head}  {one.value:.3g} → {one.other:.3g}"
 
 
 def as_json(reading: Reading, comparison: Comparison | None = None) -> dict[str, Any]:
