@@ -197,7 +197,7 @@ class Replace(AttentionChange):
     >>> from limelight import Euclidean
     >>> from limelight.microscope import Replace
     >>> Replace(Euclidean(4.0), [(0, 1)])
-    Replace(Euclidean(bandwidth=4), 1 head)
+    Replace(Euclidean(bandwidth=4.0), 1 head)
     """
 
     def __init__(self, similarity: Similarity, heads: Iterable[tuple[int | str, int]] | None = None) -> None:

@@ -56,7 +56,7 @@ class Effect:
     >>> from limelight.what_if import Effect, TextEffect
     >>> texts = [TextEffect(9, moved=moved) for moved in (0.2, 0.3, 0.25, 0.22)]
     >>> Effect("Ablate(mean, 1 head)", tuple(texts))
-    Effect(Ablate(mean, 1 head), 4 texts): change of the output 0.242 [0.145, 0.340] of its length
+    Effect(Ablate(mean, 1 head), 4 texts): change of the output 0.242 [0.144, 0.341] of its length
     """
 
     changes: str
