@@ -141,7 +141,7 @@ class InductionHeads(Claim):
             f"SmolLM2-135M reads 32 random tokens twice: with its five best induction heads replaced by their means, its loss in "
             f"the repeated half rises by {rise[INDUCTION]} nats a token, with five random heads by {rise[RANDOM]}, and with five "
             f"others of the same layers by {rise[BESIDE]}. It then still predicts {kept:.0%} of the repeated tokens that it "
-            f"predicted before; in the first half its loss rises by {number(first)}."
+            f"predicted before; in the first half its loss changes by {number(first)}."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -162,8 +162,8 @@ class InductionHeads(Claim):
             ),
             Picture(
                 "How much each head attends to what followed earlier occurrences of a token, on the texts on which the heads were "
-                "chosen. Rows are layers, columns are heads.",
-                *figures.matrices({"five best: the induction heads": induction}, "head", "layer", "induction score"),
+                "chosen. Rows are layers and columns are heads, both counted from one.",
+                *figures.matrices({"induction scores": induction}, "head", "layer", "induction score"),
             ),
         ]
 
