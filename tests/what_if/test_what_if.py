@@ -10,7 +10,7 @@ from torch import nn
 
 from limelight import InputError, microscope
 from limelight.microscope import Ablate, Temperature, WithoutSinks
-from limelight.what_if import Effect, TextEffect, effect_of, next_token_loss
+from limelight.what_if import Effect, TextEffect, effect_of, measuring, next_token_loss
 from tests.huggingface import tiny
 from tests.microscope.models import Causal
 
@@ -100,6 +100,16 @@ def test_a_model_of_plain_torch_with_a_loss_of_ones_own():
     assert effect.measures == ("loss_before", "loss_after", "loss_change", "moved")
     assert effect.texts[2].loss_before == pytest.approx(float(one(given[2]).detach().square().mean()))
     assert not any(parameter.grad is not None for parameter in one.parameters())
+
+
+def test_a_token_that_cannot_occur_and_an_output_of_zero():
+    a, b = torch.tensor([[0.0, 1.0, -math.inf]]), torch.tensor([[1.0, 0.0, -math.inf]])
+    p = a[0, :2].softmax(-1)
+    assert measuring.divergence(a, b).item() == pytest.approx(((p[1] - p[0]) * 1.0).item())
+    assert measuring.divergence(a, torch.tensor([[0.0, -math.inf, 0.0]])) == math.inf
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    assert measuring.moved(x, x + torch.tensor([[0.0, 1.0], [0.0, 0.0]])).item() == pytest.approx(0.1)
+    assert measuring.moved(x, x + torch.tensor([[0.0, 0.0], [0.0, 1.0]])) == math.inf
 
 
 class Two(nn.Module):

@@ -49,7 +49,7 @@ def ablation_effect(scope: Scope, inputs: Mapping[str, Any] | Tensor) -> Measure
         layer, effects = P.place.layer, []
         for head in range(P.shape[0]):
             with scope.intervene(Ablate([(layer, head)])):
-                effects.append(_moved(before[0], run()))
+                effects.append(moved(before[0], run()))
         return torch.stack(effects).to(P.device)
 
     return Measure(
@@ -86,5 +86,7 @@ def _outputs(out: Any) -> Iterator[Any]:
         yield out
 
 
-def _moved(before: Float[Tensor, "*batch n width"], after: Float[Tensor, "*batch n width"]) -> Float[Tensor, ""]:
-    return ((after - before).norm(dim=-1) / before.norm(dim=-1)).mean()
+def moved(before: Float[Tensor, "*batch n width"], after: Float[Tensor, "*batch n width"]) -> Float[Tensor, ""]:
+    """mean_i |x'_i − x_i| / |x_i|; a token whose output stays counts as 0, also if it is 0, as torch gives padding."""
+    change = (after - before).norm(dim=-1)
+    return torch.where(change == 0, 0, change / before.norm(dim=-1)).mean()

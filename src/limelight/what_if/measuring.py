@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.microscope.ablation_effect import moved
 from limelight.microscope.interventions import Intervention
 from limelight.microscope.scope import Scope
 from limelight.what_if.effect import Effect, TextEffect
@@ -111,18 +112,23 @@ def _run(model: nn.Module, text: Any) -> Any:
 def _compared(before: Any, after: Any, text: Any, loss: Loss | None) -> TextEffect:
     a, b = (_rows(out, text) for out in (before, after))
     first, then = (math.nan if loss is None else _number(loss(out, text)) for out in (before, after))
-    moved = ((b - a).norm(dim=-1) / a.norm(dim=-1)).mean()
+    apart = float(moved(a, b))
     if getattr(before, "logits", None) is None:
-        return TextEffect(len(a), first, then, moved=float(moved))
-    p, q = a.log_softmax(-1), b.log_softmax(-1)
+        return TextEffect(len(a), first, then, moved=apart)
     return TextEffect(
         len(a),
         first,
         then,
-        divergence=float(F.kl_div(q, p, reduction="none", log_target=True).sum(-1).mean()),
+        divergence=float(divergence(a, b)),
         top_changed=float((a.argmax(-1) != b.argmax(-1)).float().mean()),
-        moved=float(moved),
+        moved=apart,
     )
+
+
+def divergence(a: Float[Tensor, "n vocabulary"], b: Float[Tensor, "n vocabulary"]) -> Float[Tensor, ""]:
+    """mean_i KL(p_i ‖ q_i) of the softmax of two rows of logits; a token of probability 0 in p adds nothing."""
+    p, q = a.log_softmax(-1), b.log_softmax(-1)
+    return (p.exp() * (p - q)).masked_fill(p == -math.inf, 0).sum(-1).mean()
 
 
 def _rows(out: Any, text: Any) -> Float[Tensor, "tokens width"]:
