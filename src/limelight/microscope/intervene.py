@@ -21,7 +21,7 @@ from limelight.errors import InputError
 from limelight.microscope.call import Call
 from limelight.microscope.head_inputs import HeadInputs
 from limelight.microscope.interventions import Ablate, AttentionChange, Intervention
-from limelight.microscope.recorder import PerHead, Recorder, Seen
+from limelight.microscope.recorder import PerHead, Recorder, Seen, expanded
 from limelight.microscope.text_mask import Visible
 from limelight.microscope.watch import Watch
 
@@ -98,7 +98,7 @@ class _Changing(Recorder):
             self.skip(seen.layer)
             return out, weights
         _require_no_dropout(seen)
-        call, seen = self.record(seen)
+        call, seen = self.record(seen), expanded(seen)  # the call has no gradients
         self.calls.clear()
         self.changed.add(seen.layer)
         with self.telling():  # the changed heads call attention, too
@@ -190,14 +190,15 @@ def _with_changed_attention(
 def _inputs_of(call: Call, seen: Seen, text: int, own: Visible, heads: list[int]) -> HeadInputs:
     """What these heads read in one text, without its padding, and with gradients."""
     assert seen.value is not None
+    key, value = (x[..., : call.m, :] for x in (seen.key, seen.value))  # without what a cache has not filled yet
     device, bias, sinks = seen.query.device, call.biases[text], seen.sinks
     at, queries, keys = torch.tensor(heads, device=device), own.queries.to(device), own.keys.to(device)
     if sinks is not None:
         sinks = sinks[at, None] if sinks.ndim == 1 else sinks[min(text, len(sinks) - 1), at][:, queries, 0]
     return HeadInputs(
         q=seen.query[text, at][:, queries],
-        k=_of_heads(seen.key, text, at, call.heads)[:, keys],
-        v=_of_heads(seen.value, text, at, call.heads)[:, keys],
+        k=_of_heads(key, text, at, call.heads)[:, keys],
+        v=_of_heads(value, text, at, call.heads)[:, keys],
         scale=call.scale,
         mask=own.of_heads(heads),
         softcap=call.softcap,

@@ -123,14 +123,11 @@ class Recorder:
         return False
 
     @torch.no_grad()
-    def record(self, seen: Seen) -> tuple[Call, Seen]:
-        """Keep the call, after a check that P @ value is the layer's own output, the first times that a layer runs.
-
-        Returns the call, and what was seen in the shapes that it has there: queries for each text, filled keys only.
-        """
+    def record(self, seen: Seen) -> Call:
+        """Keep the call, after a check that P @ value is the layer's own output, the first times that a layer runs."""
         name = (seen.layer, self._runs[seen.layer])
         self._runs[seen.layer] += 1
-        seen = self._filled(_expanded(seen))
+        seen = self._filled(expanded(seen))
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
@@ -158,7 +155,7 @@ class Recorder:
         self._steps[name] += 1
         self._latest[name] = call
         self.calls.append(call)
-        return call, seen
+        return call
 
     def _filled(self, seen: Seen) -> Seen:
         """Without the end of a cache of fixed size, which is not filled yet and which no query sees."""
@@ -203,7 +200,7 @@ class Recorder:
         return torch.cat([before.history, ids], -1)
 
 
-def _expanded(seen: Seen) -> Seen:
+def expanded(seen: Seen) -> Seen:
     """With queries for each text, and a row for each query in the masks; there may be one for all."""
     n, texts = seen.query.shape[-2], max(len(seen.query), len(seen.key))
     query = seen.query.expand(texts, -1, -1, -1)

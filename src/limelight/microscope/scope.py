@@ -119,7 +119,8 @@ class Scope:
         of your own, and any of them together; those of one head take effect in the order in which they are given, and
         ablation last. Everything after a changed head runs on what it now says. Heads that are not changed keep their
         own output to the bit, in `nn.MultiheadAttention` up to rounding; with no change at all the model's output is
-        equal to the bit. Gradients pass. After the block the model is as it was.
+        equal to the bit. Gradients pass, but for those of a position bias that learns. After the block the model is as
+        it was.
 
         Leave the block of `attach` first. Raises `InputError` for a head or a layer that is not there, for two changes
         of one kind of the same head, and if every head is ablated; when the model is called, for dropout of weights;
