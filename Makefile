@@ -11,7 +11,7 @@ PIP := $(call CONSTRAINED,constraints.txt,.venv) -c constraints.txt
 # With a test process on each core, more than one thread in each would only wait for the others.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-# The claims of the demo: those whose ten seeds take a few seconds.
+# The claims of the demo: those whose ten seeds take a few seconds, and which need no trained model.
 DEMO := slopes dynamic_weights similarity_search same_operator singer_rates drift_diffusion conformal_metric \
 	minimizer_step rank_collapse token_clusters lipschitz free_energy_phases
 

@@ -39,6 +39,8 @@ ABILITIES = (
     "metric_attention",
     "translation_prior",
     "similarity_search",
+    "induction_heads",
+    "attention_and_ablation",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

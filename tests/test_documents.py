@@ -93,11 +93,15 @@ def names():
         "heads": 2, "LogDistance": LogDistance, "Tempered": Tempered, "torch": torch,
         "first": A, "second": A, "share": 0.2,
         "log_gates": -torch.ones(6), "mean_position": A.mean_position, "mean_distance": A.mean_distance,
+        **{name: getattr(limelight.microscope, name) for name in CHANGES}, "inputs": q[None],
         "scope": scope, "P": scope[0, 0], "layer": 0, "head": 0, "rows": slice(0, 2),
         "block": relative.block, "parts": relative.parts(q, k), "i": torch.arange(6), "j": torch.arange(6),
     }  # fmt: skip
 
 
+CHANGES = (
+    "Ablate", "WithoutSinks", "EqualKeyNorms", "Temperature", "Renormalize", "Replace", "ablation_effect"
+)  # fmt: skip
 EXPRESSIONS = sorted(set(expressions()))
 
 

@@ -77,7 +77,7 @@ LAYERS = {
              "local_linear"},
     "layers": {"nn", "distributed", "huggingface", "testing", "classical", "continuum", "models", "interpret",
                "microscope", "data"},
-    "results": {"experiment", "report", "claims"},
+    "results": {"experiment", "report", "claims", "what_if"},
     "figures": {"figures"},
     "programs": {"lab", "cli", "__main__"},
 }  # fmt: skip

@@ -125,7 +125,7 @@ def run(
     if sum((quick, full, seeds is not None)) > 1:
         raise InputError("--quick, --full and --seeds exclude each other; give one")
     count = seeds if seeds is not None else runner.FULL if full else runner.QUICK
-    claims = _claims(names)
+    claims = _that_can_run(_claims(names), is_named=bool(names))
     runner.check_workers(backend, workers, address)
     wanted = runner.trials(claims, count, [_arm(name, claims) for name in arm or ()])
     store = Store(results)
@@ -154,7 +154,7 @@ def replicate(
     as_json: AsJson = False,
 ) -> None:
     """Run a claim again on seeds that its verdict has not used, and print both verdicts side by side."""
-    claim = catalog.claim(name)
+    (claim,) = _that_can_run([catalog.claim(name)], is_named=True)
     store = Store(results)
     original = _entry(claim, store)
     if original is None:
@@ -344,6 +344,13 @@ def inspect(
         typer.Option("--json", help="Write all numbers to this file; - prints them.", parser=_path, metavar="FILE"),
     ] = None,
     tokens: Annotated[int | None, typer.Option(help="Read only this many tokens.", show_default=False)] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also ablate each head in turn: how far does the model's output move?")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Compare it with this model, head by head.", show_default=False),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Let transformers fetch the model from the Hub, over the network.")
     ] = False,
@@ -353,19 +360,27 @@ def inspect(
     from limelight.microscope.load import load
 
     loaded = load(_given(model), download=download)
+    from limelight.microscope.ablation_effect import ablation_effect
     from limelight.microscope.reading import read
     from limelight.report.microscope import page as heads_page
     from limelight.report.microscope import terminal as heads
 
-    reading = read(loaded, words, tokens)
+    more = [ablation_effect] if ablate else []
+    reading, comparison = read(loaded, words, tokens, more), None
+    if compare is not None:
+        from limelight.microscope.comparing import Comparison
+
+        comparison = Comparison(reading, read(load(_given(compare), download=download), words, tokens, more))
     if json_file == Path("-"):
-        _print_json(heads.as_json(reading))
+        _print_json(heads.as_json(reading, comparison))
     else:
         heads.show(reading)
+        if comparison is not None:
+            heads.show_comparison(comparison)
         if json_file is not None:
-            write_atomically(json_file, json.dumps(heads.as_json(reading), indent=2, allow_nan=False))
+            write_atomically(json_file, json.dumps(heads.as_json(reading, comparison), indent=2, allow_nan=False))
     if output is not None:
-        page = heads_page.render(reading)
+        page = heads_page.render(reading, comparison)
         write_atomically(output, page)
         if json_file != Path("-"):
             terminal.log_page("Page", output, len(page.encode()))
@@ -427,6 +442,19 @@ def _claims(names: Sequence[str] | None) -> list[Claim]:
     if not names:
         terminal.log_problems(catalog.problems())
     return catalog.claims(names or ())
+
+
+def _that_can_run(claims: Sequence[Claim], is_named: bool) -> list[Claim]:
+    """The claims without those that need what is not installed, of which a sentence tells.
+
+    Raises `MissingExtraError` if such a claim was asked for by its name.
+    """
+    lacking = {claim.name: sentence for claim in claims if (sentence := claim.missing())}
+    sentences = [f"{name} cannot run, since {sentence}" for name, sentence in lacking.items()]
+    if is_named and sentences:
+        raise MissingExtraError(sentences[0])
+    terminal.log_problems(sentences)
+    return [claim for claim in claims if claim.name not in lacking]
 
 
 def _arm(name: str, claims: Sequence[Claim]) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from limelight.microscope.comparing import Comparison
 from limelight.microscope.load import load
 from limelight.microscope.reading import read
 from limelight.report.microscope.page import render
@@ -10,6 +11,7 @@ from tests.browser.test_lab_accessibility import CONTRAST, EVERYTHING, RUN, axe
 from tests.microscope import folders
 
 pytestmark = pytest.mark.browser
+CAUSAL = {"tiny-llama": "silu", "<i>other": "relu"}
 TEXT = "the cat sat on the mat, and the cat <b>sat</b> on the mat again 🙂"
 
 
@@ -26,6 +28,15 @@ def answer_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = folder / "heads.html"
     path.write_text(render(read(load(folders.encoder_decoder(folder / "tiny-bart")), TEXT)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def compared_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    readings = [read(load(folders.causal(folder / name, hidden_act=act)), TEXT) for name, act in CAUSAL.items()]
+    path = folder / "heads.html"
+    path.write_text(render(readings[0], Comparison(*readings)), encoding="utf-8")
     return path
 
 
@@ -134,3 +145,19 @@ def test_axe_finds_nothing(visit, page_file):
     assert page.evaluate(RUN, EVERYTHING) == []
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(RUN, CONTRAST) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_two_models_are_compared_and_a_cell_opens_its_head(visit, compared_file, width, scheme):
+    visitor = visit(compared_file, width=width, scheme=scheme)
+    page = visitor.page
+    assert visitor.complaints == []
+    assert visitor.fits()
+    assert "Compared with <i>other" in page.locator("#compare-title").inner_text()
+    cells = "[...document.querySelectorAll('#difference-grid .cell')].map((cell) => cell.style.background)"
+    before = page.evaluate(cells)
+    page.locator("#difference").select_option("mean_distance")
+    assert page.evaluate(cells) != before
+    page.locator("#difference-grid [data-place='1.2']").click()
+    assert page.locator("#head-title").inner_text() == "Layer 1, head 2"
+    assert page.locator("#grid [data-place='1.2']").get_attribute("aria-pressed") == "true"

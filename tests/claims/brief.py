@@ -3,10 +3,14 @@
 Where a test asks whether a claim runs, measures and draws, this is as good as the whole.
 """
 
+from functools import cache
+
 from limelight.claims import (
+    attention_and_ablation,
     batch_norm_shift,
     explaining_away,
     free_energy_phases,
+    induction_heads,
     lipschitz,
     memorization,
     presence_to_detection,
@@ -17,6 +21,32 @@ from limelight.claims import (
     token_clusters,
 )
 from limelight.experiment import catalog
+
+
+@cache
+def tiny_language_model():
+    """A random model in place of the trained one, which is in a package that is not installed everywhere."""
+    from tests.huggingface import tiny
+
+    return tiny.model("llama", "sdpa")
+
+
+@cache
+def tiny_encoder():
+    import torch
+    import transformers
+
+    from tests.huggingface.tiny import WIDE
+    from tests.microscope import folders
+
+    torch.manual_seed(0)
+    return transformers.BertModel(transformers.BertConfig(**WIDE)).eval(), folders.word_piece()
+
+
+def anew(function):
+    """A cached function of a module with an empty cache."""
+    return cache(function.__wrapped__)
+
 
 FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
@@ -39,7 +69,19 @@ FEWER = {
     "residual_depth": (residual_depth, {"STEPS": 2}),
     "batch_norm_shift": (batch_norm_shift, {"STEPS": 5}),
     "memorization": (memorization, {"STEPS": 5}),
-}
+    "induction_heads": (
+        induction_heads,
+        {
+            "language_model": tiny_language_model, "scope": anew(induction_heads.scope),
+            "scores": anew(induction_heads.scores), "HALF": 8, "COPIED": slice(8, None), "LEAST": 3, "MOST": 64,
+            "HEADS": 1, "OTHER": 2.0,
+        },
+    ),
+    "attention_and_ablation": (
+        attention_and_ablation,
+        {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
+    ),
+}  # fmt: skip
 
 
 def cut_short(name, monkeypatch):

@@ -160,8 +160,100 @@ def test_agreement():
     assert math.isnan(value("agreement", even(4)))
 
 
+def test_symmetry():
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    turned = x @ torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 0]])  # ⟨x_i, turned_j⟩ turns its sign with i and j
+    same = {"positions": torch.arange(8), "scale": 1.0}
+    assert value("symmetry", WatchedAttention(x, x, **same)) == approx(1)
+    assert value("symmetry", WatchedAttention(x, turned, **same)) == approx(-1)
+    chain = WatchedAttention(torch.eye(8)[:, 1:], torch.eye(8)[:, :-1], **same)  # token j + 1 scores j, never back
+    assert value("symmetry", chain) == 0
+    q, k = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(1))
+    S = q @ k.mT
+    assert value("symmetry", WatchedAttention(q, k, **same)) == approx(((S * S.mT).sum() / S.square().sum()).item())
+    assert math.isnan(value("symmetry", WatchedAttention(q[:3], k, **same | {"positions": torch.arange(5, 8)})))
+    assert math.isnan(value("symmetry", WatchedAttention(q, k, scale=1.0)))
+
+
+def test_key_rank_is_the_number_of_directions_of_equal_spread():
+    corners = torch.cat([torch.eye(5), -torch.eye(5)])  # five directions, the same in each
+    for scale in (1e-3, 1.0, 1e3):
+        P = WatchedAttention(corners, 7 + scale * corners, scale=1.0)
+        assert value("key_rank", P) == pytest.approx(5, abs=1e-2)
+    line = WatchedAttention(corners, torch.arange(10.0)[:, None] * torch.ones(5), scale=1.0)
+    assert value("key_rank", line) == pytest.approx(1, abs=1e-2)
+    assert math.isnan(value("key_rank", even(4)))  # equal keys differ in no direction
+
+
+def test_drift():
+    k = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    same = {"positions": torch.arange(6), "scale": 1.0}
+    assert value("drift", WatchedAttention(torch.zeros(6, 6), k, **same)) == approx(1)  # all go to the mean
+    sunk = WatchedAttention(torch.zeros(6, 6), k, **same, sinks=torch.tensor([3.0]))
+    assert value("drift", sunk) == approx(1)
+    stays = WatchedAttention(100 * torch.eye(6), torch.eye(6), **same)
+    assert value("drift", stays) == approx(0)
+    swapped = torch.eye(6).roll(3, 0)  # tokens i and i + 3 change places, with |k_i − k_j|² = 2 each
+    right = 6 * 2 / (6 * (1 - 1 / 6))
+    assert value("drift", WatchedAttention(100 * swapped, torch.eye(6), **same)) == approx(right)
+    assert math.isnan(value("drift", even(4, positions=None)))
+
+
+def copying_of(layer):
+    x = torch.randn(1, 5, 8)
+    with torch.no_grad(), microscope.attach(layer) as scope:
+        layer(x, x, x)
+    return scope.table()["copying"]
+
+
+def head_that_writes(*maps):
+    """Two heads: W_V takes half of the width each, and W_O writes it back times a matrix."""
+    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    with torch.no_grad():
+        layer.in_proj_weight[16:] = torch.eye(8)
+        layer.out_proj.weight.copy_(torch.block_diag(*maps))
+    return layer
+
+
+def test_copying():
+    turn = torch.block_diag(*2 * [torch.tensor([[0.0, -1], [1, 0]])])  # eigenvalues i and −i
+    assert copying_of(head_that_writes(torch.eye(4), -2 * torch.eye(4))) == approx([1, -1])
+    assert copying_of(head_that_writes(turn, torch.diag(torch.tensor([3.0, 1, -1, 0])))) == approx([0, 3 / 5])
+    model, x = Causal(), torch.randn(1, 5, 8)
+    with torch.no_grad(), microscope.attach(model) as scope:
+        model(x)
+    assert all(map(math.isnan, scope.table()["copying"]))  # this layer has no output projection
+
+
+@pytest.mark.parametrize(
+    ("name", "value_of", "output_of"),
+    [
+        ("llama", "model.layers.1.self_attn.v_proj", "model.layers.1.self_attn.o_proj"),
+        ("bert", "bert.encoder.layer.1.attention.self.value", "bert.encoder.layer.1.attention.output.dense"),
+        ("gpt2", "transformer.h.1.attn.c_attn", "transformer.h.1.attn.c_proj"),
+    ],
+)
+@torch.no_grad()
+def test_copying_from_the_whole_map_of_a_model(name, value_of, output_of):
+    tiny = pytest.importorskip("tests.huggingface.tiny")
+    model = tiny.model(name)
+    with microscope.attach(model) as scope:
+        model(**tiny.tokens())
+    value, output = (model.get_submodule(name).weight for name in (value_of, output_of))
+    if name == "gpt2":
+        value, output = value.mT[64:], output.mT
+    for head in (0, 1, 2, 3):
+        shared = head // (4 * 8 // len(value))
+        whole = output[:, 8 * head : 8 * head + 8] @ value[8 * shared : 8 * shared + 8]  # D × D
+        found = torch.linalg.eigvals(whole.double())
+        right = (found.sum() / found.abs().sum()).real.item()
+        P = scope.select(text=0)[1, head]
+        assert OF["copying"](P).item() == pytest.approx(right, abs=1e-4)
+        assert scope.select(text=0).table()["copying"][4 + head] == pytest.approx(right, abs=1e-4)
+
+
 def test_every_measure_says_what_it_is():
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 16
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 20
     for measure in MEASURES:
         assert measure.equation, measure.name
         assert measure.range, measure.name
@@ -182,7 +274,7 @@ def test_a_measure_of_all_heads_is_that_of_each(measure):
         return
     for head in range(3):
         apart = measure.of(WatchedAttention(q[head], k[head], sinks=sinks[head], **given))
-        torch.testing.assert_close(together[head], apart, atol=1e-9, rtol=0)
+        torch.testing.assert_close(together[head], apart, atol=1e-9, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
@@ -194,7 +286,7 @@ def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkey
     whole = measure.of(WatchedAttention(q, k, **given))
     monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
     monkeypatch.setattr(microscope.head_measures, "_PAIRS", 100)
-    torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
 def seen():

@@ -191,6 +191,46 @@ def test_a_long_text_can_be_cut(call, causal, tmp_path):
     assert "read 64 tokens" in call(causal, "--text", "the cat " * 100, "--tokens", "64").output
 
 
+def test_ablating_each_head_in_turn_adds_a_measure(call, causal, tmp_path):
+    done = call(causal, "--text", TEXT, "--ablate", "--json", "heads.json", "--output", "heads.html")
+    assert done.exit_code == 0
+    assert "ablation" in done.output
+    found = json.loads((tmp_path / "heads.json").read_text())
+    assert all(head["ablation"] > 0 for head in found["heads"])
+    assert "becomes its mean" in found["measures"]["ablation"]["meaning"]
+    page = (tmp_path / "heads.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    assert data["measures"][-1]["name"] == "ablation"
+    assert len(data["values"]["ablation"]) == 8
+    assert "ablation" not in call(causal, "--text", TEXT).output
+
+
+def test_two_models_are_compared_head_by_head(call, causal, encoder_decoder, tmp_path):
+    other = folders.causal(tmp_path / "other")
+    made = hf.AutoModel.from_pretrained(other)
+    with torch.no_grad():
+        made.layers[1].self_attn.q_proj.weight.mul_(8)
+    made.save_pretrained(other)
+    done = call(causal, "--text", TEXT, "--compare", other, "--json", "heads.json", "--output", "heads.html")
+    assert done.exit_code == 0
+    assert "Compared with other" in done.output
+    found = json.loads((tmp_path / "heads.json").read_text())["compared_with"]
+    first, second = (read(load(folder), TEXT) for folder in (causal, other))
+    assert found["model"] == "other"
+    for row, a, b in zip(found["differences"], first.table.rows, second.table.rows, strict=True):
+        assert row["entropy"] == pytest.approx(b["entropy"] - a["entropy"], abs=1e-6)
+        assert (row["layer"], row["head"]) == (a["layer"], a["head"])
+        assert (row["entropy"] == 0) == (row["layer"] == 0)  # the first layer is the same
+    page = (tmp_path / "heads.html").read_text(encoding="utf-8")
+    assert "Compared with other" in page
+    most = max(found["differences"], key=lambda row: abs(row["entropy"]))
+    assert f"<td>{most['layer']}.{most['head']}</td>" in page
+    assert "Compared with" not in render(first)
+    done = call(causal, "--text", TEXT, "--compare", encoder_decoder)
+    assert done.exit_code == 2
+    assert "only models with the same layers and heads" in " ".join(done.stderr.split())
+
+
 # The page.
 
 NASTY = "the <script>alert('cat')</script> \u202e\x1b[31m &amp; sat"

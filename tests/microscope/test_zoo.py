@@ -28,3 +28,19 @@ def test_a_type_can_be_watched(name):
     assert all(torch.equal(plain[key].nan_to_num(), out[key].nan_to_num()) for key in plain)
     for P in scope:
         assert 0 in P.shape or P.entropy().isfinite().all()
+
+
+@pytest.mark.slow
+@of_its_version
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TYPES)
+@torch.no_grad()
+def test_a_type_runs_with_all_its_heads_computed_by_the_operator(name):
+    model = compare.build(name)
+    given = inputs.asked(model, lambda given: compare.run(model, given))
+    with microscope.attach(model) as scope:
+        plain = compare.run(model, given)
+    with scope.intervene(microscope.Temperature(1.0)):
+        out = compare.run(model, given)
+    for key, own in plain.items():
+        torch.testing.assert_close(out[key].nan_to_num(), own.nan_to_num(), atol=1e-4, rtol=1e-3)

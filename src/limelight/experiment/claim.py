@@ -41,6 +41,10 @@ class Experiment(ABC):
         """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""
         return {}
 
+    def missing(self) -> str:
+        """What the measurement needs and is not installed, and how to install it; empty if it can run."""
+        return ""
+
     def measured_by(self) -> type:
         """The class whose code measures, which is part of a result's name."""
         return type(self)

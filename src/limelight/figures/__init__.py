@@ -18,6 +18,7 @@ from limelight.figures.fields import drift
 from limelight.figures.grids import images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
+from limelight.figures.pairs import before_and_after, cloud, strips
 from limelight.figures.plane import Attended, bars, chosen_row, plane
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
@@ -29,8 +30,10 @@ __all__ = [
     "accuracies",
     "animated_scatter",
     "bars",
+    "before_and_after",
     "boxed_images",
     "chosen_row",
+    "cloud",
     "curves",
     "drift",
     "images",
@@ -42,6 +45,7 @@ __all__ = [
     "spheres",
     "stacked_area",
     "strip_plot",
+    "strips",
     "surface",
     "surfaces",
 ]

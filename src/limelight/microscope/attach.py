@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import inspect
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.microscope.recorder import Inputs, Recorder
+from limelight.microscope.recorder import Recorder
 from limelight.microscope.scope import Scope
-from limelight.microscope.torch_layers import watching_torch
+from limelight.microscope.watch import Watch
 
 
 @contextmanager
@@ -52,77 +49,30 @@ def attach(model: nn.Module, *, separators: Iterable[int] | None = None) -> Iter
     (0.0, (6, 6), 2)
     """
     _require_model(model)
-    watch = _Watch(model, None if separators is None else frozenset(separators))
-    with watch:
-        yield watch.scope
+    recorder = Recorder()
+    scope = Scope(recorder, model, _separators(model) if separators is None else frozenset(separators))
+    with _Compared(model, recorder, scope):
+        yield scope
 
 
-class _Watch:
-    """The watchers of one model, which can be taken off and put on again."""
+class _Compared(Watch):
+    """Watchers that must not change what a model returns: its first call is made without them, too."""
 
-    def __init__(self, model: nn.Module, separators: frozenset[int] | None) -> None:
-        self.model = model
-        self.names = {module: name or type(module).__name__ for name, module in model.named_modules()}
-        self.recorder = Recorder()
-        self.scope = Scope(self.recorder, model, _separators(model) if separators is None else separators)
-        self.mode: Any = nullcontext()
+    def __init__(self, model: nn.Module, recorder: Recorder, scope: Scope) -> None:
+        super().__init__(model, recorder)
+        self.scope = scope
         self._compared: set[nn.Module] = set()
-        self._forward: dict[nn.Module, Callable[..., Any]] = {}  # what runs below the wrapper of a model
-        self._watchers = ExitStack()
 
-    def __enter__(self) -> None:
-        self._put_on()
-
-    def __exit__(self, *problem: Any) -> None:
-        self._watchers.close()
-
-    def _put_on(self) -> None:
-        with ExitStack() as stack:
-            self.mode = stack.enter_context(watching_torch(self.names, self.recorder))
-            if any(type(module).__module__.startswith("transformers.") for module in self.names):
-                from limelight.microscope.interface import watching_interface
-
-                stack.enter_context(watching_interface(self.names, self.recorder))
-            for module in self.names:
-                if module is self.model or _is_of_transformers(module):
-                    stack.enter_context(self._wrapped(module))
-            self._watchers = stack.pop_all()
-
-    @contextmanager
-    def _wrapped(self, module: nn.Module) -> Iterator[None]:
-        """Within the block, a call of `module.forward` goes through `_called`."""
-        own, forward = module.__dict__.get("forward"), module.forward
-
-        @functools.wraps(forward)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return self._called(module, args, kwargs)
-
-        self._forward[module], module.__dict__["forward"] = forward, run
-        try:
-            yield
-        finally:
-            if own is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = own
-
-    def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """A call of the model, or of a model within it."""
-        outer = self.recorder.inputs[-1] if self.recorder.is_running else Inputs()
-        with self.recorder.running(_inputs(self._forward[module], args, kwargs, outer)) as outermost:
-            if not outermost:
-                return self._forward[module](*args, **kwargs)
-            before = len(self.recorder.calls)
-            if module in self._compared:
-                with self.mode:
-                    return self._forward[module](*args, **kwargs)
-            expected = self._unwatched(module, args, kwargs)
-            with self.mode:  # only now, since the watchers have been put on again
-                out = self._forward[module](*args, **kwargs)
-            self._compare(module, expected, out)
-            if module is self.model and len(self.recorder.calls) == before:
-                raise InputError(_nothing_seen(self.model))
-            return out
+    def _outermost(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        before = len(self.recorder.calls)
+        if module in self._compared:
+            return super()._outermost(module, args, kwargs)
+        expected = self._unwatched(module, args, kwargs)
+        out = super()._outermost(module, args, kwargs)  # only now, since the watchers have been put on again
+        self._compare(module, expected, out)
+        if module is self.model and len(self.recorder.calls) == before:
+            raise InputError(_nothing_seen(self.model))
+        return out
 
     def _unwatched(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What the model returns without the watchers. Random numbers, caches and buffers are then as before."""
@@ -174,12 +124,6 @@ def _separators(model: nn.Module) -> frozenset[int]:
     return frozenset(found)
 
 
-def _is_of_transformers(module: nn.Module) -> bool:
-    """True for a model of transformers. If transformers has not been imported, there is none."""
-    transformers = sys.modules.get("transformers")
-    return transformers is not None and isinstance(module, transformers.PreTrainedModel)
-
-
 def _nothing_seen(model: nn.Module) -> str:
     names = [name for name, module in model.named_modules() if "attention" in type(module).__name__.lower()]
     if not names:
@@ -193,35 +137,6 @@ def _nothing_seen(model: nn.Module) -> str:
         f"({type(module).__name__}) computes its weights by itself, without scaled_dot_product_attention or "
         "transformers' AttentionInterface"
     )
-
-
-def _inputs(forward: Callable[..., Any], args: Any, kwargs: Any, outer: Inputs) -> Inputs:
-    """The tokens, and the masks of tokens (B, length), among a model's arguments.
-
-    A model within another one may get embeddings; if there are as many as `outer` has tokens, they are of these.
-    """
-    try:
-        given = dict(inspect.signature(forward).bind_partial(*args, **kwargs).arguments)
-    except TypeError:  # the call itself will say what is wrong
-        return Inputs()
-    given |= given.get("kwargs", {})
-    ids, embedded = _tokens(given.get("input_ids")), given.get("inputs_embeds")
-    if ids is None and isinstance(embedded, Tensor) and outer.ids is not None:
-        ids = outer.ids if embedded.shape[:2] == outer.ids.shape else None
-    return Inputs(
-        ids=ids,
-        real=_real(given.get("attention_mask")),
-        other_real=_real(given.get("encoder_attention_mask")),
-    )
-
-
-def _tokens(ids: Any) -> Tensor | None:
-    fits = isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
-    return ids.detach().clone() if fits else None
-
-
-def _real(mask: Any) -> Tensor | None:
-    return mask.detach() > 0 if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
 def _copied(value: Any) -> Any:

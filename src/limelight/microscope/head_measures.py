@@ -189,6 +189,47 @@ def _agreement(P: WatchedAttention) -> PerHead:
     return (cosines.sum(-1) - cosines.diagonal()) / (heads - 1)
 
 
+def _symmetry(P: WatchedAttention) -> PerHead:
+    """⟨S, Sᵀ⟩ / |S|² of S = Q Kᵀ over the tokens, from d × d matrices: ⟨S, Sᵀ⟩ = tr (KᵀQ)², |S|² = tr QᵀQ KᵀK."""
+    if not _is_whole(P):
+        return _undefined(P)
+    mixed = P.k.mT @ P.q
+    size = ((P.q.mT @ P.q) * (P.k.mT @ P.k)).sum((-1, -2))
+    return (mixed * mixed.mT).sum((-1, -2)) / size
+
+
+def _copying(P: WatchedAttention) -> PerHead:
+    """Σ Re λ / Σ |λ|; a real matrix has its other eigenvalues in conjugate pairs, so the sum of all is real."""
+    maps = P.output_map()
+    if maps is None:
+        return _undefined(P)
+    found = torch.linalg.eigvals(maps)
+    return (found.real.sum(-1) / found.abs().sum(-1)).to(P.dtype)
+
+
+def _key_rank(P: WatchedAttention) -> PerHead:
+    """exp of the entropy of σ/Σσ, with σ the singular values of the keys about their mean."""
+    values = torch.linalg.svdvals(P.k - P.k.mean(-2, keepdim=True))
+    shares = values / values.sum(-1, keepdim=True)
+    return torch.special.entr(shares).sum(-1).exp()
+
+
+def _drift(P: WatchedAttention) -> PerHead:
+    """Σ_i |(Pk)_i − k_i|² / Σ_i |k_i − mean k|², where P's rows are divided by their sums."""
+    if not _is_whole(P):
+        return _undefined(P)
+    ones = torch.ones_like(P.k[..., :1])
+    mixed = P @ torch.cat([P.k, ones], -1)
+    moved = mixed[..., :-1] / mixed[..., -1:] - P.k
+    spread = P.k - P.k.mean(-2, keepdim=True)
+    return moved.square().sum((-1, -2)) / spread.square().sum((-1, -2))
+
+
+def _is_whole(P: WatchedAttention) -> bool:
+    """True if queries and keys are the same tokens: neither cross-attention nor a step with a cache."""
+    return P.positions is not None and P.shape[-2] == P.shape[-1]
+
+
 def _learned_sink(P: WatchedAttention) -> PerHead:
     return P.taken_by_sink().mean(-1)
 
@@ -325,5 +366,37 @@ MEASURES = (
         "0 to 1",
         "How alike the head is to the others of its layer: 1 if all have the same weights.",
         "cosine of the matrices; compare Kornblith et al. 2019 (1905.00414)",
+    ),
+    Measure(
+        "symmetry",
+        _symmetry,
+        "⟨S, Sᵀ⟩ / |S|²,  S_ij = ⟨q_i, k_j⟩",
+        "−1 to 1",
+        "Whether two tokens score each other alike: 1 if S is symmetric, −1 if it turns its sign, 0 if it is directed.",
+        "for W_Q W_Kᵀ: Saponati et al. 2025 (2502.10927)",
+    ),
+    Measure(
+        "copying",
+        _copying,
+        "Σ λ / Σ |λ| over the eigenvalues of W_O W_V",
+        "−1 to 1",
+        "Whether a head writes what it reads: 1 if it copies, −1 if it writes the opposite, near 0 for random weights.",
+        "Elhage et al. 2021, A mathematical framework for transformer circuits",
+    ),
+    Measure(
+        "key_rank",
+        _key_rank,
+        "exp H(σ/Σσ),  σ the singular values of k_j − mean k",
+        "1 to min(m − 1, d)",
+        "In how many directions the keys of a head differ; over the layers it shows whether tokens become alike.",
+        "Roy and Vetterli 2007, effective rank; Dong et al. 2021 (2103.03404) for depth",
+    ),
+    Measure(
+        "drift",
+        _drift,
+        "Σ_i |(Pk)_i − k_i|² / Σ_i |k_i − mean k|²",
+        "0 to ∞",
+        "How far attention would move the keys: 0 if each stays, 1 if all go to their mean.",
+        "the generator P − 1 of a diffusion; Coifman and Lafon 2006",
     ),
 )

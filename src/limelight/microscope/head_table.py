@@ -28,10 +28,14 @@ class Table(dict[str, list[Any]]):
         """The columns that are measures."""
         return tuple(name for name in self if name not in PLACES)
 
-    def strongest(self, measure: str, count: int = 5) -> list[dict[str, Any]]:
-        """The rows with the largest values of a measure, largest first, without those in which it has no meaning."""
+    def require(self, measure: str) -> None:
+        """Raise `InputError` for a measure that the table does not have."""
         if measure not in self.measures:
             raise InputError(f"this table has no measure {measure!r}; it has {', '.join(self.measures)}")
+
+    def strongest(self, measure: str, count: int = 5) -> list[dict[str, Any]]:
+        """The rows with the largest values of a measure, largest first, without those in which it has no meaning."""
+        self.require(measure)
         rows = [row for row in self.rows if not math.isnan(row[measure])]
         return sorted(rows, key=lambda row: -row[measure])[:count]
 

@@ -85,9 +85,11 @@ class _Watcher:
     ) -> Any:
         with self.recorder.telling():
             out = self.own(module, query, key, value, attention_mask, **given)
-        if self.recorder.is_running:
-            self.recorder.record(self._seen(module, query, key, value, attention_mask, given, out[0]))
-        return out
+        if not self.recorder.is_running:
+            return out
+        seen = self._seen(module, query, key, value, attention_mask, given, out[0])
+        mixed, weights = self.recorder.result(seen, *out)
+        return out if mixed is out[0] else (mixed, weights)
 
     def _seen(
         self,

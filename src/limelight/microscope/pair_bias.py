@@ -35,6 +35,10 @@ class PairBias:
         at = min(head, len(self.numbers) - 1)
         return PairBias(self.numbers[at : at + 1], self.queries, self.is_relative)
 
+    def heads(self, heads: list[int]) -> PairBias:
+        """The numbers of these heads."""
+        return self if len(self.numbers) == 1 else PairBias(self.numbers[heads], self.queries, self.is_relative)
+
     def at(self, i: Int[Tensor, " pairs"], j: Int[Tensor, " pairs"]) -> Float[Tensor, "heads pairs"]:
         """b_ij of some pairs."""
         return self.numbers[:, j - i + self.queries - 1] if self.is_relative else self.numbers[:, i, j]

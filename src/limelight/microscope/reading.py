@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.attach import attach
+from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table
 from limelight.microscope.load import Loaded
 from limelight.microscope.scope import Scope
@@ -23,7 +26,7 @@ class Reading:
     """What was seen while a model read a text.
 
     `texts` are the labels of the tokens of the text, and of the answer that an encoder-decoder wrote; `ids` are these
-    tokens.
+    tokens. `measures` are the columns of the table.
     """
 
     model: str
@@ -32,6 +35,7 @@ class Reading:
     table: Table
     texts: tuple[list[str], ...]
     ids: tuple[list[int], ...]
+    measures: tuple[Measure, ...] = MEASURES
 
     @property
     def layers(self) -> list[WatchedAttention]:
@@ -50,8 +54,12 @@ class Reading:
 
 
 @torch.no_grad()
-def read(loaded: Loaded, text: str, tokens: int | None = None) -> Reading:
+def read(
+    loaded: Loaded, text: str, tokens: int | None = None, more: Sequence[Callable[[Scope, Any], Measure]] = ()
+) -> Reading:
     """Let the model read the text, or its first `tokens` tokens. An encoder-decoder also writes an answer to it.
+
+    `more` make further measures from the scope and from what the model was called with, as `ablation_effect` does.
 
     Raises `InputError` for a text without tokens, or with more than the model takes.
     """
@@ -62,7 +70,7 @@ def read(loaded: Loaded, text: str, tokens: int | None = None) -> Reading:
         ids = ids[:, :tokens]
     _require_fits(ids, loaded)
     model, config = loaded.model, loaded.model.config
-    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    given: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     read_ids = [ids[0].tolist()]
     if config.is_encoder_decoder:
         answer = model.generate(**given, max_new_tokens=_ANSWER, do_sample=False)
@@ -70,9 +78,11 @@ def read(loaded: Loaded, text: str, tokens: int | None = None) -> Reading:
         read_ids.append(answer[0].tolist())
     ends = {loaded.tokenizer.sep_token_id, loaded.tokenizer.eos_token_id} - {None}
     with attach(model, separators=ends) as scope:
-        model(**given, use_cache=False)
+        given["use_cache"] = False
+        model(**given)
+    measures = (*MEASURES, *(make(scope, given) for make in more))
     texts = tuple(readable(loaded.tokenizer, own) for own in read_ids)
-    return Reading(loaded.name, type(model).__name__, scope, scope.table(), texts, tuple(read_ids))
+    return Reading(loaded.name, type(model).__name__, scope, scope.table(measures), texts, tuple(read_ids), measures)
 
 
 def _require_fits(ids: Tensor, loaded: Loaded) -> None:

@@ -20,6 +20,7 @@ from limelight.microscope.text_mask import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
 
 _CHECKED = 2  # steps of a layer that are checked: a whole text, and the first token after it
+PerHead = Float[Tensor, "B n H e"]
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.06, torch.float16: 0.01}
 
 
@@ -99,6 +100,10 @@ class Recorder:
         """How often this layer was recorded in the present pass."""
         return self._runs[layer]
 
+    def skip(self, layer: str) -> None:
+        """Count a call of this layer that is not recorded."""
+        self._runs[layer] += 1
+
     @contextmanager
     def telling(self) -> Iterator[None]:
         """While a watched layer calls its own function, whose parts need no record of their own."""
@@ -108,12 +113,21 @@ class Recorder:
         finally:
             self.is_told = before
 
+    def result(self, seen: Seen, out: PerHead, weights: Tensor | None = None) -> tuple[PerHead, Tensor | None]:
+        """Keep the call. Returns the output of its heads and their weights, which watching does not change."""
+        self.record(seen)
+        return out, weights
+
+    def changes(self, layer: str) -> bool:
+        """True if this layer's output will be another one, so that it must not run a path that shows no heads."""
+        return False
+
     @torch.no_grad()
-    def record(self, seen: Seen) -> None:
+    def record(self, seen: Seen) -> Call:
         """Keep the call, after a check that P @ value is the layer's own output, the first times that a layer runs."""
         name = (seen.layer, self._runs[seen.layer])
         self._runs[seen.layer] += 1
-        seen = self._filled(_expanded(seen))
+        seen = self._filled(expanded(seen))
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
@@ -141,6 +155,7 @@ class Recorder:
         self._steps[name] += 1
         self._latest[name] = call
         self.calls.append(call)
+        return call
 
     def _filled(self, seen: Seen) -> Seen:
         """Without the end of a cache of fixed size, which is not filled yet and which no query sees."""
@@ -185,7 +200,7 @@ class Recorder:
         return torch.cat([before.history, ids], -1)
 
 
-def _expanded(seen: Seen) -> Seen:
+def expanded(seen: Seen) -> Seen:
     """With queries for each text, and a row for each query in the masks; there may be one for all."""
     n, texts = seen.query.shape[-2], max(len(seen.query), len(seen.key))
     query = seen.query.expand(texts, -1, -1, -1)

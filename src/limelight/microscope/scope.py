@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from limelight.errors import InputError, UnknownNameError
 from limelight.microscope.call import Call
 from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table, tabulate
+from limelight.microscope.intervene import intervened, planned
+from limelight.microscope.interventions import Intervention
+from limelight.microscope.output_maps import value_then_output
 from limelight.microscope.recorder import Recorder
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
@@ -91,11 +96,8 @@ class Scope:
         layer, head = place if isinstance(place, tuple) and len(place) == 2 else (place, None)
         number = self._layer(layer)
         call = self._one_call(number)
-        if head is not None:
-            if isinstance(head, bool) or not isinstance(head, int) or not -call.heads <= head < call.heads:
-                raise InputError(f"layer {number} has the heads 0 to {call.heads - 1}, got head {head!r}")
-            head %= call.heads
-        return watched(call, number, self._one_text(call), head, self.separators)
+        head = None if head is None else _head(number, call.heads, head)
+        return watched(call, number, self._one_text(call), head, self.separators, self._output_map(call))
 
     def __iter__(self) -> Iterator[WatchedAttention]:
         """All heads of each layer, on each chosen text, in each chosen step."""
@@ -105,10 +107,42 @@ class Scope:
                 continue
             for text in range(len(call.texts)) if self._text is None else [self._text]:
                 if text < len(call.texts):
-                    yield watched(call, numbers[call.name], text, None, separators)
+                    yield watched(call, numbers[call.name], text, None, separators, self._output_map(call))
 
     def __len__(self) -> int:
         return len(self._recorder.calls) and len(self._names)
+
+    def intervene(self, *changes: Intervention) -> AbstractContextManager[None]:
+        """Within the `with` block the model runs with some heads changed: it answers what would be, if they were so.
+
+        The changes are `Ablate`, `WithoutSinks`, `EqualKeyNorms`, `Temperature`, `Renormalize`, `Replace`, or classes
+        of your own, and any of them together; those of one head take effect in the order in which they are given, and
+        ablation last. Everything after a changed head runs on what it now says. Heads that are not changed keep their
+        own output to the bit, in `nn.MultiheadAttention` up to rounding; with no change at all the model's output is
+        equal to the bit. Gradients pass, but for those of a position bias that learns. After the block the model is as
+        it was.
+
+        Leave the block of `attach` first. Raises `InputError` for a head or a layer that is not there, for two changes
+        of one kind of the same head, and if every head is ablated; when the model is called, for dropout of weights;
+        and at the end of the block, if a layer with changed heads did not run in it.
+
+        >>> import torch
+        >>> from limelight import microscope
+        >>> layer, x = torch.nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(1, 5, 8)
+        >>> with microscope.attach(layer) as scope:
+        ...     before, _ = layer(x, x, x)
+        >>> with scope.intervene(microscope.Ablate([(0, 1)])):
+        ...     after, _ = layer(x, x, x)
+        >>> torch.equal(before, after)
+        False
+        """
+        heads = {call.name: call.heads for call in self._calls}
+        return intervened(self._model, planned(changes, heads, self._place))
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that was watched."""
+        return self._model
 
     def table(self, measures: Sequence[Measure] = MEASURES) -> Table:
         """One row for each layer and head (and text, and step), one column for each measure.
@@ -117,6 +151,9 @@ class Scope:
         (induction where no token is repeated, positions in cross-attention) is NaN there.
         """
         return tabulate(self, measures)
+
+    def _output_map(self, call: Call) -> Callable[[], Tensor | None]:
+        return functools.partial(value_then_output, self._model, call.layer, call.heads)
 
     @property
     def _calls(self) -> list[Call]:
@@ -140,6 +177,12 @@ class Scope:
             raise InputError(f"this model has the attention layers 0 to {len(layers) - 1}, got layer {layer}")
         return layer % len(layers)
 
+    def _place(self, layer: int | str, head: int) -> tuple[tuple[str, int], int]:
+        """The name of the layer with this number or name, and the number of its head."""
+        number = self._layer(layer)
+        name = self._names[number]
+        return name, _head(number, next(call.heads for call in self._calls if call.name == name), head)
+
     def _one_call(self, number: int) -> Call:
         name = self._names[number]
         calls = [call for call in self._calls if call.name == name]
@@ -162,3 +205,9 @@ class Scope:
         if not self._recorder.calls:
             return f"Scope({type(self._model).__name__}, nothing ran yet)"
         return f"Scope({type(self._model).__name__}, {len(self)} layers, {self.texts} texts, {self.steps} steps)"
+
+
+def _head(layer: int, heads: int, head: Any) -> int:
+    if isinstance(head, bool) or not isinstance(head, int) or not -heads <= head < heads:
+        raise InputError(f"layer {layer} has the heads 0 to {heads - 1}, got head {head!r}")
+    return head % heads

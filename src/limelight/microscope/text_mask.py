@@ -32,6 +32,11 @@ class Visible:
     positions: Int[Tensor, " n"] | None
     mask: Mask | None
 
+    def of_heads(self, heads: list[int]) -> Mask | None:
+        """The mask of these heads, which may have different ones."""
+        differs = isinstance(self.mask, Boolean) and self.mask.allowed.ndim == 3
+        return Boolean(self.mask.allowed[heads]) if differs else self.mask  # type: ignore[union-attr]
+
 
 @dataclass(frozen=True)
 class Given:

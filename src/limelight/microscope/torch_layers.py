@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ def watching_torch(names: dict[nn.Module, str], recorder: Recorder) -> Iterator[
             attention = _Layer(names[own.self_attn], own.self_attn, recorder, mode)
             watchers[module] = functools.partial(_encoder_layer, own, attention)
         elif kind.forward is nn.TransformerEncoder.forward and _is_plain_encoder(module):
-            watchers[module] = functools.partial(_encoder, mode)
+            layers = [names[layer.self_attn] for layer in module.layers]  # type: ignore[union-attr]
+            watchers[module] = functools.partial(_encoder, mode, layers)
     before = {module: module.__dict__.get("forward") for module in watchers}
     try:
         for module, watcher in watchers.items():
@@ -69,9 +70,12 @@ def _is_plain_encoder(encoder: nn.Module) -> bool:
     return all(type(layer).forward is nn.TransformerEncoderLayer.forward and _is_plain(layer) for layer in layers)
 
 
-def _encoder(mode: _Sdpa, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """nn.TransformerEncoder.forward, which leaves out padding where no function mode could see it."""
-    with mode.left():
+def _encoder(mode: _Sdpa, layers: list[str], forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """nn.TransformerEncoder.forward, which leaves out padding where no function mode could see it.
+
+    It then hands its layers nested tensors, of which no head can be changed.
+    """
+    with nullcontext() if any(map(mode.recorder.changes, layers)) else mode.left():
         return forward(*args, **kwargs)
 
 
@@ -109,7 +113,9 @@ class _Sdpa(TorchFunctionMode):
         if func is F.scaled_dot_product_attention and self.recorder.is_running and not self.recorder.is_told:
             module = _caller(self.names)
             if module is not None:
-                self.recorder.record(_sdpa(self.names[module], module, out, *args, **given))
+                seen, mixed = _sdpa(self.names[module], module, out, *args, **given), _four(out).transpose(1, 2)
+                changed, _ = self.recorder.result(seen, mixed)
+                return out if changed is mixed else changed.transpose(1, 2).reshape(out.shape)
         elif func is F.multi_head_attention_forward and self.recorder.is_running:
             raise InputError(
                 f"{_name_of(_caller(self.names), self.names)} calls torch's multi_head_attention_forward itself, which "
@@ -206,14 +212,19 @@ def _multihead(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> Any:
-    """nn.MultiheadAttention.forward, and then a record of it."""
+    """nn.MultiheadAttention.forward, and then a record of it, or its output with other heads."""
+    recorder = layer.recorder
     with layer.mode.left():
-        out = forward(
-            query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-        )  # fmt: skip
-        if layer.recorder.is_running:
-            _record_multihead(layer, query, key, value, key_padding_mask, attn_mask, out[0])
-    return out
+        if not (recorder.is_running and recorder.changes(layer.name)):
+            out = forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )  # fmt: skip
+            if recorder.is_running:
+                _record_multihead(layer, query, key, value, key_padding_mask, attn_mask, out[0])
+            return out
+        out = forward(query, key, value, key_padding_mask, need_weights, attn_mask, False, is_causal)
+        changed, weights = _changed_multihead(layer, query, key, value, key_padding_mask, attn_mask, *out)
+    return changed, weights.mean(-3) if weights is not None and average_attn_weights else weights
 
 
 @torch.no_grad()
@@ -226,12 +237,64 @@ def _record_multihead(
     attn_mask: Tensor | None,
     out: Tensor | None,
 ) -> None:
-    own: Any = layer.module
-    is_cross = query is not key and not (query.shape == key.shape and torch.equal(query, key))
     if query.is_nested:
         query, key_padding_mask = _padded(query)
         key = value = query
         out = None
+    layer.recorder.record(_seen_multihead(layer, query, key, value, key_padding_mask, attn_mask, out))
+
+
+def _changed_multihead(
+    layer: _Layer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    out: Tensor,
+    weights: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The layer's output with changed heads: these enter its output projection together, which `out` has passed.
+
+    Before that projection torch's layer shows nothing, so the other heads are computed once more, by torch's function.
+    """
+    if query.is_nested:
+        raise InputError(
+            f"{layer.name or 'the layer'} got a nested tensor, whose heads cannot be changed; pad the texts"
+        )
+    own: Any = layer.module
+    seen = _seen_multihead(layer, query, key, value, key_padding_mask, attn_mask, out)
+    mixed = out if seen.value is None else _attended(seen).transpose(1, 2)
+    one = None if weights is None else weights if weights.ndim == 4 else weights[None]
+    changed, one = layer.recorder.result(seen, mixed, one)
+    if changed is mixed:
+        return out, weights
+    projected = F.linear(changed.flatten(2).to(out.dtype), own.out_proj.weight, own.out_proj.bias)
+    if query.ndim == 2:
+        return projected[0], None if one is None else one[0]
+    return projected if own.batch_first else projected.transpose(0, 1), one
+
+
+def _attended(seen: Seen) -> Tensor:
+    """The output of torch's attention for what was seen, before the output projection (B, H, n, e)."""
+    assert seen.value is not None
+    mask = seen.allowed
+    if seen.bias is not None:
+        mask = seen.bias if mask is None else seen.bias.masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(seen.query, seen.key, seen.value, mask, scale=seen.scale)
+
+
+def _seen_multihead(
+    layer: _Layer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    out: Tensor | None,
+) -> Seen:
+    own: Any = layer.module
+    is_cross = query is not key and not (query.shape == key.shape and torch.equal(query, key))
     query, key, value = (_batch_first(x, own.batch_first) for x in (query, key, value))
     q, k, v = _projections(own, query, key, value)
     added = k.shape[-2] - key.shape[-2]
@@ -243,21 +306,19 @@ def _record_multihead(
         theirs = _batch_first(out, own.batch_first)[text][queries]
         return F.linear(mixed.flatten(1).to(theirs.dtype), own.out_proj.weight, own.out_proj.bias), theirs
 
-    layer.recorder.record(
-        Seen(
-            layer.name,
-            type(own).__name__,
-            q,
-            k,
-            q.shape[-1] ** -0.5,
-            allowed=allowed,
-            bias=bias,
-            is_cross=is_cross,
-            offset=0 if added and not is_cross else None,
-            masks=(key_padding_mask, attn_mask),
-            value=None if drops or out is None else v,
-            output=output,
-        )
+    return Seen(
+        layer.name,
+        type(own).__name__,
+        q,
+        k,
+        q.shape[-1] ** -0.5,
+        allowed=allowed,
+        bias=bias,
+        is_cross=is_cross,
+        offset=0 if added and not is_cross else None,
+        masks=(key_padding_mask, attn_mask),
+        value=None if drops or out is None else v,
+        output=output,
     )
 
 
@@ -322,6 +383,8 @@ def _encoder_layer(
 ) -> Any:
     """nn.TransformerEncoderLayer.forward, and a record of its attention where its fast path passed that over."""
     recorder, padding = attention.recorder, src_key_padding_mask
+    if recorder.is_running and recorder.changes(attention.name):
+        return forward(src, src_mask, src_key_padding_mask, is_causal)  # within the mode, without the fast path
     runs = recorder.runs_of(attention.name)
     with attention.mode.left():
         out = forward(src, src_mask, src_key_padding_mask, is_causal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,7 +44,8 @@ class WatchedAttention(LinearOperator):
 
     `positions` (n,) says at which key each query stands, and is None in cross-attention. `ids` (m,) are the tokens of
     the keys, None if they are unknown, and `separators` are those that separate or end texts. `has_first` is False if
-    the first token of the text is no longer among the keys. Queries that see no key are left out.
+    the first token of the text is no longer among the keys. Queries that see no key are left out. `output_map()` are
+    W_V W_O of each head (heads, e, e), from the layer's weights, or None if they are unknown.
 
     >>> import torch
     >>> from limelight import microscope
@@ -72,6 +73,7 @@ class WatchedAttention(LinearOperator):
         separators: frozenset[int] = frozenset(),
         has_first: bool = True,
         place: Place | None = None,
+        output_map: Callable[[], Float[Tensor, "*heads e e"] | None] = lambda: None,
     ) -> None:
         if q.dtype in (torch.float16, torch.bfloat16):
             q, k = q.float(), k.float()
@@ -79,6 +81,7 @@ class WatchedAttention(LinearOperator):
         self.scale, self.mask, self.softcap = scale, mask, softcap
         self.bias, self.positions, self.has_first, self.place = bias, positions, has_first, place
         self.ids, self.separators = ids, separators
+        self.output_map = output_map
         similarity: Similarity = Dot() if softcap is None else SoftCap(Dot(), softcap, scale)
         if bias is not None:
             scaled = Scaled(similarity, scale) if softcap is None else similarity
@@ -201,7 +204,12 @@ class WatchedAttention(LinearOperator):
 
 
 def watched(
-    call: Call, layer: int, text: int, head: int | None = None, separators: frozenset[int] = frozenset()
+    call: Call,
+    layer: int,
+    text: int,
+    head: int | None = None,
+    separators: frozenset[int] = frozenset(),
+    output_map: Callable[[], Tensor | None] = lambda: None,
 ) -> WatchedAttention:
     """The attention of a call on one text: of all heads, or of one."""
     visible, bias = call.texts[text], call.biases[text]
@@ -228,7 +236,12 @@ def watched(
         separators=separators,
         has_first=call.has_first,
         place=Place(layer, call.layer, call.kind, head, text, call.step),
+        output_map=output_map if head is None else lambda: _of_head(output_map(), head),
     )
+
+
+def _of_head(maps: Tensor | None, head: int) -> Tensor | None:
+    return None if maps is None else maps[head]
 
 
 def _key_heads(key: Float[Tensor, "Hk m d"], heads: int) -> Float[Tensor, "H m d"]:

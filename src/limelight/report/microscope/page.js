@@ -41,11 +41,11 @@
   const strongest = (name) => data.values[name].reduce((best, x, i) => (x !== null && (best < 0 || x > data.values[name][best]) ? i : best), -1);
 
   // All heads.
-  const cells = [];
-  const buildGrid = () => {
+  const cells = [], differences = [];
+  const buildGrid = (grid, cells) => {
     const most = Math.max(...data.layers.map((layer) => layer.heads));
     const heads = [...Array(most).keys()].map((head) => make("th", { scope: "col", textContent: head }));
-    $("grid").append(make("caption", { className: "hidden", textContent: "A button for each head: rows are layers, columns heads" }),
+    grid.append(make("caption", { className: "hidden", textContent: "A button for each head: rows are layers, columns heads" }),
       make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "layer" }), ...heads)));
     const body = make("tbody");
     data.layers.forEach((layer, l) => {
@@ -58,12 +58,12 @@
       }
       body.append(line);
     });
-    $("grid").append(body);
-    $("grid").addEventListener("keydown", (event) => {
+    grid.append(body);
+    grid.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       if (!step || !event.target.dataset.place) return;
       const [l, h] = event.target.dataset.place.split(".").map(Number);
-      const next = $("grid").querySelector(`[data-place="${l + step[0]}.${h + step[1]}"]`);
+      const next = grid.querySelector(`[data-place="${l + step[0]}.${h + step[1]}"]`);
       if (next) { event.preventDefault(); next.focus(); choose(l + step[0], h + step[1]); }
     });
   };
@@ -81,6 +81,27 @@
     $("meaning").textContent = `${measure.meaning} ${measure.equation}, ${measure.range}.`;
     $("least").textContent = finite.length ? shown(least) : "";
     $("most").textContent = finite.length ? shown(most) : "no head has a value on this text";
+  };
+
+  const colorDifferences = () => {
+    const name = $("difference").value, found = data.differences[name], most = Math.max(0, ...found.map((x) => Math.abs(x || 0)));
+    for (const [cell, l, h] of differences) {
+      const x = found[data.layers[l].first + h], share = most > 0 ? Math.abs(x || 0) / most : 0;
+      cell.classList.toggle("none", x === null);
+      cell.style.background = x === null ? "" : `color-mix(in srgb, ${x < 0 ? "var(--less)" : "var(--accent)"} ${Math.round(100 * share)}%, var(--panel))`;
+      cell.title = `layer ${l}, head ${h}: ${plain(name)} ${x > 0 ? "+" : ""}${shown(x)}`;
+      cell.setAttribute("aria-label", cell.title);
+    }
+    $("fewer").textContent = shown(-most);
+    $("more").textContent = `+${shown(most)}`;
+  };
+  const buildDifferences = () => {
+    if (!data.differences) return;
+    buildGrid($("difference-grid"), differences);
+    for (const name of Object.keys(data.differences)) $("difference").append(make("option", { value: name, textContent: plain(name) }));
+    if (data.differences[state.measure]) $("difference").value = state.measure;
+    $("difference").addEventListener("change", colorDifferences);
+    colorDifferences();
   };
 
   // One head.
@@ -143,7 +164,7 @@
     $("head-name").textContent = `${layer.name} (${layer.kind})${layer.cross ? ", cross-attention: it reads the other text" : ""}`;
     $("numbers").replaceChildren(...data.measures.map((measure) => make("div", { title: `${measure.meaning} ${measure.equation}. Source: ${measure.source}` },
       make("dt", { textContent: plain(measure.name) }), make("dd", { textContent: shown(value(state.layer, state.head, measure.name)) }))));
-    for (const [cell, l, h] of cells) {
+    for (const [cell, l, h] of [...cells, ...differences]) {
       const chosen = l === state.layer && h === state.head;
       cell.setAttribute("aria-pressed", String(chosen));
       cell.tabIndex = chosen ? 0 : -1;
@@ -213,8 +234,9 @@
     root.dataset.theme = now === "dark" ? "light" : "dark";
     drawMap();
   });
-  buildGrid();
+  buildGrid($("grid"), cells);
   colorGrid();
+  buildDifferences();
   buildTable();
   showHead();
   document.documentElement.dataset.drawn = "yes";

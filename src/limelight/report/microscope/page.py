@@ -18,10 +18,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 from torch import Tensor
 
-from limelight.microscope.head_measures import MEASURES
+from limelight.microscope.comparing import Comparison, Difference
 from limelight.microscope.reading import Reading
 from limelight.microscope.watched_attention import WatchedAttention
 from limelight.report import html
+from limelight.report.effect_text import number
 from limelight.report.microscope.summary import sentences
 from limelight.report.plain_text import visible
 
@@ -29,8 +30,8 @@ _PACKAGE = "limelight.report.microscope"
 _MOST_KEYS, _LINKS = 8, 600_000  # keys for each query, and links in all: fewer keys are stored for a longer text
 
 
-def render(reading: Reading) -> str:
-    """The page, as one HTML document."""
+def render(reading: Reading, comparison: Comparison | None = None) -> str:
+    """The page, as one HTML document; with a comparison it has a section with the difference of each measure."""
     script, (first, *rest) = html.text_of("page.js", _PACKAGE), sentences(reading)
     layers, count = reading.layers, _keys(reading)
     packed = b"".join(part for P in layers for part in _maps(P, count))
@@ -39,10 +40,11 @@ def render(reading: Reading) -> str:
         "layers": [_layer(reading, P) for P in layers],
         "measures": [
             {"name": m.name, "equation": m.equation, "range": m.range, "meaning": m.meaning, "source": m.source}
-            for m in MEASURES
+            for m in reading.measures
         ],
-        "values": {m.name: [_number(x) for x in reading.table[m.name]] for m in MEASURES},
+        "values": {m.name: [_number(x) for x in reading.table[m.name]] for m in reading.measures},
         "keys": count,
+        "differences": None if comparison is None else _differences(comparison),
     }
     return (
         _environment()
@@ -54,6 +56,8 @@ def render(reading: Reading) -> str:
             not_watched=[visible(name) for name in reading.scope.not_watched],
             tokens=max(len(text) for text in reading.texts),
             keys=count,
+            other=None if comparison is None else visible(comparison.second.model),
+            differences=[] if comparison is None else [_row(one) for one in comparison.differences()],
             data=html.in_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),
             packed=html.packed(packed),
             script=Markup(script),
@@ -63,6 +67,21 @@ def render(reading: Reading) -> str:
             versions=html.made_with(),
         )
     )
+
+
+def _differences(comparison: Comparison) -> dict[str, list[float | None]]:
+    table = comparison.table
+    return {name: [_number(x) for x in table[name]] for name in table.measures}
+
+
+def _row(one: Difference) -> dict[str, str]:
+    """The cells of a row of the comparison."""
+    return {
+        "measure": one.measure.replace("_", " "),
+        "means": f"{number(one.mean)} → {number(one.other_mean)}",
+        "place": "none" if one.value == one.other else f"{one.layer}.{one.head}",
+        "values": "" if one.value == one.other else f"{number(one.value)} → {number(one.other)}",
+    }
 
 
 def _keys(reading: Reading) -> int:

@@ -1,0 +1,17 @@
+"""What would a model do if some of its heads did something else? The effect of that, with an interval over texts.
+
+    with limelight.microscope.attach(model) as scope:
+        model(**inputs)
+    effect = limelight.what_if.effect_of(scope, texts, Ablate([(18, 6)]))
+    effect             # in words, with intervals
+    effect.table()     # a row for each text
+    effect.figure()    # a line for each text, from before to after
+
+The changes are those of `limelight.microscope`: `Ablate`, `WithoutSinks`, `EqualKeyNorms`, `Temperature`,
+`Renormalize`, `Replace`, and classes of your own. Needs the extra `claims`.
+"""
+
+from limelight.what_if.effect import Effect, TextEffect
+from limelight.what_if.measuring import effect_of, next_token_loss
+
+__all__ = ["Effect", "TextEffect", "effect_of", "next_token_loss"]
