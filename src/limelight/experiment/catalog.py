@@ -23,6 +23,7 @@ from limelight.experiment.claim_class import claims_in, complete, described
 GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
+    "active_memory",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip
