@@ -11,7 +11,7 @@ PIP := $(call CONSTRAINED,constraints.txt,.venv) -c constraints.txt
 # With a test process on each core, more than one thread in each would only wait for the others.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-# The claims of the demo: all but three, which take longer than the others together.
+# The claims of the demo: all but four, which take longer than the others together.
 DEMO := slopes dynamic_weights similarity_search same_operator singer_rates drift_diffusion conformal_metric \
 	minimizer_step rank_collapse token_clusters lipschitz free_energy_phases
 
@@ -29,7 +29,7 @@ help: ## list the targets
 demo: .venv/.demo ## install, test the claims, write the report
 	$(BIN)/limelight run --quick $(DEMO)
 	$(BIN)/limelight report
-	@echo "Three claims take longer: $(BIN)/limelight run explaining_away translation_prior metric_attention"
+	@echo "Four claims take longer: $(BIN)/limelight run explaining_away translation_prior metric_attention active_memory"
 
 lab: .venv/.lab ## install, open the lab in the browser
 	$(BIN)/limelight lab

@@ -32,6 +32,7 @@ SHORTEST, LONGEST_NUMBERS = 4, 63
 class Sequences(NamedTuple):
     """Inputs, targets, and the positions whose targets count (`asked`); elsewhere the target is `BLANK`.
 
+    >>> import torch
     >>> from limelight.data.algorithmic import reverse
     >>> reverse(2, 5, torch.Generator()).asked.all()
     tensor(True)

@@ -30,11 +30,12 @@ class Split(NamedTuple):
 def characters() -> Split:
     """The whole text, of which every tenth topic is for testing.
 
+    >>> from limelight.data.documentation_text import characters
     >>> train, test = characters()
     >>> len(train) > 200_000 and len(test) > 20_000
     True
     """
-    from pydoc_data.topics import topics  # type: ignore[import-untyped]
+    from pydoc_data.topics import topics
 
     parts: tuple[list[str], list[str]] = [], []
     known: set[str] = set()

@@ -30,6 +30,8 @@ class Convolution(nn.Module):
 
     Raises `InputError` for a reach that is not two whole numbers ≥ 0.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import Convolution
     >>> Convolution(4, 6, reach=(2, 1))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 6])
     """
@@ -58,6 +60,8 @@ class PersistentConvolution(Convolution):
 
     They are the same for every sequence: a memory that persists.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import PersistentConvolution
     >>> PersistentConvolution(4, 6, reach=(2, 1))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 6])
     """
@@ -76,6 +80,8 @@ class ConvolutionMemory(nn.Module):
 
     `convolution` is `Convolution`, or `PersistentConvolution` for a persistent memory.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import ConvolutionMemory
     >>> ConvolutionMemory(4, reach=(2, 2))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """
@@ -94,6 +100,8 @@ class HighwayMemory(nn.Module):
     The gate decides what is kept. It is stretched and clipped, so that it can be fully open or shut, where what is kept
     is kept exactly.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import HighwayMemory
     >>> HighwayMemory(4, reach=(2, 2))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """
@@ -113,6 +121,8 @@ class CGRU(nn.Module):
     A convolutional gated recurrent unit. The update gate u says what a position keeps, the reset gate r what its
     neighbors see of it.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import CGRU
     >>> CGRU(4, reach=(2, 2))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """
@@ -129,7 +139,9 @@ class CGRU(nn.Module):
 class SelfAttention(nn.Module):
     """s' = MultiheadAttention(s, s, s) under a mask: every position reads all that it may see.
 
+    >>> import torch
     >>> from limelight.mask import causal
+    >>> from limelight.models.active_memory import SelfAttention
     >>> SelfAttention(4, heads=2, mask=causal)(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """
@@ -145,6 +157,8 @@ class SelfAttention(nn.Module):
 class Both(nn.Module):
     """s' = first(s) + second(s): an active memory beside self-attention.
 
+    >>> import torch
+    >>> from limelight.models.active_memory import CGRU, Both, SelfAttention
     >>> Both(CGRU(4, reach=(2, 2)), SelfAttention(4, heads=2))(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """

@@ -15,6 +15,9 @@ from limelight.models.mlp import mlp
 class Layer(nn.Module):
     """s ← s + mix(LN s), then s ← s + MLP(LN s): the layer of a pre-norm Transformer with `mix` for its attention.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from limelight.models.sequence_transformer import Layer
     >>> Layer(nn.Identity(), width=4)(torch.zeros(3, 10, 4)).shape
     torch.Size([3, 10, 4])
     """
@@ -38,7 +41,11 @@ class SequenceTransformer(nn.Module):
 
     Raises `InputError` for sequences that are longer than `longest`.
 
-    >>> SequenceTransformer(11, 4, mixes=[nn.Identity()], longest=16)(torch.zeros(3, 10, dtype=torch.long)).shape
+    >>> import torch
+    >>> from torch import nn
+    >>> from limelight.models.sequence_transformer import SequenceTransformer
+    >>> model = SequenceTransformer(11, 4, mixes=[nn.Identity()], longest=16)
+    >>> model(torch.zeros(3, 10, dtype=torch.long)).shape
     torch.Size([3, 10, 11])
     """
 
