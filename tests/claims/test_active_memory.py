@@ -21,11 +21,11 @@ def seeded(seed=1000):
 
 
 class Answers(nn.Module):
-    """Logits of given targets, with some positions wrong; its one parameter lets it be trained."""
+    """Logits that favor given symbols. Its one parameter lets it be trained."""
 
-    def __init__(self, wrong=0):
+    def __init__(self):
         super().__init__()
-        self.weight, self.wrong = nn.Parameter(torch.ones(())), wrong
+        self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, targets):
         return 10 * self.weight * nn.functional.one_hot(targets, ALPHABET).float()
@@ -39,7 +39,7 @@ def test_all_arms_have_about_as_many_parameters_and_say_how_many():
     sizes = {arm: parameters(claim.transformer(arm, ALPHABET, 16, claim.AROUND)) for arm in ARMS}
     for arm, size in sizes.items():
         assert f"{size:,} parameters" in ActiveMemory.arms[arm]
-    texts = [parameters(claim.transformer(arm, len(CHARACTERS), 32, BEFORE, causal)) for arm in ARMS]
+    texts = [parameters(claim.transformer(arm, len(CHARACTERS), claim.TEXT_LENGTH, BEFORE, causal)) for arm in ARMS]
     for found in (sizes.values(), texts):
         assert max(found) / min(found) < 1.21
 
@@ -50,11 +50,11 @@ def test_no_arm_sees_what_it_has_to_predict(arm):
     model = claim.transformer(arm, len(CHARACTERS), claim.TEXT_LENGTH, BEFORE, causal)
     x = torch.randint(len(CHARACTERS), (2, claim.TEXT_LENGTH), generator=seeded())
     other = x.clone()
-    other[:, 20:] = (x[:, 20:] + 1) % len(CHARACTERS)
+    other[:, 9:] = (x[:, 9:] + 1) % len(CHARACTERS)
     with torch.no_grad():
         before, after = model(x), model(other)
-    torch.testing.assert_close(after[:, :20], before[:, :20], atol=1e-6, rtol=0)
-    assert (after[:, 20:] != before[:, 20:]).any()
+    torch.testing.assert_close(after[:, :9], before[:, :9], atol=1e-6, rtol=0)
+    assert (after[:, 9:] != before[:, 9:]).any(-1).all()
 
 
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != ALONE])
@@ -93,6 +93,13 @@ def test_a_length_is_added_when_the_one_before_is_solved(monkeypatch):
     found = claim.lengths_solved(GATED, "not", 1e-9, seeded())
     assert found.tolist() == [0, 4, 6, 8, 8, 8, 8]
     assert lengths == [n for n in (4, 6, 8, 12, 12, 12) for _ in range(claim.CHECK + 1)]
+
+
+@pytest.mark.parametrize(("right", "longest"), [(0.99, 16), (0.989, 0), (1.0, 16)])
+def test_a_length_is_solved_with_99_of_100_symbols_right(right, longest, monkeypatch):
+    monkeypatch.setattr(claim, "transformer", lambda *_: Answers())
+    monkeypatch.setattr(claim, "share_right", lambda model, drawn: right)
+    assert claim.lengths_solved(GATED, "not", 1e-9, seeded())[-1] == longest
 
 
 def test_training_ends_when_all_is_solved(monkeypatch):
