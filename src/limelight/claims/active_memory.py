@@ -161,18 +161,15 @@ class ActiveMemory(TunedClaim):
 
     def finding(self, results: Results) -> str:
         bits = {arm: number(results.summary(arm, "text").estimate) for arm in self.arms}
-        length = {
-            task: {arm: number(results.summary(arm, task).estimate) for arm in self.arms} for task in TRIED
-        }  # fmt: skip
+        mixing = [arm for arm in self.arms if arm != ALONE]
         told = "; ".join(
-            f"{task} {found[ATTENTION]} with attention, {found[CONVOLUTION]} with convolutions, {found[GATED]} with a CGRU, "
-            f"{found[BOTH]} with CGRU and attention"
-            for task, found in length.items()
+            f"{task} " + ", ".join(f"{results.summary(arm, task).estimate:g}" for arm in mixing) for task in TRIED
         )
         return (
-            f"For a character of text attention needs {bits[ATTENTION]} bits, convolutions {bits[CONVOLUTION]}, a CGRU "
+            f"For a character of text attention needs {bits[ATTENTION]} bits, a convolution {bits[CONVOLUTION]}, a CGRU "
             f"{bits[GATED]}, CGRU and attention together {bits[BOTH]}, and a network that sees each character alone "
-            f"{bits[ALONE]}. The longest sequences solved in {STEPS} steps, of at most {LENGTHS[-1]} symbols (medians): {told}."
+            f"{bits[ALONE]}. Within {STEPS} steps they solve these lengths, of at most {LENGTHS[-1]} symbols (medians of "
+            f"{', '.join(mixing)}): {told}."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
