@@ -96,7 +96,7 @@ class ActiveMemory(TunedClaim):
     control = ALONE
     rates = (0.005, 0.01)
     score = "score"
-    chosen = dict.fromkeys(ARMS, 0.01)
+    chosen = {ATTENTION: 0.005, CONVOLUTION: 0.01, GATED: 0.005, BOTH: 0.01, ALONE: 0.01}
     measures = {
         **{task: Measure(f"{task}: longest length solved", "symbols", "higher", failed=0.0, summary="median")
            for task in TRIED},
