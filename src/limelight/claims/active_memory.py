@@ -13,7 +13,7 @@ The tasks are three of the publication's six, defined here by what their names s
 take part. The others were left out for what they cost. A trial takes about six
 seconds; sorting or multiplying would add two, inverting bits one (which a network that mixes nothing does as well), and
 a highway or a persistent memory as an arm five to six seconds for each seed. They are all in `limelight.data.algorithmic`
-and `limelight.models.active_memory`. Twelve seeds are judged, not thirty, for the same reason.
+and `limelight.models.active_memory`. Eleven seeds are judged, not thirty, for the same reason.
 """
 
 from __future__ import annotations
