@@ -41,6 +41,7 @@ ABILITIES = (
     "similarity_search",
     "induction_heads",
     "attention_and_ablation",
+    "active_memory",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

@@ -6,6 +6,7 @@ Where a test asks whether a claim runs, measures and draws, this is as good as t
 from functools import cache
 
 from limelight.claims import (
+    active_memory,
     attention_and_ablation,
     batch_norm_shift,
     explaining_away,
@@ -52,6 +53,7 @@ FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
+    "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,
