@@ -8,6 +8,7 @@ from functools import cache
 from limelight.claims import (
     attention_and_ablation,
     batch_norm_shift,
+    binding_by_alignment,
     explaining_away,
     free_energy_phases,
     induction_heads,
@@ -52,6 +53,7 @@ FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
+    "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,
