@@ -55,7 +55,8 @@ BATCH, STEPS, TEST = 64, 1500, 100
 SETTLING = 100  # batches from which an untrained network takes the means and variances of its normalizations
 EVERY = 10  # steps between two points of a curve
 SHORT = 0.1  # a pixel's vector that is shorter has no direction that counts, as in the papers
-SHOWN = 6  # pictures that are drawn
+SHOWN = 6  # pictures that are kept to be drawn
+IN_A_ROW = 4  # pictures that are drawn
 SEPARATED = 0.7  # the adjusted Rand index that counts as separated
 ROUNDING = 1e-12
 CHI, COSINE, NONE, UNTRAINED = "χ-binding", "cosine binding", "no binding", "untrained"
@@ -203,34 +204,36 @@ class BindingByAlignment(TunedClaim):
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
-        seed = results.seeds()[0]
         trained = (CHI, COSINE, NONE)
-        images = results.array(CHI, "images", seed)
-        empty = None if images is None else images == 0
-        losses = {arm: results.stack(arm, "loss") for arm in trained}
+        losses = {arm: results.stack(arm, "loss") if arm in trained else np.empty((0, 0)) for arm in self.arms}
         return [
             Picture(
                 "How well clusters of directions agree with the objects, and the error of the reconstruction. A dot for each seed.",
                 *comparison(results, ["separation"]),
                 *comparison(results, ["error"], log=True),
             ),
-            Picture(
-                f"{SHOWN} unseen pictures of seed {seed}, and the direction of each pixel of an object as a color: pixels of one "
-                "color point the same way. All pixels go into the network with one direction.",
-                *figures.images({"pictures": images}),
-                *figures.hues({f"{arm}: directions": without(results.array(arm, "turns", seed), empty) for arm in trained}),
-            ),
-            Picture(
-                "The clusters that are found among these directions, one color each. Which cluster has which color has no meaning.",
-                *figures.hues(
-                    {f"{arm}: clusters": without(shades(results.array(arm, "clusters", seed)), empty) for arm in trained}
-                ),
-            ),
+            *(self._pictures_of(results, arm) for arm in trained),
             Picture(
                 "Training loss by step: the median over seeds, and the middle half of them.",
                 figures.curves(losses, EVERY, "step", "cross-entropy", log=True),
             ),
         ]  # fmt: skip
+
+    def _pictures_of(self, results: Results, arm: str) -> Picture:
+        """Some pictures, the directions that an arm gives their pixels, and the clusters of these directions."""
+        seed = results.seeds()[0]
+        images, turned, clusters = (results.array(arm, name, seed) for name in ("images", "turns", "clusters"))
+        return Picture(
+            f"With {arm}, unseen pictures of seed {seed}; the direction of each pixel as a color, so that pixels of one color "
+            "point the same way; and the clusters that are found among the directions, whose colors have no meaning.",
+            *figures.images({"pictures": first(images)}),
+            *figures.hues(
+                {
+                    f"{arm}: directions": first(where_drawn(turned, images)),
+                    f"{arm}: clusters": first(where_drawn(shades(clusters), images)),
+                }
+            ),
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -245,13 +248,18 @@ def turns(features: Float[Tensor, "2 batch h w"]) -> Float[Tensor, "batch h w"]:
 
 
 def shades(clusters: np.ndarray | None) -> np.ndarray | None:
-    """A place on the circle of colors for each of the clusters."""
-    return None if clusters is None else clusters / (len(KINDS) + 1)
+    """A place on the circle of colors for each of the clusters, and NaN for pixels that were left out."""
+    return None if clusters is None else np.where(clusters < 0, np.nan, clusters / (len(KINDS) + 1))
 
 
-def without(values: np.ndarray | None, empty: np.ndarray | None) -> np.ndarray | None:
-    """The values, with NaN where a pixel is empty."""
-    return None if values is None or empty is None else np.where(empty, np.nan, values)
+def where_drawn(values: np.ndarray | None, images: np.ndarray | None) -> np.ndarray | None:
+    """The values of the pixels of objects, and NaN elsewhere."""
+    return None if values is None or images is None else np.where(images > 0, values, np.nan)
+
+
+def first(pictures: np.ndarray | None) -> np.ndarray | None:
+    """The first of these pictures: as many as are well seen side by side."""
+    return None if pictures is None else pictures[:IN_A_ROW]
 
 
 def clusters_of(features: Float[Tensor, "n batch h w"], labels: Int[Tensor, "batch h w"]) -> Int[Tensor, "batch h w"]:
