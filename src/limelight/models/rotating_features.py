@@ -55,6 +55,7 @@ def direction(z: Float[Tensor, "n batch *inputs"]) -> Float[Tensor, "n batch *in
     """z/‖z‖ of each feature; a vector of zeros stays as it is.
 
     >>> import torch
+    >>> from limelight.models.rotating_features import direction
     >>> direction(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))
     tensor([[0.6000, 0.0000],
             [0.8000, 0.0000]])
@@ -72,6 +73,7 @@ def chi_binding(weights: Weights, z: Float[Tensor, "n batch *inputs"]) -> tuple[
     """(ψ, ½‖ψ‖ + ½ f_w(‖z‖)): inputs that point as ψ does count in full, and those that point the other way do not.
 
     >>> import torch
+    >>> from limelight.models.rotating_features import chi_binding
     >>> z = torch.tensor([[[2.0, -1.0]], [[0.0, 0.0]]])  # two features that point in opposite directions
     >>> chi_binding(lambda x: x.sum(-1, keepdim=True), z)[1]
     tensor([[2.]])
@@ -85,6 +87,7 @@ def cosine_binding(weights: Weights, z: Float[Tensor, "n batch *inputs"]) -> tup
     """(u, ‖u‖) with u_i = Σ_j w_ij ½(1 + cos(z_j, ψ_i)) z_j and ψ = f_w(z), without storing any alignment.
 
     >>> import torch
+    >>> from limelight.models.rotating_features import cosine_binding
     >>> z = torch.tensor([[[2.0, -1.0]], [[0.0, 0.0]]])
     >>> cosine_binding(lambda x: x.sum(-1, keepdim=True), z)[1]
     tensor([[2.]])
@@ -108,6 +111,7 @@ def matrix_of(weights: Weights, shape: Sequence[int], dtype: torch.dtype) -> Flo
     """The matrix of a linear map of (batch, *shape), such as a convolution: what it makes of each unit vector.
 
     >>> import torch
+    >>> from limelight.models.rotating_features import matrix_of
     >>> matrix_of(torch.nn.Flatten(), (1, 2), torch.float32)
     tensor([[1., 0.],
             [0., 1.]])
@@ -120,6 +124,7 @@ def alignments(matrix: Float[Tensor, "outputs inputs"], z: Float[Tensor, "n batc
     """a_ij = ½(1 + cos(z_j, ψ_i)) with ψ = z wᵀ, as (batch, outputs, inputs): the array that no binding has to store.
 
     >>> import torch
+    >>> from limelight.models.rotating_features import alignments
     >>> z = torch.tensor([[[2.0, -1.0]], [[0.0, 0.0]]])  # the first points as their sum does, the second against it
     >>> alignments(torch.ones(1, 2), z)
     tensor([[[1., 0.]]])
