@@ -42,6 +42,7 @@ ABILITIES = (
     "induction_heads",
     "attention_and_ablation",
     "active_memory",
+    "binding_by_alignment",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

@@ -9,6 +9,7 @@ from limelight.claims import (
     active_memory,
     attention_and_ablation,
     batch_norm_shift,
+    binding_by_alignment,
     explaining_away,
     free_energy_phases,
     induction_heads,
@@ -54,6 +55,7 @@ FEWER = {
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
     "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
+    "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,

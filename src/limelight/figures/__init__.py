@@ -15,7 +15,7 @@ except ImportError as missing:
 from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
-from limelight.figures.grids import images, matrices
+from limelight.figures.grids import hues, images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -36,6 +36,7 @@ __all__ = [
     "cloud",
     "curves",
     "drift",
+    "hues",
     "images",
     "map_grid",
     "matrices",

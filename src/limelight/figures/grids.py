@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from plotly.graph_objects import Figure, Heatmap
 
-from limelight.figures.theme import SCALE, styled
+from limelight.figures.theme import COLORS, SCALE, styled
+
+_BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
+_CIRCLE = [[i / 5, color] for i, color in enumerate((_BLUE, _GREEN, _ORANGE, _RED, _PINK, _BLUE))]
 
 
 def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str) -> tuple[Figure, ...]:
@@ -32,15 +36,29 @@ def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: flo
     return styled(figure, 300, name)
 
 
+def hues(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
+    """A figure for each set of images (n, h, w) whose values are places on a circle of colors, from 0 to 1.
+
+    0 and 1 have the same color, so that an angle divided by a turn has a color without a jump. NaN is left empty.
+    """
+    return tuple(
+        _row(name, np.asarray(batch), colorscale=_CIRCLE, zmin=0, zmax=1)
+        for name, batch in series.items()
+        if batch is not None
+    )
+
+
 def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
     """A figure for each set of gray images (n, h, w), which stand side by side."""
-    return tuple(_row(name, np.asarray(batch)) for name, batch in series.items() if batch is not None)
+    return tuple(
+        _row(name, np.asarray(batch), colorscale="Greys") for name, batch in series.items() if batch is not None
+    )
 
 
-def _row(name: str, batch: np.ndarray) -> Figure:
+def _row(name: str, batch: np.ndarray, **colors: Any) -> Figure:
     gap = np.full((batch.shape[1], 1), np.nan)
     row = np.concatenate([part for image in batch for part in (image, gap)][:-1], axis=1)
-    figure = Figure(Heatmap(z=row, colorscale="Greys", showscale=False, hoverinfo="skip"))
+    figure = Figure(Heatmap(z=row, showscale=False, hoverinfo="skip", **colors))
     figure.update_xaxes(visible=False, scaleanchor="y", constrain="domain")
     figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
     return styled(figure, 120, name).update_layout(margin={"l": 8, "r": 8, "b": 8})
