@@ -107,6 +107,10 @@ CASES = {
     ("inspect", "output"): ((*INSPECT, "--output", "page.html"), "page.html", (*INSPECT, "--output", ""), BAD, "empty"),
     ("inspect", "json_file"): ((*INSPECT, "--json", "-"), '"entropy"', (*INSPECT, "--json", ""), BAD, "empty text"),
     ("inspect", "tokens"): ((*INSPECT, "--tokens", "1"), "1 token;", (*INSPECT, "--tokens", "0"), BAD, "--tokens"),
+    ("inspect", "ablate"): ((*INSPECT, "--ablate"), "ablation", (*INSPECT, "--ablate=1"), BAD, NO_VALUE),
+    ("inspect", "compare"): (
+        (*INSPECT, "--compare", "model"), "none", (*INSPECT, "--compare", "./none"), BAD, "no folder with",
+    ),
     ("inspect", "download"): ((*INSPECT, "--download"), "8 heads", (*INSPECT, "--download=1"), BAD, NO_VALUE),
     (None, "show_version"): (("--version",), "limelight 0.", ("--version=x",), BAD, NO_VALUE),
 }  # fmt: skip

@@ -44,9 +44,9 @@ _IGNORE_ANNOTATIONS = {  # decorators and bases that read no annotations, or, as
     "abc.ABC", "abc.abstractmethod", "contextlib.contextmanager", "dataclasses.dataclass", "enum.Enum", "enum.IntEnum",
     "enum.StrEnum", "functools.cache", "functools.cached_property", "functools.lru_cache", "functools.wraps",
     "torch.autograd.Function", "torch.autograd.function.once_differentiable", "torch.enable_grad",
-    "torch.inference_mode", "torch.nn.Module", "torch.no_grad", "typing.Generic", "typing.NamedTuple",
-    "typing.Protocol", "typing.TypedDict", "typing.final", "typing.overload", "typing.override",
-    "typing.runtime_checkable",
+    "torch.inference_mode", "torch.nn.Module", "torch.nn.MultiheadAttention", "torch.no_grad",
+    "torch.overrides.TorchFunctionMode", "typing.Generic", "typing.NamedTuple", "typing.Protocol", "typing.TypedDict",
+    "typing.final", "typing.overload", "typing.override", "typing.runtime_checkable",
 }  # fmt: skip
 _EFFECTS = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
