@@ -23,7 +23,7 @@ from limelight.experiment.claim_class import claims_in, complete, described
 GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
-    "presence_to_detection", "symmetry", "residual_depth",
+    "relevancy_screening", "presence_to_detection", "symmetry", "residual_depth",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip

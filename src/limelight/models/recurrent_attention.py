@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -74,29 +74,33 @@ class LastStates(Memory):
 class RecurrentAttention(nn.Module):
     """Several networks of the equations above, each with its own weights, which run side by side.
 
-    `memory` makes an empty memory for each batch of sequences; without it s_t = h_t, which is an LSTM. All forget gates
-    start at the bias `forget`. Weights have the networks as their first dimension, so that one product serves all of
-    them; no network reads anything of another.
+    There is one network for each of the generators, from which its weights are drawn. `memory` makes an empty memory
+    for each batch of sequences; without it s_t = h_t, which is an LSTM. The bias of all forget gates starts at `forget`.
+    Weights have the networks as their first dimension, so that one product serves all of them; no network reads
+    anything of another.
 
     >>> import torch
     >>> from limelight.models.recurrent_attention import LastStates, RecurrentAttention
-    >>> networks = RecurrentAttention(tokens=6, width=32, outputs=4, memory=LastStates, networks=10)
-    >>> networks(torch.randint(6, (10, 16, 30)), last=3).shape  # 10 networks, each with 16 sequences of 30 tokens
-    torch.Size([10, 16, 3, 4])
+    >>> generators = [torch.Generator().manual_seed(seed) for seed in range(5)]
+    >>> networks = RecurrentAttention(tokens=6, width=32, outputs=4, generators=generators, memory=LastStates)
+    >>> networks(torch.randint(6, (5, 16, 30)), last=3).shape  # 5 networks, each with 16 sequences of 30 tokens
+    torch.Size([5, 16, 3, 4])
     """
 
     def __init__(
-        self, tokens: int, width: int, outputs: int, memory: Callable[[], Memory] | None = None, networks: int = 1,
-        forget: float = 0.0, generator: torch.Generator | None = None,
+        self, tokens: int, width: int, outputs: int, generators: Sequence[torch.Generator],
+        memory: Callable[[], Memory] | None = None, forget: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
 
         def weight(inputs: int, outputs: int) -> nn.Parameter:
             """Numbers of the standard deviation √(2 / (inputs + outputs)), after Glorot and Bengio."""
             deviation = (2 / (inputs + outputs)) ** 0.5
-            return nn.Parameter(deviation * torch.randn(networks, inputs, outputs, generator=generator))
+            return nn.Parameter(
+                deviation * torch.stack([torch.randn(inputs, outputs, generator=g) for g in generators])
+            )
 
-        self.width, self.memory = width, memory
+        self.width, self.memory, networks = width, memory, len(generators)
         # The columns belong to the input gate, the forget gate, the output gate and the new content, in this order.
         self.input = weight(tokens, 4 * width)
         self.recurrent = weight(width, 4 * width)
@@ -117,11 +121,22 @@ class RecurrentAttention(nn.Module):
         flat = torch.baddbmm(self.output_bias, stacked.flatten(1, 2), self.output)
         return flat.unflatten(1, stacked.shape[1:3])
 
+    def gradient_lengths(
+        self, tokens: Int[Tensor, "r n t"], loss: Callable[[Tensor], Float[Tensor, "r n"]], last: int
+    ) -> Float[Tensor, "r t"]:
+        """|∂L/∂h_t| for every step t, the mean over the sequences, where L = `loss` of the outputs of the `last` steps.
+
+        A state acts on the loss through all later steps, and through its own output.
+        """
+        states = self.unrolled(tokens)
+        gradients = torch.autograd.grad(loss(self.said(states[-last:])).sum(), states)
+        return torch.stack([gradient.norm(dim=-1).mean(-1) for gradient in gradients], -1)
+
     def unrolled(self, tokens: Int[Tensor, "r n t"]) -> list[Float[Tensor, "r n width"]]:
         """The states h_1 … h_t of all steps."""
-        sequence, states = self.start(), []
+        reading, states = self.start(), []
         for x in self.inputs(tokens).unbind(-2):
-            states.append(sequence.step(x))
+            states.append(reading.step(x))
         return states
 
     def inputs(self, tokens: Int[Tensor, "r n t"]) -> Float[Tensor, "r n t gates"]:
@@ -129,12 +144,12 @@ class RecurrentAttention(nn.Module):
         one_hot = F.one_hot(tokens.flatten(1, 2), self.input.shape[1]).to(self.input.dtype)
         return torch.baddbmm(self.bias, one_hot, self.input).unflatten(1, tokens.shape[1:])
 
-    def start(self) -> Sequence:
+    def start(self) -> Reading:
         """Sequences of which nothing has been read."""
-        return Sequence(self, None if self.memory is None else self.memory())
+        return Reading(self, None if self.memory is None else self.memory())
 
 
-class Sequence:
+class Reading:
     """A batch of sequences while it is read: the state s, the cell's content C, and the memory. All begin at zero."""
 
     def __init__(self, network: RecurrentAttention, memory: Memory | None) -> None:
