@@ -35,7 +35,7 @@ class Memory(ABC):
     def states(self) -> Float[Tensor, "*batch m d"]:
         """The states that are remembered, from old to new."""
 
-    def attended(self, attention: Attention) -> None:
+    def attended(self, attention: Attention) -> None:  # noqa: B027 (a memory need not do anything here)
         """Take note of the weights that the states have got, which a memory may use to choose among them."""
 
     @abstractmethod
@@ -75,9 +75,9 @@ class RecurrentAttention(nn.Module):
     """Several networks of the equations above, each with its own weights, which run side by side.
 
     There is one network for each of the generators, from which its weights are drawn. `memory` makes an empty memory
-    for each batch of sequences; without it s_t = h_t, which is an LSTM. The bias of all forget gates starts at `forget`.
-    Weights have the networks as their first dimension, so that one product serves all of them; no network reads
-    anything of another.
+    for each batch of sequences; without it s_t = h_t, which is an LSTM. The bias of all forget gates starts at
+    `forget`. Weights have the networks as their first dimension, so that one product serves all of them; no network
+    reads anything of another.
 
     >>> import torch
     >>> from limelight.models.recurrent_attention import LastStates, RecurrentAttention
@@ -134,10 +134,8 @@ class RecurrentAttention(nn.Module):
 
     def unrolled(self, tokens: Int[Tensor, "r n t"]) -> list[Float[Tensor, "r n width"]]:
         """The states h_1 … h_t of all steps."""
-        reading, states = self.start(), []
-        for x in self.inputs(tokens).unbind(-2):
-            states.append(reading.step(x))
-        return states
+        reading = self.start()
+        return [reading.step(x) for x in self.inputs(tokens).unbind(-2)]
 
     def inputs(self, tokens: Int[Tensor, "r n t"]) -> Float[Tensor, "r n t gates"]:
         """What each token adds to the gates of its step, for all steps at once."""

@@ -39,17 +39,17 @@ class RelevancyScreening(Memory):
     def __init__(self, buffer: int, kept: int) -> None:
         if buffer < 1 or kept < 0:
             raise InputError(
-                f"RelevancyScreening expects a buffer of at least 1 state and kept ≥ 0, got buffer={buffer}, kept={kept}"
+                f"RelevancyScreening expects buffer ≥ 1 and kept ≥ 0, numbers of states; got {buffer} and {kept}"
             )
         self.buffer, self.kept = buffer, kept
         self._recent: deque[Tensor] = deque()
-        self._sums: Tensor | None = None  # (*batch, m): the attention that each state of the buffer has got
+        self._sums = torch.zeros(0)  # (*batch, m): the attention that each state of the buffer has got
         self._old: Tensor | None = None  # (*batch, r, d): the states that are kept
         self._relevancy: Tensor | None = None  # (*batch, r)
 
     def append(self, state: Float[Tensor, "*batch d"]) -> None:
         fresh = state.detach().new_zeros(*state.shape[:-1], 1)
-        self._sums = fresh if self._sums is None else torch.cat([self._sums, fresh], -1)
+        self._sums = torch.cat([self._sums, fresh], -1) if self._recent else fresh
         self._recent.append(state)
         if len(self._recent) > self.buffer:
             self._screen(self._recent.popleft(), self._sums[..., 0])
@@ -68,8 +68,8 @@ class RelevancyScreening(Memory):
         self._sums = self._sums + weights[..., -len(self._recent) :]
 
     def tensors(self) -> list[Tensor]:
-        rest = (self._sums, self._old, self._relevancy)
-        return [*self._recent, *(x for x in rest if x is not None)]
+        kept = (self._old, self._relevancy)
+        return [*self._recent, self._sums, *(x for x in kept if x is not None)]
 
     def _screen(self, state: Float[Tensor, "*batch d"], relevancy: Float[Tensor, "*batch"]) -> None:
         """Keep the state that leaves the buffer if there is room or if it is more relevant than one of those kept."""
