@@ -41,7 +41,7 @@ from limelight.models.side_by_side import descend_side_by_side
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 
-BLANKS, WIDTH, BATCH, STEPS, TEST = 25, 32, 16, 500, 200
+BLANKS, WIDTH, BATCH, STEPS, TEST = 25, 32, 16, 400, 200
 BUFFER, KEPT = 5, 5
 RUNS = 10  # networks that are trained side by side: those of the seeds 0 to 9, of 10 to 19, and so on
 EVERY = 10  # steps between two points of a curve
