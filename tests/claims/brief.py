@@ -10,6 +10,7 @@ from limelight.claims import (
     lipschitz,
     memorization,
     presence_to_detection,
+    relevancy_screening,
     residual_depth,
     similarity_search,
     slopes,
@@ -22,6 +23,7 @@ FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
+    "relevancy_screening": (relevancy_screening, {"STEPS": 11, "RUNS": 2, "TEST": 20, "AT": (50, 100)}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,
