@@ -39,6 +39,7 @@ ABILITIES = (
     "metric_attention",
     "translation_prior",
     "similarity_search",
+    "relevancy_screening",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

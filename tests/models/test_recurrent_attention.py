@@ -75,6 +75,13 @@ def test_a_memory_with_room_for_all_states_is_full_attention(memory):
         torch.testing.assert_close(a, b)
 
 
+def test_a_window_holds_the_last_states_to_their_number():
+    memory = LastStates(3)
+    for number in range(1, 8):
+        memory.append(torch.tensor([float(number)]))
+        assert remembered(memory) == list(range(max(1, number - 2), number + 1))
+
+
 def test_one_state_too_few_is_not_full_attention():
     tokens = sequences()
     full = network(LastStates)(tokens, last=2)
@@ -216,7 +223,7 @@ def test_a_network_that_diverges_leaves_the_others_alone():
     assert found[2:, 1].isnan().all()
     assert found[:2, 1].isfinite().all()
     assert weights[0][0, 0] < 0.6
-    assert weights[0].isfinite().all()
+    assert abs(weights[0][1, 0]) < 0.1, "what Adam's memory of earlier gradients moves it from zero"
 
 
 def test_long_gradients_are_clipped_for_each_network():
