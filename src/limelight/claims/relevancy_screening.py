@@ -96,9 +96,9 @@ class RelevancyScreeningClaim(TunedClaim):
     score = "both"
     chosen = {LSTM: 0.04, OPENED: 0.04, FULL: 0.04, SCREENED: 0.04, WINDOW: 0.04}
     measures = {
-        "copy": Measure("symbols said rightly, copy memory", "share", "higher", failed=0.0, summary="median"),
-        "denoise": Measure("symbols said rightly, denoise", "share", "higher", failed=0.0, summary="median"),
-        "both": Measure("symbols said rightly, mean of both tasks", "share", "higher", failed=0.0, summary="median"),
+        "copy": Measure("symbols right, copy memory", "share", "higher", failed=0.0, summary="median"),
+        "denoise": Measure("symbols right, denoise", "share", "higher", failed=0.0, summary="median"),
+        "both": Measure("symbols right, mean of both tasks", "share", "higher", failed=0.0, summary="median"),
         "held": Measure(
             "symbols still remembered, denoise", "share", "neither",
             failed=0.0, summary="median",
