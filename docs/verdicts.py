@@ -43,6 +43,7 @@ ABILITIES = (
     "attention_and_ablation",
     "active_memory",
     "binding_by_alignment",
+    "relevancy_screening",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

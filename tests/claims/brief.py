@@ -16,6 +16,7 @@ from limelight.claims import (
     lipschitz,
     memorization,
     presence_to_detection,
+    relevancy_screening,
     residual_depth,
     similarity_search,
     slopes,
@@ -56,6 +57,7 @@ FEWER = {
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
     "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
     "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),
+    "relevancy_screening": (relevancy_screening, {"STEPS": 11, "RUNS": 2, "TEST": 20, "AT": (50, 100)}),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,

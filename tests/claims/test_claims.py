@@ -15,13 +15,18 @@ from tests.claims.brief import FEWER, cut_short
 
 SEED = 4242  # a seed that is not judged
 SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
+TEN_RUNS = ("relevancy_screening",)  # trains the networks of ten seeds at once, for two minutes in all
 
 
 @pytest.mark.parametrize(
     ("name", "whole"),
     [
         *(pytest.param(name, False, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in catalog.names()),
-        *(pytest.param(name, True, id=f"{name}-whole", marks=pytest.mark.slow) for name in FEWER),
+        *(
+            pytest.param(name, True, id=f"{name}-whole", marks=pytest.mark.slow)
+            for name in FEWER
+            if name not in TEN_RUNS
+        ),
     ],
 )
 def test_a_claim_runs_is_judged_and_drawn(name, whole, tmp_path, monkeypatch):

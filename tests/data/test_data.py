@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from limelight.data import digits, key_value_tables
+from limelight.data import copy_memory, digits, key_value_tables
 from limelight.data.argmax_retrieval import TOKENS, argmax_retrieval
 from limelight.data.moons import moons
 from limelight.data.odd_token import CLASSES, NOISE, odd_token, prototypes
@@ -106,3 +106,23 @@ def test_moons():
 def test_the_seed_decides(draw):
     assert torch.equal(draw(seeded(5)), draw(seeded(5)))
     assert not torch.equal(draw(seeded(5)), draw(seeded(6)))
+
+
+@pytest.mark.parametrize("task", [copy_memory.copy_memory, copy_memory.denoise])
+def test_symbols_have_to_be_said_again_in_their_order(task):
+    tokens, targets = task(400, 9, seeded())
+    said_at = copy_memory.LENGTH
+    assert tokens.shape == (400, 9 + 2 * said_at)
+    for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+        assert [token for token in row if token < copy_memory.SYMBOLS] == wanted
+        assert row[-said_at:] == [copy_memory.BLANK] * said_at
+        assert [i for i, token in enumerate(row) if token == copy_memory.DELIMITER] == [len(row) - said_at - 1]
+    assert sorted(targets.unique().tolist()) == list(range(copy_memory.SYMBOLS))
+    places = (tokens < copy_memory.SYMBOLS).double().mean(0)
+    before = len(places) - said_at - 1
+    if task is copy_memory.copy_memory:
+        assert places[:said_at].tolist() == [1.0] * said_at
+    else:
+        assert places[:before].numpy() == pytest.approx(said_at / before, abs=0.1)
+    assert (tokens == task(400, 9, seeded())[0]).all()
+    assert (tokens != task(400, 9, seeded(1))[0]).any()

@@ -26,6 +26,7 @@ _ORDER = (
     "presence_to_detection", "symmetry", "residual_depth", "induction_heads", "attention_and_ablation",
     "active_memory",
     "binding_by_alignment",
+    "relevancy_screening",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip
