@@ -83,7 +83,9 @@ def beam_search(step: Step, prefixes: Int[Tensor, "n t0"], end: int, most: int, 
     scores[:, 0] = 0
     for _ in range(most):
         added = _log_probabilities(step(written), len(written), end)
-        scores, written = _best(scores.to(added.dtype), added.view(n, beams, -1), written.view(n, beams, -1), begins, end)
+        scores, written = _best(
+            scores.to(added.dtype), added.view(n, beams, -1), written.view(n, beams, -1), begins, end
+        )
         if (written[:, -1] == end).all():
             break
     return Beams(written.view(n, beams, -1)[..., begins:], scores)
@@ -97,13 +99,13 @@ def _best(
     end: int,
 ) -> tuple[Float[Tensor, "n beams"], Int[Tensor, "nb t_plus_1"]]:
     """The most probable extensions of all prefixes of a sequence by one token; of equal ones the first."""
-    n, beams, tokens = added.shape
+    beams, tokens = added.shape[1:]
     if written.shape[-1] > begins:
         stays = torch.full((tokens,), -torch.inf, dtype=added.dtype, device=added.device)
         stays[end] = 0
         added = torch.where((written[..., -1] == end)[..., None], stays, added)
     candidates = (scores[..., None] + added).flatten(1)
-    best, which = candidates.sort(-1, descending=True, stable=True)
+    best, which = candidates.sort(dim=-1, descending=True, stable=True)
     best, which = best[:, :beams], which[:, :beams]
     kept = written.gather(1, (which // tokens)[..., None].expand(-1, -1, written.shape[-1]))
     return best, torch.cat([kept, (which % tokens)[..., None]], -1).flatten(0, 1)
@@ -112,7 +114,9 @@ def _best(
 def _log_probabilities(scores: Tensor, n: int, end: int) -> Float[Tensor, "n tokens"]:
     """log softmax of the scores. Raises `InputError` unless they are (n, tokens) and each row is a distribution."""
     if scores.ndim != 2 or len(scores) != n:
-        raise InputError(f"a step expects to return scores ({n}, tokens), one row for each prefix; got {tuple(scores.shape)}")
+        raise InputError(
+            f"a step expects to return scores ({n}, tokens), one row for each prefix; got {tuple(scores.shape)}"
+        )
     if not 0 <= end < scores.shape[1]:
         raise InputError(f"end expects one of the {scores.shape[1]} tokens, 0 to {scores.shape[1] - 1}; got {end}")
     found = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
