@@ -74,7 +74,7 @@ class LearnedPositions(nn.Module):
         super().__init__()
         require_size("longest", longest)
         require_size("width", width)
-        self.table = nn.Parameter(0.1 * torch.randn(longest, width))
+        self.table = nn.Parameter(torch.randn(longest, width))
 
     def forward(self, x: Float[Tensor, "n t width"]) -> Float[Tensor, "n t width"]:
         longest, width = self.table.shape
