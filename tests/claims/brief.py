@@ -19,6 +19,15 @@ from limelight.claims import (
     slopes,
     symmetry,
     token_clusters,
+    emulating_attention,
+    explaining_away,
+    free_energy_phases,
+    lipschitz,
+    similarity_search,
+    slopes,
+    token_clusters,
+    transformer_parts,
+    word_order,
 )
 from limelight.experiment import catalog
 
@@ -82,6 +91,10 @@ FEWER = {
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
     ),
 }  # fmt: skip
+    "word_order": (word_order, {"STEPS": 20, "TEST": 100}),
+    "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
+    "emulating_attention": (emulating_attention, {"SIZES": (128, 256, 512, 1024), "STEPS": 50}),
+}
 
 
 def cut_short(name, monkeypatch):
