@@ -197,7 +197,8 @@ class WordOrder(TunedClaim):
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
-        bias = {name: results.array(RELATIVE, f"bias, {name}", seed) for name in ("order", "distance")}
+        distances = [float(d) for d in range(-REACH, REACH + 1)]
+        biases = [heads_of(results.array(RELATIVE, f"bias, {task}", seed)) for task in ("order", "distance")]
         losses = {
             task: {arm: results.stack(arm, f"loss, {task}") for arm in self.arms} for task in ("order", "distance")
         }
@@ -212,11 +213,9 @@ class WordOrder(TunedClaim):
                 *comparison(results, ["seen", "unseen"]),
             ),
             Picture(
-                f"The relative bias of each head that seed {seed} learned, by the distance from query to key, as the weight "
-                "that it gives the key before contents are compared: a softmax over distances.",
-                *figures.matrices(
-                    {f"task: {name}": shares for name, shares in bias.items()}, "distance + 9", "head", "weight"
-                ),
+                f"The bias that each head of seed {seed} learned, as a softmax over distances: the weight of a key so far after "
+                "the query if only places counted. At the left which word comes first, at the right whether they are three apart.",
+                *(figures.curves(heads, distances, "distance from query to key", "weight") for heads in biases),
             ),
             Picture(
                 "Training loss by step in the two tasks, order at the left: the median over seeds, and the middle half of them.",
@@ -275,6 +274,11 @@ def change_by_reordering(model: SequenceClassifier, words: Tensor, generator: to
 def _double(model: SequenceClassifier) -> SequenceClassifier:
     twin = copy.deepcopy(model)
     return twin.double()
+
+
+def heads_of(shares: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The rows of a matrix by the names of their heads, each as a series of one run."""
+    return {f"head {i + 1}": row[None] for i, row in enumerate(() if shares is None else shares)}
 
 
 def bias_of(model: SequenceClassifier) -> np.ndarray:
