@@ -92,6 +92,7 @@ FEWER = {
     ),
 }  # fmt: skip
     "word_order": (word_order, {"STEPS": 20, "TEST": 100}),
+    "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "emulating_attention": (emulating_attention, {"SIZES": (128, 256, 512, 1024), "STEPS": 50}),
 }
