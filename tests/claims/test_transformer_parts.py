@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limelight.claims import transformer_parts as claim
-from limelight.data.reversals import differences, reversal, sequences
+from limelight.data.reversals import larger_of_pairs, pair_names, reversal, sequences
 from limelight.models.transformer import BEGIN, END, FIRST, ResidualFeedForward, Skip
 
 
@@ -12,12 +12,17 @@ def seeded(seed=1000):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_reversal_and_differences_by_hand():
-    source = FIRST + torch.tensor([[0, 1, 3, 3]])
-    assert reversal(source).tolist() == [[BEGIN, FIRST + 3, FIRST + 3, FIRST + 1, FIRST, END]]
-    assert differences(source, symbols=4).tolist() == [[BEGIN, FIRST, FIRST + 2, FIRST + 1, END]]
-    wrapped = FIRST + torch.tensor([[3, 0]])  # 0 − 3 = 1 modulo 4
-    assert differences(wrapped, symbols=4).tolist() == [[BEGIN, FIRST + 1, END]]
+def test_what_is_to_be_written_by_hand():
+    source = FIRST + torch.tensor([[0, 1, 3, 2]])
+    assert reversal(source).tolist() == [[BEGIN, FIRST + 2, FIRST + 3, FIRST + 1, FIRST, END]]
+    assert pair_names(source, symbols=4).tolist() == [[BEGIN, FIRST + 11, FIRST + 13, FIRST + 4, END]]
+    assert larger_of_pairs(source).tolist() == [[BEGIN, FIRST + 3, FIRST + 3, FIRST + 1, END]]
+
+
+def test_every_task_has_room_for_what_is_written():
+    for task in (claim.REVERSAL, claim.NAMING, claim.MAXIMUM):
+        target = task.target(sequences(2000, task.length, task.symbols, seeded()))
+        assert target[:, 1:-1].unique().tolist() == list(range(FIRST, FIRST + task.written))
 
 
 def test_sequences_have_all_symbols():
@@ -27,7 +32,7 @@ def test_sequences_have_all_symbols():
 
 
 def test_unseen_sequences_were_not_shown():
-    task = claim.Task(length=3, symbols=4, target=reversal)  # 64 sequences
+    task = claim.Task(length=3, symbols=4, written=4, target=reversal)  # 64 sequences
     shown = sequences(60, 3, 4, seeded())
     left = claim.unseen(20, task, shown, seeded(1))
     assert left.shape[1] == 3
@@ -52,7 +57,7 @@ def test_each_arm_lacks_its_part_and_no_other():
     one = parts(claim.ONE_HEAD)
     assert one.decoder[0].cross_attention.attention.num_heads == 1
     assert sum(p.numel() for p in one.parameters()) == sum(p.numel() for p in whole.parameters())
-    assert parts(claim.PAIRS_ONE_HEAD).tokens == FIRST + claim.DIFFERENCES.symbols
+    assert parts(claim.PAIRS_ONE_HEAD).tokens == FIRST + claim.NAMING.written
 
 
 class Oracle(torch.nn.Module):

@@ -9,6 +9,8 @@ where a word stands; a bias for each distance says only how far apart two words 
 Three questions are put to each kind of position. Which of two marked words comes first? How much does the answer change
 when a phrase that means nothing moves from the end of the sentence, where training had it, to the beginning? And are
 two marked words exactly three places apart, asked at places where training never had them?
+
+Every arm is trained with the rate 0.01. `limelight tune word_order` tries others.
 """
 
 from __future__ import annotations

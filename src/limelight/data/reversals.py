@@ -23,14 +23,31 @@ def reversal(source: Int[Tensor, "n length"]) -> Int[Tensor, "n two_more"]:
     return _framed(source.flip(1))
 
 
-def differences(source: Int[Tensor, "n length"], symbols: int) -> Int[Tensor, "n one_more"]:
-    """Begin, of each two neighbors the later minus the earlier, modulo the number of symbols, backwards, end.
+def pair_names(source: Int[Tensor, "n length"], symbols: int) -> Int[Tensor, "n one_more"]:
+    """Begin, for each two neighbors one token that names the later one and the earlier one, backwards, end.
 
-    >>> differences(torch.tensor([[3, 4, 6]]), symbols=4)  # the symbols 0, 1, 3: 3 − 1, and 1 − 0
-    tensor([[1, 5, 4, 2]])
+    The pair (a, b) of symbols counted from 0 is named a · symbols + b, so that there are symbols² names.
+
+    >>> pair_names(torch.tensor([[3, 4, 6]]), symbols=4)  # the symbols 0, 1, 3: first (3, 1), then (1, 0)
+    tensor([[ 1, 16,  7,  2]])
     """
-    backwards = source.flip(1)
-    return _framed(FIRST + (backwards[:, :-1] - backwards[:, 1:]) % symbols)
+    later, earlier = _neighbors(source)
+    return _framed(FIRST + symbols * later + earlier)
+
+
+def larger_of_pairs(source: Int[Tensor, "n length"]) -> Int[Tensor, "n one_more"]:
+    """Begin, of each two neighbors the larger one, backwards, end.
+
+    >>> larger_of_pairs(torch.tensor([[3, 5, 4]]))
+    tensor([[1, 5, 5, 2]])
+    """
+    return _framed(FIRST + torch.maximum(*_neighbors(source)))
+
+
+def _neighbors(source: Int[Tensor, "n length"]) -> tuple[Int[Tensor, "n one_less"], Int[Tensor, "n one_less"]]:
+    """The symbols, counted from 0, from the last to the second, and beside each the one before it."""
+    backwards = source.flip(1) - FIRST
+    return backwards[:, :-1], backwards[:, 1:]
 
 
 def _framed(symbols: Int[Tensor, "n t"]) -> Int[Tensor, "n two_more"]:
