@@ -34,7 +34,7 @@ TOKENS, WIDTH = 6, 4
 INPUTS = TOKENS * WIDTH
 SHARPNESS = 2.0  # standard deviation of the teacher's scores
 SIZES = (128, 1024, 8192, 65536)  # numbers of training examples
-BATCH, STEPS, TEST, HELD_OUT = 128, 1500, 2000, 1000
+BATCH, STEPS, TEST, HELD_OUT = 128, 1000, 2000, 1000
 EVERY = 50  # steps between two looks at the examples that are held out
 ATTENTION, SMALL, LARGE, LINEAR = "attention layer", "network of 64", "network of 256", "linear network"
 
