@@ -10,7 +10,7 @@ Three questions are put to each kind of position. Which of two marked words come
 when a phrase that means nothing moves from the end of the sentence, where training had it, to the beginning? And are
 two marked words exactly three places apart, asked at places where training never had them?
 
-Every arm is trained with the rate 0.01. `limelight tune word_order` tries others.
+Every arm has the best of the learning rates that all arms tried.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class WordOrder(TunedClaim):
     control = BAG
     rates = (0.003, 0.01, 0.03)
     score = "learned"
-    chosen = dict.fromkeys(arms, 0.01)
+    chosen = {NONE: 0.003, LEARNED: 0.003, SINUSOIDAL: 0.003, RELATIVE: 0.01, BAG: 0.03}
     measures = {
         "order": Measure("sentences whose first marked word is told", "share", "higher", failed=0.0, summary="median"),
         "moved": Measure(
