@@ -30,8 +30,6 @@ demo: .venv/.demo ## install, test the claims, write the report
 	$(BIN)/limelight run --quick $(DEMO)
 	$(BIN)/limelight report
 	@echo "Other claims take longer; $(BIN)/limelight list has all of them, and $(BIN)/limelight run CLAIM runs one"
-	@echo "Six claims take longer: $(BIN)/limelight run explaining_away translation_prior metric_attention \
-	word_order transformer_parts emulating_attention"
 
 lab: .venv/.lab ## install, open the lab in the browser
 	$(BIN)/limelight lab
