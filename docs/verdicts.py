@@ -42,8 +42,6 @@ ABILITIES = (
     "induction_heads",
     "attention_and_ablation",
     "word_order",
-    "transformer_parts",
-    "emulating_attention",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

@@ -8,7 +8,6 @@ from functools import cache
 from limelight.claims import (
     attention_and_ablation,
     batch_norm_shift,
-    emulating_attention,
     explaining_away,
     free_energy_phases,
     induction_heads,
@@ -20,7 +19,6 @@ from limelight.claims import (
     slopes,
     symmetry,
     token_clusters,
-    transformer_parts,
     word_order,
 )
 from limelight.experiment import catalog
@@ -87,8 +85,6 @@ FEWER = {
 }  # fmt: skip
     "word_order": (word_order, {"STEPS": 20, "TEST": 100}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),
-    "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
-    "emulating_attention": (emulating_attention, {"SIZES": (128, 256, 512, 1024), "STEPS": 50}),
 }
 
 
