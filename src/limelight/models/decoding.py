@@ -37,6 +37,8 @@ def greedy(step: Step, prefixes: Int[Tensor, "n t0"], end: int, most: int) -> In
 
     Raises `InputError` for prefixes without a token, `most` below 1, and scores that are no distribution.
 
+    >>> import torch
+    >>> from limelight.models.decoding import greedy
     >>> chain = torch.tensor([[0.0, 0.9, 0.1], [0.0, 0.2, 0.8], [0.0, 0.0, 1.0]])  # p(next token | last token)
     >>> greedy(lambda prefixes: chain[prefixes[:, -1]].log(), torch.tensor([[0]]), end=2, most=9)
     tensor([[1, 2]])
@@ -70,6 +72,8 @@ def beam_search(step: Step, prefixes: Int[Tensor, "n t0"], end: int, most: int, 
 
     Raises `InputError` for prefixes without a token, `most` or `beams` below 1, and scores that are no distribution.
 
+    >>> import torch
+    >>> from limelight.models.decoding import beam_search
     >>> chain = torch.tensor([[0.0, 0.6, 0.4, 0.0], [0.0, 0.3, 0.3, 0.4], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.0, 1.0]])
     >>> found = beam_search(lambda prefixes: chain[prefixes[:, -1]].log(), torch.tensor([[0]]), 3, most=9, beams=2)
     >>> found.tokens[0].tolist(), found.scores[0].exp()  # the greedy choice begins with 1

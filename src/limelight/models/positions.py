@@ -26,6 +26,7 @@ def sinusoidal(length: int, width: int) -> Float[Tensor, "length width"]:
 
     Source: Vaswani et al. 2017 (1706.03762), section 3.5.
 
+    >>> from limelight.models.positions import sinusoidal
     >>> sinusoidal(2, 4)
     tensor([[0.0000, 1.0000, 0.0000, 1.0000],
             [0.8415, 0.5403, 0.0100, 0.9999]])
@@ -44,6 +45,8 @@ class SinusoidalPositions(nn.Module):
 
     Nothing is learned, and a place that no training sequence reached has a vector too.
 
+    >>> import torch
+    >>> from limelight.models.positions import SinusoidalPositions
     >>> SinusoidalPositions(width=8)(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 5, 8])
     """
@@ -66,6 +69,8 @@ class LearnedPositions(nn.Module):
 
     Source: Gehring et al. 2017 (1705.03122); Devlin et al. 2019 (1810.04805).
 
+    >>> import torch
+    >>> from limelight.models.positions import LearnedPositions
     >>> LearnedPositions(longest=16, width=8)(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 5, 8])
     """
@@ -94,6 +99,8 @@ def relative_similarity(reach: int, heads: int) -> Similarity:
 
     Source: Shaw et al. 2018 (1803.02155); Raffel et al. 2020 (1910.10683).
 
+    >>> import torch
+    >>> from limelight.models.positions import relative_similarity
     >>> from limelight.nn import MultiheadAttention
     >>> layer = MultiheadAttention(8, 2, batch_first=True, similarity=relative_similarity(reach=3, heads=2))
     >>> x = torch.randn(1, 5, 8)

@@ -19,9 +19,10 @@ class SequenceClassifier(nn.Module):
 
     Raises `InputError` for sizes below 1, and for sequences that are not (n, t) numbers in [0, tokens) with t ≥ 1.
 
+    >>> from limelight.models.sequence_classifier import SequenceClassifier
     >>> import torch
     >>> from limelight.models.transformer import EncoderLayer
-    >>> model = SequenceClassifier(10, 8, classes=2, positions=nn.Identity(), layers=[EncoderLayer(8, 2, 16)])
+    >>> model = SequenceClassifier(10, 8, classes=2, positions=torch.nn.Identity(), layers=[EncoderLayer(8, 2, 16)])
     >>> model(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 2])
     """

@@ -33,6 +33,8 @@ class ResidualAttention(nn.Module):
     In self-attention x is norm h, the same sequence; in cross-attention x is the memory, the encoder's output. Without
     the sum a token would keep nothing of itself; without the norm the sums would grow from layer to layer.
 
+    >>> import torch
+    >>> from limelight.models.transformer import ResidualAttention
     >>> ResidualAttention(width=8, heads=2)(torch.randn(1, 5, 8)).shape
     torch.Size([1, 5, 8])
     """
@@ -74,6 +76,8 @@ class ResidualFeedForward(nn.Module):
 
     Attention's output is a mean of values, which is linear in them; products and cases of several values are made here.
 
+    >>> import torch
+    >>> from limelight.models.transformer import ResidualFeedForward
     >>> ResidualFeedForward(width=8, hidden=32)(torch.randn(1, 5, 8)).shape
     torch.Size([1, 5, 8])
     """
@@ -90,6 +94,8 @@ class ResidualFeedForward(nn.Module):
 class Skip(nn.Module):
     """h ↦ h, whatever else is given: it stands where a part of a layer is left out, such as its cross-attention.
 
+    >>> import torch
+    >>> from limelight.models.transformer import Skip
     >>> Skip()(torch.ones(1), torch.zeros(5))
     tensor([1.])
     """
@@ -103,6 +109,8 @@ class EncoderLayer(nn.Module):
 
     Every token sees all others at once, in both directions.
 
+    >>> import torch
+    >>> from limelight.models.transformer import EncoderLayer
     >>> EncoderLayer(width=8, heads=2, hidden=32)(torch.randn(1, 5, 8)).shape
     torch.Size([1, 5, 8])
     """
@@ -124,6 +132,8 @@ class DecoderLayer(nn.Module):
     With the causal mask a place sees only what is written before it, so that all places can be trained at once on what
     comes next; cross-attention asks the source what to write.
 
+    >>> import torch
+    >>> from limelight.models.transformer import DecoderLayer
     >>> DecoderLayer(width=8, heads=2, hidden=32)(torch.randn(1, 3, 8), memory=torch.randn(1, 5, 8)).shape
     torch.Size([1, 3, 8])
     """
@@ -168,6 +178,8 @@ class Transformer(nn.Module):
 
     Source: Vaswani et al. 2017 (1706.03762).
 
+    >>> import torch
+    >>> from limelight.models.transformer import BEGIN, Transformer
     >>> from limelight.models.positions import SinusoidalPositions
     >>> model = Transformer(tokens=10, width=8, heads=2, hidden=16, layers=1, positions=SinusoidalPositions(8))
     >>> source, target = torch.tensor([[3, 4, 5]]), torch.tensor([[BEGIN, 5]])
@@ -241,6 +253,8 @@ class Transformer(nn.Module):
 def padding_of(source: Int[Tensor, "n s"]) -> Bool[Tensor, "n s"] | None:
     """True where a source is filled up, or None if none is.
 
+    >>> import torch
+    >>> from limelight.models.transformer import PAD, padding_of
     >>> padding_of(torch.tensor([[3, 4], [3, PAD]]))
     tensor([[False, False],
             [False,  True]])
