@@ -82,10 +82,8 @@ FEWER = {
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
     ),
-}  # fmt: skip
-    "word_order": (word_order, {"STEPS": 20, "TEST": 100}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),
-}
+}  # fmt: skip
 
 
 def cut_short(name, monkeypatch):

@@ -24,7 +24,6 @@ GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
     "presence_to_detection", "symmetry", "residual_depth", "induction_heads", "attention_and_ablation",
-    "word_order", "transformer_parts", "emulating_attention",
     "word_order",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
