@@ -44,6 +44,7 @@ ABILITIES = (
     "active_memory",
     "binding_by_alignment",
     "relevancy_screening",
+    "word_order",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

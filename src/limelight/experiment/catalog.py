@@ -27,6 +27,7 @@ _ORDER = (
     "active_memory",
     "binding_by_alignment",
     "relevancy_screening",
+    "word_order",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip
