@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -120,15 +121,23 @@ def ddim_samples(
     steps are possible: `steps` of them lead from `start`, by default T, to 0. Raises `InputError` for a start outside
     0 … T or for fewer than one step or more than `start`. Song, Meng & Ermon 2021, equation 12 with σ = 0.
     """
-    first = _start(schedule, start)
-    if first and not 1 <= steps <= first:
-        raise InputError(f"ddim_samples(steps=…) expects a whole number from 1 to {first}, got {steps!r}")
-    times = [round(first * (steps - i) / steps) for i in range(steps + 1)] if first else [0]
-    for t, s in zip(times, times[1:], strict=False):
-        kept, later = schedule.alpha_bar[t], schedule.alpha_bar[s]
-        noise = noise_of(x, torch.full((len(x),), t))
-        image = (x - (1 - kept).sqrt() * noise) / kept.sqrt()
-        x = later.sqrt() * image + (1 - later).sqrt() * noise
+    for t, s in pairwise(_times(_start(schedule, start), steps, "ddim_samples")):
+        x = _moved(x, noise_of(x, torch.full((len(x),), t)), schedule.alpha_bar[t], schedule.alpha_bar[s])
+    return x
+
+
+@torch.no_grad()
+def ddim_encoded(
+    noise_of: NoiseOf, schedule: NoiseSchedule, x: Float[Tensor, "n ..."], steps: int
+) -> Float[Tensor, "n ..."]:
+    """The noise from which `ddim_samples` makes these images: the same steps, from 0 to T.
+
+    It is exact in the limit of many steps, since each uses the noise at its other end. Raises `InputError` for fewer
+    than one step or more than T. Song, Meng & Ermon 2021, section 4.3.
+    """
+    times = _times(schedule.steps, steps, "ddim_encoded")[::-1]
+    for t, s in pairwise(times):
+        x = _moved(x, noise_of(x, torch.full((len(x),), max(t, 1))), schedule.alpha_bar[t], schedule.alpha_bar[s])
     return x
 
 
@@ -169,6 +178,19 @@ def guided(noise_of: NoiseOf, schedule: NoiseSchedule, log_probability: LogProba
 def beside(values: Float[Tensor, " n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """One number for each sample, with as many dimensions as the samples have, so that it broadcasts."""
     return values.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+
+
+def _moved(x: Tensor, noise: Tensor, kept: Tensor, later: Tensor) -> Tensor:
+    """Take this noise from x, where ᾱ is `kept`, and add it again as there is where ᾱ is `later`."""
+    image = (x - (1 - kept).sqrt() * noise) / kept.sqrt()
+    return later.sqrt() * image + (1 - later).sqrt() * noise
+
+
+def _times(start: int, steps: int, who: str) -> list[int]:
+    """`steps` + 1 timesteps from `start` to 0, evenly spaced up to rounding; only 0 for the start 0."""
+    if start and not 1 <= steps <= start:
+        raise InputError(f"{who}(steps=…) expects a whole number from 1 to {start}, got {steps!r}")
+    return [round(start * (steps - i) / steps) for i in range(steps + 1)] if start else [0]
 
 
 def _start(schedule: NoiseSchedule, start: int | None) -> int:

@@ -13,7 +13,7 @@ from limelight.models.mlp import mlp
 
 
 class Generator(nn.Module):
-    """G(z, y): an image, with gray values in [0, 1], from noise z ~ N(0, 1) and the class y that is asked for.
+    """G(z, y): an image, with values of any size, from noise z ~ N(0, 1) and the class y that is asked for.
 
     Nothing in G says what a class looks like. It learns that from a classifier, which `steering_loss` asks.
 
@@ -34,7 +34,7 @@ class Generator(nn.Module):
         if len(labels) != len(noise) or bool(((labels < 0) | (labels >= self.classes)).any()):
             raise InputError(f"Generator expects {len(noise)} labels from 0 to {self.classes - 1}, got {labels}")
         asked = torch.cat([noise, F.one_hot(labels, self.classes).to(noise.dtype)], 1)
-        return torch.sigmoid(self.network(asked)).unflatten(1, (self.side, self.side))
+        return self.network(asked).unflatten(1, (self.side, self.side))
 
 
 class Discriminator(nn.Module):
