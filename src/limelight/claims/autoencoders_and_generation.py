@@ -252,7 +252,13 @@ class AutoencodersAndGeneration(Claim):
             ),
             Picture(
                 f"Noise removal: unseen images of seed {seed}, with noise of standard deviation {NOISE}, and what each arm makes of them.",
-                *figures.images({"unseen": results.array(PCA, "original", seed), "noisy": results.array(PCA, "noisy", seed), **cleaned}),
+                *figures.images(
+                    {
+                        "unseen": results.array(PCA, "original", seed),
+                        "noisy": results.array(PCA, "noisy", seed),
+                        **cleaned,
+                    }
+                ),
             ),
             Picture(
                 "Reconstruction, noise removal, and how near samples are to the training images.",

@@ -40,7 +40,12 @@ from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
 
-POOL, FEW, JUDGING, TEST = 900, 50, 397, 500  # images: for classifier and generators, few of these, the judge's, to test
+POOL, FEW, JUDGING, TEST = (
+    900,
+    50,
+    397,
+    500,
+)  # images: for classifier and generators, few of these, the judge's, to test
 EXAMPLES = 500  # that the third classifier gets beside the few real images
 SCALE, STEPS = 3.0, 25  # of the guidance, and steps of the sampler
 NOISE = 0.1  # standard deviation of the noise on shifted images

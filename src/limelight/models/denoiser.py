@@ -19,9 +19,10 @@ class Denoiser(nn.Module):
     """ε_θ(x_t, t) = √(1 − ᾱ_t) x_t + √ᾱ_t v_θ(x_t, t): the noise in each image, (n, side, side).
 
     The network answers v = √ᾱ_t ε − √(1 − ᾱ_t) x, a mixture of noise and image. Where there is much noise, x_t itself
-    is a good guess of the noise, and the network need only say what is image; where there is little, the other way round.
-    So its answer is about equally large at all t (Salimans & Ho 2022). Raises `InputError` for images of another size
-    and for a t outside the schedule.
+    is a good guess of the noise, and the network need only say what is image; where there is little, it is the other
+    way round. So its answer is about equally large at all t (Salimans & Ho 2022).
+
+    Raises `InputError` for images of another size and for a t outside the schedule.
 
     >>> from limelight.models.diffusion import linear_schedule
     >>> Denoiser(linear_schedule(50), side=8, hidden=32)(torch.zeros(5, 8, 8), torch.full((5,), 9)).shape
@@ -66,7 +67,7 @@ class NoisyClassifier(nn.Module):
 
 
 def with_time(x: Tensor, t: Tensor, schedule: NoiseSchedule, side: int, who: str) -> Float[Tensor, "n inputs"]:
-    """The pixels of each image, then sin and cos of 2^k · π/2 · t/T for k = 0, 1, …: the time at several resolutions."""
+    """The pixels of each image, then sin and cos of 2^k · π/2 · t/T for k = 0, 1, …: time at several resolutions."""
     require_images(x, side, who)
     schedule.require_times(t)
     angles = (t / schedule.steps)[:, None] * 2.0 ** torch.arange(_WAVES) * math.pi / 2

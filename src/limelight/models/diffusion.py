@@ -1,8 +1,8 @@
 """Diffusion: noise is added to images step by step, and a network that predicts the noise walks back.
 
-A sampler asks only for a function (x_t, t) ↦ ε, which is the noise that is thought to be in x_t. A trained network is one
-(`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` makes one from another. The samplers work
-on arrays of any shape (n, …), images with values around −1 to 1 among them.
+A sampler asks only for a function (x_t, t) ↦ ε, which is the noise that is thought to be in x_t. A trained network is
+one (`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` makes one from another. The samplers
+work on arrays of any shape (n, …), images with values around −1 to 1 among them.
 """
 
 from __future__ import annotations
@@ -58,9 +58,13 @@ class NoiseSchedule:
 def linear_schedule(steps: int) -> NoiseSchedule:
     """β rises evenly from 0.1/T to 20/T: with T = 1000 the schedule of Ho et al. 2020, from 0.0001 to 0.02.
 
+    Raises `InputError` for T ≤ 20, where the last β would not be below 1.
+
     >>> linear_schedule(100).alpha_bar[100] < 1e-4  # nothing is left of the image
     tensor(True)
     """
+    if steps <= 20:
+        raise InputError(f"linear_schedule expects more than 20 steps, got {steps!r}; use cosine_schedule for fewer")
     return NoiseSchedule(torch.linspace(0.1 / steps, 20 / steps, steps))
 
 
@@ -68,11 +72,13 @@ def cosine_schedule(steps: int) -> NoiseSchedule:
     """ᾱ_t = cos²(½π (t/T + s)/(1 + s)), divided by its value at 0, with s = 0.008 and β at most 0.999.
 
     It destroys the image more evenly than `linear_schedule`, which is nearly done after two thirds of its steps.
-    Nichol & Dhariwal 2021, equation 17.
+    Raises `InputError` for fewer than one step. Nichol & Dhariwal 2021, equation 17.
 
     >>> 0.48 < float(cosine_schedule(100).alpha_bar[50]) < 0.5
     True
     """
+    if steps < 1:
+        raise InputError(f"cosine_schedule expects at least one step, got {steps!r}")
     t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     kept = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
     return NoiseSchedule((1 - kept[1:] / kept[:-1]).clamp(max=0.999).float())

@@ -129,7 +129,7 @@ class Variational(DigitGenerator):
 
 
 class Diffusion(DigitGenerator):
-    """A diffusion model; it reconstructs an image from the noise that leads to it, and varies it part of the way."""
+    """A diffusion model; it reconstructs an image from the noise that leads to it."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
@@ -143,7 +143,7 @@ class Diffusion(DigitGenerator):
         return bounded(variations(self.denoiser, self.schedule, unbounded(images), start, generator))
 
     def clean(self, images: Images, noise: float) -> Images:
-        """The guess of the image at the timestep whose share of noise, (1 − ᾱ_t)/ᾱ_t, is nearest to that of the images."""
+        """The guess of the image at the timestep whose (1 − ᾱ_t)/ᾱ_t is nearest to the variance of this noise."""
         kept = self.schedule.alpha_bar[1:]
         t = 1 + int(((1 - kept) / kept - (noise / SPREAD) ** 2).abs().argmin())
         noisy = kept[t - 1].sqrt() * (images - MIDDLE) / SPREAD
@@ -173,7 +173,7 @@ class RealImages(DigitGenerator):
 
 
 class NoiseImages(DigitGenerator):
-    """Images whose pixels are drawn one by one, each from what that pixel is in the images; nothing is reconstructed."""
+    """Images whose pixels are drawn one by one, each from its values in the images; nothing is reconstructed."""
 
     def __init__(self, seen: Images, generator: torch.Generator) -> None:
         self.seen, self.generator = seen, generator

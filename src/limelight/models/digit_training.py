@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limelight.data.digit_levels import unbounded
 from limelight.models.autoencoder import Autoencoder
 from limelight.models.denoiser import Denoiser, NoisyClassifier
-from limelight.models.diffusion import NoiseSchedule, cosine_schedule, denoising_loss
+from limelight.models.diffusion import cosine_schedule, denoising_loss
 from limelight.models.digit_generators import LATENT, SIDE
 from limelight.models.fresh import fresh
 from limelight.models.gan import Discriminator, Generator, discriminator_loss, generator_loss, steering_loss
@@ -53,8 +53,10 @@ def denoiser(seen: Images, seed: int, phases: Phases = DIFFUSION) -> Denoiser:
     return network
 
 
-def noisy_classifier(seen: Images, labels: Int[Tensor, " n"], seed: int, phases: Phases = CLASSIFIER) -> NoisyClassifier:
-    """A classifier of these images and of noised ones, whose values are those of `unbounded`; half of them clean."""
+def noisy_classifier(
+    seen: Images, labels: Int[Tensor, " n"], seed: int, phases: Phases = CLASSIFIER
+) -> NoisyClassifier:
+    """A classifier of these images, in values of `unbounded`: one half clean, the other half noised."""
     schedule, values = cosine_schedule(TIMES), unbounded(seen)
     network = fresh(lambda: NoisyClassifier(schedule, SIDE, HIDDEN, CLASSES), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +73,7 @@ def noisy_classifier(seen: Images, labels: Int[Tensor, " n"], seed: int, phases:
 
 
 def steered_generator(seen: Images, classifier: NoisyClassifier, seed: int) -> Generator:
-    """The generator of a GAN of these images, in values of `unbounded`; a classifier says whether it draws what is asked.
+    """The generator of a GAN of these images, in values of `unbounded`, which a classifier steers.
 
     The discriminator and the generator take a step in turn, each with its own loss.
     """

@@ -17,8 +17,8 @@ class Generator(nn.Module):
 
     Nothing in G says what a class looks like. It learns that from a classifier, which `steering_loss` asks.
 
-    Raises `InputError` for noise that is not (n, latent) and for labels outside 0 … classes − 1. Goodfellow et al. 2014;
-    the class as an input: Mirza & Osindero 2014.
+    Raises `InputError` for noise that is not (n, latent) and for labels outside 0 … classes − 1. Goodfellow et al.
+    2014; the class as an input: Mirza & Osindero 2014.
 
     >>> Generator(side=8, hidden=32, latent=4, classes=10)(torch.zeros(5, 4), torch.arange(5)).shape
     torch.Size([5, 8, 8])

@@ -15,9 +15,9 @@ class VariationalAutoencoder(nn.Module):
     """Minimizes −ELBO = E_q |x − D(z)|² / 2σ² + KL(q(z | x) ‖ N(0, 1)) with q(z | x) = N(μ(x), diag s²(x)).
 
     The encoder answers with a small cloud of codes in place of one, and all clouds together are pulled towards a
-    standard normal distribution. So a code drawn from N(0, 1) is one that the decoder knows. σ is the standard deviation
-    of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL divergence has. The ELBO's
-    constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma & Welling 2014.
+    standard normal distribution. So a code drawn from N(0, 1) is one that the decoder knows. σ is the standard
+    deviation of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL divergence has.
+    The ELBO's constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma & Welling 2014.
 
     >>> VariationalAutoencoder(side=8, hidden=32, latent=4, noise=0.2)(torch.zeros(5, 8, 8)).shape
     torch.Size([5, 8, 8])
