@@ -31,7 +31,7 @@ from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models import digit_generators as draws
 from limelight.models import digit_training as trained
-from limelight.models.autoencoder import Autoencoder, DenoisingAutoencoder
+from limelight.models.autoencoder import Autoencoder
 from limelight.models.judges import FOREST, LINEAR, NETWORK, told_apart
 from limelight.report.comparison import comparison
 
@@ -67,8 +67,7 @@ def _coded(codes: Callable[[Tensor, int], draws.DrawCodes]) -> Callable[[Tensor,
 
 
 def _denoising(seen: Tensor, seed: int) -> draws.DigitGenerator:
-    kind = lambda: DenoisingAutoencoder(draws.SIDE, trained.HIDDEN, draws.LATENT, NOISE)  # noqa: E731
-    network = trained.autoencoder(seen, seed, kind)
+    network = trained.denoising_autoencoder(seen, seed, NOISE)
     with torch.no_grad():
         return draws.Coded(network, draws.gaussian_codes(network.encode(seen)))
 

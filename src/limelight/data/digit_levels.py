@@ -16,6 +16,8 @@ def as_scanned(images: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
 
     A judge could otherwise tell any image that was computed from a scanned one, by a third of a sixteenth.
 
+    >>> import torch
+    >>> from limelight.data.digit_levels import as_scanned
     >>> as_scanned(torch.tensor([[[-0.2, 0.51, 0.03]]]))
     tensor([[[0.0000, 0.5000, 0.0000]]])
     """
@@ -28,6 +30,8 @@ def unbounded(images: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
     Half of all pixels are exactly white, since a scanner cuts off what lies below. A model whose values have no bounds
     cannot hit a value exactly; with a gap beside it, it need not. `bounded` is the way back.
 
+    >>> import torch
+    >>> from limelight.data.digit_levels import bounded, unbounded
     >>> bounded(unbounded(torch.tensor([[[0.0, 0.5, 1.0]]])))
     tensor([[[0.0000, 0.5000, 1.0000]]])
     """

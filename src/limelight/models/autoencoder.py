@@ -18,6 +18,8 @@ class Autoencoder(nn.Module):
     all other images. Gray values are in [0, 1]. Raises `InputError` for images that are not (n, side, side). With
     linear E and D it finds the space of the principal components (Baldi & Hornik 1989). Hinton & Salakhutdinov 2006.
 
+    >>> import torch
+    >>> from limelight.models.autoencoder import Autoencoder
     >>> Autoencoder(side=8, hidden=32, latent=4)(torch.zeros(5, 8, 8)).shape
     torch.Size([5, 8, 8])
     """
@@ -51,6 +53,8 @@ class DenoisingAutoencoder(Autoencoder):
     Noise moves an image away from where images lie, and the network learns the way back. σ is in units of the gray
     values. Vincent, Larochelle, Bengio & Manzagol 2008.
 
+    >>> import torch
+    >>> from limelight.models.autoencoder import DenoisingAutoencoder
     >>> DenoisingAutoencoder(side=8, hidden=32, latent=4, noise=0.3)(torch.zeros(5, 8, 8)).shape
     torch.Size([5, 8, 8])
     """

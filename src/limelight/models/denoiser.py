@@ -24,6 +24,8 @@ class Denoiser(nn.Module):
 
     Raises `InputError` for images of another size and for a t outside the schedule.
 
+    >>> import torch
+    >>> from limelight.models.denoiser import Denoiser
     >>> from limelight.models.diffusion import linear_schedule
     >>> Denoiser(linear_schedule(50), side=8, hidden=32)(torch.zeros(5, 8, 8), torch.full((5,), 9)).shape
     torch.Size([5, 8, 8])
@@ -46,6 +48,8 @@ class NoisyClassifier(nn.Module):
     A classifier of clean images knows nothing of the noisy ones on the way, so this one learns both; at t = 0 it is an
     ordinary classifier. Raises `InputError` as `Denoiser` does. Dhariwal & Nichol 2021, section 4.
 
+    >>> import torch
+    >>> from limelight.models.denoiser import NoisyClassifier
     >>> from limelight.models.diffusion import linear_schedule
     >>> NoisyClassifier(linear_schedule(50), 8, 32, classes=10)(torch.zeros(5, 8, 8), torch.zeros(5).long()).shape
     torch.Size([5, 10])

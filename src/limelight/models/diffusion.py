@@ -29,6 +29,8 @@ class NoiseSchedule:
 
     Raises `InputError` for a β outside (0, 1). Ho, Jain & Abbeel 2020, equation 4.
 
+    >>> import torch
+    >>> from limelight.models.diffusion import NoiseSchedule
     >>> schedule = NoiseSchedule(torch.tensor([0.5, 0.5]))
     >>> schedule.steps, schedule.alpha_bar
     (2, tensor([1.0000, 0.5000, 0.2500]))
@@ -60,6 +62,7 @@ def linear_schedule(steps: int) -> NoiseSchedule:
 
     Raises `InputError` for T ≤ 20, where the last β would not be below 1.
 
+    >>> from limelight.models.diffusion import linear_schedule
     >>> linear_schedule(100).alpha_bar[100] < 1e-4  # nothing is left of the image
     tensor(True)
     """
@@ -74,6 +77,7 @@ def cosine_schedule(steps: int) -> NoiseSchedule:
     It destroys the image more evenly than `linear_schedule`, which is nearly done after two thirds of its steps.
     Raises `InputError` for fewer than one step. Nichol & Dhariwal 2021, equation 17.
 
+    >>> from limelight.models.diffusion import cosine_schedule
     >>> 0.48 < float(cosine_schedule(100).alpha_bar[50]) < 0.5
     True
     """

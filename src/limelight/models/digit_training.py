@@ -6,6 +6,7 @@ Each network has first weights and batches that depend on the seed alone, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limelight.data.digit_levels import unbounded
-from limelight.models.autoencoder import Autoencoder
+from limelight.models.autoencoder import Autoencoder, DenoisingAutoencoder
 from limelight.models.denoiser import Denoiser, NoisyClassifier
 from limelight.models.diffusion import cosine_schedule, denoising_loss
 from limelight.models.digit_generators import LATENT, SIDE
@@ -25,6 +26,7 @@ from limelight.models.variational_autoencoder import VariationalAutoencoder
 HIDDEN, WIDTH, BATCH, CLASSES = 128, 256, 128, 10
 TIMES = 100  # timesteps of a diffusion model
 CODES = 16  # numbers of noise of a GAN
+PIXEL_NOISE = 0.2  # standard deviation of a pixel about what a variational autoencoder draws
 Phases = Sequence[tuple[int, float]]  # steps and learning rate, one after the other
 CODED: Phases = ((1000, 0.003), (300, 0.0005))
 DIFFUSION: Phases = ((1800, 0.002), (700, 0.0004))
@@ -32,30 +34,34 @@ CLASSIFIER: Phases = ((600, 0.002), (200, 0.0004))
 GAN_STEPS, GAN_RATE, STEERING, BLUR = 2000, 0.0005, 0.5, 0.3
 
 Images = Float[Tensor, "n 8 8"]
+Coder = TypeVar("Coder", Autoencoder, DenoisingAutoencoder, VariationalAutoencoder)
 
 
-def autoencoder(seen: Images, seed: int, build: Callable[[], Autoencoder] | None = None) -> Autoencoder:
-    """An autoencoder of these images; `build` makes another kind than the plain one."""
-    return _coded(build or (lambda: Autoencoder(SIDE, HIDDEN, LATENT)), seen, seed)
+def autoencoder(seen: Images, seed: int) -> Autoencoder:
+    """An autoencoder of these images."""
+    return _coded(lambda: Autoencoder(SIDE, HIDDEN, LATENT), seen, seed)
 
 
-def variational_autoencoder(seen: Images, seed: int, noise: float = 0.2) -> VariationalAutoencoder:
+def denoising_autoencoder(seen: Images, seed: int, noise: float) -> DenoisingAutoencoder:
+    """An autoencoder that learns to take noise of this standard deviation from these images."""
+    return _coded(lambda: DenoisingAutoencoder(SIDE, HIDDEN, LATENT, noise), seen, seed)
+
+
+def variational_autoencoder(seen: Images, seed: int) -> VariationalAutoencoder:
     """A variational autoencoder of these images."""
-    return _coded(lambda: VariationalAutoencoder(SIDE, HIDDEN, LATENT, noise), seen, seed)
+    return _coded(lambda: VariationalAutoencoder(SIDE, HIDDEN, LATENT, PIXEL_NOISE), seen, seed)
 
 
-def denoiser(seen: Images, seed: int, phases: Phases = DIFFUSION) -> Denoiser:
+def denoiser(seen: Images, seed: int) -> Denoiser:
     """The network of a diffusion model of these images, whose values are those of `unbounded`."""
     schedule, values = cosine_schedule(TIMES), unbounded(seen)
     network = fresh(lambda: Denoiser(schedule, SIDE, WIDTH), seed)
     generator = torch.Generator().manual_seed(seed)
-    _descend(network, lambda: denoising_loss(network, schedule, values[_some(seen, generator)], generator), phases)
+    _descend(network, lambda: denoising_loss(network, schedule, values[_some(seen, generator)], generator), DIFFUSION)
     return network
 
 
-def noisy_classifier(
-    seen: Images, labels: Int[Tensor, " n"], seed: int, phases: Phases = CLASSIFIER
-) -> NoisyClassifier:
+def noisy_classifier(seen: Images, labels: Int[Tensor, " n"], seed: int) -> NoisyClassifier:
     """A classifier of these images, in values of `unbounded`: one half clean, the other half noised."""
     schedule, values = cosine_schedule(TIMES), unbounded(seen)
     network = fresh(lambda: NoisyClassifier(schedule, SIDE, HIDDEN, CLASSES), seed)
@@ -68,7 +74,7 @@ def noisy_classifier(
         noise = torch.randn(values[chosen].shape, generator=generator)
         return F.cross_entropy(network(schedule.noised(values[chosen], t, noise), t), labels[chosen])
 
-    _descend(network, loss, phases)
+    _descend(network, loss, CLASSIFIER)
     return network
 
 
@@ -102,7 +108,7 @@ def steered_generator(seen: Images, classifier: NoisyClassifier, seed: int) -> G
     return painter
 
 
-def _coded(build: Callable[[], nn.Module], seen: Images, seed: int):  # type: ignore[no-untyped-def]
+def _coded(build: Callable[[], Coder], seen: Images, seed: int) -> Coder:
     network, generator = fresh(build, seed), torch.Generator().manual_seed(seed)
     _descend(network, lambda: network.loss(seen[_some(seen, generator)], generator), CODED)
     return network

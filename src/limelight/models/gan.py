@@ -20,6 +20,8 @@ class Generator(nn.Module):
     Raises `InputError` for noise that is not (n, latent) and for labels outside 0 … classes − 1. Goodfellow et al.
     2014; the class as an input: Mirza & Osindero 2014.
 
+    >>> import torch
+    >>> from limelight.models.gan import Generator
     >>> Generator(side=8, hidden=32, latent=4, classes=10)(torch.zeros(5, 4), torch.arange(5)).shape
     torch.Size([5, 8, 8])
     """
@@ -44,6 +46,8 @@ class Discriminator(nn.Module):
     images apart perfectly, and then says nothing of how to do better (Sønderby et al. 2017). Raises `InputError` for
     images that are not (n, side, side).
 
+    >>> import torch
+    >>> from limelight.models.gan import Discriminator
     >>> Discriminator(side=8, hidden=32, blur=0.1)(torch.zeros(5, 8, 8), torch.Generator()).shape
     torch.Size([5])
     """
@@ -64,6 +68,8 @@ def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " n"]) -> 
 
     It is log 2 for a discriminator that cannot tell. Goodfellow et al. 2014, equation 1.
 
+    >>> import torch
+    >>> from limelight.models.gan import discriminator_loss
     >>> discriminator_loss(torch.zeros(3), torch.zeros(3))
     tensor(0.6931)
     """
@@ -73,6 +79,8 @@ def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " n"]) -> 
 def generator_loss(fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     """−log σ(D(G(z))): look real. This form has a gradient where the discriminator is sure (Goodfellow et al. 2014).
 
+    >>> import torch
+    >>> from limelight.models.gan import generator_loss
     >>> generator_loss(torch.zeros(3))
     tensor(0.6931)
     """
@@ -85,6 +93,8 @@ def steering_loss(scores: Float[Tensor, "n classes"], labels: Int[Tensor, " n"])
     The classifier stays as it is; only the generator learns from it. In an auxiliary-classifier GAN (Odena, Olah &
     Shlens 2017) it is a part of the discriminator.
 
+    >>> import torch
+    >>> from limelight.models.gan import steering_loss
     >>> steering_loss(torch.zeros(3, 2), torch.zeros(3).long())
     tensor(0.6931)
     """

@@ -10,6 +10,7 @@ from limelight.errors import InputError
 def require_images(images: Tensor, side: int, who: str) -> None:
     """Raise `InputError` unless the images are (n, side, side).
 
+    >>> from limelight.models.image_input import require_images
     >>> import torch
     >>> require_images(torch.zeros(5, 8, 8), 8, 'Autoencoder')
     """

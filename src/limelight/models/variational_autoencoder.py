@@ -19,6 +19,8 @@ class VariationalAutoencoder(nn.Module):
     deviation of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL divergence has.
     The ELBO's constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma & Welling 2014.
 
+    >>> import torch
+    >>> from limelight.models.variational_autoencoder import VariationalAutoencoder
     >>> VariationalAutoencoder(side=8, hidden=32, latent=4, noise=0.2)(torch.zeros(5, 8, 8)).shape
     torch.Size([5, 8, 8])
     """
@@ -71,6 +73,8 @@ def kl_from_standard_normal(
 ) -> Float[Tensor, " n"]:
     """KL(N(μ, diag s²) ‖ N(0, 1)) = ½ Σ (μ² + s² − 1 − log s²), in nats (Kingma & Welling 2014, appendix B).
 
+    >>> import torch
+    >>> from limelight.models.variational_autoencoder import kl_from_standard_normal
     >>> kl_from_standard_normal(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2))
     tensor([2.])
     """
