@@ -107,6 +107,7 @@ def test_a_judge_tells_what_differs_and_only_guesses_where_nothing_does():
     same = told_apart(first, second, 0)
     assert set(same) == {"logistic regression", "random forest", "small network"}
     assert all(0.4 < value < 0.6 for value in same.values())
+    assert all(0.4 < value < 0.6 for value in told_apart(first, second[second.mean((1, 2)).argsort()], 0).values())
     pixels = second.flatten(1)
     alone = torch.stack([column[torch.randperm(600, generator=seeded(i))] for i, column in enumerate(pixels.T)], 1)
     random = told_apart(first, alone.view(600, 8, 8), 0)

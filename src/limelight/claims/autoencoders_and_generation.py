@@ -38,7 +38,7 @@ from limelight.report.comparison import comparison
 SEEN, UNSEEN, VARIED = 997, 800, 200  # images to learn from, images to judge by, and how many of the latter are varied
 NOISE = 0.3  # standard deviation of the noise that has to be removed, in units of the gray values
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the way to noise
-HALF = 0.5
+PART = 0.3  # the part of the way at which variations are judged
 BLURS = (0.4, 0.5, 0.6, 0.7, 0.8)  # standard deviations of the Gaussian filter in pixels; the best is chosen
 SHOWN, MAPPED = 10, 300  # images in a picture, and codes in one
 
@@ -93,7 +93,7 @@ class AutoencodersAndGeneration(Claim):
     question = (
         "An autoencoder squeezes an image through eight numbers. Does it reconstruct and clean images better than simple "
         "methods do? Do images that it draws from random codes look real, and does that depend on how the codes are drawn? "
-        "And is an image that diffusion noises half of the way and brings back still the same digit, and yet another image?"
+        "And is an image that diffusion noises part of the way and brings back still the same digit, and yet another image?"
     )
     source = "daulet, Neural Net Intuition (GitHub repository daulet/nn-intuition; year not known)"
     arms = {
@@ -119,9 +119,9 @@ class AutoencodersAndGeneration(Claim):
         "distance": Measure(
             "distance of samples to the nearest training image", "times that of unseen images", "neither", failed=0.0
         ),
-        "same class": Measure("variations that keep their class, half of the way", "share", "higher", failed=0.0),
+        "same class": Measure(f"variations that keep their class, {PART:.0%} of the way to noise", "share", "higher", failed=0.0),
         "difference": Measure(
-            "distance of two variations of an image, half of the way", "times that of two images of a class", "neither",
+            f"distance of two variations of an image, {PART:.0%} of the way to noise", "times that of two images of a class", "neither",
             failed=0.0,
         ),
     }  # fmt: skip
@@ -136,7 +136,7 @@ class AutoencodersAndGeneration(Claim):
         judged = told_apart(unseen, samples, seed)
         noisy = unseen + NOISE * torch.randn(unseen.shape, generator=generator)
         kept, apart, shown = _variations(model, unseen, labels, generator)
-        half = FRACTIONS.index(HALF)
+        part = FRACTIONS.index(PART)
         return Measurement(
             values={
                 "reconstruction": _error(model.reconstruct(unseen), unseen) / _error(seen.mean(0), unseen),
@@ -144,8 +144,8 @@ class AutoencodersAndGeneration(Claim):
                 "told": max(judged.values()),
                 **judged,
                 "distance": _to_nearest(samples, seen) / _to_nearest(unseen, seen),
-                "same class": kept[half],
-                "difference": apart[half],
+                "same class": kept[part],
+                "difference": apart[part],
             },
             arrays={
                 "samples": samples[:SHOWN].numpy(),
@@ -167,8 +167,8 @@ class AutoencodersAndGeneration(Claim):
                     results.ratio(PLAIN, PCA, "reconstruction"), "at most", 0.75, "times",
                 ),
                 Part(
-                    "a denoising autoencoder leaves at most half of the error that the better of two filters leaves",
-                    results.summary(DENOISING, "noise left"), "at most", 0.5, "times",
+                    "a denoising autoencoder leaves at most three quarters of the noise that the better of two filters leaves",
+                    results.summary(DENOISING, "noise left"), "at most", 0.75, "times",
                 ),
                 Part(
                     "an autoencoder that never saw noise leaves no more than that filter",
@@ -176,8 +176,8 @@ class AutoencodersAndGeneration(Claim):
                 ),
                 *(
                     Part(
-                        f"an autoencoder cannot generate: with {codes} the sharpest judge tells at least 90% of its samples",
-                        results.summary(arm, "told"), "at least", 0.9, "share",
+                        f"an autoencoder cannot generate: with {codes} the sharpest judge tells at least 95% of its samples",
+                        results.summary(arm, "told"), "at least", 0.95, "share",
                     )
                     for arm, codes in (
                         (PLAIN, "codes of N(0, 1)"), (FITTED, "a normal distribution fitted to its codes"),
@@ -193,7 +193,7 @@ class AutoencodersAndGeneration(Claim):
                     results.difference(MIXTURE, DIFFUSION, "told"), "at least", 0.1, "share",
                 ),
                 Part(
-                    "half of the way to noise and back, diffusion keeps the digit's class in at least 80% of images",
+                    f"{PART:.0%} of the way to noise and back, diffusion keeps the digit's class in at least 80% of images",
                     results.summary(DIFFUSION, "same class"), "at least", 0.8, "share",
                 ),
                 Part(
@@ -222,7 +222,7 @@ class AutoencodersAndGeneration(Claim):
             f"can generate depends on its codes: the sharpest of three judges tells {told[PLAIN]} of its samples from real images "
             f"with codes of N(0, 1), {told[FITTED]} with a normal distribution fitted to its codes and {told[MIXTURE]} with a mixture; "
             f"of a VAE's {told[VAE]}, of diffusion's {told[DIFFUSION]}, and {told[REAL]} of real images that the generators had seen. "
-            f"Diffusion half of the way and back keeps {kept:.0%} of the digits' classes, and two variations differ {apart:.2f} times as "
+            f"Diffusion {PART:.0%} of the way to noise and back keeps {kept:.0%} of the digits' classes, and two variations differ {apart:.2f} times as "
             "much as two images of a class."
         )
 

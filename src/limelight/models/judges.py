@@ -20,7 +20,7 @@ LINEAR, FOREST, NETWORK = "logistic regression", "random forest", "small network
 def told_apart(real: Float[Tensor, "n h w"], generated: Float[Tensor, "n h w"], seed: int) -> dict[str, float]:
     """The share of images that each of three judges calls rightly: ½ if it cannot tell, 1 if it always can.
 
-    Each judge learns from the first half of the real and of the generated images, and is asked about the second half.
+    Each judge learns from a random half of the real and of the generated images, and is asked about the other halves.
     A linear judge sees only whether some pixels are too bright or too dark; a forest sees which values pixels have, one
     after the other; a network sees which strokes go together. Samples are as good as they look to the sharpest of them
     (a two-sample test by classifiers, Lopez-Paz & Oquab 2017).
@@ -32,7 +32,9 @@ def told_apart(real: Float[Tensor, "n h w"], generated: Float[Tensor, "n h w"], 
             "told_apart expects as many generated images (n, h, w) as real ones, at least four, of the same size, "
             f"got {tuple(real.shape)} and {tuple(generated.shape)}"
         )
-    half, pixels = len(real) // 2, torch.stack([real, generated], 1).flatten(2)
+    generator, half = torch.Generator().manual_seed(seed), len(real) // 2
+    real, generated = (images[torch.randperm(len(images), generator=generator)] for images in (real, generated))
+    pixels = torch.stack([real, generated], 1).flatten(2)
     answers = torch.tensor([0, 1]).repeat(half)
     seen, unseen = pixels[:half].flatten(0, 1), pixels[half : 2 * half].flatten(0, 1)
     called = {name: judge(seen, answers, unseen, seed) for name, judge in _JUDGES.items()}
