@@ -132,15 +132,16 @@ class AutoencodersAndGeneration(Claim):
     def measure(self, arm: str, seed: int) -> Measurement:
         (seen, _), (unseen, labels) = data_of(seed)
         model, generator = ARMS[arm](seen, seed), torch.Generator().manual_seed(seed)
+        noisy = unseen + NOISE * torch.randn(unseen.shape, generator=generator)  # the same for all arms
+        filtered = _filtered(seen, noisy, unseen, generator)
         samples = as_scanned(model.draw(UNSEEN, generator))
         judged = told_apart(unseen, samples, seed)
-        noisy = unseen + NOISE * torch.randn(unseen.shape, generator=generator)
         kept, apart, shown = _variations(model, unseen, labels, generator)
         part = FRACTIONS.index(PART)
         return Measurement(
             values={
                 "reconstruction": _error(model.reconstruct(unseen), unseen) / _error(seen.mean(0), unseen),
-                "noise left": _error(model.clean(noisy, NOISE), unseen) / _filtered(seen, noisy, unseen, generator),
+                "noise left": _error(model.clean(noisy, NOISE), unseen) / filtered,
                 "told": max(judged.values()),
                 **judged,
                 "distance": _to_nearest(samples, seen) / _to_nearest(unseen, seen),
