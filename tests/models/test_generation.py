@@ -86,6 +86,16 @@ def test_the_losses_of_the_gan():
     torch.testing.assert_close(steering_loss(scores, labels), -scores.log_softmax(-1)[range(4), labels].mean())
 
 
+def test_a_discriminator_sees_how_much_the_images_of_a_batch_differ():
+    model, image = Discriminator(4, 8, blur=0.0), torch.rand(1, 4, 4)
+    others = torch.rand(3, 4, 4)
+    alone = model(torch.cat([image, image, image, image]), seeded())
+    torch.testing.assert_close(alone, alone[:1].expand(4))
+    assert (model(torch.cat([image, others]), seeded())[0] - alone[0]).abs() > 1e-3
+    with pytest.raises(InputError, match="at least two, got 1"):
+        model(image, seeded())
+
+
 def test_a_classifier_can_steer_a_generator():
     """The classifier wants the first class bright and the second dark; without an adversary the generator obeys."""
     model = fresh(lambda: Generator(2, 16, 3, classes=2), 0)

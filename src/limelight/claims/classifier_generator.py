@@ -186,6 +186,9 @@ class ClassifierGenerator(Claim):
         "accepted": Measure("examples that an independent judge takes for their digit", "share", "higher", failed=0.0),
         "accuracy": Measure("accuracy of the third classifier on real images", "share", "higher", failed=0.0),
         "gain": Measure("accuracy gained over fifty real images alone", "share", "higher", failed=0.0),
+        "variety": Measure(
+            "distance of two examples of a class", "times that of two real images", "neither", failed=0.0
+        ),
         "told": Measure("examples told from real images by the sharpest of three judges", "share", "lower", failed=1.0),
     }
 
@@ -204,6 +207,7 @@ class ClassifierGenerator(Claim):
                 "accepted": float(agrees.mean()),
                 "accuracy": taught,
                 "gain": taught - alone,
+                "variety": _variety(images, labels) / _variety(*data.test),
                 "told": max(told_apart(data.test[0], images, seed).values()),
             },
             arrays={"images": images[:SHOWN].numpy(), "alone": np.array([alone])},
@@ -271,10 +275,17 @@ class ClassifierGenerator(Claim):
                 *figures.images(drawn),
             ),
             Picture(
-                "The accuracy of the third classifier, and how often the sharpest of three judges tells examples from real images.",
-                *comparison(results, ["accuracy", "told"]),
+                "The accuracy of the third classifier, how often the sharpest of three judges tells examples from real images, and how "
+                "much two examples of a class differ.",
+                *comparison(results, ["accuracy", "told", "variety"]),
             ),
         ]
+
+
+def _variety(images: Tensor, labels: Tensor) -> float:
+    """The mean distance of two images of a class, over all classes that have two."""
+    classes = [images[labels == label].flatten(1) for label in range(trained.CLASSES)]
+    return float(torch.stack([torch.pdist(one).mean() for one in classes if len(one) > 1]).mean())
 
 
 def _accuracy(images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:

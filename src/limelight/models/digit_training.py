@@ -31,7 +31,7 @@ Phases = Sequence[tuple[int, float]]  # steps and learning rate, one after the o
 CODED: Phases = ((1000, 0.003), (300, 0.0005))
 DIFFUSION: Phases = ((1800, 0.002), (700, 0.0004))
 CLASSIFIER: Phases = ((600, 0.002), (200, 0.0004))
-GAN_STEPS, GAN_RATE, STEERING, BLUR = 2000, 0.0005, 0.5, 0.3
+GAN_STEPS, GAN_RATE, STEERING, BLUR = 2000, 0.0003, 1.0, 0.7
 
 Images = Float[Tensor, "n 8 8"]
 Coder = TypeVar("Coder", Autoencoder, DenoisingAutoencoder, VariationalAutoencoder)
@@ -83,8 +83,8 @@ def steered_generator(seen: Images, classifier: NoisyClassifier, seed: int) -> G
 
     The discriminator and the generator take a step in turn, each with its own loss.
     """
-    painter = fresh(lambda: Generator(SIDE, WIDTH, CODES, CLASSES), seed)
-    critic = fresh(lambda: Discriminator(SIDE, WIDTH, blur=BLUR), seed + 1)
+    painter = fresh(lambda: Generator(SIDE, HIDDEN, CODES, CLASSES), seed)
+    critic = fresh(lambda: Discriminator(SIDE, HIDDEN, blur=BLUR), seed + 1)
     values, generator = unbounded(seen), torch.Generator().manual_seed(seed)
 
     def drawn() -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from limelight.errors import InputError
 from limelight.models.image_input import require_codes, require_images
 from limelight.models.mlp import mlp
 
+_WEIGHT = 4.0  # of the one number that says how much the images of a batch differ, among many pixels
+
 
 class Generator(nn.Module):
     """G(z, y): an image, with values of any size, from noise z ~ N(0, 1) and the class y that is asked for.
@@ -43,8 +45,11 @@ class Discriminator(nn.Module):
     """D(x): how real an image looks, as the log-odds that it is real, (n,).
 
     Noise of standard deviation `blur` is added to all images that it sees. Without it a discriminator soon tells a few
-    images apart perfectly, and then says nothing of how to do better (Sønderby et al. 2017). Raises `InputError` for
-    images that are not (n, side, side).
+    images apart perfectly, and then says nothing of how to do better (Sønderby et al. 2017). Beside each image it sees
+    how much the images of the batch differ, the mean over pixels of their standard deviation. So a generator that
+    draws the same image again and again is found out (Karras et al. 2018, section 3).
+
+    Raises `InputError` for images that are not (n, side, side), or fewer than two.
 
     >>> import torch
     >>> from limelight.models.gan import Discriminator
@@ -55,12 +60,17 @@ class Discriminator(nn.Module):
     def __init__(self, side: int, hidden: int, blur: float) -> None:
         super().__init__()
         self.side, self.blur = side, blur
-        self.network = mlp(side * side, hidden, hidden, 1)
+        self.network = mlp(side * side + 1, hidden, hidden, 1)
 
     def forward(self, images: Float[Tensor, "n side side"], generator: torch.Generator) -> Float[Tensor, " n"]:
         require_images(images, self.side, "Discriminator")
+        if len(images) < 2:
+            raise InputError(
+                f"Discriminator compares the images of a batch, so it expects at least two, got {len(images)}"
+            )
         blurred = images + self.blur * torch.randn(images.shape, generator=generator, dtype=images.dtype)
-        return self.network(blurred.flatten(1))[:, 0]
+        variety = images.flatten(1).std(0).mean().expand(len(images), 1)
+        return self.network(torch.cat([blurred.flatten(1), _WEIGHT * variety], 1))[:, 0]
 
 
 def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
