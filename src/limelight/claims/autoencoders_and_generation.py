@@ -234,10 +234,8 @@ class AutoencodersAndGeneration(Claim):
         varied = results.array(DIFFUSION, "variations", seed)
         rows = {} if varied is None else dict(zip(_ROWS, varied, strict=True))
         by_fraction = {name: results.stack(DIFFUSION, name) for name in ("same class", "difference")}
-        codes = {
-            "of training images": results.array(FITTED, "own codes", seed),
-            **{name: results.array(arm, "codes", seed) for name, arm in _CODES.items()},
-        }
+        codes = {name: results.array(arm, "codes", seed) for name, arm in _CODES.items()}
+        own = results.array(FITTED, "own codes", seed)
         return [
             Picture(
                 "How often each judge, and the sharpest of them, tells samples from real images that no generator has seen; ½ is "
@@ -246,9 +244,9 @@ class AutoencodersAndGeneration(Claim):
             ),
             Picture(f"Ten samples of each arm, seed {seed}.", *figures.images(every)),
             Picture(
-                "Where codes lie, by the first two principal components of the codes of training images: those of N(0, 1) miss "
-                "them, and a mixture follows them closest.",
-                figures.clouds(codes, "first component", "second component"),
+                "Codes from which new images are drawn, over the codes of training images in gray, by the first two principal "
+                f"components of the latter, seed {seed}.",
+                *figures.clouds(codes, own, "first component", "second component"),
             ),
             Picture(
                 f"Noise removal: unseen images of seed {seed}, with noise of standard deviation {NOISE}, and what each arm makes of them.",

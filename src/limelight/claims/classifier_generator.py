@@ -28,7 +28,7 @@ from torch import Tensor
 
 from limelight import figures
 from limelight.data import digits
-from limelight.data.digit_levels import as_scanned, bounded, unbounded
+from limelight.data.digit_levels import MIDDLE, SPREAD, as_scanned, bounded, unbounded
 from limelight.experiment.claim import Claim, Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
@@ -55,7 +55,7 @@ SCALE, STEPS = 3.0, 25  # of the guidance, and steps of the sampler
 START = 95
 SHIFT, NOISE = 0.3, 0.05  # the most that an image is shifted, in pixels, and the standard deviation of its noise
 LEARNING = (300, 0.003, 1e-3)  # steps, learning rate and weight decay of the third classifier
-SHOWN = 20
+SHOWN, WATCHED = 20, (0, 8, 14, 18, 21, 25)  # images in a picture, and steps of the sampler in another
 
 GUIDED, STEERED, UNGUIDED, FIFTY = "guided diffusion", "steered GAN", "unguided diffusion", "guided by the fifty"
 SHIFTED, REAL, SHUFFLED = "shifts and noise", "real images", "guided, shuffled labels"
@@ -97,11 +97,28 @@ def denoiser(seed: int) -> Denoiser:
 def _by_diffusion(seed: int, scale: float, few: bool) -> Tensor:
     """Images of 0, 1, …, 9, 0, … by diffusion, steered by the classifier of the pool, or by one of the few images."""
     steering = trained.noisy_classifier(*data_of(seed).few, seed) if few else classifier(seed)
-    asked, model = _asked(), denoiser(seed)
-    noise = torch.randn(EXAMPLES, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return bounded(_walk(seed, scale, steering, EXAMPLES, []))
+
+
+def _walk(seed: int, scale: float, steering: NoisyClassifier, count: int, seen: list[Tensor]) -> Tensor:
+    """The unbounded images that steered diffusion makes of noise; `seen` gets the images on the way, noise first."""
+    asked, model = _asked()[:count], denoiser(seed)
     steered = guided(model, model.schedule, lambda x, t: steering.log_probability(x, t, asked), scale)
-    noise_of = steered if scale else model
-    return bounded(ddim_samples(noise_of, model.schedule, noise, STEPS, START))
+
+    def noise_of(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(x)
+        return steered(x, t) if scale else model(x, t)
+
+    noise = torch.randn(EXAMPLES, 8, 8, generator=torch.Generator().manual_seed(seed))[:count]
+    return ddim_samples(noise_of, model.schedule, noise, STEPS, START)
+
+
+def _way(seed: int) -> np.ndarray:
+    """Ten images of guided diffusion at some of the steps, as gray values."""
+    seen: list[Tensor] = []
+    last = _walk(seed, SCALE, classifier(seed), trained.CLASSES, seen)
+    values = torch.stack([*(seen[step] for step in WATCHED[:-1]), last])
+    return (values * SPREAD + MIDDLE).clamp(0, 1).numpy()
 
 
 def _asked() -> Tensor:
@@ -210,7 +227,11 @@ class ClassifierGenerator(Claim):
                 "variety": _variety(images, labels) / _variety(*data.test),
                 "told": max(told_apart(data.test[0], images, seed).values()),
             },
-            arrays={"images": images[:SHOWN].numpy(), "alone": np.array([alone])},
+            arrays={
+                "images": images[:SHOWN].numpy(),
+                "alone": np.array([alone]),
+                **({"way": _way(seed)} if arm == GUIDED else {}),
+            },
         )
 
     def judge(self, results: Results) -> Verdict:
@@ -264,6 +285,10 @@ class ClassifierGenerator(Claim):
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
         drawn = {arm: results.array(arm, "images", seed) for arm in self.arms}
+        way = results.array(GUIDED, "way", seed)
+        steps = (
+            {} if way is None else {f"after {step} of {STEPS} steps": x for step, x in zip(WATCHED, way, strict=True)}
+        )
         return [
             Picture(
                 "How many examples an independent judge takes for the digit that they are given for, and how much a third "
@@ -273,6 +298,10 @@ class ClassifierGenerator(Claim):
             Picture(
                 f"The first twenty examples of each arm, seed {seed}. Those that were asked for are 0 to 9, twice.",
                 *figures.images(drawn),
+            ),
+            Picture(
+                f"How guided diffusion draws 0 to 9 from noise, seed {seed}.",
+                *figures.images(steps),
             ),
             Picture(
                 "The accuracy of the third classifier, how often the sharpest of three judges tells examples from real images, and how "

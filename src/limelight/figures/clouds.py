@@ -1,4 +1,4 @@
-"""Clouds of points in a plane, one beside the other on the same axes."""
+"""Clouds of points in a plane, each over the same reference cloud."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from plotly.graph_objects import Figure, Scatter
 from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 
-def clouds(series: Mapping[str, np.ndarray | None], x: str, y: str) -> Figure:
-    """Sets of points (n, 2) in one plane; the first, in gray, is what the others are compared with."""
-    figure, color = Figure(), (NEUTRAL, *COLORS)
+def clouds(series: Mapping[str, np.ndarray | None], reference: np.ndarray | None, x: str, y: str) -> tuple[Figure, ...]:
+    """A figure for each set of points (n, 2), over the points of the reference in gray; all have the same axes."""
     present = {name: np.asarray(points) for name, points in series.items() if points is not None}
-    for i, (name, points) in enumerate(present.items()):
+    below = np.zeros((0, 2)) if reference is None else np.asarray(reference)
+    reach = 1.05 * max((float(np.abs(points).max()) for points in (below, *present.values()) if len(points)), default=1)
+    return tuple(_cloud(name, points, below, reach, x, y, i) for i, (name, points) in enumerate(present.items()))
+
+
+def _cloud(name: str, points: np.ndarray, below: np.ndarray, reach: float, x: str, y: str, place: int) -> Figure:
+    figure = Figure()
+    for shown, color, size in ((below, NEUTRAL, 8), (points, COLORS[place % len(COLORS)], 5)):
         figure.add_trace(
             Scatter(
-                x=points[:, 0], y=points[:, 1], name=name, mode="markers", hoverinfo="skip",
-                marker={"size": 9 if i == 0 else 5, "color": color[i % len(color)], "opacity": 0.4 if i == 0 else 0.7},
+                x=shown[:, 0], y=shown[:, 1], mode="markers", hoverinfo="skip", showlegend=False,
+                marker={"size": size, "color": color, "opacity": 0.6 if shown is points else 0.35},
             )
         )  # fmt: skip
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y, scaleanchor="x")
-    return styled(figure, 460)
+    figure.update_xaxes(title=x, range=[-reach, reach], constrain="domain")
+    figure.update_yaxes(title=y, range=[-reach, reach], constrain="domain", scaleanchor="x")
+    return styled(figure, 330, name)
