@@ -45,6 +45,8 @@ ABILITIES = (
     "binding_by_alignment",
     "relevancy_screening",
     "word_order",
+    "autoencoders_and_generation",
+    "classifier_generator",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

@@ -25,6 +25,7 @@ from limelight.claims import (
     word_order,
 )
 from limelight.experiment import catalog
+from limelight.models import digit_training
 
 
 @cache
@@ -59,6 +60,14 @@ FEWER = {
     "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
     "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),
     "relevancy_screening": (relevancy_screening, {"STEPS": 11, "RUNS": 2, "TEST": 20, "AT": (50, 100)}),
+    "autoencoders_and_generation": (
+        digit_training,
+        {"CODED": ((20, 0.003),), "DIFFUSION": ((20, 0.002),)},
+    ),
+    "classifier_generator": (
+        digit_training,
+        {"CLASSIFIER": ((20, 0.002),), "DIFFUSION": ((20, 0.002),), "GAN_STEPS": 20},
+    ),
     "token_clusters": (token_clusters, {"STEP": 0.5}),
     "free_energy_phases": (
         free_energy_phases,

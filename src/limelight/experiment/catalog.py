@@ -28,6 +28,7 @@ _ORDER = (
     "binding_by_alignment",
     "relevancy_screening",
     "word_order",
+    "autoencoders_and_generation", "classifier_generator",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip

@@ -13,6 +13,7 @@ except ImportError as missing:
     ) from missing
 
 from limelight.figures.boxes import boxed_images, map_grid
+from limelight.figures.clouds import clouds
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import hues, images, matrices
@@ -34,6 +35,7 @@ __all__ = [
     "boxed_images",
     "chosen_row",
     "cloud",
+    "clouds",
     "curves",
     "drift",
     "hues",
