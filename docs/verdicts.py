@@ -39,14 +39,12 @@ ABILITIES = (
     "metric_attention",
     "translation_prior",
     "similarity_search",
-    "induction_heads",
-    "attention_and_ablation",
+    "word_order",
+    "relevancy_screening",
     "active_memory",
     "binding_by_alignment",
-    "relevancy_screening",
-    "word_order",
-    "autoencoders_and_generation",
-    "classifier_generator",
+    "induction_heads",
+    "attention_and_ablation",
 )
 CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
 

@@ -246,7 +246,7 @@ class AutoencodersAndGeneration(Claim):
             Picture(
                 "Codes from which new images are drawn, over the codes of training images in gray, by the first two principal "
                 f"components of the latter, seed {seed}.",
-                *figures.clouds(codes, own, "first component", "second component"),
+                *figures.point_panels(codes, own, "first component", "second component"),
             ),
             Picture(
                 f"Noise removal: unseen images of seed {seed}, with noise of standard deviation {NOISE}, and what each arm makes of them.",

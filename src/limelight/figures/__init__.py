@@ -13,7 +13,6 @@ except ImportError as missing:
     ) from missing
 
 from limelight.figures.boxes import boxed_images, map_grid
-from limelight.figures.clouds import clouds
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import hues, images, matrices
@@ -21,6 +20,7 @@ from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
 from limelight.figures.plane import Attended, bars, chosen_row, plane
+from limelight.figures.point_panels import point_panels
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
 from limelight.figures.spheres import spheres
@@ -35,7 +35,6 @@ __all__ = [
     "boxed_images",
     "chosen_row",
     "cloud",
-    "clouds",
     "curves",
     "drift",
     "hues",
@@ -43,6 +42,7 @@ __all__ = [
     "map_grid",
     "matrices",
     "plane",
+    "point_panels",
     "prediction_grid",
     "saliency_overlay",
     "spheres",

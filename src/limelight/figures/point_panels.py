@@ -10,7 +10,9 @@ from plotly.graph_objects import Figure, Scatter
 from limelight.figures.theme import COLORS, NEUTRAL, styled
 
 
-def clouds(series: Mapping[str, np.ndarray | None], reference: np.ndarray | None, x: str, y: str) -> tuple[Figure, ...]:
+def point_panels(
+    series: Mapping[str, np.ndarray | None], reference: np.ndarray | None, x: str, y: str
+) -> tuple[Figure, ...]:
     """A figure for each set of points (n, 2), over the points of the reference in gray; all have the same axes."""
     present = {name: np.asarray(points) for name, points in series.items() if points is not None}
     below = np.zeros((0, 2)) if reference is None else np.asarray(reference)
