@@ -17,8 +17,9 @@ def page(results: dict[str, Any]) -> str:
     """The whole page."""
     return f"""# Sharded attention: what it costs
 
-How much does each of p processes send, hold and compute, if attention over one sequence is shared among them? Measured here on
-a few processes, and computed from there for many GPUs. `python -m benchmarks.scale` measures, and writes this page.
+How much does each of p processes send, hold and compute, if attention over one sequence is shared among them? {_summary(results)}
+This page has what was measured on a few processes, and what follows from it for many GPUs. `python -m benchmarks.scale` measures,
+and writes this page.
 
 ## Measured
 
@@ -30,7 +31,8 @@ With α = 1 the keys go round once more, for the sums over their columns: there 
 
 {_measured(results)}
 
-Seconds with more processes than cores are those of processes that take turns.
+A rank holds about twice its share: beside its own rows and their gradients, the keys and values of two other ranks, the
+gradients that travel with them, and the output of one block.
 
 ## The cost model
 
@@ -62,15 +64,28 @@ some millions of tokens.
 """
 
 
+def _summary(results: dict[str, Any]) -> str:
+    """What most processes cost together, compared with one, in a sentence."""
+    alone = {row["case"]: row for row in results["rows"] if row["ranks"] == 1}
+    most = max(row["ranks"] for row in results["rows"])
+    rows = [row for row in results["rows"] if row["ranks"] == most]
+    work = [sum(row["processor"]) / sum(alone[row["case"]]["processor"]) for row in rows]
+    held = [max(row["memory"]) / max(alone[row["case"]]["memory"]) for row in rows]
+    return (
+        f"{most} processes together do {min(work):.2f} to {max(work):.2f} times the work of one, each of them holds "
+        f"{min(held):.2f} to {max(held):.2f} times as much, and keys and values go round once in each pass."
+    )
+
+
 def _measured(results: dict[str, Any]) -> str:
     layer = Layer(results["heads"], results["heads"], results["width"], 4, is_causal=False)
-    lines = ["| case | p | seconds | work | slowest rank, of the mean | sent, forward, of the model | backward | memory |",
-             "|---" * 8 + "|"]  # fmt: skip
+    lines = ["| case | p | work | slowest rank, of the mean | sent, forward, of the model | backward | memory |",
+             "|---" * 7 + "|"]  # fmt: skip
     alone = {row["case"]: row for row in results["rows"] if row["ranks"] == 1}
     for row in results["rows"]:
         one, ranks, processor = alone[row["case"]], row["ranks"], row["processor"]
         lines.append(
-            f"| {row['case']} | {ranks} | {max(row['seconds']):.1f} | {sum(processor) / sum(one['processor']):.2f} "
+            f"| {row['case']} | {ranks} | {sum(processor) / sum(one['processor']):.2f} "
             f"| {max(processor) / mean(processor):.2f} | {_of_model(row, layer, results['tokens'])} "
             f"| {max(row['memory']) / max(one['memory']):.2f} |"
         )

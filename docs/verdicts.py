@@ -46,7 +46,7 @@ ABILITIES = (
     "induction_heads",
     "attention_and_ablation",
 )
-CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "drift_diffusion", "rank_collapse")  # for the README
+CHOSEN = ("slopes", "dynamic_weights", "translation_prior", "induction_heads", "drift_diffusion")  # for the README
 
 
 def write(folder, names):
