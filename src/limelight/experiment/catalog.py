@@ -23,7 +23,7 @@ from limelight.experiment.claim_class import claims_in, complete, described
 GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
-    "presence_to_detection", "symmetry", "residual_depth", "induction_heads", "attention_and_ablation",
+    "transformer_parts", "presence_to_detection", "symmetry", "residual_depth", "induction_heads", "attention_and_ablation",
     "active_memory",
     "binding_by_alignment",
     "relevancy_screening",
