@@ -10,8 +10,6 @@ showed, which it has to write to the last symbol. Two more tasks need two symbol
 written, backwards again. To name each two neighbors, one token for each pair, takes two relations at once, and is there
 for the number of heads. To write the larger of each two is not linear in them, and is there for the feed-forward
 networks.
-
-Every arm is trained with the rate 0.01. `limelight tune transformer_parts` tries others.
 """
 
 from __future__ import annotations
@@ -142,7 +140,10 @@ class TransformerParts(TunedClaim):
     control = NO_CROSS
     rates = (0.003, 0.01, 0.03)
     score = "test loss"
-    chosen = dict.fromkeys(arms, 0.01)
+    chosen = {
+        WHOLE: 0.03, NO_POSITIONS: 0.003, NO_FEED_FORWARD: 0.03, ONE_HEAD: 0.01, NO_MASK: 0.03, PAIRS: 0.01,
+        PAIRS_ONE_HEAD: 0.03, LARGER: 0.01, LARGER_NO_FEED_FORWARD: 0.03, NO_CROSS: 0.01,
+    }  # fmt: skip
     measures = {
         "exact": Measure("unseen sequences written exactly", "share", "higher", failed=0.0, summary="median"),
         "test loss": Measure(
