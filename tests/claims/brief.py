@@ -22,6 +22,7 @@ from limelight.claims import (
     slopes,
     symmetry,
     token_clusters,
+    transformer_parts,
     word_order,
 )
 from limelight.experiment import catalog
@@ -97,6 +98,7 @@ FEWER = {
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
     ),
+    "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),
 }  # fmt: skip
 
