@@ -71,6 +71,7 @@ def test_a_hidden_page_asks_for_no_frame_and_plays_on_when_it_is_seen_again(visi
     visitor.page.get_by_role("button", name="Pause", exact=True).click()
 
 
+@pytest.mark.slow  # tests/lab/test_address.py has every setting
 def test_settings_are_part_of_the_address(visit):
     visitor = visit("slopes").drawn()
     experts = visitor.page.get_by_label("Experts of the gate")

@@ -91,7 +91,7 @@ def dense(W):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("k", [1, 2, 5, 12])
+@pytest.mark.parametrize("k", [1, 2, pytest.param(5, marks=pytest.mark.slow), 12])
 def test_the_eigenvectors_are_those_of_the_dense_matrix(name, k, way, take):
     take(way)
     graph = GRAPHS[name]()

@@ -363,7 +363,7 @@ print(len(store.results(Toy()).records), store.damaged)
 """
 
 
-@pytest.mark.parametrize("kept", ["index", "half of it", "nothing"])
+@pytest.mark.parametrize("kept", ["index", pytest.param("half of it", marks=pytest.mark.slow), "nothing"])
 def test_a_folder_that_cannot_be_written_is_read_without_a_word(tmp_path_factory, kept):
     import tempfile
 

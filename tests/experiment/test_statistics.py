@@ -51,6 +51,7 @@ def test_plain_percentiles_would_raise_false_alarms():
     assert alarms / TRIALS > evidence.FALSE_ALARM_LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "summary", "draw", "truth"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in evidence.COVERED]
 )
@@ -152,6 +153,7 @@ def test_holms_correction_is_that_of_its_definition(p_values):
     assert all(a <= b for a, b in zip(p_values, found, strict=True))
 
 
+@pytest.mark.slow
 def test_any_wrong_word_among_several_parts_is_rare():
     assert evidence.family_error(6, 10, TRIALS // 2, np.random.default_rng(1)) <= evidence.FALSE_ALARM_LIMIT
 
