@@ -15,6 +15,7 @@ from limelight.microscope.head_measures import Measure, PerHead
 from limelight.microscope.interventions import Ablate
 from limelight.microscope.scope import Scope
 from limelight.microscope.watched_attention import WatchedAttention
+from limelight.similarity import upcast
 
 
 def ablation_effect(scope: Scope, inputs: Mapping[str, Any] | Tensor) -> Measure:
@@ -69,7 +70,7 @@ def _runner(scope: Scope, inputs: Mapping[str, Any] | Tensor) -> Callable[[], Fl
         found = next((x for x in _outputs(out) if isinstance(x, Tensor) and x.is_floating_point()), None)
         if found is None:
             raise InputError(f"ablation_effect compares tensors, and the model returns {type(out).__name__}")
-        return found if found.dtype == torch.float64 else found.float()
+        return upcast(found)
 
     return run
 

@@ -42,6 +42,18 @@ class Keys:
         return self if torch.equal(self.tensor, key) else Keys(key)
 
 
+def key_heads(x: Float[Tensor, "Hk m e"], heads: int) -> Float[Tensor, "H m e"]:
+    """The keys or values of each query head: with grouped heads, several of these share one."""
+    return x if len(x) == heads else x.repeat_interleave(heads // len(x), dim=0)
+
+
+def sinks_of(sinks: Tensor | None, text: int, queries: Tensor) -> Tensor | None:
+    """The sinks of a text's queries, from (H,), one for each head, or (B, H, n, 1), one for each query."""
+    if sinks is None:
+        return None
+    return sinks[:, None] if sinks.ndim == 1 else sinks[min(text, len(sinks) - 1), :, queries, 0]
+
+
 @dataclass(frozen=True)
 class Call:
     """One call: queries (B, H, n, d), keys (B, Hk, m, d), and everything else that its softmax depends on.

@@ -14,7 +14,7 @@ from limelight.errors import InputError
 from limelight.mask import Mask
 from limelight.microscope.pair_bias import PairBias
 from limelight.normalization import Normalization, Softmax, SoftmaxWithSink
-from limelight.similarity import Dot, Positional, Scaled, Similarity, SoftCap, Sum
+from limelight.similarity import Dot, Positional, Scaled, Similarity, SoftCap, Sum, upcast
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class HeadInputs:
 
     def attention(self) -> Attention:
         """P of all these heads, an operator that is never stored. Half precision is raised to float32."""
-        q, k = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (self.q, self.k))
-        similarity, scale = self._scores(q)
+        q, k = upcast(self.q), upcast(self.k)
+        own = self.scale if isinstance(self.similarity, Dot) else self.similarity.default_scale(q.shape[-1])
+        similarity, scale = layer_scores(self.similarity, own, self.softcap, self.bias, q.dtype)
         with torch.autocast(q.device.type, enabled=False):
             return Attention(q, k, similarity, self._normalization(q.dtype), self.mask, scale / self.temperature)
 
@@ -59,16 +60,6 @@ class HeadInputs:
         P = self.attention()
         with torch.autocast(self.q.device.type, enabled=False):
             return (P @ self.v.to(P.dtype)).to(self.v.dtype)
-
-    def _scores(self, q: Tensor) -> tuple[Similarity, float | Tensor]:
-        """The similarity with its cap and its bias, and the scale that multiplies all of it."""
-        similarity = self.similarity
-        scale = self.scale if isinstance(similarity, Dot) else similarity.default_scale(q.shape[-1])
-        if self.softcap is not None:
-            similarity, scale = SoftCap(similarity, self.softcap, scale), 1.0
-        if self.bias is not None:
-            similarity, scale = Sum(Scaled(similarity, scale), self.bias.similarity(q.dtype)), 1.0
-        return similarity, scale
 
     def _normalization(self, dtype: torch.dtype) -> Normalization:
         if self.sinks is None:
@@ -93,6 +84,17 @@ class HeadInputs:
         """Raise `InputError` for a similarity of positions if the queries' positions are not those of the keys."""
         if any(isinstance(part, Positional) for part in self.similarity.modules()):
             _require_all(self.q, self.k, type(self.similarity).__name__, self.where)
+
+
+def layer_scores(
+    similarity: Similarity, scale: float | Tensor, softcap: float | None, bias: PairBias | None, dtype: torch.dtype
+) -> tuple[Similarity, float | Tensor]:
+    """cap(scale · β) + b as one similarity, and the scale that still multiplies it."""
+    if softcap is not None:
+        similarity, scale = SoftCap(similarity, softcap, scale), 1.0
+    if bias is not None:
+        similarity, scale = Sum(Scaled(similarity, scale), bias.similarity(dtype)), 1.0
+    return similarity, scale
 
 
 def _require_all(q: Tensor, k: Tensor, what: str, where: str) -> None:

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from limelight import check
 from limelight.errors import InputError
-from limelight.microscope.call import Call
+from limelight.microscope.call import Call, sinks_of
 from limelight.microscope.head_inputs import HeadInputs
 from limelight.microscope.interventions import Ablate, AttentionChange, Intervention
 from limelight.microscope.recorder import PerHead, Recorder, Seen, expanded
 from limelight.microscope.text_mask import Visible
 from limelight.microscope.watch import Watch
+from limelight.similarity import upcast
 
 Name = tuple[str, int]  # a layer: a module's name, and which of its calls in a pass this is
 Plan = Mapping[Name, Mapping[int, Sequence[Intervention]]]  # what is changed in each head of each layer
@@ -119,7 +120,7 @@ class _Changing(Recorder):
 
     def _summed(self, call: Call, out: PerHead, has_cache: bool) -> _Sum:
         """The sums over the texts so far, these queries included; with a cache some tokens came in earlier calls."""
-        wide = out.double() if out.dtype == torch.float64 else out.float()
+        wide = upcast(out)
         total = torch.stack([wide[text, own.queries.to(out.device)].sum(0) for text, own in enumerate(call.texts)])
         now = _Sum(total, [len(own.queries) for own in call.texts], out.shape[1])
         if has_cache and out.shape[1] < call.m:
@@ -191,10 +192,9 @@ def _inputs_of(call: Call, seen: Seen, text: int, own: Visible, heads: list[int]
     """What these heads read in one text, without its padding, and with gradients."""
     assert seen.value is not None
     key, value = (x[..., : call.m, :] for x in (seen.key, seen.value))  # without what a cache has not filled yet
-    device, bias, sinks = seen.query.device, call.biases[text], seen.sinks
+    device, bias = seen.query.device, call.biases[text]
     at, queries, keys = torch.tensor(heads, device=device), own.queries.to(device), own.keys.to(device)
-    if sinks is not None:
-        sinks = sinks[at, None] if sinks.ndim == 1 else sinks[min(text, len(sinks) - 1), at][:, queries, 0]
+    sinks = sinks_of(seen.sinks, text, queries)
     return HeadInputs(
         q=seen.query[text, at][:, queries],
         k=_of_heads(key, text, at, call.heads)[:, keys],
@@ -202,7 +202,7 @@ def _inputs_of(call: Call, seen: Seen, text: int, own: Visible, heads: list[int]
         scale=call.scale,
         mask=own.of_heads(heads),
         softcap=call.softcap,
-        sinks=sinks,
+        sinks=None if sinks is None else sinks[at],
         bias=None if bias is None else bias.heads(heads),
         positions=own.positions,
         has_first=call.has_first,

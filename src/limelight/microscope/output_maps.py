@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limelight.similarity import upcast
+
 _VALUES = ("v_proj", "value", "v", "v_lin")
 _OUTPUTS = ("o_proj", "out_proj", "o", "out_lin", "c_proj")
 _OF_PARENT = "output.dense"  # BERT and its kin project the heads in the module beside
@@ -34,8 +36,7 @@ def value_then_output(model: nn.Module, layer: str, heads: int) -> Float[Tensor,
         return None
     of_heads = value.unflatten(0, (-1, width))
     of_heads = of_heads.repeat_interleave(heads // len(of_heads), 0)
-    wide = torch.promote_types(value.dtype, torch.float32)
-    return of_heads.to(wide) @ output.unflatten(1, (heads, width)).transpose(0, 1).to(wide)
+    return upcast(of_heads) @ upcast(output.unflatten(1, (heads, width)).transpose(0, 1))
 
 
 def _value(layer: nn.Module) -> Float[Tensor, "values D"] | None:

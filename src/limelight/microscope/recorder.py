@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.microscope.call import Call, Keys
+from limelight.microscope.call import Call, Keys, key_heads
 from limelight.microscope.pair_bias import PairBias
 from limelight.microscope.text_mask import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
@@ -301,8 +301,7 @@ def _require_explained(call: Call, seen: Seen) -> None:
         if not len(own.queries) or not len(own.keys):
             continue
         value = seen.value[min(text, len(seen.value) - 1)]
-        value = value if len(value) == call.heads else value.repeat_interleave(call.heads // len(value), dim=0)
-        value = value[:, own.keys.to(value.device)]
+        value = key_heads(value, call.heads)[:, own.keys.to(value.device)]
         P = watched(call, 0, text)
         mixed = P @ value.to(P.dtype)
         ours, theirs = seen.output(mixed.transpose(0, 1), text, own.queries.to(value.device))

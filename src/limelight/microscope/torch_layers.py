@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -200,6 +200,16 @@ class _Layer:
     mode: _Sdpa
 
 
+class _Given(NamedTuple):
+    """What a call of nn.MultiheadAttention attends to and from, in its own order and with its own masks."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    key_padding_mask: Tensor | None
+    attn_mask: Tensor | None
+
+
 def _multihead(
     layer: _Layer,
     forward: Callable[..., Any],
@@ -213,64 +223,48 @@ def _multihead(
     is_causal: bool = False,
 ) -> Any:
     """nn.MultiheadAttention.forward, and then a record of it, or its output with other heads."""
-    recorder = layer.recorder
+    recorder, given = layer.recorder, _Given(query, key, value, key_padding_mask, attn_mask)
     with layer.mode.left():
         if not (recorder.is_running and recorder.changes(layer.name)):
             out = forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )  # fmt: skip
             if recorder.is_running:
-                _record_multihead(layer, query, key, value, key_padding_mask, attn_mask, out[0])
+                _record_multihead(layer, given, out[0])
             return out
         out = forward(query, key, value, key_padding_mask, need_weights, attn_mask, False, is_causal)
-        changed, weights = _changed_multihead(layer, query, key, value, key_padding_mask, attn_mask, *out)
+        changed, weights = _changed_multihead(layer, given, *out)
     return changed, weights.mean(-3) if weights is not None and average_attn_weights else weights
 
 
 @torch.no_grad()
-def _record_multihead(
-    layer: _Layer,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None,
-    attn_mask: Tensor | None,
-    out: Tensor | None,
-) -> None:
-    if query.is_nested:
-        query, key_padding_mask = _padded(query)
-        key = value = query
-        out = None
-    layer.recorder.record(_seen_multihead(layer, query, key, value, key_padding_mask, attn_mask, out))
+def _record_multihead(layer: _Layer, given: _Given, out: Tensor | None) -> None:
+    if given.query.is_nested:
+        x, padding = _padded(given.query)
+        given, out = _Given(x, x, x, padding, given.attn_mask), None
+    layer.recorder.record(_seen_multihead(layer, given, out))
 
 
 def _changed_multihead(
-    layer: _Layer,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None,
-    attn_mask: Tensor | None,
-    out: Tensor,
-    weights: Tensor | None,
+    layer: _Layer, given: _Given, out: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """The layer's output with changed heads: these enter its output projection together, which `out` has passed.
 
     Before that projection torch's layer shows nothing, so the other heads are computed once more, by torch's function.
     """
-    if query.is_nested:
+    if given.query.is_nested:
         raise InputError(
             f"{layer.name or 'the layer'} got a nested tensor, whose heads cannot be changed; pad the texts"
         )
     own: Any = layer.module
-    seen = _seen_multihead(layer, query, key, value, key_padding_mask, attn_mask, out)
+    seen = _seen_multihead(layer, given, out)
     mixed = out if seen.value is None else _attended(seen).transpose(1, 2)
     one = None if weights is None else weights if weights.ndim == 4 else weights[None]
     changed, one = layer.recorder.result(seen, mixed, one)
     if changed is mixed:
         return out, weights
     projected = F.linear(changed.flatten(2).to(out.dtype), own.out_proj.weight, own.out_proj.bias)
-    if query.ndim == 2:
+    if given.query.ndim == 2:
         return projected[0], None if one is None else one[0]
     return projected if own.batch_first else projected.transpose(0, 1), one
 
@@ -284,16 +278,9 @@ def _attended(seen: Seen) -> Tensor:
     return F.scaled_dot_product_attention(seen.query, seen.key, seen.value, mask, scale=seen.scale)
 
 
-def _seen_multihead(
-    layer: _Layer,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None,
-    attn_mask: Tensor | None,
-    out: Tensor | None,
-) -> Seen:
+def _seen_multihead(layer: _Layer, given: _Given, out: Tensor | None) -> Seen:
     own: Any = layer.module
+    query, key, value, key_padding_mask, attn_mask = given
     is_cross = query is not key and not (query.shape == key.shape and torch.equal(query, key))
     query, key, value = (_batch_first(x, own.batch_first) for x in (query, key, value))
     q, k, v = _projections(own, query, key, value)
@@ -392,5 +379,5 @@ def _encoder_layer(
             if src.is_nested:
                 src, padding = _padded(src)
             x = own.norm1(src) if own.norm_first else src
-            _record_multihead(attention, x, x, x, padding, src_mask, None)
+            _record_multihead(attention, _Given(x, x, x, padding, src_mask), None)
     return out

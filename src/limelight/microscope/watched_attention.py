@@ -14,10 +14,11 @@ from limelight.attention import Attention
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Boolean, Mask
 from limelight.mask.visible_keys import count_visible
-from limelight.microscope.call import Call
+from limelight.microscope.call import Call, key_heads, sinks_of
+from limelight.microscope.head_inputs import layer_scores
 from limelight.microscope.pair_bias import PairBias
 from limelight.normalization import Softmax, SoftmaxWithSink
-from limelight.similarity import Dot, Scaled, Similarity, SoftCap, Sum
+from limelight.similarity import Dot, upcast
 from limelight.weights import TopKWeights, Weights
 
 _NUMBERS = 1 << 21  # numbers of pairs or rows that are computed at a time
@@ -75,18 +76,12 @@ class WatchedAttention(LinearOperator):
         place: Place | None = None,
         output_map: Callable[[], Float[Tensor, "*heads e e"] | None] = lambda: None,
     ) -> None:
-        if q.dtype in (torch.float16, torch.bfloat16):
-            q, k = q.float(), k.float()
-        self.q, self.k = q, k
+        self.q, self.k = q, k = upcast(q), upcast(k)
         self.scale, self.mask, self.softcap = scale, mask, softcap
         self.bias, self.positions, self.has_first, self.place = bias, positions, has_first, place
         self.ids, self.separators = ids, separators
         self.output_map = output_map
-        similarity: Similarity = Dot() if softcap is None else SoftCap(Dot(), softcap, scale)
-        if bias is not None:
-            scaled = Scaled(similarity, scale) if softcap is None else similarity
-            similarity = Sum(scaled, bias.similarity(q.dtype))
-        own_scale = scale if type(similarity) is Dot else None
+        similarity, own_scale = layer_scores(Dot(), scale, softcap, bias, q.dtype)
         normalization = Softmax() if sinks is None else SoftmaxWithSink(sinks.to(q.dtype)[..., None])
         with torch.autocast(q.device.type, enabled=False):
             self.attention = Attention(q, k, similarity, normalization, mask, own_scale)
@@ -215,8 +210,8 @@ def watched(
     visible, bias = call.texts[text], call.biases[text]
     device = call.query.device
     queries, keys = visible.queries.to(device), visible.keys.to(device)
-    q, k = call.query[text][:, queries], _key_heads(call.key[min(text, len(call.key) - 1)], call.heads)[:, keys]
-    sinks, mask = _sinks_of(call.sinks, text, queries), visible.mask
+    q, k = call.query[text][:, queries], key_heads(call.key[min(text, len(call.key) - 1)], call.heads)[:, keys]
+    sinks, mask = sinks_of(call.sinks, text, queries), visible.mask
     ids = None if call.ids is None else call.ids[min(text, len(call.ids) - 1)].to(visible.keys.device)[visible.keys]
     if head is not None:
         q, k, bias = q[head], k[head], None if bias is None else bias.head(head)
@@ -242,15 +237,3 @@ def watched(
 
 def _of_head(maps: Tensor | None, head: int) -> Tensor | None:
     return None if maps is None else maps[head]
-
-
-def _key_heads(key: Float[Tensor, "Hk m d"], heads: int) -> Float[Tensor, "H m d"]:
-    """The keys of each query head: with grouped heads, several of these share one."""
-    return key if len(key) == heads else key.repeat_interleave(heads // len(key), dim=0)
-
-
-def _sinks_of(sinks: Tensor | None, text: int, queries: Tensor) -> Tensor | None:
-    """Sinks (H,), one for each head, or (B, H, n, 1), one for each query."""
-    if sinks is None:
-        return None
-    return sinks[:, None] if sinks.ndim == 1 else sinks[min(text, len(sinks) - 1), :, queries, 0]

@@ -15,6 +15,7 @@ from limelight.errors import InputError
 from limelight.microscope.ablation_effect import moved
 from limelight.microscope.interventions import Intervention
 from limelight.microscope.scope import Scope
+from limelight.similarity import upcast
 from limelight.what_if.effect import Effect, TextEffect
 
 Text = Mapping[str, Any] | Tensor
@@ -142,8 +143,7 @@ def _rows(out: Any, text: Any) -> Float[Tensor, "tokens width"]:
     rows, mask = found.detach(), text.get("attention_mask") if isinstance(text, Mapping) else None
     if isinstance(mask, Tensor) and rows.shape[:-1] == mask.shape:
         rows = rows[mask > 0]
-    rows = rows.reshape(-1, rows.shape[-1])
-    return rows if rows.dtype == torch.float64 else rows.float()
+    return upcast(rows.reshape(-1, rows.shape[-1]))
 
 
 def _number(loss: Any) -> float:
