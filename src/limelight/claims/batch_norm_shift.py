@@ -17,7 +17,6 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limelight import figures
@@ -28,7 +27,7 @@ from limelight.experiment.results import Results
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.normalized_network import NormalizedNetwork, layer_norm, no_norm, with_statistics_of
-from limelight.models.training import descend
+from limelight.models.training import batch_loss, descend
 from limelight.report.comparison import comparison
 
 TRAIN, TEST, BATCH, STEPS = 1200, 500, 64, 250
@@ -187,10 +186,6 @@ def trained(norm: Callable[[int], nn.Module], steps: int, rate: float, seed: int
     (images, labels), _ = split(seed)
     model = NormalizedNetwork(10, norm)
 
-    def loss() -> Tensor:
-        batch = torch.randint(len(images), (BATCH,), generator=generator)
-        return F.cross_entropy(model(images[batch]), labels[batch])
-
-    for _ in descend(model, loss, steps, rate):
+    for _ in descend(model, batch_loss(model, images, labels, BATCH, generator), steps, rate):
         pass
     return model.eval()

@@ -47,7 +47,7 @@ POOL, FEW, JUDGING, TEST = (
     50,
     397,
     500,
-)  # images: for classifier and generators, few of these, the judge's, to test
+)  # images for classifier and generators, of which few, for the judge, for tests
 EXAMPLES = 500  # that the third classifier gets beside the few real images
 SCALE, STEPS = 3.0, 25  # of the guidance, and steps of the sampler
 # The sampler starts a little below T = 100. In the last timesteps nearly nothing is left of the image, √ᾱ is below 0.1,

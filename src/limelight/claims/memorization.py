@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from limelight import figures
@@ -22,7 +21,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.mlp import mlp
-from limelight.models.training import descend
+from limelight.models.training import batch_loss, descend
 from limelight.report.comparison import comparison
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -163,17 +162,12 @@ def learned(
     width: int, images: Tensor, labels: Tensor, unseen: Tensor, truth: Tensor, generator: torch.Generator
 ) -> tuple[float, float]:
     """The share of the given labels that a network of this width has learned, and of unseen digits that it names."""
-    model = mlp(images[0].numel(), width, 10)
-
-    def loss() -> Tensor:
-        batch = torch.randint(len(images), (BATCH,), generator=generator)
-        return F.cross_entropy(model(images[batch].flatten(1)), labels[batch])
-
-    for _ in descend(model, loss, STEPS, RATE):
+    images, unseen = images.flatten(1), unseen.flatten(1)
+    model = mlp(images.shape[1], width, 10)
+    for _ in descend(model, batch_loss(model, images, labels, BATCH, generator), STEPS, RATE):
         pass
     with torch.no_grad():
         right = [
-            (model(shown.flatten(1)).argmax(-1) == known).float().mean()
-            for shown, known in ((images, labels), (unseen, truth))
+            (model(shown).argmax(-1) == known).float().mean() for shown, known in ((images, labels), (unseen, truth))
         ]
     return float(right[0]), float(right[1])

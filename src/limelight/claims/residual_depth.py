@@ -26,7 +26,7 @@ from limelight.experiment.results import Results
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.deep_network import DeepNetwork, Residual, he_layer, normalized_layer, plain_layer
-from limelight.models.training import descend
+from limelight.models.training import batch_loss, descend
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 
@@ -255,12 +255,7 @@ def learned(
     generator: torch.Generator,
 ) -> float:
     """The accuracy on unseen images of the model after it has been trained."""
-
-    def loss() -> Tensor:
-        batch = torch.randint(len(images), (BATCH,), generator=generator)
-        return F.cross_entropy(model(images[batch]), labels[batch])
-
-    for _ in descend(model, loss, STEPS, rate):
+    for _ in descend(model, batch_loss(model, images, labels, BATCH, generator), STEPS, rate):
         pass
     with torch.no_grad():
         return float((model(unseen).argmax(-1) == truth).float().mean())

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limelight import figures
@@ -25,7 +24,7 @@ from limelight.experiment.results import Results
 from limelight.experiment.statistics import Interval, mean
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
-from limelight.models.training import descend
+from limelight.models.training import batch_loss, descend
 from limelight.report.comparison import comparison
 
 SIZES = (50, 250, 1200)  # numbers of training images
@@ -151,11 +150,7 @@ def train(arm: str, images: Tensor, labels: Tensor, generator: torch.Generator) 
     build, steps, lr = MODELS[arm]
     model = build()
 
-    def loss() -> Tensor:
-        batch = torch.randint(len(images), (BATCH,), generator=generator)
-        return F.cross_entropy(model(images[batch]), labels[batch])
-
-    for _ in descend(model, loss, steps, lr):
+    for _ in descend(model, batch_loss(model, images, labels, BATCH, generator), steps, lr):
         pass
     return model
 

@@ -1,4 +1,4 @@
-"""Gradient descent as an iterator, so that pictures can be drawn between steps."""
+"""Gradient descent as an iterator, so that pictures can be drawn between steps, and the loss of random batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import DivergenceError
@@ -28,3 +30,18 @@ def descend(
         value.backward()
         optimizer.step()
         yield current
+
+
+def batch_loss(
+    model: nn.Module, inputs: Float[Tensor, "n ..."], labels: Int[Tensor, " n"], size: int, generator: torch.Generator
+) -> Callable[[], Tensor]:
+    """A function for `descend`: each call draws `size` of the examples, and returns the model's cross-entropy on them.
+
+    They are drawn with replacement, so that a batch may be larger than the number of examples.
+    """
+
+    def loss() -> Tensor:
+        batch = torch.randint(len(inputs), (size,), generator=generator)
+        return F.cross_entropy(model(inputs[batch]), labels[batch])
+
+    return loss
