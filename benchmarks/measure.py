@@ -83,7 +83,11 @@ def peak_bytes(build: Callable[..., Job], device: str, *arguments: object) -> in
 
 
 def _peak_growth(build: Callable[..., Job], arguments: tuple[object, ...]) -> int:
-    job = build(*arguments)
+    return peak_growth(build(*arguments))
+
+
+def peak_growth(job: Job) -> int:
+    """The bytes by which the job raises the peak memory of this process above its present size; on Linux."""
     _CLEAR.write_text("5")  # resets the peak to the present resident size
     before = _status("VmRSS")
     job()

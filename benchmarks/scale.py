@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from benchmarks.measure import _CLEAR, _status
+from benchmarks.measure import peak_growth
 from benchmarks.scale_page import page
 from limelight import Dot, Euclidean, Similarity, Softmax, causal, distributed
 from limelight.distributed import ring
@@ -42,7 +42,7 @@ def _rank(rank: int, ranks: int, folder: str, tokens: int, name: str) -> None:
     store = dist.FileStore(f"{folder}/store", ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     _passes(name, 16 * ranks, [0])  # what is imported and allocated once is not counted
-    found = _passes(name, tokens, _counted())
+    found = _passes(name, tokens, bytes_sent())
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
@@ -56,20 +56,22 @@ def _passes(name: str, tokens: int, sent: list[int]) -> dict[str, float]:
     whole = (torch.randn(HEADS, tokens, WIDTH, generator=generator) for _ in range(3))
     q, k, v = (distributed.shard(x, order=order).clone().requires_grad_() for x in whole)
     dist.barrier()
-    _CLEAR.write_text("5")  # resets the peak to the present resident size
-    before, started, processor = _status("VmRSS"), time.perf_counter(), time.process_time()
-    out = distributed.attend(
-        q, k, v, causal if is_causal else None, similarity=similarity, normalization=Softmax(alpha), order=order
-    )
-    forward = sent[0]
-    out.sum().backward()
-    return {
-        "seconds": time.perf_counter() - started, "processor": time.process_time() - processor,
-        "memory": _status("VmHWM") - before, "forward": forward, "backward": sent[0] - forward,
-    }  # fmt: skip
+    found: dict[str, float] = {}
+
+    def both() -> None:
+        started, processor = time.perf_counter(), time.process_time()
+        out = distributed.attend(
+            q, k, v, causal if is_causal else None, similarity=similarity, normalization=Softmax(alpha), order=order
+        )
+        found["forward"] = sent[0]
+        out.sum().backward()
+        found["backward"] = sent[0] - found["forward"]
+        found["seconds"], found["processor"] = time.perf_counter() - started, time.process_time() - processor
+
+    return {"memory": peak_growth(both), **found}
 
 
-def _counted() -> list[int]:
+def bytes_sent() -> list[int]:
     """A number that grows by the bytes of every message that this process sends from now on."""
     sent, transfer = [0], ring._transfer
 

@@ -1,21 +1,16 @@
 """What an attention over several ranks sends, holds and computes."""
 
 import torch
-import torch.distributed as dist
+from benchmarks.scale import bytes_sent
 
 from limelight import Euclidean, Softmax, causal, distributed
-from limelight.distributed import passes, ring
+from limelight.distributed import passes
 from tests.dispatch import Largest
 
 
 def measured(n, alpha, is_causal):
     """(bytes sent forward, backward, the largest tensor, visible pairs in the blocks of each step) of this rank."""
-    sent, pairs = [0], []
-    transfer, blocks = ring._transfer, passes.Plan._blocks
-
-    def counted(operation, x, *rest):
-        sent[0] += x.nbytes if operation is dist.isend else 0
-        return transfer(operation, x, *rest)
+    sent, pairs, blocks = bytes_sent(), [], passes.Plan._blocks
 
     def seen(plan, home, of_keys):
         pairs.append(0)
@@ -25,7 +20,7 @@ def measured(n, alpha, is_causal):
             pairs[-1] += n * m if whole else int(block.mask.block(slice(0, n), slice(0, m), torch.device("cpu")).sum())
             yield block
 
-    ring._transfer, passes.Plan._blocks = counted, seen
+    passes.Plan._blocks = seen
     q, k, v = (distributed.shard(torch.randn(2, n, 64)).requires_grad_() for _ in range(3))
     largest = Largest()
     with largest:

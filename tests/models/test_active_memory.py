@@ -179,8 +179,8 @@ def test_the_transformer_is_its_equation():
     x = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(2))
     s = model.symbol.weight[x] + model.from_front.weight[:9] + model.from_back.weight[:9].flip(0)
     for layer in model.layers:
-        s = s + layer.mix(layer.before_mix(s))
-        s = s + layer.network(layer.before_network(s))
+        s = s + layer.mix(layer.norm(s))
+        s = s + layer.feed_forward.network(layer.feed_forward.norm(s))
     torch.testing.assert_close(model(x), model.last(s))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.models.positions import require_size
+from limelight.similarity import upcast
 
 Step = Callable[[Int[Tensor, "n t"]], Float[Tensor, "n tokens"]]
 
@@ -123,7 +124,7 @@ def _log_probabilities(scores: Tensor, n: int, end: int) -> Float[Tensor, "n tok
         )
     if not 0 <= end < scores.shape[1]:
         raise InputError(f"end expects one of the {scores.shape[1]} tokens, 0 to {scores.shape[1] - 1}; got {end}")
-    found = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
+    found = upcast(scores).log_softmax(-1)
     if found.isnan().any():
         raise InputError("a step expects scores without NaN and +∞, and in each row at least one that is not −∞")
     return found

@@ -79,14 +79,11 @@ class DeepNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, classes)
-        self.layers = nn.ModuleList(layer(width) for _ in range(depth))
+        self.layers = nn.Sequential(*(layer(width) for _ in range(depth)))
 
     def features(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n width"]:
         """What the last layer passes on."""
-        h = self.first(x)
-        for layer in self.layers:
-            h = layer(h)
-        return h
+        return self.layers(self.first(x))
 
     def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n classes"]:
         return self.last(self.features(x))

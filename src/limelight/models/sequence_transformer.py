@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.models.mlp import mlp
+from limelight.models.transformer import ResidualFeedForward
 
 
 class Layer(nn.Module):
@@ -24,12 +24,11 @@ class Layer(nn.Module):
 
     def __init__(self, mix: nn.Module, width: int) -> None:
         super().__init__()
-        self.mix, self.network = mix, mlp(width, 2 * width, width)
-        self.before_mix, self.before_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm, self.mix = nn.LayerNorm(width), mix
+        self.feed_forward = ResidualFeedForward(width, 2 * width)
 
     def forward(self, s: Float[Tensor, "batch n width"]) -> Float[Tensor, "batch n width"]:
-        s = s + self.mix(self.before_mix(s))
-        return s + self.network(self.before_network(s))
+        return self.feed_forward(s + self.mix(self.norm(s)))
 
 
 class SequenceTransformer(nn.Module):

@@ -52,8 +52,7 @@ class ResidualAttention(nn.Module):
         mask: Mask | None = None,
     ) -> Float[Tensor, "n t width"]:
         """padding is True for keys that are filled up; mask says which keys each query may see, None for all."""
-        x = self.norm(h)
-        keys = x if memory is None else memory
+        x, keys = self._normed(h, memory)
         return h + self.attention(x, keys, keys, key_padding_mask=padding, attn_mask=mask, need_weights=False)[0]
 
     def weights(
@@ -64,11 +63,15 @@ class ResidualAttention(nn.Module):
         mask: Mask | None = None,
     ) -> Float[Tensor, "n heads t s"]:
         """The attention weights of each head, for pictures."""
-        x = self.norm(h)
-        keys = x if memory is None else memory
+        x, keys = self._normed(h, memory)
         found = self.attention(x, keys, keys, padding, attn_mask=mask, average_attn_weights=False)[1]
         assert found is not None
         return found
+
+    def _normed(self, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The tokens that ask, and those that answer."""
+        x = self.norm(h)
+        return x, x if memory is None else memory
 
 
 class ResidualFeedForward(nn.Module):
