@@ -37,9 +37,9 @@ def translucent(color: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-def decades(least: float, most: float) -> dict[str, object]:
-    """The settings of a logarithmic axis for these positive numbers, with at most seven labels."""
-    return {"type": "log", "dtick": 1 + int(math.log10(most / least) / 7), "exponentformat": "power"}
+def decades(least: float, most: float, labels: int = 7) -> dict[str, object]:
+    """The settings of a logarithmic axis for these positive numbers, with at most so many labels."""
+    return {"type": "log", "dtick": 1 + int(math.log10(most / least) / labels), "exponentformat": "power"}
 
 
 # Plotly's own slider colors are white on any page.
@@ -49,7 +49,9 @@ SLIDER = {"bgcolor": NEUTRAL, "activebgcolor": NEUTRAL, "bordercolor": NEUTRAL, 
 def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figure:
     """The figure in the common style. `height` is in pixels, the width is the page's, and a long title is wrapped."""
     lines = textwrap.wrap(title, 48)
-    below = 20 if lines and any(trace.showlegend is not False for trace in figure.data[1:]) else 0  # for the legend
+    named = sum(trace.showlegend is not False for trace in figure.data)
+    below = 20 * math.ceil(named / 3) if lines and named > 1 else 0  # for the legend, three names in a row
+    down = 10 + 8.5 * max(len(lines) - 1, 0)  # Plotly places the middle of a title's lines as if it were the first
     look = {
         "template": "none",
         "height": height,
@@ -57,7 +59,7 @@ def styled(figure: Figure, height: int, title: str = "", **layout: Any) -> Figur
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "title": {
-            "text": "<br>".join(lines), "font": {"size": 13}, "x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": 10}
+            "text": "<br>".join(lines), "font": {"size": 13}, "x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": down}
         },
         "margin": {"l": 60, "r": 16, "t": 20 + 17 * max(len(lines), 1) + below, "b": 52},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},

@@ -52,7 +52,7 @@ def _comparison(results: Results, name: str, log: bool) -> Figure:
                 )
             )  # fmt: skip
     better = {"lower": " (less is better)", "higher": " (more is better)", "neither": ""}[measure.better]
-    figure.update_xaxes(title=measure.unit, **(decades(least, most) if log else {}))
+    figure.update_xaxes(title=measure.unit, **(decades(least, most, labels=4) if log else {}))
     figure.update_yaxes(autorange="reversed", ticks="")
     return styled(figure, 150 + 32 * len(results.arms), measure.description + better)
 
