@@ -36,7 +36,7 @@ from limelight.report.effect_text import number
 PASSAGES = 66  # with this many, a replication's seeds, from 1,000,000 on, have other passages than the first thirty
 FOREMOST = 10  # heads that are looked at as the most important ones
 SHARP, CONFIDENT, WORDS = "sharpness", "confidence", "attention to words"
-MOVED, RECEIVED, NUMBER = "what the weights move", "attention that a token gets", "the head's number"
+MOVED, RECEIVED, RANDOM = "variation of the output", "attention that a token gets", "a random order"
 ENOUGH = 0.4  # a rank correlation at which a measure of attention is said to tell importance
 
 
@@ -61,9 +61,9 @@ class AttentionAndAblation(Claim):
         WORDS: "heads, by the weight that is neither on the first token nor on a separator",
         MOVED: "heads, by how much their projected output differs from token to token",
         RECEIVED: "tokens, by the weight that they get in all heads together",
-        NUMBER: "heads, in a random order: the control",
+        RANDOM: "heads, in a random order: the control",
     }
-    control = NUMBER
+    control = RANDOM
     measures = {
         "correlation": Measure("rank correlation with the effect of ablation", "Spearman's ρ", "higher", failed=-1.0),
         "foremost": Measure(
@@ -108,7 +108,7 @@ class AttentionAndAblation(Claim):
             ],
             control=Part(
                 f"a random order of the heads has a rank correlation of at least {ENOUGH}",
-                results.summary(NUMBER, "correlation"), "at least", ENOUGH, "Spearman's ρ",
+                results.summary(RANDOM, "correlation"), "at least", ENOUGH, "Spearman's ρ",
             ),
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ class Study:
     of_heads: dict[str, Float[Tensor, " heads"]]
 
     def guesses(self, arm: str, seed: int) -> Float[Tensor, " heads"]:
-        if arm == NUMBER:
+        if arm == RANDOM:
             return torch.randperm(len(self.heads), generator=torch.Generator().manual_seed(seed)).double()
         return self.of_heads[arm]
 
