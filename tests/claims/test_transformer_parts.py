@@ -5,7 +5,8 @@ import torch
 
 from limelight.claims import transformer_parts as claim
 from limelight.data.reversals import larger_of_pairs, pair_names, reversal, sequences
-from limelight.models.transformer import BEGIN, END, FIRST, ResidualFeedForward, Skip
+from limelight.data.special_tokens import BEGIN, END, FIRST
+from limelight.models.transformer import ResidualFeedForward, Skip
 
 
 def seeded(seed=1000):

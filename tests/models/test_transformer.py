@@ -8,14 +8,11 @@ import torch
 from torch import nn
 
 from limelight import Dot, DtypeError, InputError
+from limelight.data.special_tokens import BEGIN, END, FIRST, PAD
 from limelight.mask import causal
 from limelight.models.decoding import greedy
 from limelight.models.positions import LearnedPositions, SinusoidalPositions, relative_similarity, sinusoidal
 from limelight.models.transformer import (
-    BEGIN,
-    END,
-    FIRST,
-    PAD,
     DecoderLayer,
     EncoderLayer,
     ResidualAttention,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from limelight import figures
 from limelight.data.reversals import larger_of_pairs, pair_names, reversal, sequences
+from limelight.data.special_tokens import END, FIRST
 from limelight.experiment.claim import Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
@@ -35,7 +36,7 @@ from limelight.mask import Mask, causal
 from limelight.models.decoding import greedy
 from limelight.models.positions import SinusoidalPositions
 from limelight.models.training import descend
-from limelight.models.transformer import END, FIRST, Skip, Transformer
+from limelight.models.transformer import Skip, Transformer
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 

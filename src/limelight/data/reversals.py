@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from limelight.models.transformer import BEGIN, END, FIRST
+from limelight.data.special_tokens import BEGIN, END, FIRST
 
 
 def sequences(n: int, length: int, symbols: int, generator: torch.Generator) -> Int[Tensor, "n length"]:

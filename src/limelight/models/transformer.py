@@ -4,8 +4,8 @@ Every part adds something to a stream h of one vector for each token: h ← h + 
 moves information between tokens; the feed-forward network works on each token by itself. A part that is left out is
 replaced by `Skip`, which adds nothing.
 
-Sequences are whole numbers: `PAD` fills up the shorter sequences of a batch at their ends, `BEGIN` starts what the
-decoder writes, `END` ends it, and the symbols of the task are counted from `FIRST` on.
+Sequences are whole numbers, some of which have a meaning of their own (`limelight.data.special_tokens`): `PAD` fills up
+the shorter sequences of a batch at their ends, `BEGIN` starts what the decoder writes, and `END` ends it.
 
 Source: Vaswani et al. 2017 (1706.03762), with the norm before each part (Xiong et al. 2020, 2002.04745).
 """
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from limelight.data.special_tokens import PAD
 from limelight.errors import DtypeError, InputError
 from limelight.mask import Mask, causal
 from limelight.models.decoding import Step
@@ -23,8 +24,6 @@ from limelight.models.mlp import mlp
 from limelight.models.positions import require_size
 from limelight.nn import MultiheadAttention
 from limelight.similarity import Dot, Similarity
-
-PAD, BEGIN, END, FIRST = 0, 1, 2, 3
 
 
 class ResidualAttention(nn.Module):
@@ -182,7 +181,8 @@ class Transformer(nn.Module):
     Source: Vaswani et al. 2017 (1706.03762).
 
     >>> import torch
-    >>> from limelight.models.transformer import BEGIN, Transformer
+    >>> from limelight.data.special_tokens import BEGIN
+    >>> from limelight.models.transformer import Transformer
     >>> from limelight.models.positions import SinusoidalPositions
     >>> model = Transformer(tokens=10, width=8, heads=2, hidden=16, layers=1, positions=SinusoidalPositions(8))
     >>> source, target = torch.tensor([[3, 4, 5]]), torch.tensor([[BEGIN, 5]])
@@ -257,7 +257,8 @@ def padding_of(source: Int[Tensor, "n s"]) -> Bool[Tensor, "n s"] | None:
     """True where a source is filled up, or None if none is.
 
     >>> import torch
-    >>> from limelight.models.transformer import PAD, padding_of
+    >>> from limelight.data.special_tokens import PAD
+    >>> from limelight.models.transformer import padding_of
     >>> padding_of(torch.tensor([[3, 4], [3, PAD]]))
     tensor([[False, False],
             [False,  True]])
