@@ -41,7 +41,7 @@ TEXTS = (
         ),
     ),
     Text(
-        "Attention: General Deep Learning Idea (a course on educative.io)",
+        "Attention: General Deep Learning Idea (a course on the web)",
         (
             Statement("“One might wonder if attention mechanisms are equivalent to fully connected layers. The answer is no … how importance weights are assigned to inputs”", ("dynamic_weights",)),
             Statement("“No inductive bias in either case”", ("translation_prior",)),
