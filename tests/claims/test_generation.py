@@ -118,6 +118,13 @@ def test_real_images_teach_and_shuffled_labels_do_not():
     assert steering._accuracy(images, wrong, data.test, 3) < 0.4
 
 
+def test_the_gain_is_what_the_examples_add_to_the_few():
+    found = steering.ClassifierGenerator().measure(steering.REAL, SEED).values
+    data = steering.data_of(SEED)
+    assert found["gain"] == found["accuracy"] - steering._accuracy(*data.few, data.test, SEED)
+    assert found["gain"] > 0
+
+
 def test_the_filter_is_the_better_of_two():
     images = digits()[0][:200]
     noisy = images + drawing.NOISE * torch.randn(images.shape, generator=seeded())

@@ -10,6 +10,7 @@ from limelight.data.cluttered_digits import SIDE, scenes
 from limelight.experiment.results import Record, Results
 from limelight.interpret.boxes import intersection_over_union
 from limelight.models.deep_network import DeepNetwork, Residual, plain_layer
+from tests.claims.brief import cut_short
 
 SEED = 4242  # a seed that is not judged
 
@@ -145,3 +146,10 @@ def test_networks_of_one_normalization_are_one(monkeypatch):
     norm = batch_norm_shift.ARMS[batch_norm_shift.STORED][0]
     assert batch_norm_shift.trained(norm, 3, 0.01, SEED) is batch_norm_shift.trained(norm, 3, 0.01, SEED)
     assert found[batch_norm_shift.STORED] != found[batch_norm_shift.ANEW]
+
+
+def test_what_is_judged_of_depth_is_the_deepest_network(monkeypatch):
+    found = cut_short("residual_depth", monkeypatch).measure("plain", 0)
+    for value, array in (("kept", "kept"), ("gradient", "gradients")):
+        assert found.values[value] == found.arrays[array][-1] < 0.1 * found.arrays[array][0]
+    assert found.values["accuracy"] == pytest.approx(found.arrays["accuracy"].mean())

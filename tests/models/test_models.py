@@ -15,7 +15,7 @@ from limelight.models.key_value_retrieval import KeyValueRetrieval
 from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
 from limelight.models.mlp import mlp
 from limelight.models.propagation_network import DotBlock, MetricBlock, PropagationNetwork, TanhResidual, UniformBlock
-from limelight.models.training import descend
+from limelight.models.training import batch_loss, descend
 
 
 def parameters(model):
@@ -97,3 +97,16 @@ def test_descent_descends_and_divergence_is_named():
     assert losses[-1] < 0.1 * losses[0]
     with pytest.raises(DivergenceError, match="the loss became inf at step 0"):
         next(descend(model, lambda: model(x).sum() / 0.0, steps=1, lr=0.01))
+
+
+def test_a_batch_is_drawn_anew_at_each_call_and_its_loss_is_the_mean_cross_entropy():
+    model, inputs, labels = torch.nn.Linear(3, 4), torch.randn(5, 3), torch.tensor([0, 1, 2, 3, 1])
+    loss, again = (batch_loss(model, inputs, labels, 8, torch.Generator().manual_seed(1)) for _ in range(2))
+    generator, found = torch.Generator().manual_seed(1), []
+    for _ in range(2):
+        batch = torch.randint(5, (8,), generator=generator)
+        right = -model(inputs[batch]).log_softmax(-1)[torch.arange(8), labels[batch]].mean()
+        found.append(loss().item())
+        assert found[-1] == pytest.approx(right.item())
+        assert found[-1] == again().item()
+    assert found[0] != found[1]
