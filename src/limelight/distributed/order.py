@@ -21,8 +21,8 @@ from limelight.distributed.ring import Group, Homeward, Ring, process_group, ref
 from limelight.errors import InputError, UnknownNameError
 
 Order = Literal["zigzag", "contiguous"]
-# A rank holds what visits it for so many pieces at most, and the kernels need some hundred rows to be fast.
-MOST_PIECES, SHORTEST_PIECE = 16, 256
+# More pieces hold less memory, and the kernels are fast from about a thousand rows on.
+MOST_PIECES, SHORTEST_PIECE = 8, 1024
 
 
 class Run(NamedTuple):

@@ -193,10 +193,10 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         refuse_again(dout, dlse)
+        if dout is None and dlse is None:
+            return (None,) * len(ctx.needs_input_grad)
         q, k, v, term, out, lse, *_ = (x if x is None else x.detach() for x in ctx.saved_tensors)
         plan, given = ctx.plan, _given(k, v, term)
-        dout = torch.zeros_like(out) if dout is None else dout
-        dlse = torch.zeros_like(lse) if dlse is None else dlse
         local = _Sums([q, *plan.learned])
 
         def of_block(block: Block, visiting: list[Tensor]) -> tuple[Tensor | None, ...]:
@@ -205,8 +205,9 @@ class _Rows(torch.autograd.Function):
             with torch.enable_grad():
                 A = plan.attention(own_q, inputs[0], inputs[2] if len(inputs) > 2 else None, block)
                 whole = ctx.reading.within(A, plan.repeated(inputs[1]), out[..., at, :], lse[..., at])
-            slopes = dout[..., at, :], dlse[..., at]
-            found = torch.autograd.grad(whole, (own_q, *plan.learned, *inputs), slopes, allow_unused=True)
+            slopes = None if dout is None else dout[..., at, :], None if dlse is None else dlse[..., at]
+            read, slopes = zip(*[pair for pair in zip(whole, slopes, strict=True) if pair[1] is not None], strict=True)
+            found = torch.autograd.grad(read, (own_q, *plan.learned, *inputs), slopes, allow_unused=True)
             local.add([at] + [None] * len(plan.learned), found[: -len(inputs)])
             return found[-len(inputs) :]
 

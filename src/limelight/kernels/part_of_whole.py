@@ -51,6 +51,7 @@ class _PartOfWhole(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, part, own, out, lse):  # type: ignore[no-untyped-def]
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(part, own, out, lse)
         return out.view_as(out), lse.view_as(lse)
 
@@ -58,9 +59,13 @@ class _PartOfWhole(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         part, own, out, lse = ctx.saved_tensors
-        weight, dout = (own - zero_neg_inf(lse)).exp(), upcast(dout)
-        change = torch.linalg.vecdot(upcast(part) - out, dout) if dout.shape[-1] else 0
-        return (weight[..., None] * dout).to(part.dtype), (weight * (dlse + change)).to(own.dtype), None, None
+        weight = (own - zero_neg_inf(lse)).exp()
+        dpart, down = None, torch.zeros_like(lse) if dlse is None else dlse
+        if dout is not None and dout.shape[-1]:
+            dout = upcast(dout)
+            dpart = (weight[..., None] * dout).to(part.dtype)
+            down = down + torch.linalg.vecdot(upcast(part) - out, dout)
+        return dpart, (weight * down).to(own.dtype), None, None
 
 
 # The backward pass of a softmax needs no more of a key than its score, its value and two numbers of the row:
@@ -76,6 +81,7 @@ class _Within(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, bias, rows, out, lse, walk):  # type: ignore[no-untyped-def]
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, bias, rows, out, lse)
         ctx.walk = walk
         return out.view_as(out), lse.view_as(lse)
@@ -85,6 +91,7 @@ class _Within(torch.autograd.Function):
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         q, k, v, bias, rows, out, lse = ctx.saved_tensors
         summed = ctx.needs_input_grad[4]
+        dout = torch.zeros_like(out) if dout is None else dout
         if rows is not None:
             lse = lse - rows
         if summed:
