@@ -53,6 +53,9 @@ NODES, CLASSES, TOLD = 600, 5, 20  # nodes of the generated graph, its classes, 
 WIDTH, STEPS, WEIGHT_DECAY = 16, 200, 5e-4
 EVERY = 4  # steps between two points of a curve
 GOAL = 0.5  # a share of the loss of a guess; the steps to reach this level are counted
+ONE_RATE = (
+    0.01  # the steps are counted with an arm's own learning rate, and with this one, as the paper has one for all
+)
 NOISE = (0.0, 0.25, 0.5, 0.75, 1.0)  # added to the features when they are tested, in their standard deviations
 ROUNDS = 30  # of label propagation
 METRIC, EUCLIDEAN, DOT, ADDITIVE = "metric", "euclidean", "dot", "GAT"
@@ -102,12 +105,16 @@ class AttentionOnGraphs(TunedClaim):
     control = FEATURES
     rates = (0.003, 0.01, 0.03)
     score = "accuracy"
-    chosen = {METRIC: 0.01, EUCLIDEAN: 0.01, DOT: 0.01, ADDITIVE: 0.01, MEAN: 0.01, EDGES: 0.01, FEATURES: 0.01}
+    chosen = {METRIC: 0.003, EUCLIDEAN: 0.01, DOT: 0.01, ADDITIVE: 0.01, MEAN: 0.01, EDGES: 0.003, FEATURES: 0.01}
     measures = {
         "accuracy": Measure("accuracy on nodes of unknown class", "share", "higher", failed=0.0, summary="median"),
         "steps": Measure(
             f"steps to {GOAL:.0%} of a guess's loss", f"steps, at most {STEPS}", "lower", failed=float(STEPS),
             summary="median",
+        ),
+        "steps at one rate": Measure(
+            f"steps to {GOAL:.0%} of a guess's loss where every arm has the rate {ONE_RATE}", f"steps, at most {STEPS}",
+            "lower", failed=float(STEPS), summary="median",
         ),
         "lost": Measure(
             "accuracy lost where noise of the features' standard deviation is added to them after training", "share",
@@ -122,6 +129,11 @@ class AttentionOnGraphs(TunedClaim):
     def graph(self, generator: torch.Generator) -> LabeledGraph:
         """The graph of a trial."""
         return community_graph(NODES, CLASSES, generator)
+
+    def measure(self, arm: str, seed: int) -> Measurement:
+        found = self.measure_at(arm, self.chosen[arm], seed)
+        same = found if self.chosen[arm] == ONE_RATE else self.measure_at(arm, ONE_RATE, seed)
+        return Measurement({**found.values, "steps at one rate": same.values["steps"]}, found.arrays)
 
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
@@ -139,9 +151,10 @@ class AttentionOnGraphs(TunedClaim):
         ]  # fmt: skip
         speed = [
             Part(
-                f"metric attention reaches {GOAL:.0%} of a guess's loss in fewer steps than {other}",
-                results.ratio(METRIC, other, "steps"), "at most", 1.0, "times",
+                f"metric attention reaches {GOAL:.0%} of a guess's loss in fewer steps than {other}, {rates}",
+                results.ratio(METRIC, other, steps), "at most", 1.0, "times",
             )
+            for steps, rates in (("steps", "each at its best rate"), ("steps at one rate", "all at one rate"))
             for other in OTHERS
         ]  # fmt: skip
         steadiness = [
@@ -188,7 +201,8 @@ class AttentionOnGraphs(TunedClaim):
             f"({results.summary(MEAN, 'accuracy').estimate:.1%}), by edges alone "
             f"({results.summary(EDGES, 'accuracy').estimate:.1%}) and by features alone "
             f"({results.summary(FEATURES, 'accuracy').estimate:.1%}); half of a guess's loss takes "
-            f"{listed('steps', attending, '.0f')} steps, and noise costs {listed('lost', (*attending, MEAN))} of the nodes "
+            f"{listed('steps', attending, '.0f')} steps at each one's best rate and "
+            f"{listed('steps at one rate', attending, '.0f')} at one rate for all, and noise costs {listed('lost', (*attending, MEAN))} of the nodes "
             "(medians over runs)."
         )
 
@@ -219,7 +233,7 @@ class AttentionOnGraphs(TunedClaim):
             ),
             Picture(
                 "Steps to half of a guess's loss, and accuracy lost to noise, a dot for each seed.",
-                *comparison(results, ["steps", "lost"]),
+                *comparison(results, ["steps", "steps at one rate", "lost"]),
             ),
         ]  # fmt: skip
 
