@@ -143,21 +143,35 @@ def cora(folder: str | Path) -> LabeledGraph:
                 f"Cora needs the file {path}, which is in the archive cora.tgz of https://linqs.org/datasets/; or "
                 "pip install torch-geometric, and give from_torch_geometric(Planetoid(FOLDER, 'Cora')[0])"
             )
-    rows = [line.split() for line in content.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 3:
-        raise InputError(f"{content} expects lines of a paper's name, as many numbers in each line, and a field")
-    place = {row[0]: i for i, row in enumerate(rows)}
-    fields = sorted({row[-1] for row in rows})
-    words = torch.tensor([[float(number) for number in row[1:-1]] for row in rows])
-    pairs = [line.split() for line in cites.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if any(len(pair) != 2 for pair in pairs):
-        raise InputError(f"{cites} expects two papers in each line")
-    known = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+    names, words, fields = _papers(content)
+    kinds, place = sorted(set(fields)), {name: i for i, name in enumerate(names)}
+    pairs = [(place[a], place[b]) for a, b in _citations(cites) if a in place and b in place]
     return LabeledGraph(
         words / words.sum(1, keepdim=True).clamp(min=1),
-        torch.tensor([fields.index(row[-1]) for row in rows]),
-        both_ways(torch.tensor(known).T.reshape(2, -1).long(), len(rows)),
+        torch.tensor([kinds.index(field) for field in fields]),
+        both_ways(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).mT, len(names)),
     )
+
+
+def _papers(path: Path) -> tuple[list[str], Float[Tensor, "n words"], list[str]]:
+    """The name of each paper, which words it has, and its field."""
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [row[0] for row in rows]
+    if not rows or {len(row) for row in rows} != {max(len(rows[0]), 3)} or len({*names}) < len(names):
+        raise InputError(f"{path} expects lines of a paper's name, given once, as many numbers in each, and a field")
+    try:
+        words = torch.tensor([[float(number) for number in row[1:-1]] for row in rows])
+    except ValueError as problem:
+        raise InputError(f"{path} expects numbers between a paper's name and its field: {problem}") from None
+    return names, words, [row[-1] for row in rows]
+
+
+def _citations(path: Path) -> list[list[str]]:
+    """The names of two papers for each line, of which one cites the other."""
+    pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise InputError(f"{path} expects two papers in each line")
+    return pairs
 
 
 class GeometricData(Protocol):
