@@ -70,6 +70,11 @@ def test_two_layers_reach_the_neighbors_of_neighbors_and_no_more():
 def test_inputs_are_left_out_only_while_it_is_trained():
     network, x = GraphNetwork(3, 8, 2, AskedNeighbors, dropout=0.5), torch.randn(NODES, 3)
     assert not torch.equal(network(x, GRAPH), network(x, GRAPH))
+    torch.manual_seed(3)
+    found = network(x, GRAPH)
+    torch.manual_seed(3)
+    kept = F.dropout(F.elu(network.first(F.dropout(x, 0.5), GRAPH)), 0.5)
+    torch.testing.assert_close(found, network.second(kept, GRAPH))
     network.eval()
     assert torch.equal(network(x, GRAPH), network(x, GRAPH))
     first, second = network.attentions(x, GRAPH)

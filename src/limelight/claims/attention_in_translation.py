@@ -261,7 +261,7 @@ class AttentionInTranslation(TunedClaim):
             ),
             Picture(
                 "Final perplexity, and steps to a batch with a loss of one nat, a dot for each seed.",
-                *comparison(results, ["perplexity"], log=True), *comparison(results, ["steps"]),
+                *comparison(results, ["perplexity", "steps"]),
             ),
         ]  # fmt: skip
 

@@ -201,7 +201,7 @@ class AttentionOnGraphs(TunedClaim):
             f"({results.summary(MEAN, 'accuracy').estimate:.1%}), by edges alone "
             f"({results.summary(EDGES, 'accuracy').estimate:.1%}) and by features alone "
             f"({results.summary(FEATURES, 'accuracy').estimate:.1%}); half of a guess's loss takes "
-            f"{listed('steps', attending, '.0f')} steps at each one's best rate and "
+            f"{listed('steps', attending, '.0f')} of at most {STEPS} steps at each one's best rate and "
             f"{listed('steps at one rate', attending, '.0f')} at one rate for all, and noise costs {listed('lost', (*attending, MEAN))} of the nodes "
             "(medians over runs)."
         )
