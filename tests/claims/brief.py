@@ -8,6 +8,8 @@ from functools import cache
 from limelight.claims import (
     active_memory,
     attention_and_ablation,
+    attention_in_translation,
+    attention_on_graphs,
     batch_norm_shift,
     binding_by_alignment,
     explaining_away,
@@ -98,6 +100,8 @@ FEWER = {
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
     ),
+    "attention_on_graphs": (attention_on_graphs, {"STEPS": 20}),
+    "attention_in_translation": (attention_in_translation, {"TRAIN": 200, "TEST": 40, "EPOCHS": 2}),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),
 }  # fmt: skip
