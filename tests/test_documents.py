@@ -30,6 +30,11 @@ def fenced(language):
     ]
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_conflict_of_a_merge_is_left(name):
+    assert not re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", TEXTS[name], re.MULTILINE)
+
+
 PYTHON = [block for block in fenced("python") if not block.id.startswith("docs/tutorials/")]
 
 
