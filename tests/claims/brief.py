@@ -19,6 +19,7 @@ from limelight.claims import (
     relevancy_screening,
     residual_depth,
     similarity_search,
+    sinks_by_key_norms,
     slopes,
     symmetry,
     token_clusters,
@@ -47,6 +48,19 @@ def tiny_encoder():
 
     torch.manual_seed(0)
     return transformers.BertModel(transformers.BertConfig(**WIDE)).eval(), folders.word_piece()
+
+
+@cache
+def tiny_reader(name):
+    """A tiny random Llama or BERT, which read the same few pieces of words."""
+    from limelight.models.readers import ENCODER, Reader
+    from tests.microscope import folders
+
+    if name == ENCODER:
+        return Reader(*tiny_encoder())
+    tokenizer = folders.word_piece()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return Reader(tiny_language_model(), tokenizer)
 
 
 def anew(function):
@@ -97,6 +111,10 @@ FEWER = {
     "attention_and_ablation": (
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
+    ),
+    "sinks_by_key_norms": (
+        sinks_by_key_norms,
+        {"reader": tiny_reader, "studied": anew(sinks_by_key_norms.studied), "SINK": 0.0},
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),

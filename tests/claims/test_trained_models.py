@@ -1,0 +1,124 @@
+"""The claims on two trained models: what they change and measure, on heads and models that are known."""
+
+import pytest
+import torch
+
+from limelight import causal
+from limelight.claims import sinks_by_key_norms as sinks
+from limelight.microscope import HeadInputs, WatchedAttention
+from limelight.models import readers
+from tests.claims.brief import cut_short, tiny_reader
+
+M = 6
+
+
+def head(sink_length=0.1):
+    """Two heads of six tokens, of which the first has a key of its own length."""
+    q, k, v = torch.randn(3, 2, M, 4, generator=torch.Generator().manual_seed(0))
+    k[:, 0] *= sink_length / k[:, 0].norm(dim=-1, keepdim=True)
+    return HeadInputs(q=q, k=k, v=v, scale=0.5, mask=causal)
+
+
+def norms(inputs):
+    return inputs.k.norm(dim=-1)
+
+
+def unit(inputs):
+    return torch.nn.functional.normalize(inputs.k, dim=-1)
+
+
+@pytest.mark.parametrize("sink", [0, 3])
+def test_each_change_changes_what_it_says_and_nothing_else(sink):
+    before, drawn = head(), sinks.drawn(sink, M, seed=1)
+    rest = [j for j in range(M) if j != sink]
+    assert drawn.other in rest
+    assert drawn.order[sink] == sink
+
+    after = sinks.SinkLength(drawn).change(before)
+    torch.testing.assert_close(norms(after)[:, sink], norms(before)[:, rest].mean(-1))
+    torch.testing.assert_close(unit(after), unit(before))
+    assert torch.equal(after.k[:, rest], before.k[:, rest])
+
+    after = sinks.SinkDirection(drawn).change(before)
+    torch.testing.assert_close(norms(after), norms(before))
+    torch.testing.assert_close(unit(after)[:, sink], unit(before)[:, drawn.other])
+    assert torch.equal(after.k[:, rest], before.k[:, rest])
+
+    after = sinks.OthersPermuted(drawn).change(before)
+    torch.testing.assert_close(unit(after), unit(before))
+    torch.testing.assert_close(norms(after).sort(-1).values, norms(before).sort(-1).values)
+    torch.testing.assert_close(norms(after)[:, sink], norms(before)[:, sink])
+    assert not torch.allclose(norms(after)[:, rest], norms(before)[:, rest])
+
+    after = sinks.OtherScaled(drawn).change(before)
+    by = norms(before)[:, rest].mean(-1) / norms(before)[:, sink]
+    torch.testing.assert_close(norms(after)[:, drawn.other], norms(before)[:, drawn.other] * by)
+    assert torch.equal(after.k[:, sink], before.k[:, sink])
+
+    P = sinks.WithoutSink(drawn).change(before).attention().dense()
+    assert (P[:, 1:, sink] == 0).all()
+    torch.testing.assert_close(P.sum(-1), torch.ones(2, M))
+
+
+def test_a_sink_by_its_length_alone_is_told_from_one_by_its_direction():
+    """All queries point along e₁. A long key of ordinary direction, and a short key along e₁, are both sinks."""
+    q = 4 * torch.eye(4)[0].expand(M, 4)
+    k = torch.tensor([[0.5, 3.0**0.5 / 2, 0, 0]]).repeat(M, 1)  # the same small angle for all
+    drawn = sinks.drawn(0, M, seed=0)
+
+    def kept(keys, change):
+        P = sinks.changed(WatchedAttention(q[None], keys[None], scale=4.0), change)
+        return float(sinks.rates_of(P)[0, 0])
+
+    long, turned = k.clone(), k.clone()
+    long[0] *= 3
+    turned[0] = torch.tensor([0.9, 0, 0, 0])
+    for keys in (long, turned):
+        assert kept(keys, None) > 0.9
+    assert kept(long, sinks.SinkLength(drawn)) == pytest.approx(1 / M)
+    assert kept(turned, sinks.SinkLength(drawn)) > 0.9
+    assert kept(long, sinks.SinkDirection(drawn)) > 0.9
+    assert kept(turned, sinks.SinkDirection(drawn)) < 0.2
+
+
+def test_the_unchanged_heads_are_those_of_the_model(monkeypatch):
+    pytest.importorskip("transformers")
+    cut_short("sinks_by_key_norms", monkeypatch)
+    for name in sinks.MODELS:
+        own = sinks.studied(name, 3)
+        right = torch.stack([P.dense() for P in own.scope])
+        found = sinks.sink_rates(list(own.scope), own)
+        torch.testing.assert_close(found, right[..., own.drawn.sink].sum(-1) / own.scope[0].seen_by()[own.drawn.sink])
+        # a change that changes nothing does no damage, and gives the same heads
+        same = sinks.OthersPermuted(sinks.Drawn(own.drawn.sink, own.drawn.other, torch.arange(right.shape[-1])))
+        assert sinks.damage(name, own, same) == pytest.approx(0, abs=1e-5)
+        again = [sinks.changed(P, same) for P in own.scope]
+        torch.testing.assert_close(sinks.sink_rates(again, own), found)
+
+
+@pytest.mark.parametrize("name", [readers.LANGUAGE, readers.ENCODER])
+def test_states_are_those_of_the_model_and_twins_have_its_shape(name):
+    pytest.importorskip("transformers")
+    own = tiny_reader(name)
+    inputs = own.tokens("the cats sat on a mat again")
+    found = readers.states(own.model, inputs)
+    right = own.model(**inputs, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(found[:-1], torch.cat(right[:-1]))  # after the last block a Llama's have a norm more
+    assert len(readers.blocks(own.model)) == len(found) - 1
+    for make in (readers.untrained, readers.scrambled):
+        twin, again, other = make(own.model, 1), make(own.model, 1), make(own.model, 2)
+        assert [p.shape for p in twin.parameters()] == [p.shape for p in own.model.parameters()]
+        assert torch.equal(readers.states(twin, inputs), readers.states(again, inputs))
+        assert not torch.allclose(readers.states(twin, inputs), readers.states(other, inputs))
+    assert torch.equal(readers.states(own.model, inputs), found)  # the model itself stays as it was
+
+
+def test_a_scrambled_model_keeps_its_embeddings_and_the_size_of_its_matrices():
+    pytest.importorskip("transformers")
+    own = tiny_reader(readers.LANGUAGE).model
+    twin = readers.scrambled(own, 0)
+    assert torch.equal(twin.model.embed_tokens.weight, own.model.embed_tokens.weight)
+    for before, after in zip(readers.blocks(own), readers.blocks(twin), strict=True):
+        query, key = readers.projections(before)[0].weight, readers.projections(after)[0].weight
+        assert not torch.allclose(query, key)
+        assert key.std().item() == pytest.approx(query.std().item(), rel=0.1)
