@@ -16,6 +16,7 @@ from limelight.claims import (
     lipschitz,
     memorization,
     presence_to_detection,
+    pseudo_metric_far_from_metric,
     relevancy_screening,
     residual_depth,
     similarity_search,
@@ -111,6 +112,14 @@ FEWER = {
     "attention_and_ablation": (
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
+    ),
+    "pseudo_metric_far_from_metric": (
+        pseudo_metric_far_from_metric,
+        {
+            "reader": tiny_reader,
+            "maps": anew(pseudo_metric_far_from_metric.maps),
+            "entering": anew(pseudo_metric_far_from_metric.entering),
+        },
     ),
     "sinks_by_key_norms": (
         sinks_by_key_norms,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from limelight import causal
+from limelight.claims import pseudo_metric_far_from_metric as metric
 from limelight.claims import sinks_by_key_norms as sinks
 from limelight.microscope import HeadInputs, WatchedAttention
 from limelight.models import readers
@@ -122,3 +123,38 @@ def test_a_scrambled_model_keeps_its_embeddings_and_the_size_of_its_matrices():
         query, key = readers.projections(before)[0].weight, readers.projections(after)[0].weight
         assert not torch.allclose(query, key)
         assert key.std().item() == pytest.approx(query.std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("width", [9, 5])  # wider than both maps together, and narrower
+def test_shares_are_those_of_the_whole_form(width):
+    queries, keys = torch.randn(2, 3, 4, width, generator=torch.Generator().manual_seed(0))
+    keys = keys + 0.7 * queries
+    M = queries.mT @ keys
+    half = (M + M.mT) / 2
+    symmetric = half.square().sum((-1, -2)) / M.square().sum((-1, -2))
+    torch.testing.assert_close(metric.symmetric_share(queries, keys), symmetric)
+    values = torch.linalg.eigvalsh(half.double())
+    positive = values.clamp(min=0).sum(-1) / values.abs().sum(-1)
+    torch.testing.assert_close(metric.positive_share(queries, keys).double(), positive, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", metric.MODELS)
+def test_the_maps_make_the_heads_of_the_model(name, monkeypatch):
+    """Without positions and biases the scores are those that the model's own projections give."""
+    pytest.importorskip("transformers")
+    cut_short("pseudo_metric_far_from_metric", monkeypatch)
+    own = metric.reader(name)
+    heads = own.model.config.num_attention_heads
+    for block, layer, x in zip(
+        readers.blocks(own.model), metric.maps(metric.TRAINED, name, 0), metric.entering(name, 5), strict=True
+    ):
+        right = [p(x) - p(torch.zeros_like(x)) for p in readers.projections(block)]
+        q, k = layer.of(x)
+        torch.testing.assert_close(q.transpose(0, 1).flatten(1), right[0], atol=1e-5, rtol=1e-4)
+        of_keys = right[1].unflatten(-1, (-1, k.shape[-1]))
+        for head in range(heads):
+            shared = head // (heads // of_keys.shape[1])
+            torch.testing.assert_close(k[head], of_keys[:, shared], atol=1e-5, rtol=1e-4)
+    one = metric.maps(metric.METRIC, name, 0)
+    torch.testing.assert_close(torch.stack([layer.symmetric for layer in one]), torch.ones(2, heads))
+    torch.testing.assert_close(torch.stack([layer.positive for layer in one]), torch.ones(2, heads))
