@@ -24,6 +24,7 @@ from limelight.claims import (
     slopes,
     symmetry,
     token_clusters,
+    tokens_cluster_with_depth,
     transformer_parts,
     word_order,
 )
@@ -124,6 +125,10 @@ FEWER = {
     "sinks_by_key_norms": (
         sinks_by_key_norms,
         {"reader": tiny_reader, "studied": anew(sinks_by_key_norms.studied), "SINK": 0.0},
+    ),
+    "tokens_cluster_with_depth": (
+        tokens_cluster_with_depth,
+        {"reader": tiny_reader, "states_of": anew(tokens_cluster_with_depth.states_of)},
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),

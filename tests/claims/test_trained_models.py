@@ -6,6 +6,7 @@ import torch
 from limelight import causal
 from limelight.claims import pseudo_metric_far_from_metric as metric
 from limelight.claims import sinks_by_key_norms as sinks
+from limelight.claims import tokens_cluster_with_depth as depth
 from limelight.microscope import HeadInputs, WatchedAttention
 from limelight.models import readers
 from tests.claims.brief import cut_short, tiny_reader
@@ -158,3 +159,35 @@ def test_the_maps_make_the_heads_of_the_model(name, monkeypatch):
     one = metric.maps(metric.METRIC, name, 0)
     torch.testing.assert_close(torch.stack([layer.symmetric for layer in one]), torch.ones(2, heads))
     torch.testing.assert_close(torch.stack([layer.positive for layer in one]), torch.ones(2, heads))
+
+
+def test_measures_of_tokens_that_are_known():
+    apart = torch.eye(6, 8, dtype=torch.float64)
+    two = torch.cat([apart[:1].repeat(4, 1), apart[1:2].repeat(3, 1)]) * torch.arange(1.0, 8)[:, None]  # of any length
+    assert depth.mean_cosine(apart).item() == pytest.approx(0)
+    assert depth.mean_cosine(two).item() == pytest.approx((4 * 3 + 3 * 2) / (7 * 6))
+    assert depth.effective_rank(apart).item() == pytest.approx(5)
+    assert depth.effective_rank(two).item() == pytest.approx(1)
+    assert depth.clusters(apart).item() == pytest.approx(6, abs=1e-3)
+    assert depth.clusters(two).item() == pytest.approx(2, abs=1e-3)
+
+
+def test_the_rest_is_without_the_first_token_and_the_largest_coordinates():
+    path = torch.randn(2, 5, 200, generator=torch.Generator().manual_seed(0))
+    path[0, 1:, 7] += 50
+    path[0, 1:, 90] -= 50
+    path[1, 1:, 3] += 50
+    path[:, 0, 11] = 1000  # only in the first token
+    rest = depth.ordinary(path)
+    assert rest.shape == (2, 4, 198)
+    assert rest.abs().max() < 10
+    kept = [j for j in range(200) if j not in (7, 90)]
+    torch.testing.assert_close(rest[0].sort(-1).values, path[0, 1:, kept].sort(-1).values)
+
+
+def test_shuffled_states_have_the_same_numbers_and_no_common_direction():
+    path = torch.randn(3, 6, 100, generator=torch.Generator().manual_seed(0)) + 5 * torch.randn(100)
+    found = depth.shuffled(path, 0)
+    torch.testing.assert_close(found.sort(-1).values, path.sort(-1).values)
+    assert depth.mean_cosine(path[1]) > 0.8
+    assert depth.mean_cosine(found[1] - found[1].mean(-1, keepdim=True)).abs() < 0.2
