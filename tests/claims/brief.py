@@ -10,6 +10,7 @@ from limelight.claims import (
     attention_and_ablation,
     batch_norm_shift,
     binding_by_alignment,
+    drift_to_doubly_stochastic,
     explaining_away,
     free_energy_phases,
     induction_heads,
@@ -129,6 +130,15 @@ FEWER = {
     "tokens_cluster_with_depth": (
         tokens_cluster_with_depth,
         {"reader": tiny_reader, "states_of": anew(tokens_cluster_with_depth.states_of)},
+    ),
+    "drift_to_doubly_stochastic": (
+        drift_to_doubly_stochastic,
+        {
+            "reader": tiny_reader,
+            "of_encoder": anew(drift_to_doubly_stochastic.of_encoder),
+            "AT": (0, 3, 5),
+            "TEST": 100,
+        },
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),

@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from limelight import causal
+from limelight.claims import drift_to_doubly_stochastic as drift
 from limelight.claims import pseudo_metric_far_from_metric as metric
 from limelight.claims import sinks_by_key_norms as sinks
 from limelight.claims import tokens_cluster_with_depth as depth
 from limelight.microscope import HeadInputs, WatchedAttention
 from limelight.models import readers
+from limelight.models.fresh import fresh
+from limelight.models.image_classifiers import SmallViT
 from tests.claims.brief import cut_short, tiny_reader
 
 M = 6
@@ -191,3 +194,47 @@ def test_shuffled_states_have_the_same_numbers_and_no_common_direction():
     torch.testing.assert_close(found.sort(-1).values, path.sort(-1).values)
     assert depth.mean_cosine(path[1]) > 0.8
     assert depth.mean_cosine(found[1] - found[1].mean(-1, keepdim=True)).abs() < 0.2
+
+
+def test_column_sums_of_a_vision_transformer_are_those_of_its_weights():
+    model, images = fresh(lambda: SmallViT(8, 2, 10), 0), torch.rand(3, 8, 8)
+    drift.prepare(model, 4.0, is_frozen=False)
+    found = drift.of_images(model, images)
+    assert found.shape == (2, 3, 4, 16)
+    torch.testing.assert_close(found.sum(-1), torch.full((2, 3, 4), 16.0))
+    h = []
+    model.blocks[1].norms[0].register_forward_hook(lambda own, args, out: h.append(out))
+    model(images)
+    q, k, _ = model.blocks[1].qkv(h[0]).chunk(3, -1)
+    for head in range(4):
+        own = slice(8 * head, 8 * head + 8)
+        P = (q[..., own] @ k[..., own].mT / 8**0.5).softmax(-1)
+        torch.testing.assert_close(found[1, :, head], P.sum(1))
+
+
+def test_frozen_queries_and_keys_stay_and_the_rest_learns():
+    model = fresh(lambda: SmallViT(8, 2, 10), 0)
+    first = fresh(lambda: SmallViT(8, 2, 10), 0)
+    drift.prepare(model, 4.0, is_frozen=True)
+    images, labels = torch.rand(20, 8, 8), torch.randint(10, (20,))
+    learning = drift.descend(
+        model, drift.batch_loss(model, images, labels, 8, torch.Generator().manual_seed(0)), 9, 0.1
+    )
+    drift.steps_of(learning, 4)
+    assert len([*learning]) == 5  # the other steps are still to be done
+    for block, before in zip(model.blocks, first.blocks, strict=True):
+        assert torch.equal(block.qkv.weight[:64], 4 * before.qkv.weight[:64])
+        assert torch.equal(block.qkv.bias[:64], 4 * before.qkv.bias[:64])
+        assert not torch.allclose(block.qkv.weight[64:], before.qkv.weight[64:])
+        assert not torch.allclose(block.proj.weight, before.proj.weight)
+
+
+def test_column_sums_of_the_encoder_and_its_twins_are_of_three_models(monkeypatch):
+    pytest.importorskip("transformers")
+    cut_short("drift_to_doubly_stochastic", monkeypatch)
+    found = [drift.of_encoder(kind, 7) for kind in (drift.BERT, drift.BERT_SIZE, "")]
+    for sums in found:
+        n = sums.shape[-1]
+        torch.testing.assert_close(sums.sum(-1), torch.full(sums.shape[:-1], float(n)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found[0], found[2])
+    assert not torch.allclose(found[1], found[2])
