@@ -45,7 +45,7 @@ from limelight.report.effect_text import number
 PASSAGES = 66  # with this many, a replication's seeds, from 1,000,000 on, have other passages than the first thirty
 TRAIN, TEST, SEEN = 1200, 500, 64  # digits to learn from and to be tested on, and those whose attention is looked at
 BATCH, RATE = 64, 0.003
-AT = (0, 10, 25, 50, 100, 200, 400, 600)  # steps at which the column sums are taken
+AT = (0, 10, 25, 50, 100, 200, 400)  # steps at which the column sums are taken
 LARGER = 4.0  # times as large are queries and keys at a sharp start, so that scores are 16 times as large
 NEAR = 0.25  # a column sums nearly to one if it is no farther from it
 DRIFT = 0.8  # of the deviation, at most, is left after a drift
