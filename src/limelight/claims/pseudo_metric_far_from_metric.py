@@ -19,6 +19,7 @@ from functools import cache, lru_cache
 
 import torch
 from jaxtyping import Float
+from plotly.graph_objects import Figure
 from torch import Tensor
 
 from limelight import figures
@@ -157,7 +158,10 @@ class PseudoMetricFarFromMetric(Claim):
             Picture(
                 "Each dot is a head: the symmetric share of its form across, and the positive share of its eigenvalues up. A metric is "
                 "at the right upper corner, 1 and 1; random maps are in the middle, at one half.",
-                *(figures.cloud(*drawn, f"symmetric share, {arm}", "positive share") for arm, drawn in heads.items()),
+                *(
+                    whole(figures.cloud(*drawn, f"symmetric share, {arm}", "positive share"))
+                    for arm, drawn in heads.items()
+                ),
             ),
             *(
                 Picture(
@@ -169,6 +173,12 @@ class PseudoMetricFarFromMetric(Claim):
                 for model, found in by_layer.items()
             ),
         ]
+
+
+def whole(figure: Figure) -> Figure:
+    """The figure with all shares from 0 to 1 on both axes, so that several can be compared."""
+    axis = {"range": [-0.03, 1.03], "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    return figure.update_xaxes(axis).update_yaxes(axis)
 
 
 def told(results: Results, model: str) -> str:

@@ -191,17 +191,11 @@ class TokensClusterWithDepth(Claim):
             ),
             *(
                 Picture(
-                    f"{model}, by depth: the mean cosine of two tokens of everything, then the same, the effective rank and the number "
-                    "of clusters without the first token and the largest coordinates. The median over texts, and the middle half.",
-                    *(
-                        figures.curves(curves[what, way, model], 1, "blocks passed", AXES[what] + ending)
-                        for what, way, ending in (
-                            ("cosine", "all", ", everything"), ("cosine", "rest", ", the rest"),
-                            ("rank", "rest", ", the rest"), ("clusters", "rest", ", the rest"),
-                        )
-                    ),
+                    f"{model}, by depth: {said}. The median over texts, and the middle half.",
+                    *(figures.curves(curves[*place, model], 1, "blocks passed", titled(*place)) for place in places),
                 )
                 for model in MODELS
+                for said, places in SHOWN.items()
             ),
         ]  # fmt: skip
 
@@ -276,4 +270,15 @@ def clusters(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 
 WHAT: dict[str, Callable[[Tensor], Tensor]] = {"cosine": mean_cosine, "rank": effective_rank, "clusters": clusters}
+SHOWN = {
+    "the mean cosine of two tokens, of everything and without the first token and the largest coordinates": (
+        ("cosine", "all"), ("cosine", "rest"),
+    ),
+    "in how many directions the tokens differ and how many clusters they form, without the first token and the largest "
+    "coordinates": (("rank", "rest"), ("clusters", "rest")),
+}  # fmt: skip
 AXES = {"cosine": "mean cosine", "rank": "effective rank", "clusters": "clusters"}
+
+
+def titled(what: str, way: str) -> str:
+    return AXES[what] + (", everything" if way == "all" else ", the rest")
