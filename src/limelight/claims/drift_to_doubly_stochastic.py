@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -222,7 +223,7 @@ def steps_of(learning: Iterator[float], steps: int) -> None:
 def prepare(model: SmallViT, larger: float, is_frozen: bool) -> None:
     """Make the first queries and keys of all blocks larger; if frozen, their maps get no gradient, only the values' do."""
     for block in model.blocks:
-        for parameter in block.qkv.parameters():
+        for parameter in block.qkv.parameters():  # type: ignore[union-attr]
             own = 2 * len(parameter) // 3  # the rows of queries and keys
             parameter[:own] *= larger
             if is_frozen:
@@ -247,7 +248,7 @@ def of_images(model: SmallViT, images: Float[Tensor, "images h w"]) -> Float[Ten
     return torch.stack(found)
 
 
-def column_sums(block: torch.nn.Module, h: Float[Tensor, "images n width"]) -> Float[Tensor, "images heads n"]:
+def column_sums(block: Any, h: Float[Tensor, "images n width"]) -> Float[Tensor, "images heads n"]:
     q, k, _ = block.qkv(block.norms[0](h)).unflatten(-1, (3, block.heads, -1)).permute(2, 0, 3, 1, 4)
     return Attention(q, k).column_mass()
 
