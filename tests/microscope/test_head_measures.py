@@ -1,5 +1,6 @@
 """Each measure on heads that are built to have a known value, and on random ones against the matrix."""
 
+import itertools
 import math
 
 import pytest
@@ -175,6 +176,56 @@ def test_symmetry():
     assert math.isnan(value("symmetry", WatchedAttention(q, k, scale=1.0)))
 
 
+def test_triangle_defect():
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    same = {"positions": torch.arange(9), "scale": 1.0}
+    assert value("triangle_defect", WatchedAttention(x, x, **same)) == 0  # one map for queries and keys
+    assert value("triangle_defect", WatchedAttention(1e4 + x, x - 1e4, **same)) == 0  # and biases of each
+    assert value("triangle_defect", WatchedAttention(x, -x, **same)) == 1  # all squares are negative
+    line = torch.arange(9.0)[:, None] * torch.ones(3)  # no triangle has an area, and two tokens are the same
+    line[1] = line[0]
+    for offset in (0.0, 1e3):
+        assert value("triangle_defect", WatchedAttention(offset + line, offset + line, **same)) == 0
+    assert value("triangle_defect", WatchedAttention(torch.zeros(9, 2), torch.ones(9, 2), **same)) == 0
+    assert math.isnan(value("triangle_defect", even(2)))
+    assert math.isnan(value("triangle_defect", WatchedAttention(x, x, scale=1.0)))
+
+
+def test_triangle_defect_counts_triples_without_a_triangle():
+    """Squares of 1, 1 and 9 on a line of squares: √9 > √1 + √1, but √2.9 < √1 + √1."""
+    for square, defect in ((9.0, 1.0), (4.5, 1.0), (3.9, 0.0), (2.9, 0.0)):
+        # d_ij = s_ii + s_jj − s_ij − s_ji for s with zeros on the diagonal and −d_ij / 2 beside it
+        d = torch.tensor([[0, 1.0, square], [1.0, 0, 1.0], [square, 1.0, 0]])
+        P = WatchedAttention(torch.eye(3), -d / 2, scale=1.0, positions=torch.arange(3))
+        assert value("triangle_defect", P) == defect
+    q, k = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(1))
+    k = k + 3 * q
+    d = [[float((a - b) @ (c - e)) for b, e in zip(q, k, strict=True)] for a, c in zip(q, k, strict=True)]
+    triples = list(itertools.combinations(range(12), 3))
+    wrong = sum(not is_triangle(d[i][j], d[j][m], d[i][m]) for i, j, m in triples)
+    assert 0 < wrong < len(triples)
+    P = WatchedAttention(q, k, scale=1.0, positions=torch.arange(12))
+    assert value("triangle_defect", P) == approx(wrong / len(triples))
+
+
+def is_triangle(*squares):
+    if min(squares) < 0:
+        return False
+    short, middle, long = sorted(map(math.sqrt, squares))
+    return long <= short + middle
+
+
+def test_triangle_defect_of_a_long_text_is_that_of_some_of_its_tokens():
+    q, k = torch.randn(2, 200, 4, generator=torch.Generator().manual_seed(2))
+    k = k + 3 * q
+    taken = torch.linspace(0, 199, 32).round().long()
+    long, some = (
+        value("triangle_defect", WatchedAttention(q[at], k[at], scale=1.0, positions=torch.arange(len(at))))
+        for at in (torch.arange(200), taken)
+    )
+    assert 0 < long == some
+
+
 def test_key_rank_is_the_number_of_directions_of_equal_spread():
     corners = torch.cat([torch.eye(5), -torch.eye(5)])  # five directions, the same in each
     for scale in (1e-3, 1.0, 1e3):
@@ -253,7 +304,7 @@ def test_copying_from_the_whole_map_of_a_model(name, value_of, output_of):
 
 
 def test_every_measure_says_what_it_is():
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 20
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 21
     for measure in MEASURES:
         assert measure.equation, measure.name
         assert measure.range, measure.name

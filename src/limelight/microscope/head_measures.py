@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limelight.microscope.triangle_defect import triangle_defect
 from limelight.microscope.watched_attention import WatchedAttention
 
 _PAIRS = 1 << 22  # entries of a comparison of tokens that are made at a time
@@ -196,6 +197,10 @@ def _symmetry(P: WatchedAttention) -> PerHead:
     mixed = P.k.mT @ P.q
     size = ((P.q.mT @ P.q) * (P.k.mT @ P.k)).sum((-1, -2))
     return (mixed * mixed.mT).sum((-1, -2)) / size
+
+
+def _triangle_defect(P: WatchedAttention) -> PerHead:
+    return triangle_defect(P.q, P.k) if _is_whole(P) else _undefined(P)
 
 
 def _copying(P: WatchedAttention) -> PerHead:
@@ -374,6 +379,15 @@ MEASURES = (
         "−1 to 1",
         "Whether two tokens score each other alike: 1 if S is symmetric, −1 if it turns its sign, 0 if it is directed.",
         "for W_Q W_Kᵀ: Saponati et al. 2025 (2502.10927)",
+    ),
+    Measure(
+        "triangle_defect",
+        _triangle_defect,
+        "share of triples i, j, m for which √d_ij, √d_jm, √d_im are no sides of a triangle,  "
+        "d_ij = ⟨q_i − q_j, k_i − k_j⟩",
+        "0 to 1",
+        "How far the scores are from those of a metric: 0 if W_Q = W_K, near 1 for random maps.",
+        "the axioms of a metric (Fréchet 1906); for attention by a learned metric: Ruan and Zhang 2024 (2412.18288)",
     ),
     Measure(
         "copying",
