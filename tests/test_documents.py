@@ -220,7 +220,7 @@ def is_quick(words):
 
     Lines about a file of one's own run in the tutorial that writes the file (`tests/docs/test_tutorials.py`).
     """
-    others = ("lab", "new-claim", "replicate", "inspect")
+    others = ("lab", "new-claim", "replicate", "inspect", "tune")
     if any(word.endswith(".py") for word in words) or words[1] in others:
         return False
     return words[0] == "limelight" and not {"--full", "--backend", "--address"} & set(words)
