@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from plotly.graph_objects import Figure, Heatmap
+from plotly.graph_objects import Figure, Heatmap, Scatter
 
-from limelight.figures.theme import COLORS, SCALE, styled
+from limelight.figures.theme import COLORS, GRAYS, NEUTRAL, SCALE, styled
 
 _BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
 _CIRCLE = [[i / 5, color] for i, color in enumerate((_BLUE, _GREEN, _ORANGE, _RED, _PINK, _BLUE))]
@@ -53,6 +53,38 @@ def images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
     return tuple(
         _row(name, np.asarray(batch), colorscale="Greys") for name, batch in series.items() if batch is not None
     )
+
+
+def image_rows(rows: Mapping[str, np.ndarray], below: Sequence[str]) -> Figure:
+    """Named rows of gray images (n, h, w), all of one size, with values from 0 to 1, and a word below each column.
+
+    The traces are the images, whose z is `tiled(rows)`, and the words.
+    """
+    batch = next(iter(rows.values()))
+    count, height, width = batch.shape
+    figure = Figure(
+        [
+            Heatmap(z=tiled(rows), colorscale=GRAYS, zmin=0, zmax=1, showscale=False, hoverinfo="skip"),
+            Scatter(
+                x=np.arange(count) * (width + 1) + (width - 1) / 2, y=np.full(count, len(rows) * (height + 1) + 1.5),
+                text=list(below), mode="text", textfont={"color": NEUTRAL, "size": 14}, hoverinfo="skip",
+                showlegend=False,
+            ),
+        ]
+    )  # fmt: skip
+    figure.update_xaxes(visible=False, range=[-0.5, count * (width + 1) - 1.5], constrain="domain", fixedrange=True)
+    figure.update_yaxes(
+        range=[len(rows) * (height + 1) + 4, -0.5], scaleanchor="x", constrain="domain", fixedrange=True,
+        showgrid=False, ticklen=0, showline=False,
+        tickvals=[i * (height + 1) + (height - 1) / 2 for i in range(len(rows))], ticktext=list(rows),
+    )  # fmt: skip
+    return styled(figure, 460, dragmode=False).update_layout(margin={"l": 8, "r": 8, "t": 6, "b": 4})
+
+
+def tiled(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One array with rows of images (n, h, w), a pixel of NaN between each two: the z of `image_rows`."""
+    padded = [np.pad(batch, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan) for batch in rows.values()]
+    return np.concatenate([np.concatenate(list(batch), axis=1) for batch in padded])[:-1, :-1]
 
 
 def _row(name: str, batch: np.ndarray, **colors: Any) -> Figure:
