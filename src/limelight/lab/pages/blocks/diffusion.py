@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from plotly.graph_objects import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from limelight import figures
 from limelight.data.digit_levels import MIDDLE, SPREAD, bounded, unbounded
@@ -123,20 +123,22 @@ class Diffusion(Learner):
         lines = {
             "training images": self._column("training"),
             "unseen images": self._column("unseen"),
-            "all noise missed": self._level(1.0),
+            "a guess: no noise": self._level(1.0),
         }
         return {_LOSS: lines}
 
     def _drawings(self) -> Mapping[str, Figure]:
-        return Figures({_WALK: lambda: figures.image_rows(self._rows_of_images, self._words), _LOSS: self._draw_loss})
+        return Figures(
+            {_WALK: lambda: figures.image_rows(self._images, self._words, STAGES[-1]), _LOSS: self._draw_loss}
+        )
 
     def _draw_loss(self) -> Figure:
         lines = self._curves()[_LOSS]
-        figure = figures.curves(lines, list(self._at), "step", "share of the noise that is missed", log=True)
-        return figure.update_yaxes(tickvals=[0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1], tickformat=".1f")
+        figure = figures.curves(lines, list(self._at), "step", "share of the noise missed", log=True)
+        return figure.update_yaxes(tickvals=[0.1, 0.2, 0.3, 0.5, 1, 2], tickformat=".1f")
 
     @property
-    def _rows_of_images(self) -> dict[str, np.ndarray]:
+    def _images(self) -> dict[str, np.ndarray]:
         return {**self._stages, _REAL: self._real[:SHOWN].numpy()}
 
     @property
@@ -144,7 +146,7 @@ class Diffusion(Learner):
         return [str(digit) for digit in self._read[:SHOWN]]
 
     def _looked(self) -> Mapping[str, Sequence[Change]]:
-        return {_WALK: [(0, {"z": numbers(tiled(self._rows_of_images))}), (1, {"text": self._words})]}
+        return {_WALK: [(0, {"z": numbers(tiled(self._images, STAGES[-1]))}), (1, {"text": self._words})]}
 
     def labels(self) -> Mapping[str, str]:
         self._measure_if_due()

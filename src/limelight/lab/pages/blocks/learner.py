@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from plotly.graph_objects import Figure
 
+from limelight.figures.learning import line_mode
 from limelight.lab.address import Values
 from limelight.lab.descents import Descents, stepped
 from limelight.lab.history import History
@@ -127,7 +128,10 @@ class Learner(Simulation):
         self._is_drawn = True
         x = numbers(self._at)
         curves = {
-            place: [(2 * i + 1, {"x": x, "y": numbers(line[0])}) for i, line in enumerate(lines.values())]
+            place: [
+                (2 * i + 1, {"x": x, "y": numbers(line[0]), "mode": line_mode(self._at)})
+                for i, line in enumerate(lines.values())
+            ]
             for place, lines in self._curves().items()
         }
         return {**self._looked(), **curves}

@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 
 from limelight.lab.address import Values
 from limelight.lab.page import Page, TourStep, picture
-from limelight.lab.pages.blocks.settings import DIFFUSION, FIELDS, OF_DIFFUSION, OF_TRANSFORMER, TRANSFORMER
+from limelight.lab.pages.blocks.settings import DIFFUSION, FIELDS, OF_DIFFUSION, OF_TRANSFORMER, SPEEDS, TRANSFORMER
 
 _WALKS = (
     "The network has one task: to say which noise was added to a digit. Whoever can say that can also take noise away, step by "
@@ -39,7 +39,7 @@ def _from_noise() -> Sequence[Component]:
         "Eight samples, one in each column. From top to bottom: the noise, four moments on the way, the sample, and a real digit "
         "for comparison. The numbers below are what a judge reads in the samples; it is a classifier with digits of its own."
     )
-    return [html.P(_WALKS), picture("blocks-walk", caption, 500, said="blocks-said-walk")]
+    return [html.P(_WALKS), picture("blocks-walk", caption, 460, said="blocks-said-walk")]
 
 
 def _backwards() -> Sequence[Component]:
@@ -67,8 +67,8 @@ def _writing() -> Sequence[Component]:
                 ),
             ]
         ),
-        picture("blocks-exact", "The share of unseen sequences that are exact, and of their letters that are right.", 250),
-        picture("blocks-letter-loss", "The loss in training, where each letter is to be guessed from the true ones before it.", 250),
+        picture("blocks-exact", "The share of unseen sequences that are exact, and of their letters that are right.", 280),
+        picture("blocks-letter-loss", "The loss in training, where each letter is to be guessed from the true ones before it.", 280),
     ]  # fmt: skip
 
 
@@ -76,8 +76,8 @@ PAGE = Page(
     name="blocks",
     label="Blocks",
     title="Two building blocks of today’s models, trained while you watch",
-    lead="A diffusion model learns to draw digits, and a Transformer learns to write letters backwards. Both are a thousand times "
-    "smaller than the models in the news, are built in the same way, and need less than a minute.",
+    lead="A diffusion model learns to draw digits, and a Transformer learns to write letters backwards. Both are tiny, with "
+    "fewer than 150,000 numbers to learn, but they work as the large models do. Watch one of them learn for half a minute.",
     tour=(
         TourStep("Press Play with diffusion chosen, and watch the row of samples.",
                  "In the first seconds blots appear where digits have ink, then strokes, then digits. The loss falls fast and then "
@@ -102,12 +102,12 @@ PAGE = Page(
                  "these networks."),
     ),
     body=_body,
-    order=5,
+    order=4,
     simulation="limelight.lab.pages.blocks.simulation",
     assets=(Path(__file__).with_name("blocks.css"),),
     fields=FIELDS,
     groups=(
         ("What is trained", ("what", *OF_DIFFUSION, *OF_TRANSFORMER)),
-        ("The training", ("speed", "rate", "seed")),
+        ("The training", (*SPEEDS.values(), "rate", "seed")),
     ),
 )  # fmt: skip

@@ -26,12 +26,13 @@ from limelight.models.fresh import fresh
 from limelight.models.positions import SinusoidalPositions
 from limelight.models.transformer import DecoderLayer, Skip, Transformer
 
-BATCH, RATE = 32, 0.002
+BATCH, RATE = 32, 0.001
 UNSEEN = 200  # sequences that are tested, the word among them
 LISTED = 6  # of them on the page
 WORDS = ("WORD", "LIGHT", "MATRIX", "NETWORK", "DAYLIGHT", "LIMELIGHT", "BACKGROUND", "TRANSFORMER", "ENCYCLOPEDIA")
 PARTS = ("positions", "cross", "feed", "mask")
 _CROSS, _EXACT, _LOSS = "blocks-cross", "blocks-exact", "blocks-letter-loss"
+_TICKS = [factor * 10.0**power for power in range(-7, 2) for factor in (1, 3)]
 _ALL = (_CROSS, _EXACT, _LOSS)
 
 
@@ -142,11 +143,12 @@ class Reversal(Learner):
         )  # fmt: skip
 
     def _draw_exact(self) -> Figure:
-        figure = figures.curves(self._curves()[_EXACT], list(self._at), "step", "share of unseen sequences")
+        figure = figures.curves(self._curves()[_EXACT], list(self._at), "step", "share right")
         return figure.update_yaxes(range=[0, 1.03], dtick=0.2, tickformat=".0%")
 
     def _draw_loss(self) -> Figure:
-        return figures.curves(self._curves()[_LOSS], list(self._at), "step", "cross-entropy of a letter", log=True)
+        figure = figures.curves(self._curves()[_LOSS], list(self._at), "step", "cross-entropy", log=True)
+        return figure.update_yaxes(tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
 
     def _looked(self) -> Mapping[str, Sequence[Change]]:
         return {_CROSS: [(0, {"z": numbers(self._weights)})]}

@@ -14,6 +14,7 @@ SHOWN = 8  # samples on the page
 HEADS = 4  # of the Transformer
 SHORTEST, LONGEST = 4, 12  # letters of a sequence
 
+SPEEDS = {DIFFUSION: "drawing", TRANSFORMER: "writing"}  # a step of the latter takes twice as long, and teaches more
 OF_DIFFUSION = ("digit", "scale", "walk")
 OF_TRANSFORMER = ("positions", "cross", "feed", "mask", "head", "length")
 
@@ -28,7 +29,8 @@ FIELDS: tuple[Field, ...] = (
     Switch("mask", "Causal mask", True),
     Number("head", "Attention head to look at; 0 is the mean of all", 0, HEADS, 0),
     Number("length", "Letters of a sequence", SHORTEST, LONGEST, 9),
-    Number("speed", "Steps per second, at most", 1, 500, 40, log=True),
+    Number("drawing", "Steps per second, at most", 1, 500, 150, log=True),
+    Number("writing", "Steps per second, at most", 1, 500, 40, log=True),
     Number("rate", "Learning rate, times the usual one", 0.1, 10, 1, 0.01, log=True),
     Number("seed", "Seed", 0, 9999, 0),
 )

@@ -10,7 +10,7 @@ from limelight.lab.address import Values
 from limelight.lab.pages.blocks.diffusion import Diffusion
 from limelight.lab.pages.blocks.learner import Learner
 from limelight.lab.pages.blocks.reversal import Reversal
-from limelight.lab.pages.blocks.settings import DIFFUSION, TRANSFORMER
+from limelight.lab.pages.blocks.settings import DIFFUSION, SPEEDS, TRANSFORMER
 from limelight.lab.simulation import Simulation, Updates
 
 LEARNERS: Mapping[str, type[Learner]] = {DIFFUSION: Diffusion, TRANSFORMER: Reversal}
@@ -43,6 +43,10 @@ class BlocksSimulation(Simulation):
         self.values = values
         anew = {name: learner.change(values) for name, learner in self._built.items()}
         return tuple(self._chosen.figures()) if other else anew[str(values["what"])]
+
+    @property
+    def rate(self) -> float:
+        return float(self.values[SPEEDS[str(self.values["what"])]])
 
     def figures(self) -> Mapping[str, Figure]:
         return self._chosen.figures()
