@@ -15,7 +15,7 @@ FLOATING = """() => [...document.querySelectorAll('#content *')].filter(
 
 
 @pytest.mark.parametrize("path", ["operator", pytest.param("slopes", marks=pytest.mark.slow),
-                                  pytest.param("bias", marks=pytest.mark.slow)])  # fmt: skip
+                                  pytest.param("bias", marks=pytest.mark.slow), pytest.param("blocks", marks=pytest.mark.slow)])  # fmt: skip
 def test_settings_are_under_the_first_picture_and_above_the_rest(visit, path):
     visitor = visit(path, width=400).drawn()
     tops = visitor.page.evaluate(TOPS)

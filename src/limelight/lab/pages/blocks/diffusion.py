@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from plotly.graph_objects import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from limelight import figures
 from limelight.data.digit_levels import MIDDLE, SPREAD, bounded, unbounded
@@ -52,6 +52,9 @@ class Diffusion(Learner):
         self._noise = torch.randn(DRAWN, SIDE, SIDE, generator=generator)
         self._batches = generator
         self._usual = self._to_nearest(self._real)
+
+    def _networks(self) -> Sequence[nn.Module]:
+        return self._denoiser, self._classifier
 
     def _descents_at(self, factor: float) -> Descents:
         def denoising() -> Tensor:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from plotly.graph_objects import Figure
+from torch import nn
 
 from limelight.figures.learning import line_mode
 from limelight.lab.address import Values
@@ -50,6 +51,10 @@ class Learner(Simulation):
         """Make the networks and the data."""
 
     @abstractmethod
+    def _networks(self) -> Sequence[nn.Module]:
+        """All networks that learn."""
+
+    @abstractmethod
     def _descents_at(self, factor: float) -> Descents:
         """The descents of all networks, at their usual learning rates times this factor; the first one's loss is drawn."""
 
@@ -82,7 +87,14 @@ class Learner(Simulation):
             self._measure_if_due()
         return True
 
+    @property
+    def _is_finite(self) -> bool:
+        """False after a step that has diverged; the next step says so, and until then nothing can be measured."""
+        return all(bool(p.isfinite().all()) for network in self._networks() for p in network.parameters())
+
     def _measure(self) -> None:
+        if not self._is_finite:
+            return
         with self._pace.measuring():
             self._look()
             loss = float(np.mean(self._losses)) if self._losses else math.nan
@@ -97,6 +109,8 @@ class Learner(Simulation):
             self._measure()
 
     def _look_again(self) -> None:
+        if not self._is_finite:
+            return
         with torch.no_grad(), self._pace.measuring():
             self._look()
         self._is_drawn = False

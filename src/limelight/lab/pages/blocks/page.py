@@ -98,8 +98,8 @@ PAGE = Page(
                  "The loss falls as before, and yet no sequence is exact: each place sees the letter that it should guess, and learns to "
                  "copy it. When it writes, there is nothing to copy."),
         TourStep("Switch the feed-forward networks off, and press Reset and Play.",
-                 "It learns nearly as fast: attention alone can move letters. Only what has to be computed from letters needs "
-                 "these networks."),
+                 "It learns a little later, and as well: attention alone can move letters. Only what has to be computed from "
+                 "letters needs these networks."),
     ),
     body=_body,
     order=4,

@@ -75,8 +75,13 @@ class Reversal(Learner):
             decoder.cross_attention = cross if on["cross"] else Skip()
             decoder.mask = causal if on["mask"] else None
 
+    def _networks(self) -> Sequence[nn.Module]:
+        return (self._model,)
+
     def _descents_at(self, factor: float) -> Descents:
         def loss() -> Tensor:
+            if not self._is_finite:  # attention would refuse such vectors with a sentence about queries
+                return torch.tensor(torch.nan)
             source = self._batch()
             return next_token_loss(self._model, source, reversal(source))
 
