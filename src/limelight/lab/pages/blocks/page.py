@@ -37,7 +37,7 @@ def _of(model: str, *shown: Component) -> Component:
 def _from_noise() -> Sequence[Component]:
     caption = (
         "Eight samples, one in each column. From top to bottom: the noise, four moments on the way, the sample, and a real digit "
-        "for comparison. The numbers below are what a judge reads in the samples; it is a classifier with digits of its own."
+        "for comparison. The numbers under the samples are what a judge reads in them; it is a classifier with digits of its own."
     )
     return [html.P(_WALKS), picture("blocks-walk", caption, 460, said="blocks-said-walk")]
 
@@ -51,7 +51,7 @@ def _backwards() -> Sequence[Component]:
 
 
 def _denoising() -> Sequence[Component]:
-    caption = "The share of the noise that the network misses, as a squared error. It never gets to zero: most noise cannot be known."
+    caption = "The share of the noise that the network misses, as a squared error. It never gets to zero: part of the noise cannot be known."
     return [picture("blocks-noise-loss", caption, 360, said="blocks-said-noise")]
 
 
@@ -84,7 +84,7 @@ PAGE = Page(
                  "slowly; what is still missing decides whether a stroke is a digit."),
         TourStep("Raise the guidance to 3, and choose a digit.",
                  "Without any new training all samples turn into this digit: at each step a classifier says in which direction the "
-                 "image becomes more like it. Raise it to 8: the samples become alike."),
+                 "image becomes more like it. Raise it to 8: the contrast becomes harder than that of real digits."),
         TourStep("Set the steps from noise to an image to 1.",
                  "In one step the network can only answer with the mean of all digits that fit the noise: a blur. It needs several "
                  "steps, since each makes the next guess easier."),
