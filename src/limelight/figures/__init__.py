@@ -15,7 +15,7 @@ except ImportError as missing:
 from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
-from limelight.figures.grids import hues, images, matrices
+from limelight.figures.grids import hues, image_rows, images, matrices
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -38,6 +38,7 @@ __all__ = [
     "curves",
     "drift",
     "hues",
+    "image_rows",
     "images",
     "map_grid",
     "matrices",

@@ -101,6 +101,8 @@
     if (!main) { due = start + Math.min(10 * (performance.now() - start), 4000); }
   };
 
+  const first = () => [...document.querySelectorAll(".plot")].find((place) => place.offsetParent); // not a hidden one
+
   const statistics = { frames: 0 };
 
   // Each page with a simulation has one websocket. It requests the next frame before it draws this one, so that the worker
@@ -160,7 +162,7 @@
     }
     for (const [id, changes] of later) {
       const place = document.getElementById(id);
-      const main = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
+      const main = Boolean(place?._fullLayout?.scene) || place === first();
       if (!place?.dataset.drawn || !(main || another)) { continue; }
       another = !frame.playing || (another && main);
       later.delete(id);
