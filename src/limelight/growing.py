@@ -8,6 +8,7 @@ from torch import Tensor
 from limelight.errors import InputError
 
 _FIRST = 64  # rows for which memory is allocated at first
+_CHANGED = -1  # no version of a tensor
 
 
 class Growing:
@@ -42,27 +43,27 @@ class Growing:
 
     def append(self, rows: Tensor) -> None:
         """Append rows. Their gradient is lost: use `concatenate` where there is one."""
-        length, buffer = self.length + rows.shape[-2], self._buffer
+        length, buffer, changed = self.length + rows.shape[-2], self._buffer, self.was_changed()
         if buffer is None or length > buffer.shape[-2] or _is_read_only(buffer):
             buffer = rows.new_empty(*rows.shape[:-2], max(2 * self.length, length, _FIRST), rows.shape[-1])
             if self.length:
                 buffer[..., : self.length, :] = self.all()
         buffer[..., self.length : length, :] = rows
-        self._hold(buffer, length)
+        self._hold(buffer, length, changed)
 
     def concatenate(self, rows: Tensor) -> None:
         """Append rows in new memory, so that gradients flow to them and to the earlier rows."""
         rows = torch.cat([self.all(), rows], -2) if self.length else rows
-        self._hold(rows, rows.shape[-2])
+        self._hold(rows, rows.shape[-2], self.was_changed())
 
     def replace(self, rows: Tensor | None) -> None:
-        """Hold these rows instead. The first ones of the present rows (a view of them) only shorten it."""
+        """Hold these rows instead. If they are a view of the first ones, the others are forgotten."""
         if rows is None or rows.ndim < 2:
             self._buffer, self.length = None, 0
         elif self.begins_with(rows):
             self.length = rows.shape[-2]
         else:
-            self._hold(rows, rows.shape[-2])
+            self._hold(rows, rows.shape[-2], True)
 
     def begins_with(self, rows: Tensor) -> bool:
         """True if the tensor is a view of the first rows: then it has the same memory, and not only equal numbers."""
@@ -79,23 +80,29 @@ class Growing:
         """Keep these entries of the first batch dimension, in this order; an entry may be kept several times."""
         if self._buffer is None:
             return
-        rows, index = self.all(), index.to(self._buffer.device)
+        rows, index, changed = self.all(), index.to(self._buffer.device), self.was_changed()
         if torch.is_grad_enabled():
-            self._hold(rows.index_select(0, index), self.length)
+            self._hold(rows.index_select(0, index), self.length, changed)
             return
         buffer = rows.new_empty(len(index), *self._buffer.shape[1:])
         torch.index_select(rows, 0, index, out=buffer[..., : self.length, :])
-        self._hold(buffer, self.length)
+        self._hold(buffer, self.length, changed)
 
     def was_changed(self) -> bool:
-        """True if other code has written into the rows. Tensors of torch's inference mode do not tell."""
-        return self._buffer is not None and _version(self._buffer) != self._written
+        """True if other code has written into the rows or replaced them since `accept_changes`.
 
-    def _hold(self, buffer: Tensor, length: int) -> None:
-        self._buffer, self.length, self._written = buffer, length, _version(buffer)
+        Tensors of torch's inference mode do not tell whether they were written to.
+        """
+        return self._buffer is not None and version_of(self._buffer) != self._written
+
+    def accept_changes(self) -> None:
+        self._written = None if self._buffer is None else version_of(self._buffer)
+
+    def _hold(self, buffer: Tensor, length: int, changed: bool) -> None:
+        self._buffer, self.length, self._written = buffer, length, _CHANGED if changed else version_of(buffer)
 
 
-def _version(x: Tensor) -> int | None:
+def version_of(x: Tensor) -> int | None:
     """The number of writes to the tensor and its views."""
     return None if x.is_inference() else x._version
 

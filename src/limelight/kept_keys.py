@@ -23,13 +23,14 @@ from limelight.similarity import (
     unscaled,
     upcast,
 )
+from limelight.tracing import is_autocast
 
 _FEW = 16  # the scores of at most so many queries are stored
 _FIRST = 64  # up to so many keys, the middle of the first ones is good enough
 
 
 class KeptKeys:
-    """k' and b(k) of β(q, k) = ⟨q', k'⟩ + b(k) for all keys so far, for each term of the similarity.
+    """k' and b(k) of all keys so far, from which β is computed, ⟨q', k'⟩ + b(k) or a function of it, for each term.
 
     `update` is called with all keys and computes these for the keys that are new.
     """
@@ -81,9 +82,9 @@ class KeptKeys:
         The keys are those of the last `update`, `position` is that of the first query, and `groups` query heads share
         each key head.
         """
-        if query.shape[-2] * groups > _FEW or not is_wide(query) or not self._are_finite:
+        if not are_few(query, groups) or not self._are_finite or not self.length:
             return None
-        if not self.length or not self._contents or any(content.is_unknown for content in self._contents):
+        if not self._contents or any(content.is_unknown for content in self._contents):
             return None
         if anything_learns(query, keys, self.similarity, scale):
             return None
@@ -110,6 +111,11 @@ def average(
     if isinstance(temperature, Tensor) or temperature != 1:
         scores = scores / temperature
     return _product_by_groups(weights_of_few(scores, allowed), values, groups)
+
+
+def are_few(query: Float[Tensor, "*batch h n d"], groups: int) -> bool:
+    """True if the scores of these queries may be stored, where `groups` of their heads share each key head."""
+    return query.shape[-2] * groups <= _FEW and is_wide(query) and not is_autocast(query)
 
 
 def is_row_softmax(normalization: Normalization) -> bool:
@@ -150,10 +156,13 @@ class _Content:
     def scores(
         self, q: Float[Tensor, "*batch n d"], keys: Float[Tensor, "*batch m d"], groups: int
     ) -> Float[Tensor, "*batch n m"]:
-        """⟨q', k'⟩ + b(k), where `groups` query heads share each key head."""
-        q = self.term.query_factors(q if self.middle is None else q - _for_groups(self.middle, groups))
-        scores = _product_by_groups(q, (self.k.all() if self.k.length else keys).mT, groups)
-        return scores + _for_groups(self.bias.all().mT, groups) if self.bias.length else scores
+        """β from ⟨q', k'⟩ + b(k), where `groups` query heads share each key head."""
+        q = q if self.middle is None else q - _for_groups(self.middle, groups)
+        left = self.term.query_factors(q)
+        product = _product_by_groups(left, (self.k.all() if self.k.length else keys).mT, groups)
+        if self.bias.length:
+            product = product + _for_groups(self.bias.all().mT, groups)
+        return self.term.of_product(product, q)
 
 
 def _for_groups(x: Float[Tensor, "*batch h r w"], groups: int) -> Float[Tensor, "*batch g r w"]:

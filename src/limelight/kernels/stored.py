@@ -49,7 +49,8 @@ def softmax_with_learned_bias(
     if len(contents) != 1 or not any(x.requires_grad for term in biases for x in learned_by(term)):
         return None
     factors = contents[0].key_factors(k)
-    if factors is None or factors.bias is not None:
+    is_product = type(unscaled(contents[0])).of_product is Similarity.of_product
+    if factors is None or factors.bias is not None or not is_product:
         return None
     n, m, d = q.shape[-2], k.shape[-2], q.shape[-1]
     added = reduce(torch.add, [times(term.dense(q, k), term.default_scale(d)) for term in biases])
