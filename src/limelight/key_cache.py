@@ -9,6 +9,7 @@ from torch import Tensor
 from limelight import check
 from limelight.errors import InputError
 from limelight.growing import Growing
+from limelight.heads import groups_of
 from limelight.heads_operator import heads_operator
 from limelight.kept_keys import KeptKeys, average, is_row_softmax
 from limelight.mask import Band, Mask, as_mask, causal
@@ -130,8 +131,9 @@ class KeyCache:
     def _groups(self, query: Tensor) -> int:
         """The number of query heads that share one key head."""
         heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, self.keys))
-        if heads % max(key_heads, 1):
+        groups = groups_of(heads, key_heads)
+        if groups is None:
             raise InputError(
                 f"the number of query heads must be a multiple of the cache's {key_heads} key heads, got {heads}"
             )
-        return heads // max(key_heads, 1)
+        return groups

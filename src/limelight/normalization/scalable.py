@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, per_row
+from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, per_row, require_count
 from limelight.kernels.row_scale import log_visible_keys, scale_rows
 from limelight.kernels.scores import Scores
 from limelight.normalization.base import Normalization
@@ -44,6 +44,7 @@ class ScalableSoftmax(Normalization):
     @staticmethod
     def learned(heads: int, s: float = 1.0) -> ScalableSoftmax:
         """A parameter s for each head, which starts at `s`."""
+        require_count("ScalableSoftmax.learned(heads=…)", heads)
         return ScalableSoftmax(nn.Parameter(torch.full((heads,) if heads > 1 else (), float(s))))
 
     @property

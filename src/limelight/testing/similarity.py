@@ -100,7 +100,9 @@ def _check_key_factors(name: str, own: Similarity, q: Tensor, k: Tensor, dense: 
     beta = own.query_factors(q) @ factors.k.mT
     beta = own.of_product(beta if factors.bias is None else beta + factors.bias[..., None, :], q)
     require_equal(
-        f"{name}.key_factors, query_factors and of_product, put together,", beta.expand(dense.shape).softmax(-1), dense.softmax(-1)
+        f"{name}.key_factors, query_factors and of_product, put together,",
+        beta.expand(dense.shape).softmax(-1),
+        dense.softmax(-1),
     )
     some = own.key_factors(k[..., 5:8, :])
     if some is None:
