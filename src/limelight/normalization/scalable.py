@@ -56,6 +56,9 @@ class ScalableSoftmax(Normalization):
         return False
 
     def forward(self, scores: Scores) -> Weights:
+        # With n scores between 0 and 1 a softmax gives its largest key at most e/(e + n − 1), which tends to 0.
+        # Multiplied by s · log n, a key ahead of all others by γ gets the weight 1/(1 + (n − 1) n^(−sγ)) or more, which
+        # tends to 1 for γ > 1/s (Nakanishi 2025).
         factor = per_row(self.s) * log_visible_keys(scores)
         if isinstance(factor, Tensor) and factor.ndim == 0:  # one learned number, which is that of every row
             factor = factor[None]

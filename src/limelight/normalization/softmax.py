@@ -138,6 +138,8 @@ class Hybrid(Normalization):
         return True
 
     def forward(self, scores: Scores) -> Weights:
+        # P = λP₁ + (1 − λ)P₂ is never added up: each part is applied on its own, P v = λ(P₁v) + (1 − λ)(P₂v). Entropy
+        # is not linear in P, so it needs the sum of both, a few rows at a time.
         mixture = Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
         return along_edges(mixture)
 
