@@ -24,7 +24,7 @@ from limelight.kept_keys import KeptKeys
 from limelight.similarity import Similarity
 from limelight.tracing import in_transform
 
-_NOTE = "_limelight_loan"  # the attribute of a lent view
+_NOTE = "limelight_loan"  # the attribute of a lent view
 
 
 class AttentionCache(DynamicCache):
