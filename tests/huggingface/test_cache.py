@@ -136,9 +136,11 @@ def test_another_similarity_takes_the_place_of_one():
     made = model("llama")
     ids = tokens()["input_ids"]
     caches = DynamicCache(config=made.config), AttentionCache(made.config)
-    for similarity in (Euclidean(2.0), Cosine(), Euclidean(0.5), Dot()):
+    for similarity, part in zip((Euclidean(2.0), Cosine(), Euclidean(0.5), Dot()), ids.split(2, 1), strict=False):
         with transplant(made, similarity), torch.no_grad():
-            theirs, own = (made(ids[:, :1], **{CACHE: cache}).logits for cache in caches)
+            theirs, own = (
+                torch.cat([made(token, **{CACHE: cache}).logits for token in part.split(1, 1)], 1) for cache in caches
+            )
         torch.testing.assert_close(own, theirs, rtol=0, atol=1e-5)
 
 
@@ -292,6 +294,19 @@ def test_gradients_flow_through_it():
         torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_keys_without_a_gradient_are_kept_for_that_of_the_queries():
+    """Only the queries' projection learns, so that keys have no gradient, and a later row must not spoil theirs."""
+    made, ids = model("llama", num_hidden_layers=1), tokens()["input_ids"]
+    made.requires_grad_(False)
+    learned = made.model.layers[0].self_attn.q_proj.weight.requires_grad_()
+    gradients = []
+    with transplant(made, Euclidean(2.0)):
+        for cache in (DynamicCache(config=made.config), AttentionCache(made.config)):
+            logits = [made(part, **{CACHE: cache}).logits for part in ids.split(3, 1)]
+            gradients += torch.autograd.grad(torch.cat(logits, 1).square().mean(), learned)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
 def test_a_prompt_read_in_inference_mode():
     made, ids = model("llama"), tokens()["input_ids"]
     cache = AttentionCache(made.config)
@@ -364,6 +379,17 @@ def test_a_key_that_is_not_finite_is_refused_as_without_the_cache():
                 made(ids[:, :1], **{CACHE: cache})
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@torch.no_grad()
+def test_keys_that_are_not_finite_have_no_kept_scores(sign):
+    """A key with an infinity far from the query has the score −∞, by which it would be hidden without a word."""
+    keys = torch.randn(1, 1, 5, 4)
+    keys[0, 0, 2, 0] = sign * torch.inf
+    kept = KeptKeys(Euclidean())
+    kept.update(keys)
+    assert kept.scores(torch.ones(1, 1, 1, 4), keys, 0, 1, None) is None
+
+
 def test_other_normalizations_and_weights_are_computed_in_the_ordinary_way(scores_kept):
     made = model("llama")
     with transplant(made, Euclidean(2.0), Sparsemax()):
@@ -394,7 +420,7 @@ def test_layers_with_a_window_have_transformers_own():
 
 def test_invalid_calls_are_refused():
     made = model("llama")
-    with pytest.raises(InputError, match="expects a model's config, got LlamaForCausalLM; write"):
+    with pytest.raises(InputError, match="expects a model's config, got LlamaForCausalLM; write model"):
         AttentionCache(made)
     layer = GrowingLayer()
     with torch.no_grad():

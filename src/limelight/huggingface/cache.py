@@ -56,16 +56,17 @@ class AttentionCache(DynamicCache):
     """
 
     def __init__(self, config: PreTrainedConfig | None = None) -> None:
-        if config is not None and not isinstance(config, PreTrainedConfig):
-            hint = f"; write {type(config).__name__}'s config" if hasattr(config, "config") else ""
-            raise InputError(f"AttentionCache(config) expects a model's config, got {type(config).__name__}{hint}")
+        given: object = config
+        if given is not None and not isinstance(given, PreTrainedConfig):
+            hint = "; write model.config" if hasattr(given, "config") else ""
+            raise InputError(f"AttentionCache(config) expects a model's config, got {type(given).__name__}{hint}")
         super().__init__(config=config)
         self.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.layers]
         if self.layer_class_to_replicate is DynamicLayer:
             self.layer_class_to_replicate = GrowingLayer
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """The keys and values of one layer, and what a similarity has computed from the keys.
 
     The methods of transformers' layer that set `keys` and `values` work here too: a view of their first tokens shortens
@@ -76,10 +77,10 @@ class GrowingLayer(DynamicLayer):
         self._keys, self._values = Growing("key"), Growing("value")
         self._kept: KeptKeys | None = None
         self._kept_state: tuple[int | None, ...] | None = None
-        super().__init__(**given)
+        super().__init__(**given)  # type: ignore[no-untyped-call]
 
     @property
-    def keys(self) -> Tensor | None:  # type: ignore[override]
+    def keys(self) -> Tensor | None:
         """All keys so far, or None."""
         return self._lend(None) if self._keys.length else None
 
@@ -90,7 +91,7 @@ class GrowingLayer(DynamicLayer):
             self._kept.crop(self._keys.length)
 
     @property
-    def values(self) -> Tensor | None:  # type: ignore[override]
+    def values(self) -> Tensor | None:
         """All values so far, or None."""
         return self._values.all() if self._values.length else None
 
@@ -198,9 +199,11 @@ class Lender(NamedTuple):
 
 def lender_of(keys: Tensor) -> Lender | None:
     """The layer of an `AttentionCache` whose present keys these are, and how many of them were just appended."""
-    loan = None if torch.compiler.is_compiling() else getattr(keys, _NOTE, None)
-    layer = None if loan is None else loan.layer()
-    return Lender(layer, loan.appended) if layer is not None and layer.are_own(keys) else None
+    loan: Loan | None = None if torch.compiler.is_compiling() else getattr(keys, _NOTE, None)
+    if loan is None:
+        return None
+    layer = loan.layer()
+    return None if layer is None or not layer.are_own(keys) else Lender(layer, loan.appended)
 
 
 def _state_of(similarity: Similarity) -> tuple[int | None, ...]:

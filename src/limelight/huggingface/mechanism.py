@@ -74,7 +74,7 @@ class Mechanism:
         sinks = s_aux if s_aux is not None else sinks
         dropout = dropout if module.training else 0.0
         returns_weights = _must_return_weights(rest)
-        if lender is not None and softcap is sinks is None and dropout == 0 and not returns_weights:
+        if lender is not None and softcap is None and sinks is None and dropout == 0 and not returns_weights:
             out = self._from_kept(lender.layer, query, value, offset, mask, biases, scale)
             if out is not None:
                 return out.transpose(1, 2).contiguous(), None
