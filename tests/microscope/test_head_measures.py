@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limelight import InputError, causal, microscope, window
-from limelight.microscope import MEASURES, Measure, WatchedAttention
+from limelight.microscope import MEASURES, Measure, WatchedAttention, occurrences, pair_sums, watched_attention
 from tests.dispatch import Largest
 from tests.microscope.models import Causal
 
@@ -284,8 +284,10 @@ def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkey
     given = {"scale": 0.7, "mask": causal, "positions": torch.arange(40), "ids": torch.arange(40) % 7}
     given["separators"] = frozenset({3})
     whole = measure.of(WatchedAttention(q, k, **given))
-    monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
-    monkeypatch.setattr(microscope.head_measures, "_PAIRS", 100)
+    for module, name, value in ((watched_attention, "_NUMBERS", 500), (pair_sums, "_ENTRIES", 3 * 16 * 7)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pair_sums, "_WIDTH", 16)
+    monkeypatch.setattr(occurrences, "_PAIRS", 9)
     torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 

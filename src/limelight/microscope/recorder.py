@@ -303,7 +303,7 @@ def _require_explained(call: Call, seen: Seen) -> None:
         value = seen.value[min(text, len(seen.value) - 1)]
         value = key_heads(value, call.heads)[:, own.keys.to(value.device)]
         P = watched(call, 0, text)
-        mixed = P @ value.to(P.dtype)
+        mixed, call.normalizers[text] = P.apply_with_logsumexp(value.to(P.dtype))
         ours, theirs = seen.output(mixed.transpose(0, 1), text, own.queries.to(value.device))
         size = max(1.0, float(value.abs().max()))
         off = float((ours.to(theirs.dtype) - theirs).abs().max()) / size
