@@ -1,11 +1,14 @@
 """Folders of tiny random models with tokenizers, as `save_pretrained` writes them."""
 
+import json
+from pathlib import Path
+
 import tokenizers
 import torch
 import transformers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tests.huggingface.tiny import SEQ2SEQ, WIDE
+from tests.huggingface.tiny import SEQ2SEQ, WIDE, enlarge
 
 TEXT = "the cat sat on the mat, and the cat sat on the mat again. naïve café "
 
@@ -81,6 +84,28 @@ def encoder_decoder(folder):
     return save(folder, hf.BartForConditionalGeneration(config), byte_level())
 
 
-def vision(folder):
-    size = {"image_size": 16, "patch_size": 4, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
-    return save(folder, hf.ViTModel(hf.ViTConfig(**size, intermediate_size=48)), None)
+def vision(folder, registers=0, **processing):
+    """A tiny ViT, or DINOv2 with registers, with the processor that resizes pictures for it, and sharp attention."""
+    size = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    if registers:
+        made = hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**size, num_register_tokens=registers))
+    else:
+        made = hf.ViTModel(hf.ViTConfig(**size, intermediate_size=48))
+    enlarge(made)
+    save(folder, made, None)
+    of_vit = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+    }
+    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings | of_vit | processing))
+    return str(folder)
+
+
+def text_and_pictures(folder):
+    part = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    picture = part | {"image_size": 16, "patch_size": 8}
+    return save(folder, hf.CLIPModel(hf.CLIPConfig(text_config=part, vision_config=picture)), None)

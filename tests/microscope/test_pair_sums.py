@@ -77,9 +77,7 @@ def tiles(request, monkeypatch):
 def test_the_sums_are_those_of_the_matrix(added, tiles):
     P = WatchedAttention(*given(), scale=0.7, positions=torch.arange(N), **ADDED[added])
     for name, right in whole(P).items():
-        torch.testing.assert_close(
-            getattr(P.sums, name), right, atol=1e-9, rtol=1e-9, msg=f"{added}: {name}"
-        )
+        torch.testing.assert_close(getattr(P.sums, name), right, atol=1e-9, rtol=1e-9, msg=f"{added}: {name}")
 
 
 @pytest.mark.parametrize("added", ["causal", "relative bias", "sinks"])

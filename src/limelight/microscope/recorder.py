@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.call import Call, Keys, key_heads
+from limelight.microscope.freed import Freed
 from limelight.microscope.pair_bias import PairBias
 from limelight.microscope.text_mask import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
@@ -67,6 +68,7 @@ class Recorder:
     calls: list[Call] = field(default_factory=list)
     inputs: list[Inputs] = field(default_factory=list)  # of the models that are running, the innermost last
     is_told: bool = False  # while a layer runs that reports by itself
+    _freed: Freed = field(default_factory=Freed)
     _runs: Counter[str] = field(default_factory=Counter)  # how often each layer was called in this pass
     _steps: Counter[tuple[str, int]] = field(default_factory=Counter)
     _latest: dict[tuple[str, int], Call] = field(default_factory=dict)
@@ -155,6 +157,7 @@ class Recorder:
         self._steps[name] += 1
         self._latest[name] = call
         self.calls.append(call)
+        self._freed.keeping(seen.query.nbytes + seen.key.nbytes)
         return call
 
     def _filled(self, seen: Seen) -> Seen:
