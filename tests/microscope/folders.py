@@ -8,6 +8,8 @@ import torch
 import transformers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from limelight.microscope.load import Loaded
+from limelight.microscope.reading import read
 from tests.huggingface.tiny import SEQ2SEQ, WIDE, enlarge
 
 TEXT = "the cat sat on the mat, and the cat sat on the mat again. naïve café "
@@ -109,3 +111,15 @@ def text_and_pictures(folder):
     part = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
     picture = part | {"image_size": 16, "patch_size": 8}
     return save(folder, hf.CLIPModel(hf.CLIPConfig(text_config=part, vision_config=picture)), None)
+
+
+def read_by_base_model():
+    """What a BERT with 12 layers of 12 heads that spread as they please does on 256 tokens."""
+    torch.manual_seed(0)
+    config = hf.BertConfig(vocab_size=330, hidden_size=96, num_attention_heads=12, intermediate_size=64)
+    made = hf.BertModel(config).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+    text = " ".join(chr(97 + i % 26) + "x" for i in range(128))
+    return read(Loaded("base", made, byte_level(), None), text, 256)

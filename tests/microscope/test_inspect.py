@@ -13,7 +13,7 @@ import transformers as hf
 from typer.testing import CliRunner
 
 from limelight import InputError, cli
-from limelight.microscope.load import Loaded, find, load
+from limelight.microscope.load import find, load
 from limelight.microscope.reading import read
 from limelight.microscope.tokens import readable
 from limelight.report.microscope.page import render
@@ -321,14 +321,7 @@ def test_the_maps_are_the_strongest_keys_of_each_query(causal):
 @pytest.mark.slow
 def test_the_page_of_a_base_model_is_small():
     """12 layers with 12 heads that spread as they please, and 256 tokens."""
-    torch.manual_seed(0)
-    config = hf.BertConfig(vocab_size=330, hidden_size=96, num_attention_heads=12, intermediate_size=64)
-    model, tokenizer = hf.BertModel(config).eval(), folders.byte_level()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4 if parameter.ndim > 1 else 1)
-    text = " ".join(chr(97 + i % 26) + "x" for i in range(128))
-    page = render(read(Loaded("base", model, tokenizer, None), text, 256))
+    page = render(folders.read_by_base_model())
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["texts"][0]) == 256
     assert len(page.encode()) <= 3e6
 

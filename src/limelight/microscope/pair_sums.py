@@ -84,12 +84,28 @@ class _Pass:
         self.places = torch.arange(m, device=k.device).to(k)
         self.sums = self._zeros(len(q), n, m)
         self.step = max(1, _ENTRIES // (len(q) * _WIDTH))
-        self.room = [self.x.new_empty(len(q) * self.step * min(_WIDTH, m)) for _ in range(3)]  # of s, p, and products
+        self.room = [
+            self.x.new_empty(len(q) * min(self.step, n) * min(_WIDTH, m)) for _ in range(3)
+        ]  # of s, p, and products
 
     def _zeros(self, heads: int, n: int, m: int) -> PairSums:
-        own, wide = (self.x.new_zeros(heads, n, dtype=dtype) for dtype in (self.x.dtype, torch.float64))
-        mass, products = self.x.new_zeros(heads, m), self.x.new_zeros(heads, heads)
-        return PairSums(*(own.clone() for _ in range(4)), mass, products, *(wide.clone() for _ in range(4)))
+        def zeros(*shape: int, dtype: torch.dtype = self.x.dtype) -> Tensor:
+            return torch.zeros(*shape, dtype=dtype, device=self.x.device)
+
+        weight, entropy, distance, moved = zeros(4, heads, n)
+        seen, *spreads = zeros(4, heads, n, dtype=torch.float64)
+        return PairSums(
+            weight,
+            entropy,
+            distance,
+            moved,
+            zeros(heads, m),
+            zeros(heads, heads),
+            seen,
+            spreads[0],
+            spreads[1],
+            spreads[2],
+        )
 
     def row_blocks(self) -> Iterator[slice]:
         n, step = self.x.shape[1], self.step

@@ -148,7 +148,7 @@
     $("says").textContent = token === null
       ? "Shaded by the weight that each token gets from all others. Click a token to see what it attends to."
       : `“${query}” (token ${layer.starts + token}) attends to:`;
-    $("links").replaceChildren(...links.map(([key, share]) => {
+    $("links").replaceChildren(...links.slice(0, 8).map(([key, share]) => {
       const bar = make("div", { className: "bar" });
       bar.style.width = `${100 * share}%`;
       return make("li", {}, make("span", { className: "word", textContent: `${labels[key]} (${key})` }), make("span", {}, bar), make("span", { className: "share", textContent: `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` }));
@@ -213,7 +213,7 @@
   const tellTexts = () => {
     if (!data.over) return;
     const found = spreadOf(state.measure), text = (i) => `text ${i + 1}, “${data.over.texts[i]}”`;
-    $("texts-say").textContent = `Means over ${data.over.texts.length} texts, with their intervals; the map is that of text 1. ` + (found
+    $("texts-say").textContent = `Means over ${data.over.texts.length} texts, with ${data.over.confidence} intervals; the map is that of text 1. ` + (found
       ? `Here ${plain(state.measure)} is least in ${text(found[3])} (${shown(found[2])}) and most in ${text(found[5])} (${shown(found[4])}).`
       : `Here ${plain(state.measure)} has no meaning in any text.`);
   };

@@ -20,6 +20,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from torch import Tensor
 
+from limelight.experiment.statistics import CONFIDENCE
 from limelight.microscope.comparing import Comparison, Difference
 from limelight.microscope.picture import Picture
 from limelight.microscope.reading import Reading
@@ -105,7 +106,7 @@ def _over(over: OverTexts) -> dict[str, Any]:
         return None if found is None else [x if isinstance(x, int) else _number(x) for x in found]
 
     spreads = {name: [numbers(one) for one in over.spread(name)] for name in over.measures}
-    return {"texts": [visible(text) for text in over.texts], "spreads": spreads}
+    return {"texts": [visible(text) for text in over.texts], "spreads": spreads, "confidence": f"{CONFIDENCE:.0%}"}
 
 
 def _picture(picture: Picture, others: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from limelight.experiment.statistics import CONFIDENCE
 from limelight.microscope.comparing import Comparison, Difference
 from limelight.microscope.reading import Reading
 from limelight.report.microscope.summary import name_of, sentences
@@ -35,7 +36,7 @@ def show(reading: Reading, over: OverTexts | None = None) -> None:
 def _show_texts(page: Page, reading: Reading, over: OverTexts) -> None:
     """A row for each measure: the interval of its strongest head, and the texts where that has least and most."""
     page.say("")
-    page.say(f"The strongest head of each measure over the {len(over.texts)} texts:")
+    page.say(f"The strongest head of each measure over {len(over.texts)} texts, with {CONFIDENCE:.0%} intervals:")
     page.say("")
     rows, named, places = [], set(), _places(reading)
     for measure in reading.measures:
