@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+from benchmarks.measure import peak_bytes
 
 from limelight import InputError, causal, microscope, window
-from limelight.microscope import MEASURES, Measure, WatchedAttention
+from limelight.microscope import MEASURES, Measure, WatchedAttention, occurrences, pair_sums, watched_attention
 from tests.dispatch import Largest
 from tests.microscope.models import Causal
 
@@ -335,8 +336,10 @@ def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkey
     given = {"scale": 0.7, "mask": causal, "positions": torch.arange(40), "ids": torch.arange(40) % 7}
     given["separators"] = frozenset({3})
     whole = measure.of(WatchedAttention(q, k, **given))
-    monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
-    monkeypatch.setattr(microscope.head_measures, "_PAIRS", 100)
+    for module, name, value in ((watched_attention, "_NUMBERS", 500), (pair_sums, "_ENTRIES", 3 * 16 * 7)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pair_sums, "_WIDTH", 16)
+    monkeypatch.setattr(occurrences, "_PAIRS", 9)
     torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
@@ -393,3 +396,34 @@ def test_four_thousand_tokens_without_the_matrix():
         table = scope.table()
     assert largest.entries <= 4096 * 4096 // 4
     assert all(0 < x < math.log(4096) for x in table["entropy"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_thirty_thousand_tokens_take_memory_linear_in_them():
+    """All measures of a small Llama on 32,768 tokens: twice the tokens take at most 2.6 times the memory."""
+    half, whole = (peak_bytes(_long_text, "cpu", tokens) for tokens in (1 << 14, 1 << 15))
+    assert whole <= 2.6 * half
+    assert whole <= 600e6  # one matrix of one head has 4 GB
+
+
+def _long_text(tokens):
+    """A job that watches two layers with two heads on so many tokens, in a process of its own."""
+    import transformers as hf
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = hf.LlamaConfig(**size, vocab_size=500, max_position_embeddings=tokens)
+    model = hf.LlamaModel(config).eval()
+    ids = torch.randint(500, (1, tokens), generator=torch.Generator().manual_seed(0))
+
+    def run(x=ids):
+        with torch.no_grad(), microscope.attach(model) as scope:
+            model(x, use_cache=False)
+        table = scope.table()
+        assert all(0 < entropy <= math.log(x.shape[1]) for entropy in table["entropy"])
+        assert all(math.isfinite(x) for name in ("induction", "drift", "agreement") for x in table[name])
+
+    run(ids[:, :64])  # what is imported and allocated once is not counted
+    return run
