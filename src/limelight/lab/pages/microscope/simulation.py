@@ -73,7 +73,7 @@ class MicroscopeSimulation(Simulation):
         self.values = dict(values)
         if "token" in changed:
             return (MAP, CHANGED, RESULT)
-        return (GRID, MAP) if changed & {"measure", "head"} and self._text is not None else ()
+        return (GRID, MAP, CHANGED) if changed & {"measure", "head"} else ()
 
     @property
     def has_work(self) -> bool:
@@ -187,12 +187,15 @@ class MicroscopeSimulation(Simulation):
             {
                 GRID: lambda: figures.head_grid(text.grid(self._measure), head, MEASURES[self._measure]),
                 MAP: lambda: figures.token_map(text.weights(head), text.tokens, token),
-                CHANGED: lambda: (
-                    _blank() if changed is None else figures.token_map(changed.weights, text.tokens, token)
-                ),
+                CHANGED: lambda: figures.token_map(self._changed_weights(), text.tokens, token),
                 RESULT: lambda: _result(changed or Changed(text, text.rows, np.empty(0)), token, changed is not None),
             }
         )
+
+    def _changed_weights(self) -> np.ndarray:
+        """The weights of the chosen head after the change; if nothing is changed, as it is."""
+        assert self._text is not None
+        return self._text.weights(self._head) if self._changed is None else self._changed.weights
 
     def updates(self) -> Updates:
         return {}  # every picture is small, and is redrawn as a whole
@@ -261,7 +264,7 @@ class MicroscopeSimulation(Simulation):
     def _said_of_change(self) -> str:
         assert self._text is not None
         if self._changed is None:
-            return "Nothing is changed: pull T or α, or choose what becomes of the head’s output."
+            return "Nothing is changed, so this is the same: pull T or α, or choose what becomes of the head’s output."
         ablated = " Ablation keeps its weights, and changes what it says." if self.values["ablate"] != "no" else ""
         return f"{_row(self._changed.weights, self._text.tokens, self._token)}{ablated}"
 
@@ -308,6 +311,8 @@ def _row(weights: np.ndarray, tokens: Sequence[str], token: int) -> str:
 
 
 def _number(value: float) -> str:
+    if 0 < abs(value) < 5e-4:
+        return "≈ 0"
     return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "—"
 
 
