@@ -22,6 +22,7 @@ PAGES = {
     "slopes": ".plot[data-drawn]",
     "operator": ".plot[data-drawn]",
     "bias": ".plot[data-drawn]",
+    "microscope?ablate=mean": "#scope-map[data-drawn]",
     "verdicts": ".claims .effect-bar",
     f"verdicts?claim={JUDGED}": ".parts",
     "verdicts?claim=slopes": ".ruling",
