@@ -69,7 +69,9 @@ def test_texts_that_cannot_be_used_are_told_at_the_field_and_others_are_escaped(
     visitor.until(lambda: f"{1 + len(TEXT.encode())} tokens" in status(visitor), "the odd text")
     assert not at_field(visitor, "fault", "text") + at_field(visitor, "refused", "text")
     assert page.evaluate("document.querySelectorAll('#content script, #content b').length") == 0
-    tokens = page.evaluate("(id) => [...document.getElementById(id).options].map((each) => each.text)", '{"list":"token"}')
+    tokens = page.evaluate(
+        "(id) => [...document.getElementById(id).options].map((each) => each.text)", '{"list":"token"}'
+    )
     assert "2 · <" in tokens
     visitor.until(lambda: page.locator("#scope-map .ytick").filter(has_text="<").count() > 0, "tokens at the axis")
     assert not any("\u202e" in token for token in tokens)

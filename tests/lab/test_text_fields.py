@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from limelight.lab import controls
 from limelight.lab.address import LONGEST, Listed, Number, Text, from_query, read, to_query
-from tests.lab.test_websocket import asked, talk
 from tests.lab.test_websocket import Sessions as Recorded
+from tests.lab.test_websocket import asked, talk
 
 FIELDS = (Text("text", "Text to read", 80, "A cat."), Listed("head", "Head", "first"), Number("n", "How many", 1, 9, 5))
 ODD = ["<script>alert(1)</script>", "a & b = c?d#e %41 +", "  two\nlines\t", "🧑‍🔬🙂é", "\u202eאבג", "null", "0"]

@@ -1,4 +1,4 @@
-"""Text as the bytes of its UTF-8, for models that ship no tokenizer: any text in any language is a few of 256 tokens."""
+"""Text as the bytes of its UTF-8, for models that ship no tokenizer: any text in any language has 256 tokens."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _frame(x: float, y: float) -> Scatter:
 
 
 def token_map(weights: np.ndarray, tokens: Sequence[str], chosen: int) -> Figure:
-    """The weights (n, n) of one head over a text: a row for each token that attends, from the top, the chosen framed."""
+    """The weights (n, n) of one head over a text: a row for each token that attends, the chosen framed."""
     n = len(tokens)
     figure = Figure(
         Heatmap(

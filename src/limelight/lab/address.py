@@ -160,7 +160,9 @@ class Listed:
         return self.default, f"{self.label}: {shown(given)} is not one of its names; {self.default} is used."
 
 
-Field = Number | Choice | Switch | Moved | Text | Listed  # `read` returns a value, and a sentence if the given one is invalid
+Field = (
+    Number | Choice | Switch | Moved | Text | Listed
+)  # `read` returns a value, and a sentence if the given one is invalid
 
 
 def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, list[str]]:

@@ -3,8 +3,9 @@
 Messages are JSON. In: {"do": "frame", "after": n}, and {"do": …} with "play", "pause", "step", "reset", "change" or
 "act". Out: one frame for each "frame" message, as soon as it is newer than n, or unchanged after two seconds.
 
-A simulation plays, and works on its pictures, only while its page requests frames. A page that nobody sees requests none: its worker waits for the
-next message, takes no processor time, and plays on from the same step when the page is seen again.
+A simulation plays, and works on its pictures, only while its page requests frames. A page that nobody sees requests
+none: its worker waits for the next message, takes no processor time, and goes on from the same step when the page is
+seen again.
 """
 
 from __future__ import annotations

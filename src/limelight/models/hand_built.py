@@ -37,7 +37,7 @@ WIDTH = 5 * _CODE + 2
 
 
 class HandBuiltAttention(nn.Module):
-    """h + Σ_heads softmax(q kᵀ / √64) v W_O, in one layer of fixed weights, each (width, heads · 64) or its transpose."""
+    """h + Σ_heads softmax(q kᵀ / √64) v W_O, with fixed weights, each (width, heads · 64) or its transpose."""
 
     def __init__(self, is_causal: bool) -> None:
         super().__init__()

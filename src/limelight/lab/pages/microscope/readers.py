@@ -67,7 +67,11 @@ def _built() -> Reader:
 def _both_ways() -> Reader:
     model = HandBuiltEncoder(is_causal=False).eval()
     return _comparing(
-        "The model built by hand, reading both ways", model, byte_text.ByteTokenizer(), _bytes, lambda ids: model(ids)[0]
+        "The model built by hand, reading both ways",
+        model,
+        byte_text.ByteTokenizer(),
+        _bytes,
+        lambda ids: model(ids)[0],
     )
 
 

@@ -128,9 +128,7 @@ class MicroscopeSimulation(Simulation):
         start = time.perf_counter()
         ids = self._reader.encode(given)
         if (count := ids.shape[1]) > MOST_TOKENS:
-            self._long = (
-                f"Text to read: this text has {count} tokens, and this page reads at most {MOST_TOKENS}; it is not used."
-            )
+            self._long = f"Text to read: this text has {count} tokens, and this page reads at most {MOST_TOKENS}; it is not used."
             ids = self._reader.encode(TEXT) if self._text is None else self._text.ids
         self._text, self._changed = Text.read(self._reader, ids), None
         self._seconds["read"] = time.perf_counter() - start
