@@ -24,6 +24,7 @@ PAGES = {
     "bias": ".plot[data-drawn]",
     "blocks": ".plot[data-drawn]",
     "blocks?what=transformer": ".plot[data-drawn]",
+    "microscope?ablate=mean": "#scope-map[data-drawn]",
     "verdicts": ".claims .effect-bar",
     f"verdicts?claim={JUDGED}": ".parts",
     "verdicts?claim=slopes": ".ruling",

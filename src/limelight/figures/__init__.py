@@ -16,6 +16,7 @@ from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import hues, image_rows, images, matrices
+from limelight.figures.heads import changed_bars, head_grid, token_map
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -33,10 +34,12 @@ __all__ = [
     "bars",
     "before_and_after",
     "boxed_images",
+    "changed_bars",
     "chosen_row",
     "cloud",
     "curves",
     "drift",
+    "head_grid",
     "hues",
     "image_rows",
     "images",
@@ -52,4 +55,5 @@ __all__ = [
     "strips",
     "surface",
     "surfaces",
+    "token_map",
 ]
