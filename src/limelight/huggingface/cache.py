@@ -30,11 +30,13 @@ _NOTE = "limelight_loan"  # the attribute of a lent view
 class AttentionCache(DynamicCache):
     """Keys and values of earlier tokens, for `generate` with a registered or transplanted mechanism.
 
-    `model.generate(**tokens, past_key_values=AttentionCache(model.config))` gives the tokens that the model generates
+    `model.generate(**tokens, cache=AttentionCache(model.config))` gives the tokens that the model generates
     without it. With it a step of m earlier tokens copies no keys, and what a similarity needs from the keys alone (the
     norms of `Euclidean` and `StudentT`, the φ of `Metric`) is computed once for each key instead of once for each step.
     Similarities of positions (`Dot() + ALiBi(8)`) can be used with it, since it knows the positions of the queries.
     Without a mechanism of Limelight it serves as transformers' `DynamicCache` does, of which it is a subclass.
+
+    Where transformers is older and has no argument `cache`, its name is `past_key_values`.
 
     An encoder-decoder gets two, `EncoderDecoderCache(AttentionCache(model.config), AttentionCache(model.config))`.
     Layers with a sliding window or with a state instead of keys have the layers of transformers' own cache. While
@@ -50,7 +52,7 @@ class AttentionCache(DynamicCache):
     >>> model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**small)).eval()
     >>> cache = AttentionCache(model.config)
     >>> with transplant(model, Euclidean(4.0)):
-    ...     out = model.generate(torch.tensor([[1, 2]]), past_key_values=cache, max_new_tokens=3, pad_token_id=0)
+    ...     out = model.generate(torch.tensor([[1, 2]]), cache=cache, max_new_tokens=3, pad_token_id=0)
     >>> cache.get_seq_length() == out.shape[1] - 1  # the last token was not read
     True
     """

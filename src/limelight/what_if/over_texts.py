@@ -55,6 +55,7 @@ class OverTexts:
     `texts` say which text is which. Raises `InputError` for tables of other heads or measures.
 
     >>> from limelight.microscope import Table
+    >>> from limelight.what_if.over_texts import OverTexts
     >>> tables = [Table(step=[0], text=[0], layer=[0], name=["a"], head=[1], entropy=[x]) for x in (1.0, 2.0, 1.5)]
     >>> found = OverTexts(("one", "two", "three"), tuple(tables))
     >>> found.table()["entropy"], found.spread("entropy")[0].most_in

@@ -41,6 +41,7 @@ MEASURES = {
     "temperature": "temperature, as 1/σ of the scores",
     "agreement": "agreement with the layer’s heads",
     "symmetry": "symmetry of the scores",
+    "triangle_defect": "triples that break the triangle inequality",
     "copying": "copying, from −1 to 1",
     "key_rank": "effective rank of the keys",
     "drift": "how far attention moves keys",
