@@ -1,4 +1,4 @@
-"""Handwritten digits of twice their size on a black canvas: large enough that a stroke has an orientation and curves."""
+"""Handwritten digits of twice their size on a black canvas, so that strokes have orientations and curves."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Generated stimuli that show what a unit of a vision network answers to: bars, arcs, gratings, and Gabor functions.
 
 All are drawn on square images, whose middle is the origin, x to the right and y up; lengths are in pixels, angles in
-radians, counterclockwise from the x axis. Strokes are white (1) on black (0), with edges of one pixel on which the value
-falls linearly, so that a stroke looks the same at every orientation.
+radians, counterclockwise from the x axis. Strokes are white (1) on black (0), with edges of one pixel on which the
+value falls linearly, so that a stroke looks the same at every orientation.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def arcs(
     turn: float,
     width: float = 2.0,
 ) -> Float[Tensor, "orientations shifts side side"]:
-    """Arcs of a circle of this length whose direction turns by `turn` from end to end: the curvature is κ = turn / length.
+    """Arcs of a circle of this length, whose direction turns by `turn` from end to end: the curvature is turn / length.
 
     A turn of 0 gives a straight segment and one of π a semicircle. As all have the same length and width, they have
-    the same area and contrast: only the curvature differs. `orientations` are those of the chord, and say also to which
-    side an arc bulges, so that those of arcs cover a whole circle, and those of segments half of one. The center of
-    mass of an arc is moved from the middle of the image by each of `shifts`, (x, y).
+    the same area and contrast: only the curvature differs. `orientations` are those of the chord, and say also to
+    which side an arc bulges, so that those of arcs cover a whole circle, and those of segments half of one. The center
+    of mass of an arc's middle line is moved from the middle of the image by each of `shifts`, (x, y).
 
     Raises `InputError` for a side below 1, a length or width that is not positive, and a turn outside [0, 2π].
 

@@ -15,7 +15,7 @@ except ImportError as missing:
 from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
-from limelight.figures.grids import hues, images, matrices
+from limelight.figures.grids import hues, image_tables, images, matrices, signed_images
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -38,6 +38,7 @@ __all__ = [
     "curves",
     "drift",
     "hues",
+    "image_tables",
     "images",
     "map_grid",
     "matrices",
@@ -45,6 +46,7 @@ __all__ = [
     "point_panels",
     "prediction_grid",
     "saliency_overlay",
+    "signed_images",
     "spheres",
     "stacked_area",
     "strip_plot",

@@ -12,11 +12,11 @@ from limelight.errors import InputError
 def class_areas(
     responses: Float[Tensor, "n units"], labels: Int[Tensor, " n"], classes: int
 ) -> Float[Tensor, "units classes"]:
-    """A_uc = P(r_u(x) > r_u(x')) + ½ P(r_u(x) = r_u(x')) for x of class c and x' of another: the area under the ROC curve.
+    """A_uc = P(r_u(x) > r_u(x')) + ½ P(r_u(x) = r_u(x')), x of class c and x' of another: the area under the ROC curve.
 
     It is 1 for a unit that answers to every image of the class more than to any other, ½ for one that does not tell
-    them apart, and 0 for one that answers to all others more. Only the order of responses counts. Choose a unit's class on
-    other images than those it is judged by, or the largest of several areas is above ½ by chance.
+    them apart, and 0 for one that answers to all others more. Only the order of responses counts. Choose a unit's
+    class on other images than those it is judged by, or the largest of several areas is above ½ by chance.
 
     It is computed from the ranks of the responses (Mann & Whitney 1947), where equal ones share their mean rank.
 
@@ -29,7 +29,7 @@ def class_areas(
     tensor([[0.1250, 0.8750]])
     """
     _require_images("class_areas", responses, len(labels))
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise InputError(f"class_areas expects labels from 0 to {classes - 1}, got {labels.unique().tolist()}")
     inside = torch.nn.functional.one_hot(labels, classes).to(torch.float64)
     count = inside.sum(0)

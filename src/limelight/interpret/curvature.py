@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +16,9 @@ def curvature_preference(
 
     straight s and curved c_κ: at least 0, a unit's best response, over orientations and places, to segments and to arcs
     of the curvature κ, of equal length, width and contrast. Cells of the area V4 are described by such responses
-    (Pasupathy & Connor 1999), and units of networks too (Cammarata et al. 2020, Curve Detectors). As the best of several
-    curvatures is taken, a unit that knows nothing of curvature has a C above 0 on average: compare with an untrained
-    network. C is NaN for a unit that answers to neither.
+    (Pasupathy & Connor 1999), and units of networks too (Cammarata et al. 2020, Curve Detectors). As the best of many
+    arcs is compared with one kind of segment, a unit that knows nothing of curvature has a C above 0 on average:
+    compare with an untrained network. C is NaN for a unit that answers to neither.
 
     Raises `InputError` for responses that are negative or not finite, or shapes that do not fit.
 

@@ -34,6 +34,9 @@ class ConvolutionalHierarchy(nn.Module):
             nn.Conv2d(widths[i], widths[i + 1], kernel) for i, kernel in enumerate(self.KERNELS)
         )
         self.last = nn.Linear(channels[-1], classes)
+        for convolution in self.convolutions:  # so that an empty image excites no unit, and activations keep their size
+            nn.init.kaiming_normal_(convolution.get_parameter("weight"), nonlinearity="relu")
+            nn.init.zeros_(convolution.get_parameter("bias"))
 
     def layers(self, images: Float[Tensor, "n h w"]) -> list[Float[Tensor, "n channels rows cols"]]:
         """The activations of the three layers, each before its maximum over pairs of places is taken.
@@ -57,7 +60,8 @@ class ConvolutionalHierarchy(nn.Module):
     def fix_first_layer(self, filters: Float[Tensor, "channels 5 5"]) -> None:
         """Give the first layer these filters without a bias, which training leaves as they are."""
         first = self.convolutions[0]
-        assert isinstance(first, nn.Conv2d) and first.bias is not None
+        assert isinstance(first, nn.Conv2d)
+        assert first.bias is not None
         if filters[:, None].shape != first.weight.shape:
             raise InputError(
                 f"fix_first_layer expects filters {tuple(first.weight[:, 0].shape)}, got {tuple(filters.shape)}"
