@@ -52,7 +52,9 @@ ORIENTATIONS = torch.arange(12) * math.pi / 12  # of bars and gratings, in radia
 OFFSETS = torch.arange(8) / 2  # pixels by which a bar is moved across itself
 WAVELENGTHS = (4.0, 6.0, 9.0)  # pixels; a unit is judged by the one that excites it most
 PHASES = torch.arange(4) * math.pi / 2
-LENGTH, TURNS = 10.0, (math.pi / 3, 2 * math.pi / 3, math.pi)  # pixels of an arc, and how far it turns: to a semicircle
+# Pixels of an arc, and how far it turns, to a semicircle. It is as long as layer 2 sees: of arcs of 10 pixels, the pooling
+# leaves so little that a unit built as the template of a semicircle would prefer a segment.
+LENGTH, TURNS = 14.0, (math.pi / 3, 2 * math.pi / 3, math.pi)
 AROUND = torch.arange(16) * math.pi / 8  # orientations of arcs; those of segments are half as far apart
 SHIFTS = torch.cartesian_prod(torch.arange(0.0, 4.0, 2.0), torch.arange(0.0, 4.0, 2.0))  # pixels
 SHOWN, BEST, FIELD_IMAGES = 5, 3, 32  # units of a layer and patches of a unit that are drawn; images for a gradient
@@ -254,7 +256,7 @@ class ConvolutionHierarchy(Claim):
                 ),
             ),
             Picture(
-                "Mean best response of a layer's units to an arc of 10 pixels, by how far it turns, relative to a straight "
+                "Mean best response of a layer's units to an arc of 14 pixels, by how far it turns, relative to a straight "
                 "segment of that length: the median over seeds, and the middle half. At 180° an arc is a semicircle.",
                 figures.curves(
                     {
