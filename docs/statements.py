@@ -81,7 +81,7 @@ TEXTS = (
             Statement("attention “could learn to extract image background, or conversely highlight the subject”", ("presence_to_detection",), "of a pooling query; not tested on a large trained vision model"),
             Statement("“Attention is a similarity search … We calculate cosine similarity of the query and corresponding key”", ("similarity_search",)),
             Statement("batch norm “account[s] for distribution shift between training and evaluation data”", ("batch_norm_shift",)),
-            Statement("“Hierarchy of convolution layers can learn to extract … curve → semicircle → a letter”", (), "not tested yet"),
+            Statement("“Hierarchy of convolution layers can learn to extract … curve → semicircle → a letter”", ("convolution_hierarchy",)),
             Statement("embedding: “intermediate representation across different modalities … between image and its text description”", (), "not tested yet"),
             Statement("“Residual connections help with knowledge preservation … and vanishing gradient problem”", ("residual_depth",)),
             Statement("a larger network “might memorize training dataset instead of extracting useful patterns”", ("memorization",)),

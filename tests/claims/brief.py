@@ -12,6 +12,7 @@ from limelight.claims import (
     attention_on_graphs,
     batch_norm_shift,
     binding_by_alignment,
+    convolution_hierarchy,
     drift_to_doubly_stochastic,
     explaining_away,
     free_energy_phases,
@@ -104,6 +105,7 @@ FEWER = {
     "symmetry": (symmetry, {"STEPS": 5}),
     "residual_depth": (residual_depth, {"STEPS": 2}),
     "batch_norm_shift": (batch_norm_shift, {"STEPS": 5}),
+    "convolution_hierarchy": (convolution_hierarchy, {"STEPS": 5, "TEST": 200}),
     "memorization": (memorization, {"STEPS": 5}),
     "induction_heads": (
         induction_heads,

@@ -15,7 +15,7 @@ except ImportError as missing:
 from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
-from limelight.figures.grids import hues, image_rows, images, matrices
+from limelight.figures.grids import hues, image_rows, image_tables, images, matrices, signed_images
 from limelight.figures.heads import changed_bars, head_grid, token_map
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
@@ -42,6 +42,7 @@ __all__ = [
     "head_grid",
     "hues",
     "image_rows",
+    "image_tables",
     "images",
     "map_grid",
     "matrices",
@@ -49,6 +50,7 @@ __all__ = [
     "point_panels",
     "prediction_grid",
     "saliency_overlay",
+    "signed_images",
     "spheres",
     "stacked_area",
     "strip_plot",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from plotly.graph_objects import Figure, Heatmap, Scatter
 
-from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled
+from limelight.figures.theme import COLORS, DIVERGING, GRAYS, NEUTRAL, SCALE, styled
 
 _WORDS = 6  # lines of pixels that a word takes
 _BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
@@ -99,6 +99,33 @@ def _tops(rows: Mapping[str, np.ndarray], under: str) -> list[int]:
     """The first line of pixels of each row."""
     heights = [batch.shape[1] + (_WORDS if name == under else 1) for name, batch in rows.items()]
     return [sum(heights[:i]) for i in range(len(heights))]
+
+
+def signed_images(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
+    """A figure for each set of images (n, h, w) of either sign, such as filters, side by side.
+
+    Zero is pale; each image goes from minus its largest size, orange, to plus its largest size, blue.
+    """
+    shown = {name: np.asarray(batch) for name, batch in series.items() if batch is not None}
+    largest = {name: np.maximum(np.abs(batch).max((1, 2), keepdims=True), 1e-12) for name, batch in shown.items()}
+    return tuple(
+        _row(name, batch / largest[name], colorscale=DIVERGING, zmin=-1, zmax=1) for name, batch in shown.items()
+    )
+
+
+def image_tables(series: Mapping[str, np.ndarray | None]) -> tuple[Figure, ...]:
+    """A figure for each table of gray images (rows, columns, h, w) with values from 0 to 1."""
+    return tuple(_table(name, np.asarray(table)) for name, table in series.items() if table is not None)
+
+
+def _table(name: str, table: np.ndarray) -> Figure:
+    gap = max(1, table.shape[-1] // 12)  # a twelfth of an image, so that small and large ones look alike
+    padded = np.pad(table, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)
+    whole = np.concatenate([np.concatenate(list(row), axis=1) for row in padded])[:-gap, :-gap]
+    figure = Figure(Heatmap(z=whole, showscale=False, hoverinfo="skip", colorscale=GRAYS, zmin=0, zmax=1))
+    figure.update_xaxes(visible=False, scaleanchor="y", constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
+    return styled(figure, 60 + 60 * len(table), name).update_layout(margin={"l": 8, "r": 8, "b": 8})
 
 
 def _row(name: str, batch: np.ndarray, **colors: Any) -> Figure:
