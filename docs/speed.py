@@ -1,7 +1,8 @@
 """Write the tables of docs/speed.md that come from stored runs: `python -m docs.speed benchmarks/results/use-cpu.json`.
 
-A run of `benchmarks.use`, or of `benchmarks.classical` with `--json`, is first copied to docs/speed.json. The sections
-"## In ordinary use" and "### Sparse graphs and many clusters" are rewritten up to their next headings.
+A run of `benchmarks.use`, of `benchmarks.microscope`, or of `benchmarks.classical` with `--json`, is first copied to
+docs/speed.json. The sections "## In ordinary use", "## The microscope" and "### Sparse graphs and many clusters" are
+rewritten up to their next headings.
 """
 
 import json
@@ -9,11 +10,13 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks import microscope
 from benchmarks.use_report import table
 
 PAGE = Path(__file__).with_name("speed.md")
 KEPT = Path(__file__).with_name("speed.json")
 HEADING = "## In ordinary use"
+MICROSCOPE = "## The microscope"
 GRAPHS = "### Sparse graphs and many clusters"
 
 
@@ -30,6 +33,21 @@ before its kernel; a `KeyCache` keeps what depends on the keys alone.
 ![Limelight's time divided by that of torch or transformers, for each case.](images/use-dark.svg#only-dark)
 
 {table(results)}
+
+"""
+
+
+def watched(results):
+    return f"""{MICROSCOPE}
+
+`python -m benchmarks.microscope`: the entropies of all 144 heads of a GPT-2 with random weights (12 layers with 12
+heads of width 64), by the microscope, by TransformerLens' cache of patterns, and by eager attention with
+`output_attentions`. A plain run is the model with torch's own attention. Times are medians and quartiles over rounds in
+turns; memory is what the job adds to the process at its peak. The microscope runs the model twice and checks each
+layer, to make sure that it changes nothing and that P is what the layer computes; the others run it once and store all
+matrices, whose memory grows with the square of the text. So they are faster where the matrices are small.
+
+{microscope.table(results)}
 
 """
 
@@ -78,6 +96,7 @@ def replaced(text, heading, new):
 def page(text, results):
     """The page with its sections from stored runs replaced by those of these results."""
     text = replaced(text, HEADING, section(results))
+    text = replaced(text, MICROSCOPE, watched(results["microscope"]))
     return replaced(text, GRAPHS, graphs(results["classical"]))
 
 

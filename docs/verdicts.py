@@ -37,6 +37,8 @@ ABILITIES = (
     "dynamic_weights",
     "explaining_away",
     "metric_attention",
+    "attention_on_graphs",
+    "attention_in_translation",
     "translation_prior",
     "similarity_search",
     "word_order",

@@ -30,6 +30,11 @@ def fenced(language):
     ]
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_conflict_of_a_merge_is_left(name):
+    assert not re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", TEXTS[name], re.MULTILINE)
+
+
 PYTHON = [block for block in fenced("python") if not block.id.startswith("docs/tutorials/")]
 
 
@@ -215,7 +220,7 @@ def is_quick(words):
 
     Lines about a file of one's own run in the tutorial that writes the file (`tests/docs/test_tutorials.py`).
     """
-    others = ("lab", "new-claim", "replicate", "inspect")
+    others = ("lab", "new-claim", "replicate", "inspect", "tune")
     if any(word.endswith(".py") for word in words) or words[1] in others:
         return False
     return words[0] == "limelight" and not {"--full", "--backend", "--address"} & set(words)

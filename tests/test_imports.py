@@ -72,7 +72,8 @@ def test_no_module_imports_one_that_imports_it():
 
 LAYERS = {
     "core": {"kernels", "edge_weights", "similarity", "mask", "normalization", "attention", "weights", "functional",
-             "propagation", "measures", "heads_operator", "key_cache", "linear_operator", "check", "errors", "heads",
+             "propagation", "measures", "heads_operator", "key_cache", "kept_keys", "growing",
+             "linear_operator", "check", "errors", "heads",
              "kept", "nonfinite", "plain", "shapes", "tracing", "twice", "signed", "differential",
              "local_linear"},
     "layers": {"nn", "distributed", "huggingface", "testing", "classical", "continuum", "models", "interpret",

@@ -334,14 +334,15 @@ def inspect(
     ],
     text: Annotated[str | None, typer.Option(help="The text to read.", show_default=False)] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with the text to read.", parser=_path, metavar="FILE")
+        list[Path] | None,
+        typer.Option(help="A file with a text to read; may be repeated.", parser=_path, metavar="FILE"),
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line of a file is a text of its own.")] = False,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to look at, for a model of images.", parser=_path, metavar="FILE")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write a page with every head to this file.", parser=_path, metavar="FILE")
-    ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write all numbers to this file; - prints them.", parser=_path, metavar="FILE"),
     ] = None,
     tokens: Annotated[int | None, typer.Option(help="Read only this many tokens.", show_default=False)] = None,
     ablate: Annotated[
@@ -354,50 +355,61 @@ def inspect(
     download: Annotated[
         bool, typer.Option("--download", help="Let transformers fetch the model from the Hub, over the network.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Let a language model read a text, and show what each of its attention heads does."""
-    words = _text_to_read(text, file)
+    """Let a model read texts or look at a picture, and show what each of its attention heads does."""
+    words = [] if image is not None else _texts_to_read(text, file or [], lines)
+    if image is not None and (text is not None or file or lines or tokens is not None):
+        raise InputError("--image is looked at alone, without --text, --file, --lines and --tokens")
     from limelight.microscope.load import load
 
     loaded = load(_given(model), download=download)
     from limelight.microscope.ablation_effect import ablation_effect
-    from limelight.microscope.reading import read
     from limelight.report.microscope import page as heads_page
     from limelight.report.microscope import terminal as heads
+    from limelight.report.microscope.session import Session
 
-    more = [ablation_effect] if ablate else []
-    reading, comparison = read(loaded, words, tokens, more), None
+    session = Session(words, image, tokens, [ablation_effect] if ablate else [])
+    seen, comparison = session.of(loaded), None
     if compare is not None:
         from limelight.microscope.comparing import Comparison
 
-        comparison = Comparison(reading, read(load(_given(compare), download=download), words, tokens, more))
-    if json_file == Path("-"):
-        _print_json(heads.as_json(reading, comparison))
-    else:
-        heads.show(reading)
-        if comparison is not None:
-            heads.show_comparison(comparison)
-        if json_file is not None:
-            write_atomically(json_file, json.dumps(heads.as_json(reading, comparison), indent=2, allow_nan=False))
-    if output is not None:
-        page = heads_page.render(reading, comparison)
+        comparison = Comparison(seen.reading, session.of(load(_given(compare), download=download)).reading)
+    page = None if output is None else heads_page.render(seen.reading, comparison, seen.over)
+    if output is not None and page is not None:
         write_atomically(output, page)
-        if json_file != Path("-"):
-            terminal.log_page("Page", output, len(page.encode()))
+    if as_json:
+        written = {} if output is None or page is None else {"page": str(output), "bytes": len(page.encode())}
+        _print_json(written | heads.as_json(seen.reading, comparison, seen.over))
+        return
+    heads.show(seen.reading, seen.over)
+    if comparison is not None:
+        heads.show_comparison(comparison)
+    if output is not None and page is not None:
+        terminal.log_page("Page", output, len(page.encode()))
 
 
-def _text_to_read(text: str | None, file: Path | None) -> str:
-    if (text is None) == (file is None):
-        raise InputError("give the text to read with --text, or with --file the file that it is in")
-    if file is None:
-        return _given(text or "")
+def _texts_to_read(text: str | None, files: Sequence[Path], lines: bool) -> list[str]:
+    if (text is None) == (not files):
+        raise InputError(
+            "give the text to read with --text, or with --file the file that it is in, or a picture with --image"
+        )
+    if lines and not files:
+        raise InputError("--lines says that each line of a --file is a text, and no --file is given")
+    if text is not None:
+        return [_given(text)]
+    return [words for file in files for words in _texts_of(file, lines)]
+
+
+def _texts_of(file: Path, lines: bool) -> list[str]:
+    """The text in a file, or its lines but for empty ones."""
     try:
         words = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as problem:
         raise InputError(f"{file} cannot be read as text in UTF-8: {problem}") from None
     if not words.strip():
         raise InputError(f"{file} is empty; give a file with some words")
-    return words
+    return [line for line in words.splitlines() if line.strip()] if lines else [words]
 
 
 @app.command()

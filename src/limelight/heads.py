@@ -66,6 +66,19 @@ def require(name: str, value: float | Tensor, allowed: Range) -> None:
         raise InputError(f"{name} must be {allowed.words}: a number or a tensor of numbers for heads; got {value!r}")
 
 
+def require_count(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a whole number ≥ 1: of heads, or of features."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} expects a whole number ≥ 1, got {value!r}")
+
+
+def groups_of(heads: int, key_heads: int) -> int | None:
+    """The number of query heads that share each key head, or None if they cannot be shared out equally."""
+    if heads == key_heads:
+        return 1
+    return None if 0 in (heads, key_heads) or heads % key_heads else heads // key_heads
+
+
 def per_head(value: float | Tensor) -> float | Tensor:
     """The number in a shape that broadcasts against scores (*batch, n, m): (heads,) becomes (heads, 1, 1)."""
     return value[:, None, None] if isinstance(value, Tensor) and value.ndim == 1 else value

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight import check
 from limelight.attention import Attention
 from limelight.errors import InputError
-from limelight.heads import batch_shape_of
+from limelight.heads import batch_shape_of, groups_of
 from limelight.kernels import Kernel
 from limelight.mask import Mask, as_mask, split_additive
 from limelight.normalization import Normalization, Softmax, SoftmaxWithSink
@@ -80,6 +81,7 @@ def heads_operator(
     With `grouped`, keys may have fewer heads than queries, if H is a multiple of their number. Without it the batch
     dimensions of query and key broadcast.
     """
+    check.operands(query, key, similarity.same_width)
     if softcap is not None:
         similarity, scale = SoftCap(similarity, softcap, scale), None
     tables = [Bias(bias) for bias in biases if bias is not None]
@@ -132,7 +134,7 @@ def _require_shape(mask: Tensor, n: int, m: int) -> None:
 
 def require_groups(query: Tensor, x: Tensor, name: str) -> None:
     """Raise unless queries are (…, H, n, d) and x is (…, H/g, m, d), so that g query heads share each of its heads."""
-    if min(query.ndim, x.ndim) < 3 or query.shape[-3] % max(x.shape[-3], 1):
+    if min(query.ndim, x.ndim) < 3 or groups_of(query.shape[-3], x.shape[-3]) is None:
         raise InputError(
             f"enable_gqa expects (…, H, n, d) queries and {name} (…, H/g, m, d) with a whole number g; "
             f"got {tuple(query.shape)} and {tuple(x.shape)}"

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limelight import check
 from limelight.errors import InputError
-from limelight.heads import per_head
+from limelight.growing import Growing
+from limelight.heads import groups_of
 from limelight.heads_operator import heads_operator
-from limelight.kernels.few import anything_learns, product, weights_of_few
+from limelight.kept_keys import KeptKeys, average, is_row_softmax
 from limelight.mask import Band, Mask, as_mask, causal
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import (
-    Dot,
-    Positional,
-    Similarity,
-    Sum,
-    is_finite,
-    is_wide,
-    shift_for_precision,
-    unscaled,
-    upcast,
-)
-
-_FIRST = 64  # keys for which memory is allocated at first
-_FEW = 16  # the scores of at most so many queries are stored
+from limelight.similarity import Dot, Similarity, is_finite
 
 
 class KeyCache:
@@ -76,10 +62,7 @@ class KeyCache:
             )
         self.similarity, self.normalization, self.mask = similarity, normalization, mask
         self._scale = scale
-        self._keys, self._values = _Growing("key"), _Growing("value")
-        terms = similarity.parts_of_sum() if type(similarity) is Sum else [similarity]
-        self._positions = [term for term in terms if isinstance(unscaled(term), Positional)]
-        self._contents = [_Content(term) for term in terms if term not in self._positions]
+        self._keys, self._values, self._kept = Growing("key"), Growing("value"), KeptKeys(similarity)
 
     def __len__(self) -> int:
         """m, the number of keys."""
@@ -106,17 +89,16 @@ class KeyCache:
         if not is_finite(key):
             raise InputError(f"key has {int((~key.isfinite()).sum())} NaN or infinite of {key.numel()} entries")
         with torch.no_grad():
-            grew = self._keys.append(key)
+            self._keys.append(key)
             self._values.append(value)
-            for content in self._contents:
-                content.keep(self.keys if grew else key, anew=grew)
+        self._kept.update(self.keys)
 
     def crop(self, length: int) -> None:
         """Keep only the first `length` keys and values, for example when speculated tokens are rejected."""
         if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= len(self):
             raise InputError(f"crop(length) expects a whole number from 0 to {len(self)}, got {length!r}")
-        for kept in (self._keys, self._values, *(x for content in self._contents for x in (content.k, content.bias))):
-            kept.length = min(kept.length, length)
+        self._keys.length = self._values.length = length
+        self._kept.crop(length)
 
     def attend(
         self, query: Float[Tensor, "*batch n d"], mask: Mask | Tensor | None = None
@@ -136,9 +118,11 @@ class KeyCache:
             allowed = own if allowed is None else allowed & own
         groups = self._groups(query)
         position = m - n if self.mask is not None else 0
-        scores = self._scores_of_few(query, position, groups)
+        scores = None
+        if is_row_softmax(self.normalization):
+            scores = self._kept.scores(query, self.keys, position, groups, self._scale)
         if scores is not None:
-            return self._average(scores, allowed, groups)
+            return average(scores, self.normalization, allowed, self.values, groups)
         return heads_operator(
             query, self.keys, self.similarity.at(position), self.normalization, allowed, scale=self._scale,
             grouped=groups > 1,
@@ -147,119 +131,9 @@ class KeyCache:
     def _groups(self, query: Tensor) -> int:
         """The number of query heads that share one key head."""
         heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, self.keys))
-        if heads % key_heads:
+        groups = groups_of(heads, key_heads)
+        if groups is None:
             raise InputError(
                 f"the number of query heads must be a multiple of the cache's {key_heads} key heads, got {heads}"
             )
-        return heads // key_heads
-
-    def _scores_of_few(self, query: Tensor, position: int, groups: int) -> Float[Tensor, "*batch n m"] | None:
-        """scale · β of all pairs, or None if they are not to be stored or cannot be computed from what is kept."""
-        if query.shape[-2] * groups > _FEW or not is_wide(query) or type(self.normalization) is not Softmax:
-            return None
-        if not len(self) or not self._contents or any(content.is_unknown for content in self._contents):
-            return None
-        if anything_learns(query, self.keys, self.similarity, self._scale):
-            return None
-        with torch.no_grad():
-            d = query.shape[-1]
-            scores = [(own.term, own.scores(query, self.keys, groups)) for own in self._contents]
-            scores += [(term, term.at(position).dense(query, self.keys)) for term in self._positions]
-            own_scale = self.similarity.default_scale(d) if self._scale is None else per_head(self._scale)
-            if type(self.similarity) is not Sum:
-                return scores[0][1] * own_scale
-            total = reduce(torch.add, [term.default_scale(d) * beta for term, beta in scores])
-            return total if self._scale is None else total * own_scale
-
-    def _average(self, scores: Tensor, allowed: Mask | None, groups: int) -> Tensor:
-        temperature = per_head(self.normalization.temperature)
-        if isinstance(temperature, Tensor) or temperature != 1:
-            scores = scores / temperature
-        return _product_by_groups(weights_of_few(scores, allowed), self.values, groups)
-
-
-class _Content:
-    """A similarity of contents, with k' and b(k) of all keys so far."""
-
-    def __init__(self, term: Similarity) -> None:
-        self.term = term
-        self.middle: Tensor | None = None  # subtracted from keys and queries, which does not change β
-        self.k, self.bias = _Growing("k'"), _Growing("b")
-        self.is_unknown = False
-
-    def keep(self, keys: Tensor, anew: bool) -> None:
-        """Compute and keep k' and b(k). With `anew` the keys are all keys, and the middle is computed again."""
-        if anew:
-            self.k, self.bias = _Growing("k'"), _Growing("b")
-            self.middle = shift_for_precision(keys, None) if self.term.properties.translation_invariant else None
-        keys = upcast(keys)
-        moved = keys if self.middle is None else keys - self.middle
-        factors = self.term.key_factors(moved)
-        self.is_unknown = factors is None
-        if factors is None:
-            return
-        if factors.k is not keys:
-            self.k.append(factors.k)
-        if factors.bias is not None:
-            self.bias.append(factors.bias[..., None])
-
-    def scores(
-        self, q: Float[Tensor, "*batch n d"], keys: Float[Tensor, "*batch m d"], groups: int
-    ) -> Float[Tensor, "*batch n m"]:
-        """⟨q', k'⟩ + b(k), where `groups` query heads share each key head."""
-        q = self.term.query_factors(q if self.middle is None else q - _for_groups(self.middle, groups))
-        scores = _product_by_groups(q, (self.k.all() if self.k.length else keys).mT, groups)
-        return scores + _for_groups(self.bias.all().mT, groups) if self.bias.length else scores
-
-
-class _Growing:
-    """A tensor (*batch, length, width) to which rows are appended. It is a part of a larger buffer."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.length = name, 0
-        self._buffer: Tensor | None = None
-
-    def all(self) -> Tensor:
-        if self._buffer is None:
-            raise InputError("the cache holds no keys yet; append some first")
-        return self._buffer[..., : self.length, :]
-
-    def require_fits(self, rows: Tensor) -> None:
-        """Raise `InputError` unless the rows have the shape, dtype and device of the earlier rows."""
-        buffer = self._buffer
-        if buffer is None:
-            return
-        mine, theirs = ((*x.shape[:-2], x.shape[-1], x.dtype, x.device) for x in (buffer, rows))
-        if mine != theirs:
-            expected = (*buffer.shape[:-2], "t", buffer.shape[-1])
-            raise InputError(
-                f"{self.name} expects {expected} in {buffer.dtype} on {buffer.device}, as the cache has it; got "
-                f"{tuple(rows.shape)} in {rows.dtype} on {rows.device}"
-            )
-
-    def append(self, rows: Tensor) -> bool:
-        """Append rows. Return True if a larger buffer had to be allocated."""
-        length = self.length + rows.shape[-2]
-        buffer = self._buffer
-        grew = buffer is None or length > buffer.shape[-2]
-        if buffer is None or grew:
-            buffer = rows.new_empty(*rows.shape[:-2], max(2 * self.length, length, _FIRST), rows.shape[-1])
-            if self.length:
-                buffer[..., : self.length, :] = self.all()
-        buffer[..., self.length : length, :] = rows
-        self._buffer, self.length = buffer, length
-        return grew
-
-
-def _for_groups(x: Float[Tensor, "*batch h r w"], groups: int) -> Float[Tensor, "*batch g r w"]:
-    """Repeat each key head for the query heads that share it."""
-    return x if groups == 1 else x.repeat_interleave(groups, dim=-3)
-
-
-def _product_by_groups(
-    x: Float[Tensor, "*batch h n w"], y: Float[Tensor, "*batch k w m"], groups: int
-) -> Float[Tensor, "*batch h n m"]:
-    """x @ y, where `groups` matrices of x share each matrix of y, which is read only once for all of them."""
-    if groups == 1:
-        return x @ y
-    return product(x.unflatten(-3, (-1, groups)), y.unsqueeze(-3)).flatten(-4, -3)
+        return groups

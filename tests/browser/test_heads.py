@@ -4,8 +4,9 @@ import pytest
 
 from limelight.microscope.comparing import Comparison
 from limelight.microscope.load import load
-from limelight.microscope.reading import read
+from limelight.microscope.reading import look, read
 from limelight.report.microscope.page import render
+from limelight.report.microscope.session import Session
 from tests.browser.conftest import Visitor
 from tests.browser.test_lab_accessibility import CONTRAST, EVERYTHING, RUN, axe
 from tests.microscope import folders
@@ -161,3 +162,90 @@ def test_two_models_are_compared_and_a_cell_opens_its_head(visit, compared_file,
     page.locator("#difference-grid [data-place='1.2']").click()
     assert page.locator("#head-title").inner_text() == "Layer 1, head 2"
     assert page.locator("#grid [data-place='1.2']").get_attribute("aria-pressed") == "true"
+
+
+@pytest.fixture(scope="module")
+def base_file(tmp_path_factory):
+    """12 layers with 12 heads that spread as they please, and 256 tokens."""
+    path = tmp_path_factory.mktemp("page") / "heads.html"
+    path.write_text(render(folders.read_by_base_model()), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_a_base_models_page_is_small_and_drawn_in_two_seconds(visit, base_file, width, scheme):
+    assert base_file.stat().st_size <= 3e6
+    visit(base_file)  # the browser has read its own files then
+    visitor = visit(base_file, width=width, scheme=scheme)
+    assert visitor.asked == [base_file.as_uri()]
+    assert visitor.fits()
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert visitor.page.evaluate(paint) <= 2000  # milliseconds
+    assert visitor.page.locator("#grid .cell").count() == 144
+
+
+@pytest.fixture(scope="module")
+def picture_file(tmp_path_factory):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: the extra images")
+    folder = tmp_path_factory.mktemp("page")
+    image.linear_gradient("L").resize((50, 40)).save(folder / "picture.png")
+    path, loaded = folder / "heads.html", load(folders.vision(folder / "vit"))
+    path.write_text(render(look(loaded, folder / "picture.png")), encoding="utf-8")
+    return path
+
+
+DARKNESS = """[...document.querySelector('#over-picture').getContext('2d').getImageData(0, 0, 420, 420).data]
+    .reduce((sum, x) => sum + x, 0)"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_heads_are_drawn_over_a_picture(visit, picture_file, width, scheme):
+    visitor = visit(picture_file, width=width, scheme=scheme, hash="#1.2")
+    page = visitor.page
+    assert visitor.complaints == []
+    assert [address for address in visitor.asked if not address.startswith("data:")] == [picture_file.as_uri()]
+    assert visitor.fits()
+    assert page.locator(".thumbnail").count() == 4
+    assert not page.locator("#map").is_visible()
+    assert "The class token gives" in page.locator("#says").inner_text()
+    before = page.evaluate(DARKNESS)
+    page.locator(".thumbnail").nth(1).click()
+    assert page.locator("#head-title").inner_text() == "Layer 1, head 1"
+    assert page.evaluate(DARKNESS) != before
+    box = page.locator("#over-picture").bounding_box()
+    page.locator("#over-picture").click(position={"x": 0.9 * box["width"], "y": 0.4 * box["height"]})
+    assert "The patch in row 2, column 4 gives" in page.locator("#says").inner_text()
+    page.locator("#others .token").first.click()
+    assert page.locator("#others .token[aria-pressed='true']").count() == 1
+    assert "The class token gives" in page.locator("#says").inner_text()
+
+
+def test_axe_finds_nothing_on_the_page_of_a_picture(visit, picture_file):
+    page = visit(picture_file, bypass_csp=True).page
+    page.evaluate(axe.AXE_SCRIPT)
+    assert page.evaluate(RUN, EVERYTHING) == []
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(RUN, CONTRAST) == []
+
+
+@pytest.fixture(scope="module")
+def texts_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    texts = [TEXT, "the cat sat", "the mat sat on the cat and the mat sat again"]
+    found = Session(texts).of(load(folders.causal(folder / "tiny-llama")))
+    path = folder / "heads.html"
+    path.write_text(render(found.reading, None, found.over), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_a_corpus_has_intervals_and_the_texts_at_the_ends(visit, texts_file, width, scheme):
+    visitor = visit(texts_file, width=width, scheme=scheme, hash="#0.1")
+    page = visitor.page
+    assert visitor.complaints == []
+    assert visitor.fits()
+    page.locator("#measure").select_option("effective_keys")
+    assert "effective keys is least in text 2, “the cat sat”" in page.locator("#texts-say").inner_text()
+    assert page.locator("#numbers small").count() > 10
+    assert page.locator("b").count() == 0

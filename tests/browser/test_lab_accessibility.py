@@ -22,12 +22,20 @@ PAGES = {
     "slopes": ".plot[data-drawn]",
     "operator": ".plot[data-drawn]",
     "bias": ".plot[data-drawn]",
+    "blocks": ".plot[data-drawn]",
+    "blocks?what=transformer": ".plot[data-drawn]",
+    "microscope?ablate=mean": "#scope-map[data-drawn]",
     "verdicts": ".claims .effect-bar",
     f"verdicts?claim={JUDGED}": ".parts",
     "verdicts?claim=slopes": ".ruling",
     "nowhere": "h1",
 }
-SLOW = {"operator", "bias", "verdicts?claim=slopes"}  # the removed claims are like those that stay
+SLOW = {
+    "operator",
+    "bias",
+    "blocks?what=transformer",
+    "verdicts?claim=slopes",
+}  # the removed claims are like those that stay
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ FLOATING = """() => [...document.querySelectorAll('#content *')].filter(
   (each) => ['fixed', 'sticky'].includes(getComputedStyle(each).position)).map((each) => each.outerHTML.slice(0, 80))"""
 
 
-@pytest.mark.parametrize("path", ["operator", pytest.param("slopes", marks=pytest.mark.slow),
-                                  pytest.param("bias", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize(
+    "path", ["operator", *(pytest.param(path, marks=pytest.mark.slow) for path in ("slopes", "bias", "blocks"))]
+)
 def test_settings_are_under_the_first_picture_and_above_the_rest(visit, path):
     visitor = visit(path, width=400).drawn()
     tops = visitor.page.evaluate(TOPS)

@@ -8,20 +8,27 @@ from functools import cache
 from limelight.claims import (
     active_memory,
     attention_and_ablation,
+    attention_in_translation,
+    attention_on_graphs,
     batch_norm_shift,
     binding_by_alignment,
+    convolution_hierarchy,
+    drift_to_doubly_stochastic,
     explaining_away,
     free_energy_phases,
     induction_heads,
     lipschitz,
     memorization,
     presence_to_detection,
+    pseudo_metric_far_from_metric,
     relevancy_screening,
     residual_depth,
     similarity_search,
+    sinks_by_key_norms,
     slopes,
     symmetry,
     token_clusters,
+    tokens_cluster_with_depth,
     transformer_parts,
     word_order,
 )
@@ -47,6 +54,19 @@ def tiny_encoder():
 
     torch.manual_seed(0)
     return transformers.BertModel(transformers.BertConfig(**WIDE)).eval(), folders.word_piece()
+
+
+@cache
+def tiny_reader(name):
+    """A tiny random Llama or BERT, which read the same few pieces of words."""
+    from limelight.models.readers import ENCODER, Reader
+    from tests.microscope import folders
+
+    if name == ENCODER:
+        return Reader(*tiny_encoder())
+    tokenizer = folders.word_piece()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return Reader(tiny_language_model(), tokenizer)
 
 
 def anew(function):
@@ -85,6 +105,7 @@ FEWER = {
     "symmetry": (symmetry, {"STEPS": 5}),
     "residual_depth": (residual_depth, {"STEPS": 2}),
     "batch_norm_shift": (batch_norm_shift, {"STEPS": 5}),
+    "convolution_hierarchy": (convolution_hierarchy, {"STEPS": 5, "TEST": 200}),
     "memorization": (memorization, {"STEPS": 5}),
     "induction_heads": (
         induction_heads,
@@ -97,6 +118,33 @@ FEWER = {
     "attention_and_ablation": (
         attention_and_ablation,
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
+    ),
+    "attention_on_graphs": (attention_on_graphs, {"STEPS": 20}),
+    "attention_in_translation": (attention_in_translation, {"TRAIN": 200, "TEST": 40, "EPOCHS": 2}),
+    "pseudo_metric_far_from_metric": (
+        pseudo_metric_far_from_metric,
+        {
+            "reader": tiny_reader,
+            "maps": anew(pseudo_metric_far_from_metric.maps),
+            "entering": anew(pseudo_metric_far_from_metric.entering),
+        },
+    ),
+    "sinks_by_key_norms": (
+        sinks_by_key_norms,
+        {"reader": tiny_reader, "studied": anew(sinks_by_key_norms.studied), "SINK": 0.0},
+    ),
+    "tokens_cluster_with_depth": (
+        tokens_cluster_with_depth,
+        {"reader": tiny_reader, "states_of": anew(tokens_cluster_with_depth.states_of)},
+    ),
+    "drift_to_doubly_stochastic": (
+        drift_to_doubly_stochastic,
+        {
+            "reader": tiny_reader,
+            "of_encoder": anew(drift_to_doubly_stochastic.of_encoder),
+            "AT": (0, 3, 5),
+            "TEST": 100,
+        },
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
     "word_order": (word_order, {"ORDER_STEPS": 20, "DISTANCE_STEPS": 20, "TEST": 100}),

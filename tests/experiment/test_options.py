@@ -105,7 +105,15 @@ CASES = {
         ("inspect", "model", "--file", "none.txt"), BAD, "cannot be read as text",
     ),
     ("inspect", "output"): ((*INSPECT, "--output", "page.html"), "page.html", (*INSPECT, "--output", ""), BAD, "empty"),
-    ("inspect", "json_file"): ((*INSPECT, "--json", "-"), '"entropy"', (*INSPECT, "--json", ""), BAD, "empty text"),
+    ("inspect", "lines"): (
+        ("inspect", "model", "--file", "text.txt", "--lines"), "8 heads",
+        (*INSPECT, "--lines"), BAD, "no --file is given",
+    ),
+    ("inspect", "image"): (
+        ("inspect", "vit", "--image", "picture.png"), "8 heads", ("inspect", "vit", "--image", "text.txt"), BAD,
+        "no picture that can be read",
+    ),
+    ("inspect", "as_json"): ((*INSPECT, "--json"), '"entropy"', (*INSPECT, "--json=x"), BAD, NO_VALUE),
     ("inspect", "tokens"): ((*INSPECT, "--tokens", "1"), "1 token;", (*INSPECT, "--tokens", "0"), BAD, "--tokens"),
     ("inspect", "ablate"): ((*INSPECT, "--ablate"), "ablation", (*INSPECT, "--ablate=1"), BAD, NO_VALUE),
     ("inspect", "compare"): (
@@ -181,6 +189,11 @@ def model(tmp_path_factory):
 def test_a_model_is_inspected(call, model, option):
     Path("model").symlink_to(model)
     Path("text.txt").write_text("the cat", encoding="utf-8")
+    if "vit" in CASES[option][0]:
+        from tests.microscope import folders
+
+        pytest.importorskip("PIL.Image").new("RGB", (32, 32)).save("picture.png")
+        folders.vision("vit")
     test_a_right_value_works_and_a_wrong_one_is_a_sentence(call, option)
 
 

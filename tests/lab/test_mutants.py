@@ -72,7 +72,7 @@ class Mutated:
         key = uuid.UUID(int=9)
         frames = {
             page: Sender(self.port, f"/frames?page={page}&key={key}", '{"set": {}}', '"settings"')
-            for page in ("slopes", "operator", "bias")
+            for page in ("slopes", "operator", "bias", "blocks", "microscope")
         }
         self.senders = {"dash": Sender(self.port, SOCKET, '{"type": "heartbeat"}', "heartbeat_ack"), **frames}
         self.counted = count()

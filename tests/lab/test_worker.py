@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
+from typing import ClassVar
 
 import pytest
 from plotly.graph_objects import Figure, Scatter
@@ -55,9 +56,9 @@ class Counting(Simulation):
 
 
 @contextmanager
-def playing(**values):
+def playing(kind=Counting, **values):
     ours, theirs = Pipe()
-    player = Player(theirs, Counting, {"n": 0, **values})
+    player = Player(theirs, kind, {"n": 0, **values})
 
     def run():
         with suppress(EOFError):
@@ -88,6 +89,60 @@ def test_the_first_frame_is_whole_and_the_next_has_what_changed():
         second = frame(first["n"])
         assert second["updates"] == {"place": [[0, {"y": [1]}]], "still": [[0, {"y": [7]}]]}
         assert second["words"] == {"said": "1"}
+
+
+class Working(Counting):
+    """Two pieces of work for each setting, of which it keeps a record; a third setting is refused."""
+
+    done: ClassVar[list] = []
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.left = 2
+
+    @property
+    def has_work(self):
+        return self.left > 0
+
+    def work(self):
+        self.left -= 1
+        if self.values["n"] == 9:
+            raise InputError("nine is too many")
+        self.done.append((self.values["n"], self.left))
+        return ["place"]
+
+    def change(self, values):
+        self.left = 2
+        return super().change(values)
+
+    def choices(self):
+        return {"n": [(str(self.values["n"]), "the number")]}
+
+
+def test_work_is_done_in_pieces_while_the_page_is_seen_and_only_then():
+    Working.done.clear()
+    with playing(Working) as (tell, frame):
+        time.sleep(0.2)
+        assert Working.done == []  # no frame has been requested yet
+        first = frame(-1)
+        assert first["figures"].keys() == {"place", "still"}
+        assert first["choices"] == {"n": [["0", "the number"]]}
+        n, drawn = first["n"], set()
+        while len(Working.done) < 2 or "place" not in drawn:
+            now = frame(n)
+            assert "choices" not in now
+            n, drawn = now["n"], drawn | now.get("figures", {}).keys()
+        assert drawn == {"place"}
+        tell("change", values={"n": 3})
+        tell("change", values={"n": 4})
+        while (4, 0) not in Working.done:
+            now = frame(n)
+            n = now["n"]
+        assert (3, 0) not in Working.done  # a setting that was changed meanwhile
+        tell("change", values={"n": 9})
+        while not (now := frame(n))["note"]:
+            n = now["n"]
+        assert now["note"] == "nine is too many"
 
 
 def test_a_picture_in_which_nothing_has_changed_is_not_sent_again():

@@ -1,11 +1,16 @@
 """Folders of tiny random models with tokenizers, as `save_pretrained` writes them."""
 
+import json
+from pathlib import Path
+
 import tokenizers
 import torch
 import transformers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tests.huggingface.tiny import SEQ2SEQ, WIDE
+from limelight.microscope.load import Loaded
+from limelight.microscope.reading import read
+from tests.huggingface.tiny import SEQ2SEQ, WIDE, enlarge
 
 TEXT = "the cat sat on the mat, and the cat sat on the mat again. naïve café "
 
@@ -81,6 +86,40 @@ def encoder_decoder(folder):
     return save(folder, hf.BartForConditionalGeneration(config), byte_level())
 
 
-def vision(folder):
-    size = {"image_size": 16, "patch_size": 4, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
-    return save(folder, hf.ViTModel(hf.ViTConfig(**size, intermediate_size=48)), None)
+def vision(folder, registers=0, **processing):
+    """A tiny ViT, or DINOv2 with registers, with the processor that resizes pictures for it, and sharp attention."""
+    size = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    if registers:
+        made = hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**size, num_register_tokens=registers))
+    else:
+        made = hf.ViTModel(hf.ViTConfig(**size, intermediate_size=48))
+    enlarge(made)
+    save(folder, made, None)
+    of_vit = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+    }
+    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings | of_vit | processing))
+    return str(folder)
+
+
+def text_and_pictures(folder):
+    part = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    picture = part | {"image_size": 16, "patch_size": 8}
+    return save(folder, hf.CLIPModel(hf.CLIPConfig(text_config=part, vision_config=picture)), None)
+
+
+def read_by_base_model():
+    """What a BERT with 12 layers of 12 heads that spread as they please does on 256 tokens."""
+    torch.manual_seed(0)
+    config = hf.BertConfig(vocab_size=330, hidden_size=96, num_attention_heads=12, intermediate_size=64)
+    made = hf.BertModel(config).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+    text = " ".join(chr(97 + i % 26) + "x" for i in range(128))
+    return read(Loaded("base", made, byte_level(), None), text, 256)

@@ -1,12 +1,14 @@
 """Each measure on heads that are built to have a known value, and on random ones against the matrix."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from benchmarks.measure import peak_bytes
 
 from limelight import InputError, causal, microscope, window
-from limelight.microscope import MEASURES, Measure, WatchedAttention
+from limelight.microscope import MEASURES, Measure, WatchedAttention, occurrences, pair_sums, watched_attention
 from tests.dispatch import Largest
 from tests.microscope.models import Causal
 
@@ -175,6 +177,56 @@ def test_symmetry():
     assert math.isnan(value("symmetry", WatchedAttention(q, k, scale=1.0)))
 
 
+def test_triangle_defect():
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    same = {"positions": torch.arange(9), "scale": 1.0}
+    assert value("triangle_defect", WatchedAttention(x, x, **same)) == 0  # one map for queries and keys
+    assert value("triangle_defect", WatchedAttention(1e4 + x, x - 1e4, **same)) == 0  # and biases of each
+    assert value("triangle_defect", WatchedAttention(x, -x, **same)) == 1  # all squares are negative
+    line = torch.arange(9.0)[:, None] * torch.ones(3)  # no triangle has an area, and two tokens are the same
+    line[1] = line[0]
+    for offset in (0.0, 1e3):
+        assert value("triangle_defect", WatchedAttention(offset + line, offset + line, **same)) == 0
+    assert value("triangle_defect", WatchedAttention(torch.zeros(9, 2), torch.ones(9, 2), **same)) == 0
+    assert math.isnan(value("triangle_defect", even(2)))
+    assert math.isnan(value("triangle_defect", WatchedAttention(x, x, scale=1.0)))
+
+
+def test_triangle_defect_counts_triples_without_a_triangle():
+    """Squares of 1, 1 and 9 on a line of squares: √9 > √1 + √1, but √2.9 < √1 + √1."""
+    for square, defect in ((9.0, 1.0), (4.5, 1.0), (3.9, 0.0), (2.9, 0.0)):
+        # d_ij = s_ii + s_jj − s_ij − s_ji for s with zeros on the diagonal and −d_ij / 2 beside it
+        d = torch.tensor([[0, 1.0, square], [1.0, 0, 1.0], [square, 1.0, 0]])
+        P = WatchedAttention(torch.eye(3), -d / 2, scale=1.0, positions=torch.arange(3))
+        assert value("triangle_defect", P) == defect
+    q, k = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(1))
+    k = k + 3 * q
+    d = [[float((a - b) @ (c - e)) for b, e in zip(q, k, strict=True)] for a, c in zip(q, k, strict=True)]
+    triples = list(itertools.combinations(range(12), 3))
+    wrong = sum(not is_triangle(d[i][j], d[j][m], d[i][m]) for i, j, m in triples)
+    assert 0 < wrong < len(triples)
+    P = WatchedAttention(q, k, scale=1.0, positions=torch.arange(12))
+    assert value("triangle_defect", P) == approx(wrong / len(triples))
+
+
+def is_triangle(*squares):
+    if min(squares) < 0:
+        return False
+    short, middle, long = sorted(map(math.sqrt, squares))
+    return long <= short + middle
+
+
+def test_triangle_defect_of_a_long_text_is_that_of_some_of_its_tokens():
+    q, k = torch.randn(2, 200, 4, generator=torch.Generator().manual_seed(2))
+    k = k + 3 * q
+    taken = torch.linspace(0, 199, 32).round().long()
+    long, some = (
+        value("triangle_defect", WatchedAttention(q[at], k[at], scale=1.0, positions=torch.arange(len(at))))
+        for at in (torch.arange(200), taken)
+    )
+    assert 0 < long == some
+
+
 def test_key_rank_is_the_number_of_directions_of_equal_spread():
     corners = torch.cat([torch.eye(5), -torch.eye(5)])  # five directions, the same in each
     for scale in (1e-3, 1.0, 1e3):
@@ -253,7 +305,7 @@ def test_copying_from_the_whole_map_of_a_model(name, value_of, output_of):
 
 
 def test_every_measure_says_what_it_is():
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 20
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 21
     for measure in MEASURES:
         assert measure.equation, measure.name
         assert measure.range, measure.name
@@ -284,8 +336,10 @@ def test_no_measure_depends_on_how_many_rows_are_taken_at_a_time(measure, monkey
     given = {"scale": 0.7, "mask": causal, "positions": torch.arange(40), "ids": torch.arange(40) % 7}
     given["separators"] = frozenset({3})
     whole = measure.of(WatchedAttention(q, k, **given))
-    monkeypatch.setattr(microscope.watched_attention, "_NUMBERS", 500)
-    monkeypatch.setattr(microscope.head_measures, "_PAIRS", 100)
+    for module, name, value in ((watched_attention, "_NUMBERS", 500), (pair_sums, "_ENTRIES", 3 * 16 * 7)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pair_sums, "_WIDTH", 16)
+    monkeypatch.setattr(occurrences, "_PAIRS", 9)
     torch.testing.assert_close(measure.of(WatchedAttention(q, k, **given)), whole, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
@@ -342,3 +396,34 @@ def test_four_thousand_tokens_without_the_matrix():
         table = scope.table()
     assert largest.entries <= 4096 * 4096 // 4
     assert all(0 < x < math.log(4096) for x in table["entropy"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_thirty_thousand_tokens_take_memory_linear_in_them():
+    """All measures of a small Llama on 32,768 tokens: twice the tokens take at most 2.6 times the memory."""
+    half, whole = (peak_bytes(_long_text, "cpu", tokens) for tokens in (1 << 14, 1 << 15))
+    assert whole <= 2.6 * half
+    assert whole <= 600e6  # one matrix of one head has 4 GB
+
+
+def _long_text(tokens):
+    """A job that watches two layers with two heads on so many tokens, in a process of its own."""
+    import transformers as hf
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = hf.LlamaConfig(**size, vocab_size=500, max_position_embeddings=tokens)
+    model = hf.LlamaModel(config).eval()
+    ids = torch.randint(500, (1, tokens), generator=torch.Generator().manual_seed(0))
+
+    def run(x=ids):
+        with torch.no_grad(), microscope.attach(model) as scope:
+            model(x, use_cache=False)
+        table = scope.table()
+        assert all(0 < entropy <= math.log(x.shape[1]) for entropy in table["entropy"])
+        assert all(math.isfinite(x) for name in ("induction", "drift", "agreement") for x in table[name])
+
+    run(ids[:, :64])  # what is imported and allocated once is not counted
+    return run

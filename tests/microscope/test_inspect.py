@@ -13,7 +13,7 @@ import transformers as hf
 from typer.testing import CliRunner
 
 from limelight import InputError, cli
-from limelight.microscope.load import Loaded, find, load
+from limelight.microscope.load import find, load
 from limelight.microscope.reading import read
 from limelight.microscope.tokens import readable
 from limelight.report.microscope.page import render
@@ -116,8 +116,12 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(tmp_path, causal, monkeypat
     no_tokenizer = folders.save(tmp_path / "bare", hf.BertModel(hf.BertConfig(**WIDE)), None)
     with pytest.raises(InputError, match=r"bare has no tokenizer: none of the files .*vocab\.txt"):
         load(no_tokenizer)
-    with pytest.raises(InputError, match="reads more than text; watch it in Python"):
-        load(folders.vision(tmp_path / "vit"))
+    with pytest.raises(InputError, match="reads neither text alone nor pictures alone; watch it in Python"):
+        load(folders.text_and_pictures(tmp_path / "clip"))
+    vit = folders.vision(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match="vit cannot be loaded by AutoImageProcessor"):
+        load(vit)
 
 
 # The command.
@@ -132,7 +136,7 @@ def test_it_prints_sentences_and_the_strongest_heads(call, causal):
 
 
 def test_numbers_as_json(call, causal, tmp_path):
-    done = call(causal, "--text", TEXT, "--json", "-")
+    done = call(causal, "--text", TEXT, "--json")
     printed = json.loads(done.stdout)
     assert done.exit_code == 0
     assert len(printed["heads"]) == 8
@@ -141,13 +145,13 @@ def test_numbers_as_json(call, causal, tmp_path):
     assert set(printed["measures"]) <= set(printed["heads"][0])
     assert printed["not_watched"] == []
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    assert call(causal, "--file", "text.txt", "--json", "heads.json").exit_code == 0
-    written = json.loads((tmp_path / "heads.json").read_text())
-    assert written == printed
+    assert json.loads(call(causal, "--file", "text.txt", "--json").stdout) == printed
+    with_page = json.loads(call(causal, "--text", TEXT, "--json", "--output", "heads.html").stdout)
+    assert with_page == printed | {"page": "heads.html", "bytes": (tmp_path / "heads.html").stat().st_size}
 
 
 def test_the_table_of_a_command_is_that_of_the_library(call, causal):
-    printed = json.loads(call(causal, "--text", TEXT, "--json", "-").stdout)
+    printed = json.loads(call(causal, "--text", TEXT, "--json").stdout)
     loaded = load(causal)
     ids = loaded.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     with torch.no_grad():
@@ -191,11 +195,37 @@ def test_a_long_text_can_be_cut(call, causal, tmp_path):
     assert "read 64 tokens" in call(causal, "--text", "the cat " * 100, "--tokens", "64").output
 
 
+def test_many_texts_have_means_and_intervals_and_extremes(call, causal, tmp_path):
+    texts = ["the cat sat on the mat", "the mat sat on the cat, the mat sat", "again and again the cat sat"]
+    (tmp_path / "lines.txt").write_text("\n".join([texts[0], "", *texts[1:]]), encoding="utf-8")
+    for name, text in zip("abc", texts, strict=True):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = call(causal, "--file", "lines.txt", "--lines", "--output", "heads.html", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    right = [read(load(causal), text).table for text in texts]
+    for i, head in enumerate(found["heads"]):
+        values = [table["entropy"][i] for table in right]
+        one = found["over_texts"][i]["entropy"]
+        assert head["entropy"] == one["mean"] == pytest.approx(sum(values) / 3)
+        assert (one["least_in"], one["most_in"]) == (values.index(min(values)), values.index(max(values)))
+        assert one["low"] < one["mean"] < one["high"]
+    assert found["texts"] == texts
+    apart = json.loads(call(causal, "--file", "a", "--file", "b", "--file", "c", "--json").stdout)
+    assert apart["heads"] == found["heads"]
+    shown = call(causal, "--file", "lines.txt", "--lines").output
+    assert "read 3 texts, over which all numbers are means" in " ".join(shown.split())
+    assert re.search(r"text 2: the mat sat", shown)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "heads.html").read_text("utf-8"), re.S)[1])
+    assert data["over"]["texts"] == texts
+    assert data["over"]["spreads"]["entropy"][0][3] == found["over_texts"][0]["entropy"]["least_in"]
+
+
 def test_ablating_each_head_in_turn_adds_a_measure(call, causal, tmp_path):
-    done = call(causal, "--text", TEXT, "--ablate", "--json", "heads.json", "--output", "heads.html")
+    assert "ablation" in call(causal, "--text", TEXT, "--ablate").output
+    done = call(causal, "--text", TEXT, "--ablate", "--json", "--output", "heads.html")
     assert done.exit_code == 0
-    assert "ablation" in done.output
-    found = json.loads((tmp_path / "heads.json").read_text())
+    found = json.loads(done.stdout)
     assert all(head["ablation"] > 0 for head in found["heads"])
     assert "becomes its mean" in found["measures"]["ablation"]["meaning"]
     page = (tmp_path / "heads.html").read_text(encoding="utf-8")
@@ -211,10 +241,10 @@ def test_two_models_are_compared_head_by_head(call, causal, encoder_decoder, tmp
     with torch.no_grad():
         made.layers[1].self_attn.q_proj.weight.mul_(8)
     made.save_pretrained(other)
-    done = call(causal, "--text", TEXT, "--compare", other, "--json", "heads.json", "--output", "heads.html")
+    assert "Compared with other" in call(causal, "--text", TEXT, "--compare", other).output
+    done = call(causal, "--text", TEXT, "--compare", other, "--json", "--output", "heads.html")
     assert done.exit_code == 0
-    assert "Compared with other" in done.output
-    found = json.loads((tmp_path / "heads.json").read_text())["compared_with"]
+    found = json.loads(done.stdout)["compared_with"]
     first, second = (read(load(folder), TEXT) for folder in (causal, other))
     assert found["model"] == "other"
     for row, a, b in zip(found["differences"], first.table.rows, second.table.rows, strict=True):
@@ -291,14 +321,7 @@ def test_the_maps_are_the_strongest_keys_of_each_query(causal):
 @pytest.mark.slow
 def test_the_page_of_a_base_model_is_small():
     """12 layers with 12 heads that spread as they please, and 256 tokens."""
-    torch.manual_seed(0)
-    config = hf.BertConfig(vocab_size=330, hidden_size=96, num_attention_heads=12, intermediate_size=64)
-    model, tokenizer = hf.BertModel(config).eval(), folders.byte_level()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4 if parameter.ndim > 1 else 1)
-    text = " ".join(chr(97 + i % 26) + "x" for i in range(128))
-    page = render(read(Loaded("base", model, tokenizer, None), text, 256))
+    page = render(folders.read_by_base_model())
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["texts"][0]) == 256
     assert len(page.encode()) <= 3e6
 

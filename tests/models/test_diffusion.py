@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Normal
 
 from limelight import InputError
-from limelight.models.denoiser import Denoiser, NoisyClassifier
+from limelight.models.denoiser import Denoiser, NoisyClassifier, noisy_classification_loss
 from limelight.models.diffusion import (
     NoiseSchedule,
     ancestral_samples,
@@ -248,3 +248,23 @@ def test_bad_input_is_refused_in_a_sentence():
             ddim_samples(model, schedule, images, steps)
     with pytest.raises(InputError, match="whole number from 1 to 4, got 5"):
         ddim_samples(model, schedule, images, 5, start=4)
+
+
+def test_a_classifier_of_noisy_images_learns_from_one_half_that_is_clean():
+    """The loss is the cross-entropy of exactly the images and timesteps that the classifier was shown."""
+    shown = []
+
+    class Recording(NoisyClassifier):
+        def forward(self, x, t):
+            shown.append((x, t))
+            return super().forward(x, t)
+
+    classifier, images = Recording(cosine_schedule(20), 8, 16, classes=3), torch.rand(9, 8, 8)
+    labels, generator = torch.arange(9) % 3, torch.Generator().manual_seed(0)
+    loss = noisy_classification_loss(classifier, images, labels, generator)
+    ((x, t),) = shown
+    assert t[:4].tolist() == [0] * 4
+    assert bool((t[4:] > 0).all())
+    torch.testing.assert_close(x[:4], images[:4])
+    assert not torch.isclose(x[4:], images[4:]).all((1, 2)).any()
+    torch.testing.assert_close(loss, -classifier.log_probability(x, t, labels).mean())

@@ -12,16 +12,34 @@ from limelight import (
     Dot,
     Euclidean,
     Scaled,
+    Similarity,
     Softmax,
     attend,
     causal,
     padding,
 )
 from limelight.kernels import stored
+from limelight.similarity import KeyFactors
 
 H, N, M, D = 3, 11, 9, 4
+
+
+class Squashed(Similarity):
+    """tanh⟨q, k⟩: a function of a product of factors."""
+
+    def dense(self, q, k):
+        return (q @ k.mT).tanh()
+
+    def key_factors(self, k):
+        return KeyFactors(k)
+
+    def of_product(self, product, q):
+        return product.tanh()
+
+
 CONTENTS = {"dot": Dot(), "cosine": Cosine(), "alignment": Alignment(), "bilinear": Bilinear(D).double(),
-            "scaled": Scaled(Dot(), torch.tensor([0.3, -0.2, 0.9]).double()), "euclidean": Euclidean()}  # fmt: skip
+            "scaled": Scaled(Dot(), torch.tensor([0.3, -0.2, 0.9]).double()), "euclidean": Euclidean(),
+            "squashed": Squashed()}  # fmt: skip
 MASKS = {"none": None, "causal": causal, "padding": padding(keys=torch.arange(M) > 2),
          "empty rows": (torch.arange(N) > 4)[:, None].expand(N, M)}  # fmt: skip
 
@@ -50,7 +68,7 @@ def test_outputs_and_both_derivatives_are_the_definition_s(monkeypatch, name, ma
     for found, expected in zip(derivatives("auto"), derivatives("reference"), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
     assert len(used) == 1
-    assert (used[0] is None) == (name == "euclidean")
+    assert (used[0] is None) == (name in ("euclidean", "squashed"))
 
 
 def test_a_large_matrix_is_not_stored(monkeypatch):

@@ -210,8 +210,8 @@ def test_a_class_that_defines_its_values_anew_does_not_compute_its_parent_s(simi
         (Rounds(), "Rounds in torch.float16"),
         (WrongForFew(), "WrongForFew.of_few"),
         (Unalarmed(), "Unalarmed.of_few gave finite scores for a key that holds nan"),
-        (WrongKeyFactors(), "WrongKeyFactors.key_factors and query_factors, put together"),
-        (Centers(), "Centers.key_factors and query_factors"),
+        (WrongKeyFactors(), "WrongKeyFactors.key_factors, query_factors and of_product, put together"),
+        (Centers(), "Centers.key_factors, query_factors and"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Similarity) else "",
 )

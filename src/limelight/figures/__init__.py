@@ -15,7 +15,8 @@ except ImportError as missing:
 from limelight.figures.boxes import boxed_images, map_grid
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
-from limelight.figures.grids import hues, images, matrices
+from limelight.figures.grids import hues, image_rows, image_tables, images, matrices, signed_images
+from limelight.figures.heads import changed_bars, head_grid, token_map
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -33,11 +34,15 @@ __all__ = [
     "bars",
     "before_and_after",
     "boxed_images",
+    "changed_bars",
     "chosen_row",
     "cloud",
     "curves",
     "drift",
+    "head_grid",
     "hues",
+    "image_rows",
+    "image_tables",
     "images",
     "map_grid",
     "matrices",
@@ -45,10 +50,12 @@ __all__ = [
     "point_panels",
     "prediction_grid",
     "saliency_overlay",
+    "signed_images",
     "spheres",
     "stacked_area",
     "strip_plot",
     "strips",
     "surface",
     "surfaces",
+    "token_map",
 ]

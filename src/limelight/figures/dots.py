@@ -10,15 +10,22 @@ from plotly.graph_objects import Figure, Scatter
 from limelight.figures.theme import NEUTRAL, colors, styled
 
 
-def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Sequence[float], x: str, y: str) -> Figure:
-    """The estimates of a few true values by each arm, side by side, with a dot for each seed.
+def strip_plot(
+    series: Mapping[str, np.ndarray],
+    truth: Sequence[float] | None,
+    at: Sequence[float],
+    x: str,
+    y: str,
+    title: str = "",
+) -> Figure:
+    """A few values by each arm, side by side, with a dot for each seed, and a line for each true value if there is one.
 
-    series: arm → estimates (seeds, values); truth: the true values; at: the position of each true value along x.
+    series: arm → values (seeds, places); truth: the true value at each place, or None; at: the places along x.
     """
     figure, color = Figure(), colors(series)
     step = min(np.diff(sorted(at))) if len(at) > 1 else 1.0
     offsets = np.linspace(-0.3, 0.3, len(series)) * step
-    for place, value in zip(at, truth, strict=True):
+    for place, value in () if truth is None else zip(at, truth, strict=True):
         ends = [place - 0.42 * step, place + 0.42 * step]
         figure.add_trace(
             Scatter(x=ends, y=[value, value], mode="lines", line={"color": NEUTRAL, "width": 2}, name="truth",
@@ -34,4 +41,4 @@ def strip_plot(series: Mapping[str, np.ndarray], truth: Sequence[float], at: Seq
         )  # fmt: skip
     figure.update_xaxes(title=x, tickvals=list(at))
     figure.update_yaxes(title=y)
-    return styled(figure, 400)
+    return styled(figure, 400, title)

@@ -36,7 +36,8 @@ except ImportError as missing:
         "in a clone of Limelight, run: pip install -e '.[huggingface]'"
     ) from missing
 
+from limelight.huggingface.cache import AttentionCache
 from limelight.huggingface.register import register
 from limelight.huggingface.transplant import attention_layers, transplant
 
-__all__ = ["attention_layers", "register", "transplant"]
+__all__ = ["AttentionCache", "attention_layers", "register", "transplant"]

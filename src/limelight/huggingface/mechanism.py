@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +14,12 @@ from limelight.errors import InputError
 from limelight.heads_operator import heads_operator, read_masks
 from limelight.huggingface import arguments
 from limelight.huggingface.agreement import require_agreement
+from limelight.huggingface.cache import GrowingLayer, lender_of
 from limelight.huggingface.masks import AdditiveMask
+from limelight.kept_keys import are_few, average, is_row_softmax
 from limelight.mask import Mask, causal, padding
 from limelight.normalization import Normalization
-from limelight.similarity import Dot, Positional, Similarity
+from limelight.similarity import Dot, Positional, Similarity, is_finite
 
 try:
     from transformers.utils.output_capturing import _active_collector
@@ -55,30 +58,62 @@ class Mechanism:
         **rest: Any,
     ) -> tuple[Float[Tensor, "B n H e"], Float[Tensor, "B H n m"] | None]:
         arguments.refuse_unknown(rest)
-        _require_known_positions(self.similarity, query, key)
+        lender = lender_of(key)
+        offset = _offset_of_queries(self.similarity, query, key, None if lender is None else lender.appended)
         attention_mask, is_causal = self._given_mask(module, query, key, attention_mask, rest)
         layer_arguments = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
         mask_kind = "causal" if is_causal else "none" if attention_mask is None else "given"
         require_agreement(module, query, key, value, mask_kind, scaling, layer_arguments)
         selected = arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2])
         mask, biases = read_masks(query.shape[-2], key.shape[-2], causal if is_causal else attention_mask, selected)
+        biases += [] if position_bias is None else [position_bias]
+        scale = scaling if isinstance(self.similarity, Dot) else None
         if self.normalization.uses_column_sums:
             _require_encoder(module, self.normalization)
             mask = _without_padded_queries(mask, attention_mask)
+        sinks = s_aux if s_aux is not None else sinks
+        dropout = dropout if module.training else 0.0
+        returns_weights = _must_return_weights(rest)
+        if lender is not None and softcap is None and sinks is None and dropout == 0 and not returns_weights:
+            out = self._from_kept(lender.layer, query, value, offset, mask, biases, scale)
+            if out is not None:
+                return out.transpose(1, 2).contiguous(), None
         P = heads_operator(
             query,
             key,
-            self.similarity,
+            self.similarity.at(offset) if offset else self.similarity,
             self.normalization,
             mask,
-            biases=[*biases, position_bias],
-            scale=scaling if isinstance(self.similarity, Dot) else None,
+            biases=biases,
+            scale=scale,
             softcap=softcap,
-            sinks=s_aux if s_aux is not None else sinks,
+            sinks=sinks,
         )
-        out = P.apply(value, dropout if module.training else 0.0)
-        weights = P.dense() if _must_return_weights(rest) else None
-        return out.transpose(1, 2).contiguous(), weights
+        out = P.apply(value, dropout)
+        return out.transpose(1, 2).contiguous(), P.dense() if returns_weights else None
+
+    def _from_kept(
+        self,
+        layer: GrowingLayer,
+        query: Float[Tensor, "B H n d"],
+        value: Float[Tensor, "B Hkv m e"],
+        offset: int | None,
+        mask: Mask | None,
+        biases: Sequence[Tensor],
+        scale: float | None,
+    ) -> Float[Tensor, "B H n e"] | None:
+        """The outputs of a few queries from what the layer of the cache keeps, or None if they must be computed anew.
+
+        None also where an output is not finite: the operator knows which keys padding hides, or tells what is wrong.
+        """
+        groups = query.shape[-3] // value.shape[-3]
+        if torch.is_grad_enabled() or not is_row_softmax(self.normalization) or not are_few(query, groups):
+            return None
+        scores = layer.scores(self.similarity, query, offset or 0, groups, scale)
+        if scores is None:
+            return None
+        out = average(sum(biases, scores), self.normalization, mask, value, groups)
+        return out if is_finite(out) else None
 
     def _given_mask(
         self, module: nn.Module, query: Tensor, key: Tensor, attention_mask: Tensor | None, rest: dict[str, Any]
@@ -100,14 +135,23 @@ class Mechanism:
         return None, n > 1 and bool(given)
 
 
-def _require_known_positions(similarity: Similarity, query: Tensor, key: Tensor) -> None:
-    """Raise `InputError` for a similarity of positions if the queries' positions are unknown, as with a cache."""
+def _offset_of_queries(similarity: Similarity, query: Tensor, key: Tensor, appended: int | None) -> int | None:
+    """The position of the first query, or None if it is unknown: with a cache, other than an `AttentionCache`.
+
+    `appended` is the number of keys that this call has appended to such a cache. If they are as many as the queries,
+    they belong to the same tokens, which are the last ones. Raises `InputError` for a similarity of positions if the
+    position is unknown.
+    """
     n, m = query.shape[-2], key.shape[-2]
-    if n != m and any(isinstance(part, Positional) for part in similarity.modules()):
+    if n in (m, appended):
+        return m - n
+    if any(isinstance(part, Positional) for part in similarity.modules()):
         raise InputError(
             f"{similarity.__class__.__name__} needs the positions of the queries, and {n} queries and {m} keys do "
-            "not determine them: pass use_cache=False, and leave out cross-attention layers"
+            "not determine them: generate with an AttentionCache or with use_cache=False, and leave out "
+            "cross-attention layers and layers with a sliding window"
         )
+    return None
 
 
 def _require_encoder(module: nn.Module, normalization: Normalization) -> None:

@@ -65,6 +65,8 @@ class ChunkedScores(Scores):
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
         if torch.compiler.is_compiling():  # the compiler cannot trace autograd within a backward pass
             return self.reduce_by_rows(v)
+        # A bias of the row is left out of the walk: softmax_j(s_ij + a_i) = softmax_j(s_ij), and the log-sum-exp is
+        # that of s_ij plus a_i, which is added at the end. A bias of the column stays, since it changes the weights.
         batch = broadcast_shapes(self.batch, v.shape[:-2])
         walk = online_softmax.Walk(
             self.similarity, self.parts, self.swapped, self.mask, self.rows, self.cols, batch,
@@ -140,6 +142,8 @@ def chunked_scores(
     mask: Mask | None,
 ) -> ChunkedScores:
     """scale · β(q, k), to be computed by rectangles."""
+    # Keys that are padding may hold anything, NaN too. A mask sets their scores to −∞ and so their weights to 0, but in
+    # the gradient of a query, Σ_j dS_ij k_j, a weight of 0 times NaN would be NaN. So they are set to 0 first.
     real = real_keys(mask)
     kept = k if real is None else torch.where(real[..., None], k, 0)
     parts = similarity.parts(*upcast_pair(q, kept), real)

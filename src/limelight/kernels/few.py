@@ -77,6 +77,8 @@ def weights_of_few(scores: Float[Tensor, "*#batch n m"], mask: Mask | None) -> F
     """softmax_j(s_ij) over the keys that the mask allows; zero if it allows none."""
     if mask is None:
         return torch.softmax(scores, -1)
+    # A mask is read for these few rows only, and hides scores after they are computed: a masked pair costs as much as
+    # another, but the keys are read once either way.
     n, m = scores.shape[-2:]
     allowed = mask.block(slice(0, n), slice(0, m), scores.device)
     return softmax_of(torch.where(allowed, scores, -math.inf))

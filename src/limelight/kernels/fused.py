@@ -98,6 +98,9 @@ class InnerProductScores(Scores):
         return replace(self, q=q, k=k, query_bias=a, key_bias=b), common
 
     def log_softmax(self) -> InnerProductScores:
+        # log p_ij = s_ij − L_i: the normalizer is one more bias of the query. So the logarithms of all weights are an
+        # inner product plus biases again, and whatever the kernel does with scores (transpose, sum over queries) it
+        # does with them.
         alone = self._by_keys_alone()
         return replace(alone, query_bias=-zero_neg_inf(alone.logsumexp()))
 

@@ -44,6 +44,8 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, p: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(p, v)
+        # Autograd asks only for the shape and the dtype of the value, so one number, which is not set either, stands
+        # for all entries: no memory is taken and nothing is computed.
         batch = broadcast_shapes(p.shape[:-2], v.shape[:-2])
         return p.new_empty(()).expand(*batch, p.shape[-2], v.shape[-1])
 

@@ -51,6 +51,8 @@ def scale_rows(scores: Scores, factor: float | Float[Tensor, "*#batch #n"]) -> S
         return DenseScores((r[..., None] * scores.scores.masked_fill(hidden, 0)).masked_fill(hidden, -math.inf))
     if isinstance(scores, EdgeScores):
         return replace(scores, scores=scores.scores * r.expand(*r.shape[:-1], scores.n)[..., scores.i])
+    # r is one more part of the queries, so that the walk over rectangles cuts it along with them, and its gradient
+    # comes from autograd like that of every part.
     assert isinstance(scores, ChunkedScores)
     assert scores.row_bias is None
     assert scores.col_bias is None
@@ -61,6 +63,9 @@ def scale_rows(scores: Scores, factor: float | Float[Tensor, "*#batch #n"]) -> S
 
 
 def _scale_products(scores: InnerProductScores, factor: float | Tensor) -> Scores:
+    # r_i (c⟨q_i, k_j⟩ + a_i + b_j) is again an inner product plus biases unless b and r both vary: the term r_i b_j is
+    # then neither of the query nor of the key alone. It is itself a product of one feature, so it becomes one more
+    # column of q and k. A positive r that is one number for all rows goes into the scale, and costs nothing.
     if not isinstance(factor, Tensor):
         if factor > 0:  # then it is a part of the scale, and nothing is copied
             a, b, table = (None if x is None else factor * x for x in _terms(scores))

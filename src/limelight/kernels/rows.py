@@ -135,6 +135,9 @@ class _Walk:
 
     def gradients(self, tree: Any, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
         """The gradients of the tensors and the parameters of `tree`, as sums over the same rows."""
+        # With y = f(x) by rows, y_I = f_I(x) for the rows I, the chain rule gives dx = Σ_I J_Iᵀ dy_I. Each term is a
+        # function of x and dy, the results have no dimension along the rows, and their sum is a walk over the rows,
+        # too.
         sources = [*tensors_of(tree), *learned_of(tree)]
         wanted = [x.requires_grad for x in sources]
         if not gradients or not any(wanted):
@@ -220,6 +223,9 @@ def part_of(whole: Tensor, dim: Dim, rows: slice) -> Tensor:
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:
     """The floating-point tensors in a tree of dataclasses and tuples, in order."""
+    # An autograd function takes and returns a flat list of tensors, and a measure wants the whole object that holds
+    # them (scores, normalizations, values). `tensors_of` takes the tensors out, and `with_tensors` puts others in their
+    # places, in the same order; whole numbers such as the edges of a graph stay where they are.
     if isinstance(tree, Tensor):
         if tree.is_floating_point():
             yield tree

@@ -151,11 +151,16 @@ def _reduce_block(own: tuple[Scores, Tensor], rows: slice) -> tuple[Tensor, Tens
 
 def zero_neg_inf(normalizer: Float[Tensor, "*#batch m"]) -> Float[Tensor, "*#batch m"]:
     """A log-normalizer with 0 instead of −∞ where everything is masked, so that it can be used as a bias."""
+    # There s_ij = −∞ for every pair of the row or column, and s_ij − L = −∞ − (−∞) would be NaN. With any finite number
+    # in its place the scores stay at −∞ and their weights at 0.
     return normalizer.masked_fill(normalizer == float("-inf"), 0)
 
 
 def entropy_of(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r"]:
     """−Σ_j p_ij log p_ij of p = softmax_j(s), from the scores; zero where every key is masked."""
+    # With log p_ij = s_ij − L_i the surprise −log p_ij is L_i − s_ij, which needs no logarithm of a weight. A masked
+    # key has p = 0 and a surprise of +∞; 0 · ∞ would be NaN, while p log p tends to 0 with p, so its surprise is set to
+    # 0.
     empty = _empty_rows(s)
     s = s if empty is None else s.masked_fill(empty, 0)
     surprise = torch.logsumexp(s, -1, keepdim=True) - s

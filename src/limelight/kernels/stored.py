@@ -49,8 +49,12 @@ def softmax_with_learned_bias(
     if len(contents) != 1 or not any(x.requires_grad for term in biases for x in learned_by(term)):
         return None
     factors = contents[0].key_factors(k)
-    if factors is None or factors.bias is not None:
+    is_product = type(unscaled(contents[0])).of_product is Similarity.of_product
+    if factors is None or factors.bias is not None or not is_product:
         return None
+    # torch's operation adds an array to the scores and differentiates it: its gradient is dS = P ∘ (dP − D) itself,
+    # which autograd then sends on to each bias and its scale. It multiplies that array by no scale, so those of the
+    # terms go into the queries and into the array: scale · (c ⟨q', k'⟩ + Σ_t c_t B_t).
     n, m, d = q.shape[-2], k.shape[-2], q.shape[-1]
     added = reduce(torch.add, [times(term.dense(q, k), term.default_scale(d)) for term in biases])
     batch = broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], added.shape[:-2])

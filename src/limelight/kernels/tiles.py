@@ -168,6 +168,10 @@ class _Simple:
     @classmethod
     def of(cls, mask: Mask | None) -> _Simple | None:
         """The mask in this form, or None if it is another kind of mask."""
+        # A mask is taken apart at its `&`. Causality is a flag of the kernel, and what depends on the key alone is one
+        # row that it adds to all rows of scores. Padded queries are computed as if they were real and set to 0
+        # afterwards: a whole row costs less than a mask n × m. Any other part, and any `|`, makes the mask no longer
+        # simple.
         found = cls()
         for part in conjuncts(mask):
             if isinstance(part, Band) and (part.before, part.after) == (None, 0):

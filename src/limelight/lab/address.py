@@ -8,11 +8,12 @@ Every value from a browser passes through `read`, which replaces an invalid one 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from limelight.lab.places import decoded, encoded
 
@@ -20,6 +21,8 @@ Value = float | int | str | bool
 Values = dict[str, Value]
 
 LONGEST = 4000  # characters of an address
+_ROOM = 3000  # characters of an address that a text may take, where a letter beyond ASCII takes six or more
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no part of a text, unlike line breaks and tabs
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,62 @@ class Moved:
             )
 
 
-Field = Number | Choice | Switch | Moved  # `read` returns a value, and a sentence if the given one is invalid
+@dataclass(frozen=True)
+class Text:
+    """A text that a visitor types: at most `most` characters, in a field of `rows` rows.
+
+    A text that cannot be used is not cut: it is replaced as a whole, by the last one that could (see `controls.held`).
+    """
+
+    name: str
+    label: str
+    most: int
+    default: str
+    rows: int = 4
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        wrong = self._wrong(given)
+        return (self.default, f"{self.label}: {wrong}, so it is not used.") if wrong else (given, "")
+
+    def _wrong(self, given: Any) -> str:
+        """Why this cannot be used; empty if it can. A page sends the length of a text that no message may hold."""
+        is_length = isinstance(given, int) and not isinstance(given, bool) and given > self.most
+        if not isinstance(given, str) and not is_length:
+            return f"{shown(given)} is not a text"
+        length = given if is_length else len(given)
+        if length > self.most:
+            return f"this text has {length:,} characters, and the field takes at most {self.most:,}"
+        if not given.strip():
+            return "this text has no words"
+        if odd := _CONTROL.search(given):
+            return f"this text holds the control character U+{ord(odd[0]):04X}"
+        if (size := len(quote_plus(given))) > _ROOM:
+            return f"this text takes {size:,} characters of the page's address, which has room for {_ROOM:,}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One of several names that are known only to the simulation, such as the heads of the model that it has loaded.
+
+    The simulation lists them (`Simulation.choices`), and says what it takes instead of a name that is not among them.
+    Here a name is any text of at most `most` printable characters.
+    """
+
+    name: str
+    label: str
+    default: str
+    most: int = 40
+
+    def read(self, given: Any) -> tuple[Value, str]:
+        if isinstance(given, str) and 0 < len(given) <= self.most and given.isprintable():
+            return given, ""
+        return self.default, f"{self.label}: {shown(given)} is not one of its names; {self.default} is used."
+
+
+Field = (
+    Number | Choice | Switch | Moved | Text | Listed
+)  # `read` returns a value, and a sentence if the given one is invalid
 
 
 def read(fields: Sequence[Field], given: Mapping[str, Any]) -> tuple[Values, list[str]]:

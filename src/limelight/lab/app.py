@@ -166,26 +166,29 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
     title = [html.H1(page.title), html.P(page.lead, className="lead")]
     if page.simulation is None:
         return html.Div([*title, *page.body(values), tour], className="wrap")
+    players = [
+        html.Button("Play", id="play", type="button", className="primary"),
+        html.Button("Step", id="step", type="button"),
+        html.Button("Reset", id="reset", type="button"),
+    ]
     buttons = html.Div(
         [
-            html.Button("Play", id="play", type="button", className="primary"),
-            html.Button("Step", id="step", type="button"),
-            html.Button("Reset", id="reset", type="button"),
+            *(players if page.plays else ()),
             html.Button("Copy the link", id="copy", type="button", className="quiet"),
             html.Span(id=f"{page.name}-step", className="step"),
         ],
         className="buttons",
         role="group",
-        **{"aria-label": "Play"},
+        **{"aria-label": "Play" if page.plays else "Share"},
     )
+    told = controls.settings(page.fields, values, wrong)
     panel = [
         buttons,
         html.P(id="note", role="status"),
-        html.P(" ".join(wrong), id="wrong", role="status"),
+        html.P(told["wrong"], id="wrong", role="status"),
         *controls.panel(page.fields, page.groups, values),
         *page.extra(),
     ]
-    told = controls.settings(page.fields, values, wrong)
     stores = [
         dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4()), **told}),
         dcc.Store(id="playing"),  # Dash does not call a callback without an output when a page is added

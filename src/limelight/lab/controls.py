@@ -1,4 +1,4 @@
-"""The control of a field on a page: a label with a slider, radio buttons or a checkbox."""
+"""The control of a field on a page: a label with a slider, radio buttons, a checkbox, a list, or a field for a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from limelight.lab.address import Choice, Field, Moved, Number, Switch, Value, Values, read, to_query
+from limelight.lab.address import Choice, Field, Listed, Moved, Number, Switch, Text, Value, Values, read, to_query
 
 _NOTCHES = 200  # positions of a logarithmic slider
 
@@ -32,8 +32,26 @@ def control(field: Field, value: Value) -> Component:
         return html.Fieldset([html.Legend(field.label), dcc.RadioItems(options, value, id=key, className="choice")])
     if isinstance(field, Moved):
         return html.Div(dcc.Input(id=key, type="hidden", value=value), hidden=True)
+    if isinstance(field, Text):
+        area = dcc.Textarea(id=key, value=value, rows=field.rows, className="text")
+        return html.Div([html.Label([html.Span(field.label), area], className="written"), *_faults(field)])
+    if isinstance(field, Listed):
+        return html.Div([_list(field, str(value)), dcc.Input(id=key, type="hidden", value=value), *_faults(field)])
     options = [{"label": field.label, "value": "on"}]
     return html.Div(dcc.Checklist(options, ["on"] if value else [], id=key, className="switch"))
+
+
+def _list(field: Listed, value: str) -> Component:
+    """A list with one name, until the simulation has sent the others. The name chosen is held by a hidden input."""
+    options = [html.Option(value, value=value)]
+    return html.Label(
+        [html.Span(field.label), html.Select(options, id={"list": field.name}, className="list")], className="written"
+    )
+
+
+def _faults(field: Field) -> list[Component]:
+    """Places for the sentences on a value that cannot be used: of the server, and of the simulation."""
+    return [html.P(id={kind: field.name}, className="fault", role="status") for kind in ("fault", "refused")]
 
 
 def to_control(field: Field, value: Value) -> Any:
@@ -66,16 +84,33 @@ def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
 
 
 def held(fields: Sequence[Field], controls: Mapping[str, Any], before: Values) -> tuple[Values, list[str]]:
-    """The values of the controls, validated by `address.read`. A field without a control has its value in `before`."""
+    """The values of the controls, validated by `address.read`. A field without a control has its value in `before`.
+
+    So has a field for a text, if its text cannot be used: what the page shows then stays.
+    """
     known = {field.name: field for field in fields}
     came = {name: from_control(known[name], value, before[name]) for name, value in controls.items() if name in known}
-    return read(fields, {**before, **came})
+    values, wrong = read(fields, {**before, **came})
+    kept = {name: before[name] for name, field in known.items() if isinstance(field, Text) and _told(field, wrong)}
+    return {**values, **kept}, wrong
+
+
+def _told(field: Field, wrong: Sequence[str]) -> list[str]:
+    """The sentences on this field, all of which begin with its label."""
+    return [sentence for sentence in wrong if sentence.startswith(f"{field.label}: ")]
 
 
 def settings(fields: Sequence[Field], values: Values, wrong: Sequence[str]) -> dict[str, Any]:
-    """What a page shows of its values: the numbers beside sliders, the address, and sentences on invalid values."""
+    """What a page shows of its values: the numbers beside sliders, the address, and sentences on invalid values.
+
+    `faults` are the sentences that are shown at their fields, `wrong` all others.
+    """
     numbers = {field.name: _said(values[field.name]) for field in fields if isinstance(field, Number)}
-    return {"values": values, "said": numbers, "query": to_query(fields, values), "wrong": " ".join(wrong)}
+    faults = {field.name: " ".join(_told(field, wrong)) for field in fields if isinstance(field, Text | Listed)}
+    others = " ".join(sentence for sentence in wrong if sentence not in faults.values())
+    return {
+        "values": values, "said": numbers, "query": to_query(fields, values), "wrong": others, "faults": faults
+    }  # fmt: skip
 
 
 def _said(value: Value) -> str:

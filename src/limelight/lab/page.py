@@ -37,6 +37,7 @@ class Page:
     body: Callable[[Values], Sequence[Component]]
     order: int
     simulation: str | None = None
+    plays: bool = True  # False for a simulation that takes no steps, whose page has no buttons to play
     assets: Sequence[Path] = ()
     fields: Sequence[Field] = ()
     groups: Sequence[tuple[str, Sequence[str]]] = ()  # (heading, names of fields); () for no groups

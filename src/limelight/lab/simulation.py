@@ -64,6 +64,23 @@ class Simulation(ABC):
     def figures(self) -> Mapping[str, Figure]:
         """All pictures, drawn as a whole."""
 
+    @property
+    def has_work(self) -> bool:
+        """True if something remains to be computed before the pictures show the present settings."""
+        return False
+
+    def work(self) -> Collection[str]:
+        """Compute the next piece of it, and return the pictures to redraw as a whole.
+
+        A worker calls this only while its page is seen. It looks for messages between two pieces, so that the pieces
+        of a setting that has changed meanwhile are never computed.
+        """
+        return ()
+
+    def choices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """For each field that is `Listed`, the names that it can have, with their labels."""
+        return {}
+
     def updates(self) -> Updates | None:
         """The changes of the pictures since they were last drawn as a whole, or None if they must be redrawn."""
         return None

@@ -3,8 +3,9 @@
 Messages are JSON. In: {"do": "frame", "after": n}, and {"do": …} with "play", "pause", "step", "reset", "change" or
 "act". Out: one frame for each "frame" message, as soon as it is newer than n, or unchanged after two seconds.
 
-A simulation plays only while its page requests frames. A page that nobody sees requests none: its worker waits for the
-next message, takes no processor time, and plays on from the same step when the page is seen again.
+A simulation plays, and works on its pictures, only while its page requests frames. A page that nobody sees requests
+none: its worker waits for the next message, takes no processor time, and goes on from the same step when the page is
+seen again.
 """
 
 from __future__ import annotations
@@ -62,13 +63,16 @@ class Player:
         self._version, self._whole, self._shown = 0, True, -1
         self._anew: set[str] = set()  # pictures to redraw as a whole, if not all of them
         self._sent: dict[str, str] = {}  # the last update of each picture
+        self._listed: dict[str, Any] = {}  # the last choices sent
         self._note = ""
         self._asked: tuple[int, float] | None = None  # the requested frame is newer than this; deadline
         self._seen_until = 0.0  # the time at which the page is taken to be hidden, unless it requests a frame
 
     def run(self) -> None:
         while True:
-            if self._advances:
+            if self._is_seen and self._live.has_work:
+                self._work()
+            elif self._advances:
                 self._play()
             self._answer()
             while self._connection.poll(self._wait()):
@@ -76,9 +80,13 @@ class Player:
                 self._answer()
 
     @property
+    def _is_seen(self) -> bool:
+        return self._asked is not None or time.monotonic() < self._seen_until
+
+    @property
     def _advances(self) -> bool:
         """True if the simulation plays and its page is seen."""
-        return self._playing and (self._asked is not None or time.monotonic() < self._seen_until)
+        return self._playing and self._is_seen
 
     def _wait(self) -> float | None:
         """Seconds until there is something to do without a message, or None if there will be nothing."""
@@ -86,7 +94,16 @@ class Player:
         until = [] if self._asked is None else [self._asked[1] - now]
         if self._advances:
             until.append(self._due - now)
+        if self._is_seen and self._live.has_work:
+            until.append(now)
         return max(min(until), 0.0) if until else None
+
+    def _work(self) -> None:
+        try:
+            self._anew.update(self._live.work())
+        except LimelightError as problem:
+            self._note = str(problem)
+        self._version += 1
 
     def _play(self) -> None:
         """Take the steps that are due, for at most `_BURST` seconds."""
@@ -149,6 +166,9 @@ class Player:
     def _frame(self, after: int) -> str:
         frame: dict[str, Any] = {"n": self._version, "playing": self._playing, "note": self._note}
         frame["words"] = dict(self._live.labels())
+        choices = dict(self._live.choices())
+        if self._whole or choices != self._listed:
+            frame["choices"] = self._listed = choices
         updates = None if self._whole else {} if after == self._version else self._live.updates()
         if updates is None:
             self._sent.clear()

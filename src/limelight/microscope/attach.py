@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.microscope.outputs import Remembered, difference, remembered, tensors_of
 from limelight.microscope.recorder import Recorder
 from limelight.microscope.scope import Scope
 from limelight.microscope.watch import Watch
@@ -67,7 +67,7 @@ class _Compared(Watch):
         before = len(self.recorder.calls)
         if module in self._compared:
             return super()._outermost(module, args, kwargs)
-        expected = self._unwatched(module, args, kwargs)
+        expected = [remembered(x) for x in tensors_of(self._unwatched(module, args, kwargs))]
         out = super()._outermost(module, args, kwargs)  # only now, since the watchers have been put on again
         self._compare(module, expected, out)
         if module is self.model and len(self.recorder.calls) == before:
@@ -88,12 +88,12 @@ class _Compared(Watch):
                     module.get_buffer(name).copy_(value)
             self._put_on()
 
-    def _compare(self, module: nn.Module, expected: Any, out: Any) -> None:
-        right, ours = list(_tensors(expected)), list(_tensors(out))
+    def _compare(self, module: nn.Module, right: Sequence[Remembered], out: Any) -> None:
+        ours = list(tensors_of(out))
         if not right:
             return  # nothing can be compared, and `difference` stays None
         alike = len(right) == len(ours)
-        off = max(map(_difference, right, ours)) if alike else float("inf")
+        off = max(map(difference, right, ours)) if alike else float("inf")
         self.scope.difference = max(off, self.scope.difference or 0.0)
         if off:
             raise InputError(
@@ -150,33 +150,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):  # outputs of an encoder
         return value
     return copy.deepcopy(value)
-
-
-def _tensors(out: Any) -> Iterator[Tensor]:
-    """All tensors of a model's output; caches are left out."""
-    if isinstance(out, Tensor):
-        yield out
-    elif isinstance(out, dict):
-        for value in out.values():
-            yield from _tensors(value)
-    elif isinstance(out, (list, tuple)):
-        for value in out:
-            yield from _tensors(value)
-    elif dataclasses.is_dataclass(out):
-        for field in dataclasses.fields(out):
-            yield from _tensors(getattr(out, field.name))
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference; 0 if all numbers are equal, also NaN to NaN, and ∞ for other shapes or dtypes."""
-    if a.is_nested or b.is_nested:
-        pairs = zip(a.unbind(), b.unbind(), strict=True)
-        return max((_difference(x, y) for x, y in pairs), default=0.0)
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return float("inf")
-    a, b = a.detach(), b.detach()
-    differs = (a != b) & ~((a != a) & (b != b))
-    if not bool(differs.any()):
-        return 0.0
-    off = float((a.double() - b.double()).abs()[differs].max())
-    return off if off == off else float("inf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +61,8 @@ class Call:
     `layer` is the module's name, `run` counts its calls within one pass of the model (a shared layer has several), and
     `step` counts the passes in which it ran. `texts` and `biases` have an entry for each text of the batch. `history`
     are all tokens so far of the text that the keys are of, of which a cache with a window keeps the last m; None if
-    they are unknown. `has_first` is False if the first token of the text is no longer among the keys.
+    they are unknown. `has_first` is False if the first token of the text is no longer among the keys. `normalizers` are
+    the L_i of P_ij = exp(s_ij − L_i), for each text of which they have been computed.
     """
 
     layer: str
@@ -78,6 +79,7 @@ class Call:
     texts: Sequence[Visible]
     biases: Sequence[PairBias | None]
     has_first: bool = True
+    normalizers: dict[int, Float[Tensor, "H n"]] = field(default_factory=dict)
     history: Int[Tensor, "B length"] | None = None
 
     @property

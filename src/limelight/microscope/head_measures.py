@@ -7,7 +7,7 @@ a reader needs to know: the equation, the range, the meaning and the source. A m
     scope.table([*MEASURES, last])
 
 None of them stores P. Scores of a pattern (previous token, induction) need P at a few pairs only, exp(s_ij − L_i) after
-one log-sum-exp, which costs O(n). Others are computed from the operator, or go through its rows a block at a time.
+one log-sum-exp, which costs O(n). All that need every pair share one pass over P, `P.sums`.
 A measure that has no meaning on a text is NaN: positions in cross-attention, induction where no token is repeated.
 """
 
@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limelight.microscope.occurrences import earlier_occurrences
+from limelight.microscope.triangle_defect import triangle_defect
 from limelight.microscope.watched_attention import WatchedAttention
-
-_PAIRS = 1 << 22  # entries of a comparison of tokens that are made at a time
 
 PerHead = Float[Tensor, "*heads"]
 
@@ -51,17 +51,17 @@ class Measure:
 
 
 def _entropy(P: WatchedAttention) -> PerHead:
-    return P.entropy().mean(-1)
+    return P.sums.entropy.mean(-1)
 
 
 def _effective_keys(P: WatchedAttention) -> PerHead:
-    return P.entropy().exp().mean(-1)
+    return P.sums.entropy.exp().mean(-1)
 
 
 def _first_token(P: WatchedAttention) -> PerHead:
     if not P.has_first:
         return _undefined(P)
-    return P.column_mass()[..., 0] / P.seen_by()[..., 0]
+    return P.sums.mass[..., 0] / P.seen_by()[..., 0]
 
 
 def _separators(P: WatchedAttention) -> PerHead:
@@ -70,7 +70,7 @@ def _separators(P: WatchedAttention) -> PerHead:
     wanted = torch.tensor(sorted(P.separators), device=P.ids.device)
     is_separator = torch.isin(P.ids, wanted).to(P.device)
     is_separator[:1] = False
-    return P.column_mass()[..., is_separator].sum(-1) / P.shape[-2]
+    return P.sums.mass[..., is_separator].sum(-1) / P.shape[-2]
 
 
 def _at_offset(offset: int) -> Callable[[WatchedAttention], PerHead]:
@@ -96,15 +96,13 @@ def _at_earlier_occurrences(P: WatchedAttention, offset: int) -> PerHead:
     """The mean weight of a query on all tokens `offset` places after an earlier occurrence of its own token."""
     if P.positions is None or P.ids is None:
         return _undefined(P)
-    ids, i, j = P.ids.cpu(), [], []
-    step = max(1, _PAIRS // max(1, len(ids)))
-    for queries in torch.arange(P.shape[-2]).split(step):
-        own = P.positions[queries]
-        same = (ids[own][:, None] == ids[None, :]) & (torch.arange(len(ids))[None, :] + offset < own[:, None])
-        rows, cols = same.nonzero(as_tuple=True)
-        i.append(queries[rows])
-        j.append(cols + offset)
-    return _mean_over_queries(P, torch.cat(i), torch.cat(j)) if i else _undefined(P)
+    total, queries, positions = _undefined(P).zero_(), 0, P.positions.cpu()
+    for i, j in earlier_occurrences(P.ids.cpu(), positions):
+        before = j + offset < positions[i]
+        i, j = i[before], j[before] + offset
+        total += P.weights_at(i, j).sum(-1)
+        queries += len(i.unique_consecutive())
+    return total / queries if queries else _undefined(P)
 
 
 def _mean_over_queries(P: WatchedAttention, i: Int[Tensor, " pairs"], j: Int[Tensor, " pairs"]) -> PerHead:
@@ -115,23 +113,15 @@ def _mean_over_queries(P: WatchedAttention, i: Int[Tensor, " pairs"], j: Int[Ten
 
 
 def _mean_distance(P: WatchedAttention) -> PerHead:
-    if P.positions is None:
-        return _undefined(P)
-    at, keys = P.positions.to(P.device), torch.arange(P.shape[-1], device=P.device)
-    total = _undefined(P).zero_()
-    for rows in P.rows():
-        p = P.block(rows)
-        away = (at[rows, None] - keys).abs().to(p.dtype)
-        total += ((p * away).sum(-1) / p.sum(-1)).sum(-1)
-    return total / P.shape[-2]
+    return _undefined(P) if P.positions is None else P.sums.distance.mean(-1)
 
 
 def _largest_key(P: WatchedAttention) -> PerHead:
-    return P.column_mass().amax(-1) / P.shape[-2]
+    return P.sums.mass.amax(-1) / P.shape[-2]
 
 
 def _least_mass(P: WatchedAttention) -> PerHead:
-    return P.column_mass().amin(-1)
+    return P.sums.mass.amin(-1)
 
 
 def _key_norms(P: WatchedAttention) -> PerHead:
@@ -140,39 +130,20 @@ def _key_norms(P: WatchedAttention) -> PerHead:
     This is the share of the variance of a query's scores that a · |k_j|² explains, with the best a, the same for all
     queries. If all keys have the same length, up to rounding, they explain nothing.
     """
+    several = P.sums.seen > 1
+    sums = (P.sums.together, P.sums.score_spread, P.sums.norm_spread)
+    together, of_scores, of_norms = ((several * x).sum(-1) for x in sums)
     norms = P.k.square().sum(-1)
-    together, of_scores, of_norms = (_undefined(P).zero_() for _ in range(3))
-    for rows in P.rows():
-        s, seen, number = _scores_seen(P, rows)
-        s, b = (_centered(x, seen, number) for x in (s, norms[..., None, :].expand_as(s)))
-        together += (s * b).sum((-1, -2))
-        of_scores += s.square().sum((-1, -2))
-        of_norms += b.square().sum((-1, -2))
     equal = of_norms <= 1e-10 * norms.square().sum(-1) * P.shape[-2]
-    return torch.where(equal & (of_scores > 0), 0, together.square() / (of_scores * of_norms))
+    found = torch.where(equal & (of_scores > 0), 0, together.square() / (of_scores * of_norms))
+    return found.to(P.dtype)
 
 
 def _temperature(P: WatchedAttention) -> PerHead:
     """1/σ, with σ² the variance of the scores of a query over the keys that it sees, averaged over queries."""
-    total, count = _undefined(P).zero_(), _undefined(P).zero_()
-    for rows in P.rows():
-        s, seen, number = _scores_seen(P, rows)
-        total += (_centered(s, seen, number).square() / number).sum((-1, -2))
-        count += (number > 1).sum((-1, -2))
-    return (count / total).sqrt()
-
-
-def _scores_seen(P: WatchedAttention, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """(the scores of these rows, where a key is seen, the number of keys that a query sees)."""
-    s = P.scores(rows)
-    seen = s > -math.inf
-    return s.masked_fill(~seen, 0), seen, seen.sum(-1, keepdim=True).clamp(min=1)
-
-
-def _centered(x: Tensor, seen: Tensor, number: Tensor) -> Tensor:
-    """x minus the mean of its row over the keys that are seen; 0 at the others."""
-    mean = (x * seen).sum(-1, keepdim=True) / number
-    return (x - mean) * seen
+    several = P.sums.seen > 1
+    variance = (several * P.sums.score_spread / P.sums.seen).sum(-1) / several.sum(-1)
+    return variance.rsqrt().to(P.dtype)
 
 
 def _agreement(P: WatchedAttention) -> PerHead:
@@ -180,10 +151,7 @@ def _agreement(P: WatchedAttention) -> PerHead:
     heads = P.heads
     if heads is None or heads < 2:
         return _undefined(P)
-    products = torch.zeros(heads, heads, dtype=P.dtype, device=P.device)
-    for rows in P.rows():
-        p = P.block(rows).flatten(1)
-        products += p @ p.mT
+    products = P.sums.products
     norms = products.diagonal().sqrt()
     cosines = products / (norms[:, None] * norms)
     return (cosines.sum(-1) - cosines.diagonal()) / (heads - 1)
@@ -196,6 +164,10 @@ def _symmetry(P: WatchedAttention) -> PerHead:
     mixed = P.k.mT @ P.q
     size = ((P.q.mT @ P.q) * (P.k.mT @ P.k)).sum((-1, -2))
     return (mixed * mixed.mT).sum((-1, -2)) / size
+
+
+def _triangle_defect(P: WatchedAttention) -> PerHead:
+    return triangle_defect(P.q, P.k) if _is_whole(P) else _undefined(P)
 
 
 def _copying(P: WatchedAttention) -> PerHead:
@@ -218,11 +190,8 @@ def _drift(P: WatchedAttention) -> PerHead:
     """Σ_i |(Pk)_i − k_i|² / Σ_i |k_i − mean k|², where P's rows are divided by their sums."""
     if not _is_whole(P):
         return _undefined(P)
-    ones = torch.ones_like(P.k[..., :1])
-    mixed = P @ torch.cat([P.k, ones], -1)
-    moved = mixed[..., :-1] / mixed[..., -1:] - P.k
     spread = P.k - P.k.mean(-2, keepdim=True)
-    return moved.square().sum((-1, -2)) / spread.square().sum((-1, -2))
+    return P.sums.moved.sum(-1) / spread.square().sum((-1, -2))
 
 
 def _is_whole(P: WatchedAttention) -> bool:
@@ -374,6 +343,15 @@ MEASURES = (
         "−1 to 1",
         "Whether two tokens score each other alike: 1 if S is symmetric, −1 if it turns its sign, 0 if it is directed.",
         "for W_Q W_Kᵀ: Saponati et al. 2025 (2502.10927)",
+    ),
+    Measure(
+        "triangle_defect",
+        _triangle_defect,
+        "share of triples i, j, m for which √d_ij, √d_jm, √d_im are no sides of a triangle,  "
+        "d_ij = ⟨q_i − q_j, k_i − k_j⟩",
+        "0 to 1",
+        "How far the scores are from those of a metric: 0 if W_Q = W_K, near 1 for random maps.",
+        "the axioms of a metric (Fréchet 1906); for attention by a learned metric: Ruan and Zhang 2024 (2412.18288)",
     ),
     Measure(
         "copying",

@@ -16,12 +16,16 @@ from limelight.errors import InputError, require
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in evaluation mode with its tokenizer. `longest` is the most tokens that it takes, or None."""
+    """A model in evaluation mode with its tokenizer, or, if it `reads` pictures, with its image processor.
+
+    `longest` is the most tokens that it takes, or None.
+    """
 
     name: str
     model: Any
     tokenizer: Any
     longest: int | None
+    reads: str = "text"  # or "pictures"
 
 
 def load(name: str, *, download: bool = False) -> Loaded:
@@ -30,7 +34,7 @@ def load(name: str, *, download: bool = False) -> Loaded:
     Without `download` no other machine is asked, and a name on the Hub means the copy that is on this machine.
 
     Raises `InputError` if there is no such model, if it has no safetensors, if it needs code of its own, and if it has
-    no tokenizer; `MissingExtraError` without transformers.
+    no tokenizer, or no image processor; `MissingExtraError` without transformers.
     """
     require("huggingface", "limelight inspect", "transformers")
     folder = find(name)
@@ -45,9 +49,15 @@ def load(name: str, *, download: bool = False) -> Loaded:
     source: Any = name if folder is None else str(folder)
     given: dict[str, Any] = {"local_files_only": not download, "trust_remote_code": False}
     config = _from(transformers.AutoConfig, source, name, download, **given)
+    own_name = name if folder is None or not _is_path(name) else folder.resolve().name
+    if _is_of_pictures(config):
+        processor = _from(transformers.AutoImageProcessor, source, name, download, **given)
+        model = _from(transformers.AutoModel, source, name, download, **given, config=config, use_safetensors=True)
+        return Loaded(own_name, model.eval(), processor, None, "pictures")
     if getattr(config, "vision_config", None) or not hasattr(config, "vocab_size"):
         raise InputError(
-            f"{name} ({config.model_type}) reads more than text; watch it in Python, with limelight.microscope.attach"
+            f"{name} ({config.model_type}) reads neither text alone nor pictures alone; watch it in Python, with "
+            "limelight.microscope.attach"
         )
     tokenizer = _from(transformers.AutoTokenizer, source, name, download, **given)
     if folder is not None:
@@ -56,11 +66,17 @@ def load(name: str, *, download: bool = False) -> Loaded:
     model = _from(kind, source, name, download, **given, config=config, use_safetensors=True)
     longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     return Loaded(
-        name if folder is None or not _is_path(name) else folder.resolve().name,
+        own_name,
         model.eval(),
         tokenizer,
         longest if isinstance(longest, int) else None,
     )
+
+
+def _is_of_pictures(config: Any) -> bool:
+    """True for a model of single pictures that are cut into patches, such as ViT or DINOv2."""
+    has_text = hasattr(config, "max_position_embeddings") or hasattr(config, "text_config")
+    return not has_text and hasattr(config, "patch_size") and hasattr(config, "image_size")
 
 
 def find(name: str) -> Path | None:

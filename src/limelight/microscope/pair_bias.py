@@ -43,6 +43,13 @@ class PairBias:
         """b_ij of some pairs."""
         return self.numbers[:, j - i + self.queries - 1] if self.is_relative else self.numbers[:, i, j]
 
+    def block(self, rows: slice, cols: slice) -> Float[Tensor, "heads r c"]:
+        """b_ij of a rectangle of pairs."""
+        if not self.is_relative:
+            return self.numbers[:, rows, cols]
+        i, j = (torch.arange(at.start, at.stop, device=self.numbers.device) for at in (rows, cols))
+        return self.numbers[:, j - i[:, None] + self.queries - 1]
+
     def similarity(self, dtype: torch.dtype) -> Similarity:
         """The same numbers as a term of the scores."""
         numbers = self.numbers.to(dtype)

@@ -1,9 +1,10 @@
-"""A model reads a text, watched: the scope, the table of measures, and the tokens as people read them."""
+"""A model reads a text or a picture, watched: the scope, the table of measures, and the tokens as people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from limelight.microscope.attach import attach
 from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table
 from limelight.microscope.load import Loaded
+from limelight.microscope.picture import Picture, patch_labels, picture
 from limelight.microscope.scope import Scope
 from limelight.microscope.tokens import readable
 from limelight.microscope.watched_attention import WatchedAttention
@@ -23,10 +25,10 @@ _ANSWER = 64  # tokens that an encoder-decoder writes at most
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen while a model read a text.
+    """What was seen while a model read a text, or looked at a picture.
 
     `texts` are the labels of the tokens of the text, and of the answer that an encoder-decoder wrote; `ids` are these
-    tokens. `measures` are the columns of the table.
+    tokens. Of a picture the tokens are its patches, which have no ids. `measures` are the columns of the table.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Reading:
     texts: tuple[list[str], ...]
     ids: tuple[list[int], ...]
     measures: tuple[Measure, ...] = MEASURES
+    picture: Picture | None = None
 
     @property
     def layers(self) -> list[WatchedAttention]:
@@ -46,6 +49,8 @@ class Reading:
         """(the text of the queries, the text of the keys), as indices into `texts`."""
         if P.is_cross:
             return len(self.texts) - 1, 0
+        if self.picture is not None:
+            return 0, 0
         own = None if P.ids is None else P.ids.tolist()
         text = next((i for i, ids in enumerate(self.ids) if ids == own), None)
         if text is None:
@@ -61,8 +66,10 @@ def read(
 
     `more` make further measures from the scope and from what the model was called with, as `ablation_effect` does.
 
-    Raises `InputError` for a text without tokens, or with more than the model takes.
+    Raises `InputError` for a text without tokens, or with more than the model takes, and for a model of pictures.
     """
+    if loaded.reads != "text":
+        raise InputError(f"{loaded.name} looks at pictures; give one with --image in place of a text")
     ids = loaded.tokenizer(text, return_tensors="pt", truncation=False, verbose=False)["input_ids"]
     if tokens is not None:
         if tokens < 1:
@@ -83,6 +90,31 @@ def read(
     measures = (*MEASURES, *(make(scope, given) for make in more))
     texts = tuple(readable(loaded.tokenizer, own) for own in read_ids)
     return Reading(loaded.name, type(model).__name__, scope, scope.table(measures), texts, tuple(read_ids), measures)
+
+
+@torch.no_grad()
+def look(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
+    """Let a model of images look at the picture in a file.
+
+    Raises `InputError` for a model of text, for what is no picture, and for a model that does not attend to all patches
+    of the whole picture, as one with windows.
+    """
+    if loaded.reads != "pictures":
+        raise InputError(f"{loaded.name} reads text; give it with --text or --file in place of a picture")
+    seen = picture(path, loaded.tokenizer, loaded.model.config, loaded.name)
+    given = {"pixel_values": seen.values}
+    with attach(loaded.model) as scope:
+        loaded.model(**given)
+    tokens = scope[0].shape[-1] if scope.texts == 1 else 0
+    labels = patch_labels(loaded.model, tokens, seen.rows, seen.columns)
+    if labels is None or any(P.shape[1:] != (tokens, tokens) for P in scope):
+        raise InputError(
+            f"{loaded.name} does not attend from each patch of a picture to all of them, so that its heads cannot be "
+            "drawn over it; watch it in Python, with limelight.microscope.attach"
+        )
+    measures = (*MEASURES, *(make(scope, given) for make in more))
+    kind = type(loaded.model).__name__
+    return Reading(loaded.name, kind, scope, scope.table(measures), (labels,), ([],), measures, seen)
 
 
 def _require_fits(ids: Tensor, loaded: Loaded) -> None:

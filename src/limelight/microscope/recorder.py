@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.call import Call, Keys, key_heads
+from limelight.microscope.freed import Freed
 from limelight.microscope.pair_bias import PairBias
 from limelight.microscope.text_mask import Given, Visible, visible
 from limelight.microscope.watched_attention import watched
@@ -67,6 +68,7 @@ class Recorder:
     calls: list[Call] = field(default_factory=list)
     inputs: list[Inputs] = field(default_factory=list)  # of the models that are running, the innermost last
     is_told: bool = False  # while a layer runs that reports by itself
+    _freed: Freed = field(default_factory=Freed)
     _runs: Counter[str] = field(default_factory=Counter)  # how often each layer was called in this pass
     _steps: Counter[tuple[str, int]] = field(default_factory=Counter)
     _latest: dict[tuple[str, int], Call] = field(default_factory=dict)
@@ -155,6 +157,7 @@ class Recorder:
         self._steps[name] += 1
         self._latest[name] = call
         self.calls.append(call)
+        self._freed.keeping(seen.query.nbytes + seen.key.nbytes)
         return call
 
     def _filled(self, seen: Seen) -> Seen:
@@ -303,7 +306,7 @@ def _require_explained(call: Call, seen: Seen) -> None:
         value = seen.value[min(text, len(seen.value) - 1)]
         value = key_heads(value, call.heads)[:, own.keys.to(value.device)]
         P = watched(call, 0, text)
-        mixed = P @ value.to(P.dtype)
+        mixed, call.normalizers[text] = P.apply_with_logsumexp(value.to(P.dtype))
         ours, theirs = seen.output(mixed.transpose(0, 1), text, own.queries.to(value.device))
         size = max(1.0, float(value.abs().max()))
         off = float((ours.to(theirs.dtype) - theirs).abs().max()) / size

@@ -17,6 +17,7 @@ from limelight.mask.visible_keys import count_visible
 from limelight.microscope.call import Call, key_heads, sinks_of
 from limelight.microscope.head_inputs import layer_scores
 from limelight.microscope.pair_bias import PairBias
+from limelight.microscope.pair_sums import PairSums, pair_sums
 from limelight.normalization import Softmax, SoftmaxWithSink
 from limelight.similarity import Dot, upcast
 from limelight.weights import TopKWeights, Weights
@@ -46,7 +47,8 @@ class WatchedAttention(LinearOperator):
     `positions` (n,) says at which key each query stands, and is None in cross-attention. `ids` (m,) are the tokens of
     the keys, None if they are unknown, and `separators` are those that separate or end texts. `has_first` is False if
     the first token of the text is no longer among the keys. Queries that see no key are left out. `output_map()` are
-    W_V W_O of each head (heads, e, e), from the layer's weights, or None if they are unknown.
+    W_V W_O of each head (heads, e, e), from the layer's weights, or None if they are unknown. `lse` is L, if it is
+    known already.
 
     >>> import torch
     >>> from limelight import microscope
@@ -75,11 +77,12 @@ class WatchedAttention(LinearOperator):
         has_first: bool = True,
         place: Place | None = None,
         output_map: Callable[[], Float[Tensor, "*heads e e"] | None] = lambda: None,
+        lse: Float[Tensor, "*heads n"] | None = None,
     ) -> None:
         self.q, self.k = q, k = upcast(q), upcast(k)
         self.scale, self.mask, self.softcap = scale, mask, softcap
         self.bias, self.positions, self.has_first, self.place = bias, positions, has_first, place
-        self.ids, self.separators = ids, separators
+        self.ids, self.separators, self.sinks, self._known_lse = ids, separators, sinks, lse
         self.output_map = output_map
         similarity, own_scale = layer_scores(Dot(), scale, softcap, bias, q.dtype)
         normalization = Softmax() if sinks is None else SoftmaxWithSink(sinks.to(q.dtype)[..., None])
@@ -101,13 +104,24 @@ class WatchedAttention(LinearOperator):
     def _apply_transposed(self, w: Tensor) -> Tensor:
         return self.attention.T @ w
 
+    def apply_with_logsumexp(
+        self, v: Float[Tensor, "*heads m e"]
+    ) -> tuple[Float[Tensor, "*heads n e"], Float[Tensor, "*heads n"]]:
+        """(P v, L) in one pass over the keys."""
+        return self.attention.apply_with_logsumexp(v)
+
     def logsumexp(self) -> Float[Tensor, "*heads n"]:
         """L_i = log(Σ_j exp s_ij + exp sink), so that P_ij = exp(s_ij − L_i); without a sink its term is missing."""
         return self._lse
 
     @cached_property
     def _lse(self) -> Float[Tensor, "*heads n"]:
-        return self.attention.logsumexp()
+        return self.attention.logsumexp() if self._known_lse is None else self._known_lse
+
+    @cached_property
+    def sums(self) -> PairSums:
+        """Entropies, column masses and the other sums over pairs that the measures share, from one pass over P."""
+        return pair_sums(self)
 
     def entropy(self) -> Float[Tensor, "*heads n"]:
         """−Σ_j p_ij log p_ij in nats, where p_i are the weights of query i divided by their sum."""
@@ -121,7 +135,7 @@ class WatchedAttention(LinearOperator):
         """1 − Σ_j P_ij: the share of each query's weight that the layer's learned sink takes; 0 without a sink."""
         if not isinstance(self.attention.normalization, SoftmaxWithSink):
             return torch.zeros(self.shape[:-1], dtype=self.dtype, device=self.device)
-        return 1 - (self.attention @ torch.ones(self.shape[-1], 1, dtype=self.dtype, device=self.device))[..., 0]
+        return 1 - self.sums.weight
 
     def topk(self, k: int) -> TopKWeights:
         """The k largest weights of each query and their keys, largest first; as `Attention.topk`."""
@@ -211,11 +225,12 @@ def watched(
     device = call.query.device
     queries, keys = visible.queries.to(device), visible.keys.to(device)
     q, k = call.query[text][:, queries], key_heads(call.key[min(text, len(call.key) - 1)], call.heads)[:, keys]
-    sinks, mask = sinks_of(call.sinks, text, queries), visible.mask
+    sinks, mask, lse = sinks_of(call.sinks, text, queries), visible.mask, call.normalizers.get(text)
     ids = None if call.ids is None else call.ids[min(text, len(call.ids) - 1)].to(visible.keys.device)[visible.keys]
     if head is not None:
         q, k, bias = q[head], k[head], None if bias is None else bias.head(head)
         sinks = None if sinks is None else sinks[head]
+        lse = None if lse is None else lse[head]
         if isinstance(mask, Boolean) and mask.allowed.ndim == 3:
             mask = Boolean(mask.allowed[head])
     return WatchedAttention(
@@ -232,6 +247,7 @@ def watched(
         has_first=call.has_first,
         place=Place(layer, call.layer, call.kind, head, text, call.step),
         output_map=output_map if head is None else lambda: _of_head(output_map(), head),
+        lse=lse,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -68,6 +69,29 @@ class NoisyClassifier(nn.Module):
     ) -> Float[Tensor, " n"]:
         """log p(y | x_t, t) of one label for each image."""
         return self(x, t).log_softmax(-1).gather(1, labels[:, None])[:, 0]
+
+
+def noisy_classification_loss(
+    classifier: NoisyClassifier,
+    images: Float[Tensor, "n side side"],
+    labels: Int[Tensor, " n"],
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """The mean of −log p(y | x_t, t) over images of which one half is clean, t = 0, and the other noised to a random t.
+
+    Dhariwal & Nichol 2021, section 4.
+
+    >>> import torch
+    >>> from limelight.models.denoiser import NoisyClassifier, noisy_classification_loss
+    >>> from limelight.models.diffusion import linear_schedule
+    >>> classifier = NoisyClassifier(linear_schedule(50), side=8, hidden=32, classes=10)
+    >>> noisy_classification_loss(classifier, torch.zeros(6, 8, 8), torch.arange(6), torch.Generator()).shape
+    torch.Size([])
+    """
+    t = torch.randint(1, classifier.schedule.steps + 1, (len(images),), generator=generator)
+    t[: len(images) // 2] = 0
+    noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
+    return F.cross_entropy(classifier(classifier.schedule.noised(images, t, noise), t), labels)
 
 
 def with_time(x: Tensor, t: Tensor, schedule: NoiseSchedule, side: int, who: str) -> Float[Tensor, "n inputs"]:

@@ -87,6 +87,17 @@ def language_model() -> Any:
 
 
 @cache
+def language_tokenizer() -> Any:
+    """The tokenizer of SmolLM2-135M-Instruct. It puts no token before a text, so that the first one is a word's."""
+    path = LANGUAGE_MODEL.path()
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+
+
+@cache
 def sentence_encoder() -> tuple[Any, Any]:
     """(all-MiniLM-L6-v2, its tokenizer): a BERT of 6 layers of 12 heads. The mean of its states embeds a sentence."""
     path = SENTENCE_ENCODER.path()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limelight.errors import InputError
+from limelight.heads import require_count
 
 
 class DifferentialShare(nn.Module):
@@ -37,8 +37,7 @@ class DifferentialShare(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         for name, size in (("width", width), ("layer", layer)):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InputError(f"DifferentialShare({name}=…) expects a whole number ≥ 1, got {size!r}")
+            require_count(f"DifferentialShare({name}=…)", size)
         super().__init__()
         self.initial = 0.8 - 0.6 * math.exp(-0.3 * (layer - 1))
         self.queries, self.keys = (

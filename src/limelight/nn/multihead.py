@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from limelight import check
 from limelight.errors import DeviceError, DtypeError, InputError
+from limelight.heads import require_count
 from limelight.heads_operator import heads_operator
 from limelight.mask import Boolean, Mask, causal, padding
 from limelight.nonfinite import apply_to_weighted
@@ -66,9 +67,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         check.instance("similarity", similarity, Similarity)
         check.instance("normalization", normalization, Normalization)
         for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim)):
-            optional = name in ("kdim", "vdim") and size is None
-            if not optional and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-                raise InputError(f"{name} expects a whole number ≥ 1, got {size!r}")
+            if not (name in ("kdim", "vdim") and size is None):
+                require_count(name, size)
         if embed_dim % num_heads:
             raise InputError(f"embed_dim expects a multiple of num_heads={num_heads}, got {embed_dim}")
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:

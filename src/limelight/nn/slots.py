@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limelight import check
 from limelight.attention import Attention
 from limelight.errors import InputError
+from limelight.heads import require_count
 from limelight.mask import padding
 from limelight.normalization import Softmax
 from limelight.similarity import Dot, Similarity
@@ -54,7 +55,7 @@ class SlotAttention(nn.Module):
         check.instance("similarity", similarity, Similarity)
         sizes = {"inputs": inputs, "slots": slots, "width": width, "hidden": hidden, "iterations": iterations}
         for name, size in sizes.items():
-            _require_count(name, size)
+            require_count(f"SlotAttention's {name}", size)
         super().__init__()
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         self.inputs, self.slots, self.width, self.iterations = inputs, slots, width, iterations
@@ -93,7 +94,7 @@ class SlotAttention(nn.Module):
     def draw(self, *batch: int, slots: int | None = None) -> Float[Tensor, "*batch s width"]:
         """First slots μ + σ·noise, as many as the layer has, or `slots`."""
         count = self.slots if slots is None else slots
-        _require_count("slots", count)
+        require_count("SlotAttention's slots", count)
         noise = torch.randn(*batch, count, self.width, device=self.mu.device, dtype=self.mu.dtype)
         return self.mu + self.log_sigma.exp() * noise
 
@@ -115,8 +116,3 @@ class SlotAttention(nn.Module):
             inputs = torch.where(real[..., None], inputs, 0)
         inputs = self.norm_inputs(inputs)
         return self.key(inputs), self.value(inputs)
-
-
-def _require_count(name: str, size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"SlotAttention's {name} expects a whole number ≥ 1, got {size!r}")

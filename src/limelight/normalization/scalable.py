@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, per_row
+from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, per_row, require_count
 from limelight.kernels.row_scale import log_visible_keys, scale_rows
 from limelight.kernels.scores import Scores
 from limelight.normalization.base import Normalization
@@ -44,6 +44,7 @@ class ScalableSoftmax(Normalization):
     @staticmethod
     def learned(heads: int, s: float = 1.0) -> ScalableSoftmax:
         """A parameter s for each head, which starts at `s`."""
+        require_count("ScalableSoftmax.learned(heads=…)", heads)
         return ScalableSoftmax(nn.Parameter(torch.full((heads,) if heads > 1 else (), float(s))))
 
     @property
@@ -55,6 +56,9 @@ class ScalableSoftmax(Normalization):
         return False
 
     def forward(self, scores: Scores) -> Weights:
+        # With n scores between 0 and 1 a softmax gives its largest key at most e/(e + n − 1), which tends to 0.
+        # Multiplied by s · log n, a key ahead of all others by γ gets the weight 1/(1 + (n − 1) n^(−sγ)) or more, which
+        # tends to 1 for γ > 1/s (Nakanishi 2025).
         factor = per_row(self.s) * log_visible_keys(scores)
         if isinstance(factor, Tensor) and factor.ndim == 0:  # one learned number, which is that of every row
             factor = factor[None]

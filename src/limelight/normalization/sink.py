@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limelight.edge_weights import EdgeWeights, along_edges
 from limelight.errors import InputError
-from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, hold_tensor, per_row, require
+from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, hold_tensor, per_row, require, require_count
 from limelight.kept import kept
 from limelight.kernels.scores import Scores
 from limelight.kernels.softmax_with_sink import log_share, reduce_with_sink, times, with_sink
@@ -56,6 +56,7 @@ class SoftmaxWithSink(Normalization):
     @staticmethod
     def learned(heads: int, sink: float = 0.0) -> SoftmaxWithSink:
         """A sink with a parameter for each head, which starts at `sink`."""
+        require_count("SoftmaxWithSink.learned(heads=…)", heads)
         return SoftmaxWithSink(nn.Parameter(torch.full((heads,) if heads > 1 else (), float(sink))))
 
     @property

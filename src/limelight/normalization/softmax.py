@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limelight.edge_weights import along_edges
 from limelight.errors import ConvergenceError, InputError
-from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require
+from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require, require_count
 from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.normalization.base import KeyBiased, Normalization, require_steps, require_tolerance
 from limelight.similarity import squeeze_head
@@ -100,6 +100,7 @@ class LearnedSoftmax(Softmax):
     def __init__(self, heads: int, alpha: float = 0.5, temperature: float | Tensor = 1.0) -> None:
         Normalization.__init__(self)  # not Softmax.__init__, which would set α; here α is computed from a parameter
         hold(self, "temperature", temperature, POSITIVE)
+        require_count("LearnedSoftmax(heads=…)", heads)
         if not 0 < alpha < 1:
             raise InputError(f"LearnedSoftmax(alpha=…) expects a number strictly between 0 and 1, got {alpha!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(alpha / (1 - alpha))))
@@ -123,6 +124,7 @@ class Hybrid(Normalization):
 
     def __init__(self, heads: int = 1, share: float = 0.5) -> None:
         super().__init__()
+        require_count("Hybrid(heads=…)", heads)
         if not 0 < share < 1:
             raise InputError(f"Hybrid(share=…) expects a number strictly between 0 and 1, got {share!r}")
         self.logit = nn.Parameter(torch.full((heads, 1, 1), math.log(share / (1 - share))))
@@ -136,6 +138,8 @@ class Hybrid(Normalization):
         return True
 
     def forward(self, scores: Scores) -> Weights:
+        # P = λP₁ + (1 − λ)P₂ is never added up: each part is applied on its own, P v = λ(P₁v) + (1 − λ)(P₂v). Entropy
+        # is not linear in P, so it needs the sum of both, a few rows at a time.
         mixture = Mixture(Softmax()(scores), Softmax(1.0)(scores), torch.sigmoid(squeeze_head(self.logit)))
         return along_edges(mixture)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.errors import InputError
+from limelight.heads import require_count
 from limelight.kernels.largest import topk
 from limelight.kernels.scores import Scores, logsumexp_of, zero_neg_inf
 from limelight.normalization.base import RowWise
@@ -179,8 +180,7 @@ class TopK(RowWise):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"TopK(k) expects a whole number ≥ 1, got {k!r}")
+        require_count("TopK(k)", k)
         self.k = k
 
     def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from limelight.heads import require_count
 from limelight.similarity.base import Similarity
 from limelight.similarity.forms import Parts
 from limelight.similarity.inner import require_widths
@@ -30,8 +31,11 @@ class Additive(Similarity):
 
     def __init__(self, d: int, key_width: int | None = None, hidden: int = 16) -> None:
         super().__init__()
+        key_width = d if key_width is None else key_width
+        for name, size in (("d", d), ("key_width", key_width), ("hidden", hidden)):
+            require_count(f"Additive({name}=…)", size)
         self.query = nn.Linear(d, hidden)
-        self.key = nn.Linear(d if key_width is None else key_width, hidden, bias=False)
+        self.key = nn.Linear(key_width, hidden, bias=False)
         self.out = nn.Parameter(torch.randn(hidden) / hidden**0.5)
         self.pair_size = hidden
 
@@ -70,8 +74,11 @@ class GAT(Similarity):
 
     def __init__(self, d: int, key_width: int | None = None, slope: float = 0.2) -> None:
         super().__init__()
+        key_width = d if key_width is None else key_width
+        for name, size in (("d", d), ("key_width", key_width)):
+            require_count(f"GAT({name}=…)", size)
         self.query = nn.Linear(d, 1, bias=False)
-        self.key = nn.Linear(d if key_width is None else key_width, 1, bias=False)
+        self.key = nn.Linear(key_width, 1, bias=False)
         self.slope = slope
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:

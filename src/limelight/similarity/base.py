@@ -65,7 +65,7 @@ class Properties:
 # The methods and attributes that compute the β of `dense` in another form, or say which form that is.
 _FORMS = {
     "as_inner_product", "rounded_inner_product", "is_inner_product", "has_pair_bias", "parts", "block", "coefficient",
-    "of_few", "key_factors", "query_factors", "under",
+    "of_few", "key_factors", "query_factors", "of_product", "under",
 }  # fmt: skip
 
 
@@ -128,6 +128,12 @@ class Similarity(nn.Module, ABC):
     def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
         """q' of the same equation as `key_factors`."""
         return q
+
+    def of_product(
+        self, product: Float[Tensor, "*#batch n m"], q: Float[Tensor, "*#batch n d"]
+    ) -> Float[Tensor, "*#batch n m"]:
+        """β of ⟨q', k'⟩ + b(k): the number itself, up to a(q), or a function of it and the query, as for `StudentT`."""
+        return product
 
     def at(self, offset: int) -> Similarity:
         """The same β for queries of which the first is at position `offset`. Similarities of contents do not change."""

@@ -233,6 +233,16 @@ class StudentT(Similarity):
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
         return -torch.log1p(_square_distances(q, k) / per_head(self.nu))
 
+    def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
+        return KeyFactors(k, _minus_half_square(k))
+
+    def of_product(
+        self, product: Float[Tensor, "*#batch n m"], q: Float[Tensor, "*#batch n d"]
+    ) -> Float[Tensor, "*#batch n m"]:
+        # The product is ⟨q, k⟩ − ½|k|², which is ½|q|² − ½|q − k|². Where q = k, rounding may make |q − k|² negative.
+        square = 2 * (-_minus_half_square(q)[..., None] - product)
+        return -torch.log1p(square.clamp(min=0) / per_head(self.nu))
+
     def parts(
         self,
         q: Float[Tensor, "*#batch n d"],

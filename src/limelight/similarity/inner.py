@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError
+from limelight.heads import require_count
 from limelight.similarity.base import Properties, Similarity
 from limelight.similarity.forms import InnerProduct, KeyFactors
 from limelight.similarity.tensors import upcast
@@ -134,7 +135,10 @@ class Bilinear(Similarity):
 
     def __init__(self, d: int, key_width: int | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(d, d if key_width is None else key_width))
+        key_width = d if key_width is None else key_width
+        for name, size in (("d", d), ("key_width", key_width)):
+            require_count(f"Bilinear({name}=…)", size)
+        self.weight = nn.Parameter(torch.empty(d, key_width))
         nn.init.xavier_uniform_(self.weight)
 
     def default_scale(self, d: int) -> float:

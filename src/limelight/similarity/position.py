@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import DtypeError, InputError
-from limelight.heads import hold_tensor
+from limelight.heads import hold_tensor, require_count
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.base import Similarity
 from limelight.similarity.forms import InnerProduct, Parts
@@ -123,8 +123,9 @@ class ALiBi(Positional):
     def __init__(self, heads: int = 1, slopes: Float[Tensor, " heads"] | None = None, offset: int = 0) -> None:
         super().__init__()
         if slopes is None:
+            require_count("ALiBi(heads=…)", heads)
             slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
-        if slopes.ndim != 1 or not holds((slopes >= 0).all()):
+        if slopes.ndim != 1 or not len(slopes) or not holds((slopes >= 0).all()):
             raise InputError(f"ALiBi's slopes expect (heads,) numbers ≥ 0, got {slopes!r}")
         self.register_buffer("slopes", slopes)
         self.slopes: Tensor
@@ -195,6 +196,7 @@ class RelativeBias(Positional):
         super().__init__()
         if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
             raise InputError(f"RelativeBias(reach=…) expects a whole number ≥ 0, got {reach!r}")
+        require_count("RelativeBias(heads=…)", heads)
         self.table = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
         self.reach, self.offset = reach, offset
 
@@ -235,8 +237,8 @@ class Convolution(Positional):
 
     def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
         super().__init__()
-        if not isinstance(shifts, Tensor) or shifts.ndim != 1:
-            raise InputError(f"Convolution(shifts) expects a tensor (heads,), got {shifts!r}")
+        if not isinstance(shifts, Tensor) or shifts.ndim != 1 or not len(shifts):
+            raise InputError(f"Convolution(shifts) expects a tensor (heads,) of at least one head, got {shifts!r}")
         self.shifts = nn.Parameter(shifts.float(), requires_grad=False)
         self.sharpness, self.offset = sharpness, offset
 

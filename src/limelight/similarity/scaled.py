@@ -58,6 +58,11 @@ class Scaled(Similarity):
     def query_factors(self, q: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n r"]:
         return self.similarity.query_factors(q)
 
+    def of_product(
+        self, product: Float[Tensor, "*#batch n m"], q: Float[Tensor, "*#batch n d"]
+    ) -> Float[Tensor, "*#batch n m"]:
+        return self.similarity.of_product(product, q)
+
     def at(self, offset: int) -> Similarity:
         return self._with(similarity=self.similarity.at(offset))
 

@@ -93,14 +93,16 @@ def _check_few(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) 
 
 
 def _check_key_factors(name: str, own: Similarity, q: Tensor, k: Tensor, dense: Tensor) -> None:
-    """Raise `ContractError` unless ⟨q', k'⟩ + b(k) is β up to a number for each query, from each key alone."""
+    """Raise `ContractError` unless ⟨q', k'⟩ + b(k) gives β up to a number for each query, from each key alone."""
     factors = own.key_factors(k)
     if factors is None:
         return
     beta = own.query_factors(q) @ factors.k.mT
-    beta = beta if factors.bias is None else beta + factors.bias[..., None, :]
+    beta = own.of_product(beta if factors.bias is None else beta + factors.bias[..., None, :], q)
     require_equal(
-        f"{name}.key_factors and query_factors, put together,", beta.expand(dense.shape).softmax(-1), dense.softmax(-1)
+        f"{name}.key_factors, query_factors and of_product, put together,",
+        beta.expand(dense.shape).softmax(-1),
+        dense.softmax(-1),
     )
     some = own.key_factors(k[..., 5:8, :])
     if some is None:

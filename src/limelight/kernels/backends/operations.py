@@ -84,6 +84,9 @@ def _missing(expected: _Expected) -> str | None:
 
 def _serves(schema: torch.FunctionSchema, expected: _Expected) -> bool:
     """True if the operation takes the arguments that are passed, needs no others, and has the expected results."""
+    # The names of the first arguments must be those that are passed by position, in this order: a new argument between
+    # them would shift the others, and tensors would silently change their roles. A new argument elsewhere does no harm
+    # if it has a default.
     names = tuple(argument.name for argument in schema.arguments)
     passed = {*expected.positional, *expected.keywords}
     others = (argument for argument in schema.arguments if argument.name not in passed)

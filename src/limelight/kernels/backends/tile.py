@@ -31,6 +31,9 @@ class Tile:
 
         It must have the dtype that the kernel expects, which does not check it.
         """
+        # The kernel takes one array and has no gradient for it. A key bias is constant along a column: it stays (x, y,
+        # 1, m) and is never expanded, and its gradient comes from a column of ones in q (`__init__.py`). Only a mask or
+        # a bias that depends on both query and key makes the array n × m.
         added = None if bias is None else bias.detach()[..., None, :].to(dtype)  # its gradient is computed separately
         if self.pair_bias is not None:
             pair_bias = self.pair_bias.detach().to(dtype)

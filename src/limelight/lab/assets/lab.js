@@ -101,6 +101,8 @@
     if (!main) { due = start + Math.min(10 * (performance.now() - start), 4000); }
   };
 
+  const first = () => [...document.querySelectorAll(".plot")].find((place) => place.offsetParent); // not a hidden one
+
   const statistics = { frames: 0 };
 
   // Each page with a simulation has one websocket. It requests the next frame before it draws this one, so that the worker
@@ -130,21 +132,68 @@
   };
   const play = (page) => {
     here.page = page;
+    clearTimeout(typing);
+    offered.clear();
+    kept.clear();
     settle(page);
     here.socket?.close();
     open();
     return page.key;
   };
-  const settle = ({ values, said, query, wrong }) => {
+  const named = (kind, texts) => Object.fromEntries(Object.entries(texts).map(([name, text]) => [JSON.stringify({ [kind]: name }), text]));
+  const settle = ({ values, said, query, wrong, faults }) => {
     here.values = values;
-    tell({ wrong, ...Object.fromEntries(Object.entries(said).map(([name, text]) => [JSON.stringify({ said: name }), text])) });
+    tell({ wrong, ...named("said", said), ...named("fault", faults) });
+    for (const [name, text] of Object.entries(faults)) { field(name)?.setAttribute("aria-invalid", Boolean(text)); }
     if (query !== location.search) { history.replaceState(history.state, "", location.pathname + query + location.hash); }
   };
-  const set = (held, names) => send({ set: Object.fromEntries(names.map(({ field }, i) => [field, held[i]])) });
-  window.limelight = { statistics, redraw, tell, act: (name, given) => send({ act: name, given }) };
+  // What is typed is sent when the keyboard rests. A text that no message may hold is not cut: its length is sent, for a
+  // sentence that tells so.
+  const RESTS = 300, LONGEST = 4000; // milliseconds, characters
+  let typing;
+  const sendable = (value) => {
+    if (typeof value !== "string") { return value; }
+    const length = value.length > LONGEST ? [...value].length : 0;
+    return length > LONGEST ? length : value.toWellFormed?.() ?? value;
+  };
+  const set = (held, names) => {
+    const message = { set: Object.fromEntries(names.map(({ field }, i) => [field, sendable(held[i])])) };
+    clearTimeout(typing);
+    names.forEach(({ field }, i) => kept.set(field, held[i]));
+    choose();
+    if (document.activeElement?.matches("textarea")) { typing = setTimeout(send, RESTS, message); } else { send(message); }
+  };
+
+  // Lists whose options the worker sends. A hidden input holds the name chosen, also if it is none of the options.
+  const field = (name) => document.getElementById(JSON.stringify({ field: name }));
+  const offered = new Map(), kept = new Map(); // of each list, by its name: the options, and the name chosen
+  const choose = () => {
+    for (const select of document.querySelectorAll("select.list")) {
+      const name = JSON.parse(select.id).list, held = kept.get(name) ?? field(name)?.value ?? "", options = offered.get(name);
+      if (options) {
+        const absent = options.some(([value]) => value === held) ? [] : [[held, `${held} (not available)`]];
+        const all = [...options, ...absent], now = JSON.stringify(all);
+        if (select.dataset.options !== now) {
+          select.dataset.options = now;
+          select.replaceChildren(...all.map(([value, label]) => new Option(label, value)));
+        }
+      }
+      select.value = held;
+    }
+  };
+  const offer = (choices) => {
+    for (const [name, options] of Object.entries(choices)) { offered.set(name, options); }
+    choose();
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches?.("select.list")) { pick(JSON.parse(target.id).list, target.value); }
+  });
+  const pick = (name, value) => dash_clientside.set_props({ field: name }, { value });
+  window.limelight = { statistics, redraw, tell, pick, act: (name, given) => send({ act: name, given }) };
 
   const show = async (frame) => {
     tell({ note: frame.note ?? "", ...frame.words });
+    if (frame.choices) { offer(frame.choices); }
     if (frame.again) { await wait(frame.again); ask(-1); return; }
     ask(frame.n);
     const button = document.getElementById("play"), label = frame.playing ? "Pause" : "Play";
@@ -160,7 +209,7 @@
     }
     for (const [id, changes] of later) {
       const place = document.getElementById(id);
-      const main = Boolean(place?._fullLayout?.scene) || place === document.querySelector(".plot");
+      const main = Boolean(place?._fullLayout?.scene) || place === first();
       if (!place?.dataset.drawn || !(main || another)) { continue; }
       another = !frame.playing || (another && main);
       later.delete(id);

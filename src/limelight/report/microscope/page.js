@@ -18,6 +18,8 @@
     layer.first = row;
     layer.at = [];
     for (let head = 0; head < layer.heads; head++) { layer.at.push(at); at += 3 * layer.n * data.keys + layer.m; }
+    layer.whole = at; // then, of a picture, all weights of the tokens that are no patches
+    if (data.picture) at += layer.heads * data.picture.others * (layer.m - data.picture.others);
     row += layer.heads;
   }
   const linksOf = (layer, head, query) => {
@@ -27,6 +29,14 @@
       if (key < layer.m && weight > 0) found.push([key, weight]);
     }
     return found;
+  };
+  // Of a picture: what a token gives each patch, as a share of the most that it gives one; and that most.
+  const patchesOf = (layer, head, token) => {
+    const { others } = data.picture, count = layer.m - others, found = new Float32Array(count);
+    const links = linksOf(layer, head, token).filter(([key]) => key >= others), most = Math.max(0, ...links.map(([, share]) => share));
+    if (token < others) { const from = layer.whole + (head * others + token) * count; for (let i = 0; i < count; i++) found[i] = packed[from + i] / 255; }
+    else for (const [key, share] of links) found[key - others] = share / most;
+    return [found, most];
   };
   const massOf = (layer, head, key) => packed[layer.at[head] + 3 * layer.n * data.keys + key] / 255;
 
@@ -111,6 +121,11 @@
     $("queries").hidden = !two;
     const button = (label, click) => make("button", { type: "button", className: "token", textContent: label, onclick: click });
     const pick = (query) => () => { state.token = state.token === query ? null : query; showToken(); };
+    if (data.picture) {
+      const others = data.texts[0].slice(0, data.picture.others);
+      $("others").replaceChildren(...others.flatMap((label, token) => [button(label, () => { state.token = token; showToken(); }), " "]));
+      return;
+    }
     const keys = data.texts[layer.keys].slice(0, layer.m), queries = data.texts[layer.queries].slice(layer.starts, layer.starts + layer.n);
     $("keys").replaceChildren(...keys.flatMap((label, key) => [button(label, two ? null : key < layer.starts ? null : pick(key - layer.starts)), " "]));
     $("queries").replaceChildren(...(two ? queries.flatMap((label, query) => [button(label, pick(query)), " "]) : []));
@@ -128,18 +143,49 @@
     const pressed = layer.cross ? [...$("queries").children] : keys.slice(layer.starts);
     for (const one of [...$("queries").children, ...keys]) one.setAttribute("aria-pressed", "false");
     if (token !== null && pressed[token]) pressed[token].setAttribute("aria-pressed", "true");
+    if (data.picture) [...$("others").children].forEach((one, i) => one.setAttribute("aria-pressed", String(i === token)));
     const query = token === null ? "" : data.texts[layer.queries][layer.starts + token];
     $("says").textContent = token === null
       ? "Shaded by the weight that each token gets from all others. Click a token to see what it attends to."
       : `“${query}” (token ${layer.starts + token}) attends to:`;
-    $("links").replaceChildren(...links.map(([key, share]) => {
+    $("links").replaceChildren(...links.slice(0, 8).map(([key, share]) => {
       const bar = make("div", { className: "bar" });
       bar.style.width = `${100 * share}%`;
       return make("li", {}, make("span", { className: "word", textContent: `${labels[key]} (${key})` }), make("span", {}, bar), make("span", { className: "share", textContent: `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` }));
     }));
-    drawMap();
+    if (data.picture) drawPictures(); else drawMap();
+  };
+
+  // A picture: each patch is as bright as its share of the most that the marked token gives one.
+  const drawOver = (canvas, width, layer, head, token) => {
+    const { rows, columns, others } = data.picture, [shares] = patchesOf(layer, head, token), pen = canvas.getContext("2d");
+    canvas.width = width; canvas.height = Math.round(width * data.picture.height / data.picture.width);
+    pen.imageSmoothingEnabled = data.picture.width >= width;
+    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+    const x = (column) => Math.round(canvas.width * column / columns), y = (row) => Math.round(canvas.height * row / rows);
+    shares.forEach((share, i) => {
+      const row = Math.floor(i / columns), column = i % columns;
+      pen.fillStyle = `rgb(0 0 0 / ${0.85 * (1 - Math.sqrt(share))})`;
+      pen.fillRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
+    });
+    if (token < others) return;
+    const row = Math.floor((token - others) / columns), column = (token - others) % columns, box = [x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row)];
+    for (const [color, thick] of [["#000", 5], ["#ffd34d", 2.5]]) { pen.strokeStyle = color; pen.lineWidth = thick; pen.strokeRect(...box); }
+  };
+  const drawPictures = () => {
+    const layer = data.layers[state.layer], label = data.texts[0][state.token], [, most] = patchesOf(layer, state.head, state.token);
+    drawOver($("over-picture"), 420, layer, state.head, state.token);
+    $("over-picture").setAttribute("aria-label", `The picture with what the ${label} attends to in layer ${state.layer}, head ${state.head}`);
+    $("says").textContent = `The ${state.token < data.picture.others ? "" : "patch in "}${label} gives ${(100 * most).toFixed(most < 0.1 ? 1 : 0)}% to the brightest patch. All heads of layer ${state.layer}, and then the tokens that get most in head ${state.head}:`;
+    $("heads-over-picture").replaceChildren(...[...Array(layer.heads).keys()].map((head) => {
+      const canvas = make("canvas"), one = make("button", { type: "button", className: "thumbnail", onclick: () => choose(state.layer, head) }, canvas, make("span", { textContent: `head ${head}` }));
+      drawOver(canvas, 120, layer, head, state.token);
+      one.setAttribute("aria-pressed", String(head === state.head));
+      return one;
+    }));
   };
   const drawMap = () => {
+    if (data.picture) return;
     const layer = data.layers[state.layer], canvas = $("map"), style = getComputedStyle(document.documentElement);
     const rgb = (name) => style.getPropertyValue(name).trim().match(/\w\w/g).map((x) => parseInt(x, 16));
     const [paper, ink, mark] = [rgb("--panel"), rgb("--accent"), rgb("--ink")];
@@ -158,12 +204,26 @@
     canvas.getContext("2d").putImageData(image, 0, 0);
     canvas.setAttribute("aria-label", `Map of layer ${state.layer}, head ${state.head}: ${layer.n} queries by ${layer.m} keys`);
   };
+  // Several texts: the interval of each mean, and the texts in which the chosen measure is least and most.
+  const spreadOf = (name) => (data.over ? data.over.spreads[name][data.layers[state.layer].first + state.head] : null);
+  const bounds = (name) => {
+    const found = spreadOf(name);
+    return found && found[0] !== null ? [make("small", { textContent: ` [${shown(found[0])}, ${shown(found[1])}]` })] : [];
+  };
+  const tellTexts = () => {
+    if (!data.over) return;
+    const found = spreadOf(state.measure), text = (i) => `text ${i + 1}, “${data.over.texts[i]}”`;
+    $("texts-say").textContent = `Means over ${data.over.texts.length} texts, with ${data.over.confidence} intervals; the map is that of text 1. ` + (found
+      ? `Here ${plain(state.measure)} is least in ${text(found[3])} (${shown(found[2])}) and most in ${text(found[5])} (${shown(found[4])}).`
+      : `Here ${plain(state.measure)} has no meaning in any text.`);
+  };
   const showHead = () => {
     const layer = data.layers[state.layer];
     $("head-title").textContent = `Layer ${state.layer}, head ${state.head}`;
     $("head-name").textContent = `${layer.name} (${layer.kind})${layer.cross ? ", cross-attention: it reads the other text" : ""}`;
     $("numbers").replaceChildren(...data.measures.map((measure) => make("div", { title: `${measure.meaning} ${measure.equation}. Source: ${measure.source}` },
-      make("dt", { textContent: plain(measure.name) }), make("dd", { textContent: shown(value(state.layer, state.head, measure.name)) }))));
+      make("dt", { textContent: plain(measure.name) }), make("dd", { textContent: shown(value(state.layer, state.head, measure.name)) }, ...bounds(measure.name)))));
+    tellTexts();
     for (const [cell, l, h] of [...cells, ...differences]) {
       const chosen = l === state.layer && h === state.head;
       cell.setAttribute("aria-pressed", String(chosen));
@@ -221,12 +281,24 @@
     if (first >= 0) [state.layer, state.head] = places[first];
   }
   $("measure").value = state.measure;
-  $("measure").addEventListener("change", (event) => { state.measure = event.target.value; colorGrid(); });
+  $("measure").addEventListener("change", (event) => { state.measure = event.target.value; colorGrid(); tellTexts(); });
   $("map").addEventListener("click", (event) => {
     const layer = data.layers[state.layer], box = event.target.getBoundingClientRect();
     state.token = Math.min(layer.n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * layer.n)));
     showToken();
   });
+  let image = null;
+  if (data.picture) {
+    image = Object.assign(new Image(), { src: data.picture.url });
+    await image.decode();
+    state.token = data.picture.others ? 0 : Math.floor(data.layers[0].m / 2);
+    $("over-picture").addEventListener("click", (event) => {
+      const { rows, columns, others } = data.picture, box = event.target.getBoundingClientRect();
+      const place = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+      state.token = others + place((event.clientY - box.top) / box.height, rows) * columns + place((event.clientX - box.left) / box.width, columns);
+      showToken();
+    });
+  }
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", drawMap);
   $("theme").addEventListener("click", () => {

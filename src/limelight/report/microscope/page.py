@@ -7,6 +7,8 @@ two, and all of it is compressed. Text from the model is escaped, and control ch
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -18,23 +20,31 @@ from jinja2 import Environment
 from markupsafe import Markup
 from torch import Tensor
 
+from limelight.experiment.statistics import CONFIDENCE
 from limelight.microscope.comparing import Comparison, Difference
+from limelight.microscope.picture import Picture
 from limelight.microscope.reading import Reading
 from limelight.microscope.watched_attention import WatchedAttention
 from limelight.report import html
 from limelight.report.effect_text import number
 from limelight.report.microscope.summary import sentences
 from limelight.report.plain_text import visible
+from limelight.what_if.over_texts import OverTexts, Spread
 
 _PACKAGE = "limelight.report.microscope"
-_MOST_KEYS, _LINKS = 8, 600_000  # keys for each query, and links in all: fewer keys are stored for a longer text
+_LINKS = 600_000  # in all: fewer keys of each query are stored for a longer text
+_MOST_KEYS, _MOST_PATCHES = 8, 32  # keys of each query; over a picture more of them are seen
 
 
-def render(reading: Reading, comparison: Comparison | None = None) -> str:
-    """The page, as one HTML document; with a comparison it has a section with the difference of each measure."""
-    script, (first, *rest) = html.text_of("page.js", _PACKAGE), sentences(reading)
-    layers, count = reading.layers, _keys(reading)
-    packed = b"".join(part for P in layers for part in _maps(P, count))
+def render(reading: Reading, comparison: Comparison | None = None, over: OverTexts | None = None) -> str:
+    """The page, as one HTML document.
+
+    With a comparison it has a section with the difference of each measure. Over several texts it has their means and
+    intervals, and the maps of the first one. Of a picture it has the picture, with the maps drawn over it.
+    """
+    script, (first, *rest) = html.text_of("page.js", _PACKAGE), sentences(reading, over)
+    layers, count, whole = reading.layers, _keys(reading), _others(reading)
+    packed = b"".join(part for P in layers for part in (*_maps(P, count), *_whole_rows(P, whole)))
     data = {
         "texts": [[visible(token) for token in text] for text in reading.texts],
         "layers": [_layer(reading, P) for P in layers],
@@ -45,6 +55,8 @@ def render(reading: Reading, comparison: Comparison | None = None) -> str:
         "values": {m.name: [_number(x) for x in reading.table[m.name]] for m in reading.measures},
         "keys": count,
         "differences": None if comparison is None else _differences(comparison),
+        "over": None if over is None else _over(over),
+        "picture": None if reading.picture is None else _picture(reading.picture, whole),
     }
     return (
         _environment()
@@ -57,6 +69,8 @@ def render(reading: Reading, comparison: Comparison | None = None) -> str:
             tokens=max(len(text) for text in reading.texts),
             keys=count,
             other=None if comparison is None else visible(comparison.second.model),
+            picture=reading.picture,
+            over=over,
             differences=[] if comparison is None else [_row(one) for one in comparison.differences()],
             data=html.in_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),
             packed=html.packed(packed),
@@ -84,10 +98,42 @@ def _row(one: Difference) -> dict[str, str]:
     }
 
 
+def _over(over: OverTexts) -> dict[str, Any]:
+    """The texts, and of each measure and head: (low, high, least, least in, most, most in), or None."""
+
+    def numbers(one: Spread | None) -> list[Any] | None:
+        found = None if one is None else (one.low, one.high, one.least, one.least_in, one.most, one.most_in)
+        return None if found is None else [x if isinstance(x, int) else _number(x) for x in found]
+
+    spreads = {name: [numbers(one) for one in over.spread(name)] for name in over.measures}
+    return {"texts": [visible(text) for text in over.texts], "spreads": spreads, "confidence": f"{CONFIDENCE:.0%}"}
+
+
+def _picture(picture: Picture, others: int) -> dict[str, Any]:
+    """The pixels as a PNG, the grid of patches, and the number of tokens before them that are no patches."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture.pixels.numpy()).save(file, "PNG", optimize=True)
+    return {
+        "url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
+        "width": picture.pixels.shape[1], "height": picture.pixels.shape[0],
+        "rows": picture.rows, "columns": picture.columns, "others": others,
+    }  # fmt: skip
+
+
+def _others(reading: Reading) -> int:
+    """How many tokens of a picture are no patches, as the class token; 0 for a text."""
+    if reading.picture is None:
+        return 0
+    return len(reading.texts[0]) - reading.picture.rows * reading.picture.columns
+
+
 def _keys(reading: Reading) -> int:
     """How many keys are stored for each query: as many as fit into the page, at least one."""
     queries = sum(P.shape[0] * P.shape[1] for P in reading.layers)
-    return max(1, min(_MOST_KEYS, _LINKS // max(1, queries)))
+    most = _MOST_KEYS if reading.picture is None else _MOST_PATCHES
+    return max(1, min(most, _LINKS // max(1, queries)))
 
 
 def _layer(reading: Reading, P: WatchedAttention) -> dict[str, Any]:
@@ -114,6 +160,14 @@ def _maps(P: WatchedAttention, count: int) -> Iterator[bytes]:
         yield (keys[head] // 256).to(torch.uint8).cpu().numpy().tobytes()
         yield weights[head].numpy().tobytes()
         yield mass[head].numpy().tobytes()
+
+
+@torch.no_grad()
+def _whole_rows(P: WatchedAttention, count: int) -> Iterator[bytes]:
+    """For each head what the first queries, which are no patches, give the patches; 1 is the most that one gets."""
+    if count:
+        rows = P.block(slice(0, count))[..., count:]
+        yield from (own.numpy().tobytes() for own in _bytes(rows / rows.amax(-1, keepdim=True).clamp(min=1e-30)))
 
 
 def _bytes(shares: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from limelight.microscope.head_table import Table
 from limelight.microscope.reading import Reading
+from limelight.what_if.over_texts import OverTexts
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,34 @@ _KINDS = (
 _NAMED = 3  # heads that a sentence names
 
 
-def sentences(reading: Reading) -> list[str]:
+def sentences(reading: Reading, over: OverTexts | None = None) -> list[str]:
     """The first says how large the model and the text are; the others say what its heads do."""
     table, heads = reading.table, len(reading.table["head"])
-    layers, tokens = len({*table["layer"]}), " and ".join(_counted(len(text), "token") for text in reading.texts)
+    layers, tokens = len({*table["layer"]}), _what_was_read(reading, over)
     keys = _finite(table["effective_keys"])
     spread = f"; a token spreads its weight over about {sum(keys) / len(keys):.3g} of them" if keys else ""
     size = f"{_counted(heads, 'head')} in {_counted(layers, 'attention layer')}"
     out = [f"{reading.kind} has {size}, and read {tokens}{spread}."]
     said = [sentence for kind in _KINDS if (sentence := _of_kind(table, kind))]
-    return [*out, *(said or ["No head shows one of the usual patterns on this text."])]
+    return [*out, *_about_picture(reading), *(said or ["No head shows one of the usual patterns here."])]
+
+
+def _what_was_read(reading: Reading, over: OverTexts | None) -> str:
+    if over is not None:
+        return f"{len(over.texts)} texts, over which all numbers are means"
+    tokens = " and ".join(_counted(len(text), "token") for text in reading.texts)
+    return tokens if reading.picture is None else f"a picture as {tokens}"
+
+
+def _about_picture(reading: Reading) -> list[str]:
+    """How large the picture is, and how the model got it."""
+    if reading.picture is None:
+        return []
+    (width, height), seen = reading.picture.size, reading.picture.pixels
+    model = f"{seen.shape[1]} × {seen.shape[0]} pixels in {reading.picture.rows} × {reading.picture.columns} patches"
+    if not reading.picture.was_resized:
+        return [f"The picture has {model}."]
+    return [f"The picture has {width} × {height} pixels; the model takes {model}, to which its processor resized it."]
 
 
 def _of_kind(table: Table, kind: _Kind) -> str:

@@ -231,7 +231,7 @@ def _run_callbacks(app: Dash, cache: ResultsCache, runs: Runs) -> None:
 
 PAGE = Page(
     name="verdicts",
-    order=4,
+    order=6,
     assets=(Path(__file__).with_name("verdicts.css"), Path(__file__).with_name("verdicts.js")),
     label="Verdicts",
     title="Claims about attention, put to the test",

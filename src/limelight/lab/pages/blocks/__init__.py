@@ -1,0 +1,1 @@
+"""Two small generative models learn: a diffusion model to draw digits, a Transformer to write letters backwards."""

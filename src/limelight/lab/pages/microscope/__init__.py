@@ -1,0 +1,1 @@
+"""The page of the microscope: a model reads a text, and its heads can be looked at and changed."""
