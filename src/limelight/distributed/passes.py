@@ -195,7 +195,8 @@ class _Rows(torch.autograd.Function):
         refuse_again(dout, dlse)
         if dout is None and dlse is None:
             return (None,) * len(ctx.needs_input_grad)
-        q, k, v, term, out, lse, *_ = (x if x is None else x.detach() for x in ctx.saved_tensors)
+        q, k, v, term, out, lse, *_ = ctx.saved_tensors
+        out, lse = out.detach(), lse.detach()  # a block's result must not lead back to this pass
         plan, given = ctx.plan, _given(k, v, term)
         local = _Sums([q, *plan.learned])
 

@@ -190,7 +190,7 @@ def attend(
     query, key and value are the rows of this rank of `group`: a process group, a `DeviceMesh` of one dimension, or None
     for the default group. Every rank makes the same call, and calls backward too. Lengths may differ between ranks.
     Keys and values travel round the ring of ranks, and in the backward pass again, together with their gradients. A
-    rank holds its own rows and those of two others at most, and nothing n × n.
+    rank holds its own rows and a few pieces of those of others, and nothing n × n.
 
     `mask` is `causal`, a `window`, `padding`, `documents`, or several of them joined by &. Padding and documents are
     those of this rank's rows. Where positions count (a causal mask, a window, ALiBi), `order` says which rows the ranks

@@ -39,13 +39,13 @@ def reduce_within(
 
 
 def part_of_whole(part: Tensor, own: Tensor, out: Tensor, lse: Tensor) -> Pair:
-    """(out, L) as a function of (out_b, L_b), the output and log-normalizer of a softmax over some of the keys alone."""
+    """(out, L) as a function of (out_b, L_b), the output and log-normalizer of some of the keys alone."""
     whole: Pair = _PartOfWhole.apply(part, own, out, lse)  # type: ignore[no-untyped-call]
     return whole
 
 
-# With L = log Σ_b e^{L_b} over parts b, out = Σ_b w_b out_b, where w_b = e^{L_b − L}. Since ∂w_b/∂L_c = w_b (δ_bc − w_c),
-# for the gradients g of out and h of L the gradient of out_b is w_b g, and that of L_b is w_b (h + ⟨g, out_b − out⟩).
+# With L = log Σ_b e^{L_b} over parts, out = Σ_b w_b out_b, where w_b = e^{L_b − L}. Since ∂w_b/∂L_c = w_b (δ_bc − w_c),
+# the gradients g of out and h of L give w_b g for out_b, and w_b (h + ⟨g, out_b − out⟩) for L_b.
 class _PartOfWhole(torch.autograd.Function):
     """(out_b, L_b) ↦ (out, L), whose values are given."""
 
