@@ -1,22 +1,26 @@
 """What sharded attention costs on each rank: floating-point work, bytes sent, memory and time, from n, p and a machine.
 
-Of n tokens each of p ranks has n/p. In each of p steps it computes the block of its queries and the keys that visit it,
-while the next keys are on their way. A step takes the longer of both. In the backward pass the gradients of the keys
-travel too, and they wait for the block that they are made of.
+Of n tokens each of p ranks has n/p, and its keys go round in c pieces. In each of p steps for a piece a rank computes
+the blocks of its queries and the keys that visit it, while the next keys are on their way. A step takes the longer of
+both. In the backward pass the gradients of the keys travel too, while the next block is computed; only the last ones
+have to be waited for.
 
     pairs      n²/p on each rank, half of it under a causal mask
     forward    4 d H operations for each pair: scores, and the weighted sum of the values
-    backward   14 d H: the block's forward pass again (4), and five products of the same size (10)
+    backward   10 d H: five products of the same size as the two of the forward pass
     sent       2 d G numbers for each token and hop (keys and values of G key heads), p − 1 hops; in the backward pass
                the same again, and as many gradients, which are float32
-    memory     q, k, v, the output and their gradients, and the keys and values of two other ranks
+    memory     q, k, v, the output and their gradients; of 1/c of them, the keys and values of two other ranks, and the
+               gradients of three
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORWARD, BACKWARD = 4, 14  # operations for each pair of tokens, head and column
+from limelight.distributed import order
+
+FORWARD, BACKWARD = 4, 10  # operations for each pair of tokens, head and column
 GRADIENT_BYTES = 4  # gradients travel in float32
 
 
@@ -72,8 +76,8 @@ def cost(tokens: int, ranks: int, layer: Layer, machine: Machine) -> Cost:
     pairs = tokens**2 / ranks * (0.5 if layer.is_causal else 1)
     forward, backward = (each * layer.width * layer.heads * pairs / machine.rate for each in (FORWARD, BACKWARD))
     there, back = (each / machine.link(ranks) for each in sent(tokens, ranks, layer))
-    keys_again = there  # in the backward pass the keys travel beside the computation, their gradients after it
-    waiting = max(there - forward, 0) + max(keys_again - backward, 0) + (back - keys_again)
+    last = (back - there) / max(ranks - 1, 1) / pieces(tokens, ranks)  # the last hop of the gradients of a piece
+    waiting = max(there - forward, 0) + max(back - backward, 0) + last
     return Cost(
         work=(forward + backward) * machine.rate,
         sent=sum(sent(tokens, ranks, layer)),
@@ -84,11 +88,16 @@ def cost(tokens: int, ranks: int, layer: Layer, machine: Machine) -> Cost:
 
 
 def memory(tokens: int, ranks: int, layer: Layer) -> float:
-    """The bytes of a rank's own rows and gradients, and of the keys and values that visit it."""
+    """The bytes of a rank's own rows and gradients, and of the keys, values and gradients that visit it."""
     rows = tokens / ranks * layer.width
     queries, keys = rows * layer.heads, 2 * rows * layer.key_heads
-    visiting = 2 * keys if ranks > 1 else 0
-    return layer.bytes * (4 * queries + 2 * keys + visiting) + GRADIENT_BYTES * (queries + 2 * keys * (ranks > 1))
+    visiting = keys / pieces(tokens, ranks) if ranks > 1 else 0
+    return layer.bytes * (4 * queries + 2 * keys + 2 * visiting) + GRADIENT_BYTES * (queries + 3 * visiting)
+
+
+def pieces(tokens: int, ranks: int) -> int:
+    """The number of pieces in which the keys of a rank go round."""
+    return int(min(max(tokens // ranks // order.SHORTEST_PIECE, 1), order.MOST_PIECES))
 
 
 def shortest(layer: Layer, machine: Machine, ranks: int) -> float:

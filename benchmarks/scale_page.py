@@ -24,27 +24,29 @@ and writes this page.
 ## Measured
 
 {results["tokens"]:,} tokens, {results["heads"]} heads of width {results["width"]}, float32, one forward and one backward pass,
-gloo, one thread for each process, {results["cores"]} cores ({results["processor"]}, torch {results["torch"]}). Work is the processor time of all
-processes divided by that of one process alone: 1 would be perfect, and it does not depend on how many cores there are. Sent is
+gloo, one thread for each process, {results["cores"]} cores ({results["processor"]}, torch {results["torch"]}). One process alone calls `limelight.attend`. Work is the
+processor time of all processes divided by that of one: 1 would be perfect, and it does not depend on how many cores there are. Sent is
 divided by what the [cost model](#the-cost-model) says, and memory, which is the largest growth of a process, by that of one process.
 With α = 1 the keys go round once more, for the sums over their columns: there the model's number is 1.5.
 
 {_measured(results)}
 
-A rank holds about twice its share: beside its own rows and their gradients, the keys and values of two other ranks, the
-gradients that travel with them, and the output of one block.
+Keys go round in up to eight pieces of a thousand rows or more, one piece after the other. So what a rank holds beside its own rows and
+their gradients, which is keys and values of two other ranks and the gradients on their way, is a small part of its share where it
+has many rows. In the backward pass no block's output is computed again: torch's backward kernel is given the output and
+the log-normalizer of all keys.
 
 ## The cost model
 
-Of n tokens each of p ranks has n/p. It takes p steps: in each the rank computes the block of its queries and the keys and values
-that visit it, while the next ones are on their way. With H query heads and G key heads of width d:
+Of n tokens each of p ranks has n/p. Each piece of its keys takes p steps: in each the rank computes the blocks of its queries and the
+keys and values that visit it, while the next ones are on their way. With H query heads and G key heads of width d:
 
 | | forward | backward |
 |---|---|---|
-| operations | 4 d H for each pair of tokens: scores, and weighted sums of values | 14 d H: the forward pass again (4), and five products of this size (10) |
+| operations | 4 d H for each pair of tokens: scores, and weighted sums of values | 10 d H: five products of the size of these two |
 | pairs | n²/p, half of it under a causal mask, for every rank in the order "zigzag" | the same |
 | numbers sent | 2 d G (p − 1) n/p: keys and values, p − 1 hops | twice that: keys and values, and their gradients in float32 |
-| waits for the link | where a hop takes longer than its block | the same, and for the gradients, which can leave only when their block is done |
+| waits for the link | where a hop takes longer than its block | the same, and for the gradients of the last block |
 
 ## Computed for many GPUs
 
@@ -58,8 +60,7 @@ on such machines.
 
 What is reached first is arithmetic, almost everywhere: work grows with n², bytes with n. The link is the limit only if each GPU
 has few tokens. Keys and values arrive before they are needed, in the forward pass, from {shortest(LARGE, GPU, GPU.node):,.0f} tokens for each GPU within a node, and from
-{shortest(LARGE, GPU, 2 * GPU.node):,.0f} between nodes. What the gradients wait in the backward pass is in the column of waiting; if they travelled
-while the next block is computed, most of it would vanish. Memory for a layer is linear in n/p, and is the limit only where a rank has
+{shortest(LARGE, GPU, 2 * GPU.node):,.0f} between nodes. Memory for a layer is linear in n/p, and is the limit only where a rank has
 some millions of tokens.
 """
 

@@ -21,6 +21,7 @@ from limelight.errors import InputError
 from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores, few
+from limelight.kernels.part_of_whole import reduce_within
 from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -29,7 +30,7 @@ from limelight.normalization import Normalization, Softmax
 from limelight.shapes import broadcast_shapes
 from limelight.similarity import Dot, Similarity, is_finite
 from limelight.tracing import holds, is_autocast
-from limelight.weights import TopKWeights, Weights
+from limelight.weights import SoftmaxWeights, TopKWeights, Weights
 
 _Given = ParamSpec("_Given")
 _Returned = TypeVar("_Returned")
@@ -180,6 +181,32 @@ class Attention(LinearOperator):
 
         out = self._whole_batch(self._apart(apply, v, self.mask), v)
         return out, normalizers[0].expand(out.shape[:-1])
+
+    @_apart_from_autocast
+    def apply_within(
+        self, v: Float[Tensor, "*#batch m e"], out: Float[Tensor, "*batch n e"], lse: Float[Tensor, "*batch n"]
+    ) -> tuple[Float[Tensor, "*batch n e"], Float[Tensor, "*batch n"]]:
+        """(out, lse) of attention to more keys than these, as a function of these keys: for gradients in parts.
+
+        `out` and `lse` are what `apply_with_logsumexp` gives for all keys, and the results are the same numbers. Their
+        gradients for q, k and v are what these keys contribute, without another forward pass. So a backward pass may
+        see some of the keys at a time. There are no second derivatives. Raises as `logsumexp` does.
+
+        >>> import torch
+        >>> from limelight import Attention
+        >>> q, k, v = torch.eye(2), torch.eye(2, requires_grad=True), torch.ones(2, 1)
+        >>> out, lse = Attention(q, k).apply_with_logsumexp(v)
+        >>> part = Attention(q, k[:1]).apply_within(v[:1], out.detach(), lse.detach())[1]
+        >>> whole, some = (torch.autograd.grad(x.sum(), k)[0] for x in (lse, part))
+        >>> torch.allclose(whole[0], some[0]), some[1]
+        (True, tensor([0., 0.]))
+        """
+        weights = self.weights()
+        if not isinstance(weights, SoftmaxWeights):
+            weights.logsumexp()  # raises
+        if not is_finite(v):  # where such a value has weight, out is not finite either
+            v = v.masked_fill(~v.isfinite(), 0)
+        return reduce_within(weights.scores, v, out, lse)
 
     @_apart_from_autocast
     def apply_with_dropout(self, v: Float[Tensor, "*#batch m e"], p: float) -> Float[Tensor, "*batch n e"]:

@@ -27,6 +27,7 @@ from limelight import (
     padding,
     window,
 )
+from limelight.distributed import order
 
 
 @dataclass
@@ -215,7 +216,9 @@ def second_derivative():
     return found
 
 
-def everything():
+def everything(shortest):
+    """What is compared with one process; a run of at least twice `shortest` rows is cut into pieces."""
+    order.SHORTEST_PIECE = shortest
     return {
         **{dtype: differences(dtype) for dtype in ("float64", "float32")}, "measures": measure_differences(),
         "far": far_from_the_origin(), "half": half_precision(), "hidden": hidden_nan(), "again": second_derivative(),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limelight import Boolean, InputError, causal, documents, padding, window
-from limelight.distributed.order import Run, _dealt, runs
+from limelight.distributed.order import Run, _dealt, count, pieces, runs
 from limelight.distributed.sharded_mask import ShardedMask
 from limelight.mask import Band
 
@@ -36,6 +36,31 @@ def test_contiguous_rows_may_have_any_lengths():
 def test_lengths_that_are_not_those_of_the_order_are_refused():
     with pytest.raises(InputError, match=r"13 rows are dealt to 2 ranks as \[7, 6\], got \[6, 7\]"):
         runs("zigzag", [6, 7], "rows")
+
+
+@pytest.mark.parametrize("order", ["zigzag", "contiguous"])
+@pytest.mark.parametrize(("n", "p", "parts"), [(13, 2, 3), (8, 1, 4), (3, 4, 2), (0, 2, 2), (64, 4, 5)])
+def test_pieces_take_equal_parts_of_every_run_and_put_them_back(order, n, p, parts):
+    dealt = _dealt(order, n, p)
+    x = torch.arange(float(n))[:, None]
+    for rank, own in enumerate(dealt):
+        mine = torch.cat([x[run.start : run.start + run.length] for run in own])
+        cut, back = pieces(dealt, rank, parts), torch.full_like(mine, -1)
+        for piece in cut:
+            rows = piece.of(mine)
+            assert piece.lengths[rank] == len(rows)
+            for run in piece.runs[rank]:
+                assert torch.equal(rows[run.at], x[run.start : run.start + run.length])
+            piece.put(back, rows)
+        assert torch.equal(back, mine)
+        for which in range(len(own)):  # the share of each run in a piece is the same, to one row
+            lengths = [piece.runs[rank][which].length for piece in cut]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_only_long_runs_of_several_ranks_are_cut():
+    runs = [[Run(slice(0, 5000), 0)], [Run(slice(0, 10), 5000)]]
+    assert (count(1, runs), count(2, runs), count(2, runs[1:])) == (1, 4, 1)
 
 
 LIMITS = [None, 0, 1, 3]

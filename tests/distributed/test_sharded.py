@@ -5,13 +5,15 @@ import pytest
 from tests.distributed import cases
 from tests.distributed.processes import on_ranks
 
-RANKS = [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+# The number of ranks, and the rows from which on a run is cut into pieces that go round the ring one after the other.
+RANKS = [(2, 2), *(pytest.param(each, marks=pytest.mark.slow) for each in ((1, 2), (2, 1024), (4, 1024), (4, 2)))]
 
 
-@pytest.fixture(scope="module", params=RANKS, ids="{} ranks".format)
+@pytest.fixture(scope="module", params=RANKS, ids="{0[0]} ranks, pieces of {0[1]} rows".format)
 def found(request):
     """What each rank found. One start of the processes serves all tests, since importing torch takes seconds."""
-    return on_ranks(request.param, cases.everything)
+    ranks, shortest = request.param
+    return on_ranks(ranks, cases.everything, shortest=shortest)
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("float64", 1e-12), ("float32", 1e-5)])

@@ -9,7 +9,7 @@ step of the ring but the first. (Zhu, "ring-flash-attention", 2024; Llama 3, 240
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -21,6 +21,8 @@ from limelight.distributed.ring import Group, Homeward, Ring, process_group, ref
 from limelight.errors import InputError, UnknownNameError
 
 Order = Literal["zigzag", "contiguous"]
+# More pieces hold less memory, and the kernels are fast from about a thousand rows on.
+MOST_PIECES, SHORTEST_PIECE = 8, 1024
 
 
 class Run(NamedTuple):
@@ -65,6 +67,59 @@ def _cuts(total: int, parts: int) -> list[int]:
 
 def _run(cuts: Sequence[int], part: int, begin: int) -> Run:
     return Run(slice(begin, begin + cuts[part + 1] - cuts[part]), cuts[part])
+
+
+class Piece(NamedTuple):
+    """A part of every rank's keys that goes round the ring at once.
+
+    It consists of the slices `rows` of what this rank has. `runs` says for every rank where the rows of its piece stand
+    within the piece, and in the sequence.
+    """
+
+    rows: list[slice]
+    runs: list[list[Run]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of rows in the piece of every rank."""
+        return [sum(run.length for run in own) for own in self.runs]
+
+    def of(self, x: Float[Tensor, "*batch n w"]) -> Float[Tensor, "*batch r w"]:
+        """The rows of this rank's piece."""
+        parts = [x[..., rows, :] for rows in self.rows]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+    def put(self, into: Float[Tensor, "*batch n w"], x: Float[Tensor, "*batch r w"]) -> None:
+        """Write the rows of this rank's piece to their places among its rows: the inverse of `of`."""
+        for rows, part in zip(self.rows, x.split([rows.stop - rows.start for rows in self.rows], -2), strict=True):
+            into[..., rows, :] = part
+
+
+def count(ranks: int, every: Sequence[Sequence[Run]]) -> int:
+    """The number of pieces in which the runs of these ranks are cut; one for a single rank, whom nothing visits."""
+    longest = max((run.length for own in every for run in own), default=0)
+    return 1 if ranks == 1 else min(max(longest // SHORTEST_PIECE, 1), MOST_PIECES)
+
+
+# Why every run is cut, and not the rank's rows as a whole: a rank of the zigzag order has an early run and a late one,
+# and its work is equal to that of the others only if what visits it has the same share of both.
+def pieces(every: Sequence[Sequence[Run]], rank: int, count: int) -> list[Piece]:
+    """Cut the rows of every rank into `count` pieces, the s-th of which has the s-th part of each of its runs."""
+    cut = [[parts(run, count) for run in own] for own in every]
+    taken = [[[run[s] for run in own] for own in cut] for s in range(count)]
+    return [Piece([run.at for run in own[rank]], [_side_by_side(runs) for runs in own]) for own in taken]
+
+
+def parts(run: Run, count: int) -> list[Run]:
+    """A run cut into `count` runs whose lengths differ by at most one."""
+    begin = run.at.start
+    return [Run(slice(begin + a, begin + b), run.start + a) for a, b in pairwise(_cuts(run.length, count))]
+
+
+def _side_by_side(runs: Sequence[Run]) -> list[Run]:
+    """The same rows of the sequence, where the runs follow each other without a gap."""
+    begins = [0, *accumulate(run.length for run in runs)]
+    return [Run(slice(begin, begin + run.length), run.start) for begin, run in zip(begins, runs, strict=False)]
 
 
 def _dealt(order: Order, total: int, p: int) -> list[list[Run]]:

@@ -6,6 +6,10 @@
 Queries stay; keys, values and the key term b travel. Each rank computes the block of its queries and the visiting keys
 with an ordinary `Attention`, and merges it with what it has. Column sums travel with their keys and are merged on the
 way.
+
+What visits a rank takes memory beside its own rows: keys and values of two other ranks, their gradients, and the output
+of a block. So keys go round in several pieces, one after the other, and a block has a part of the queries: then all of
+that is a small share of what the rank has anyway. The bytes and the pairs of tokens are the same.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -20,9 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limelight.attention import Attention
-from limelight.distributed.order import Run
+from limelight.distributed.order import Piece, Run
 from limelight.distributed.ring import Homeward, Ring, refuse_again
 from limelight.distributed.sharded_mask import ShardedMask
+from limelight.kernels.part_of_whole import part_of_whole
 from limelight.kernels.scores import Scores, zero_neg_inf
 from limelight.mask import Mask
 from limelight.normalization import Normalization
@@ -66,8 +72,8 @@ class Block(NamedTuple):
 class Plan:
     """One operator on all ranks: its scores, and which rows and which keys each rank has.
 
-    `queries` are the runs of this rank, `keys` those of every rank, which has `lengths` keys. `learned` are the tensors
-    of the similarity, scale and temperature that learn. With `repeat` > 1 each key head is repeated for so many query
+    `queries` are the runs of this rank, and `pieces` have those of the keys of every rank. `learned` are the tensors of
+    the similarity, scale and temperature that learn. With `repeat` > 1 each key head is repeated for so many query
     heads, after it has arrived.
     """
 
@@ -77,8 +83,7 @@ class Plan:
     temperature: float | Tensor
     mask: ShardedMask
     queries: list[Run]
-    keys: list[list[Run]]
-    lengths: list[int]
+    pieces: list[Piece]
     learned: tuple[Tensor, ...]
     batch: tuple[int, ...]
     repeat: int
@@ -91,15 +96,20 @@ class Plan:
     def repeated(self, x: Tensor) -> Tensor:
         return x if self.repeat == 1 else x.repeat_interleave(self.repeat, -3)
 
-    def visits(self, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
-        """(home, tensors, blocks) for every rank: what is (…, m, width) there, and the blocks with its keys."""
-        for home, tensors in self.ring.visits([*own, *self.mask.of_keys], self.lengths):
-            yield home, tensors[: len(own)], self._blocks(home, tensors[len(own) :])
+    def visits(self, piece: Piece, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
+        """(home, tensors, blocks) for every rank: its piece of what is (…, m, width) there, and the blocks with it."""
+        mine = [piece.of(x) for x in (*own, *self.mask.of_keys)]
+        for home, tensors in self.ring.visits(mine, piece.lengths):
+            yield home, tensors[: len(own)], self._blocks(piece.runs[home], tensors[len(own) :])
 
-    def _blocks(self, home: int, of_keys: Sequence[Tensor]) -> Iterator[Block]:
-        """The blocks of this rank's queries and the keys of rank `home`, but those that positions hide completely."""
+    def rounds(self, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
+        """The visits of all pieces, one after the other."""
+        return chain.from_iterable(self.visits(piece, own) for piece in self.pieces)
+
+    def _blocks(self, keys: Sequence[Run], of_keys: Sequence[Tensor]) -> Iterator[Block]:
+        """The blocks of this rank's queries and some visiting keys, but those that positions hide completely."""
         for rows in self.queries:
-            for cols in self.keys[home]:
+            for cols in keys:
                 if not self.mask.hides_all(rows, cols):
                     mask = self.mask.between(rows, cols, of_keys)
                     yield Block(rows.at, cols.at, mask, rows.start - cols.start)
@@ -107,9 +117,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a row pass reads from the operator of a block: (…, n, width) numbers that merge as outputs do, and L."""
+    """What a row pass reads from the operator of a block: (…, n, width) numbers that merge as outputs do, and L.
+
+    `within` gives what was read from all blocks, which it is given, as a function of the operator of one.
+    """
 
     of: Callable[[Attention, Tensor], tuple[Tensor, Tensor]]
+    within: Callable[[Attention, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     width: int
     dtype: torch.dtype
 
@@ -124,7 +138,7 @@ def rows(plan: Plan, q: Tensor, k: Tensor, v: Tensor, term: Tensor | None) -> tu
 
     `term` is b, (…, m, 1), or None for zero.
     """
-    reading = Reading(Attention.apply_with_logsumexp, v.shape[-1], v.dtype)
+    reading = Reading(Attention.apply_with_logsumexp, Attention.apply_within, v.shape[-1], v.dtype)
     out, lse = _Rows.apply(plan, reading, q, k, v, term, *plan.learned)  # type: ignore[no-untyped-call]
     return out, lse
 
@@ -132,9 +146,14 @@ def rows(plan: Plan, q: Tensor, k: Tensor, v: Tensor, term: Tensor | None) -> tu
 def entropy(plan: Plan, q: Tensor, k: Tensor, term: Tensor | None) -> Float[Tensor, "*batch n"]:
     """−Σ_j p_ij log p_ij over the keys of all ranks; 0 for a query that sees no key."""
     # Entropy is L − Σ_j p_ij (s_ij + b_j), and mean scores of blocks merge as their outputs do.
-    reading = Reading(_minus_mean_score, 1, upcast(q.detach()[..., :0]).dtype)
+    reading = Reading(_minus_mean_score, _mean_score_within, 1, upcast(q.detach()[..., :0]).dtype)
     out, lse = _Rows.apply(plan, reading, q, k, k[..., :0], term, *plan.learned)  # type: ignore[no-untyped-call]
     return zero_neg_inf(lse) + out[..., 0]
+
+
+def _mean_score_within(A: Attention, v: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+    part, own = _minus_mean_score(A, v)
+    return part_of_whole(part.expand_as(out), own.expand_as(lse), out, lse)
 
 
 def _minus_mean_score(A: Attention, _: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,11 +168,8 @@ def columns(plan: Plan, q: Tensor, k: Tensor, row_bias: Tensor | None) -> Float[
 
 
 # Merging. Each block gives (out_b, L_b), a softmax over its keys alone. With L = log Σ_b e^{L_b}, the softmax over all
-# keys gives Σ_b w_b out_b with w_b = e^{L_b − L}.
-#
-# Derivative. ∂w_b/∂L_c = w_b (δ_bc − w_c), so for the gradients g of out and h of L the gradient of out_b is w_b g, and
-# that of L_b is w_b (h + ⟨g, out_b − out⟩). A block's (out_b, L_b) is computed again in the backward pass and
-# differentiated with these, so that nothing of other ranks' keys is kept between the passes.
+# keys gives Σ_b w_b out_b with w_b = e^{L_b − L}. The backward pass needs no block's own output
+# (`kernels/part_of_whole.py`), so that nothing of other ranks' keys is kept between the passes or computed twice.
 class _Rows(torch.autograd.Function):
     """(q, k, v, b, learned…) ↦ (out, L)."""
 
@@ -162,12 +178,12 @@ class _Rows(torch.autograd.Function):
         batch = broadcast_shapes(plan.batch, plan.repeated(v).shape[:-2])
         out = upcast(q.new_zeros(*batch, q.shape[-2], reading.width))
         lse = out.new_full(out.shape[:-1], -math.inf)
-        for _, (k_, v_, *b_), blocks in plan.visits(_given(k, v, term)):
+        for _, (k_, v_, *b_), blocks in plan.rounds(_given(k, v, term)):
             for block in blocks:
                 at, cols = block.rows, block.cols
                 A = plan.attention(q[..., at, :], k_[..., cols, :], b_[0][..., cols, :] if b_ else None, block)
-                piece, own = reading.whole(A, plan.repeated(v_[..., cols, :]), batch)
-                out[..., at, :], lse[..., at] = _merged(out[..., at, :], lse[..., at], piece, own)
+                part, own = reading.whole(A, plan.repeated(v_[..., cols, :]), batch)
+                out[..., at, :], lse[..., at] = _merged(out[..., at, :], lse[..., at], part, own)
         out = out.to(reading.dtype)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, term, out, lse, *learned)
@@ -177,37 +193,28 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
         refuse_again(dout, dlse)
+        if dout is None and dlse is None:
+            return (None,) * len(ctx.needs_input_grad)
         q, k, v, term, out, lse, *_ = ctx.saved_tensors
+        out, lse = out.detach(), lse.detach()  # a block's result must not lead back to this pass
         plan, given = ctx.plan, _given(k, v, term)
-        dout = torch.zeros_like(out) if dout is None else dout
-        dlse = torch.zeros_like(lse) if dlse is None else dlse
-        local, homeward = _Sums([q, *plan.learned]), Homeward(plan.ring, plan.lengths, torch.add)
-        for home, tensors, blocks in plan.visits(given):
-            visiting = _Sums(tensors)
-            for block in blocks:
-                at, cols = block.rows, block.cols
-                own_q, inputs = _leaf(q[..., at, :]), [_leaf(x[..., cols, :]) for x in tensors]
-                with torch.enable_grad():
-                    A = plan.attention(own_q, inputs[0], inputs[2] if len(inputs) > 2 else None, block)
-                    piece, own = ctx.reading.whole(A, plan.repeated(inputs[1]), out.shape[:-2])
-                slopes = _slopes(
-                    piece.detach(), own.detach(), out[..., at, :], lse[..., at], dout[..., at, :], dlse[..., at]
-                )
-                found = torch.autograd.grad((piece, own), (own_q, *plan.learned, *inputs), slopes, allow_unused=True)
-                local.add([at] + [None] * len(plan.learned), found[: -len(inputs)])
-                visiting.add([cols] * len(inputs), found[-len(inputs) :])
-            homeward.add(home, visiting.sums)
+        local = _Sums([q, *plan.learned])
+
+        def of_block(block: Block, visiting: list[Tensor]) -> tuple[Tensor | None, ...]:
+            at = block.rows
+            own_q, inputs = _leaf(q[..., at, :]), [_leaf(x) for x in visiting]
+            with torch.enable_grad():
+                A = plan.attention(own_q, inputs[0], inputs[2] if len(inputs) > 2 else None, block)
+                whole = ctx.reading.within(A, plan.repeated(inputs[1]), out[..., at, :], lse[..., at])
+            slopes = None if dout is None else dout[..., at, :], None if dlse is None else dlse[..., at]
+            read, slopes = zip(*[pair for pair in zip(whole, slopes, strict=True) if pair[1] is not None], strict=True)
+            found = torch.autograd.grad(read, (own_q, *plan.learned, *inputs), slopes, allow_unused=True)
+            local.add([at] + [None] * len(plan.learned), found[: -len(inputs)])
+            return found[-len(inputs) :]
+
+        dk, dv, *dterm = _gradients_of_keys(plan, given, [], of_block)
         dq, *dlearned = local.like([q, *plan.learned])
-        dk, dv, *dterm = (x.to(own.dtype) for x, own in zip(homeward.total(), given, strict=True))
         return None, None, dq, dk, dv, dterm[0] if dterm else None, *dlearned
-
-
-def _slopes(piece: Tensor, own: Tensor, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of a block's output and log-normalizer, from those of the whole."""
-    weight = (own - zero_neg_inf(lse)).exp()
-    dout = upcast(dout)
-    change = torch.linalg.vecdot(upcast(piece) - out, dout) if dout.shape[-1] else 0
-    return (weight[..., None] * dout).to(piece.dtype), (weight * (dlse + change)).to(own.dtype)
 
 
 # c_j = log Σ_b e^{c_bj} over blocks of queries b. So the gradient of c_bj is that of c_j times e^{c_bj − c_j}, and c
@@ -217,15 +224,17 @@ class _Columns(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, q, k, row_bias, *learned):  # type: ignore[no-untyped-def]
-        homeward = Homeward(plan.ring, plan.lengths, torch.logaddexp)
-        for home, (k_,), blocks in plan.visits([k]):
-            sums = upcast(k.new_full((*plan.batch, k_.shape[-2], 1), -math.inf))
-            for block in blocks:
-                f = None if row_bias is None else row_bias[..., block.rows]
-                own = _block_columns(plan, q[..., block.rows, :], k_[..., block.cols, :], f, block)
-                sums[..., block.cols, 0] = torch.logaddexp(sums[..., block.cols, 0], own)
-            homeward.add(home, [sums])
-        c = homeward.total()[0]
+        c = upcast(k.new_empty((*plan.batch, k.shape[-2], 1)))
+        for piece in plan.pieces:
+            homeward = Homeward(plan.ring, piece.lengths, torch.logaddexp)
+            for home, (k_,), blocks in plan.visits(piece, [k]):
+                sums = upcast(k.new_full((*plan.batch, k_.shape[-2], 1), -math.inf))
+                for block in blocks:
+                    f = None if row_bias is None else row_bias[..., block.rows]
+                    own = _block_columns(plan, q[..., block.rows, :], k_[..., block.cols, :], f, block)
+                    sums[..., block.cols, 0] = torch.logaddexp(sums[..., block.cols, 0], own)
+                homeward.add(home, [sums])
+            piece.put(c, homeward.total()[0])
         ctx.save_for_backward(q, k, row_bias, c, *learned)
         ctx.plan = plan
         return c[..., 0]
@@ -235,23 +244,23 @@ class _Columns(torch.autograd.Function):
         refuse_again(dc)
         q, k, row_bias, c, *_ = ctx.saved_tensors
         plan, mine = ctx.plan, _given(q, None if row_bias is None else row_bias[..., None])
-        local, homeward = _Sums([*mine, *plan.learned]), Homeward(plan.ring, plan.lengths, torch.add)
-        for home, (k_, c_, g), blocks in plan.visits([k, c, dc[..., None]]):
-            visiting = _Sums([k_])
-            for block in blocks:
-                at, cols = block.rows, block.cols
-                inputs, own_k = [_leaf(x[..., at, :]) for x in mine], _leaf(k_[..., cols, :])
-                with torch.enable_grad():
-                    f = inputs[1][..., 0] if len(inputs) > 1 else None
-                    own = _block_columns(plan, inputs[0], own_k, f, block)
-                gradient = g[..., cols, 0] * (own.detach() - zero_neg_inf(c_[..., cols, 0])).exp()
-                found = torch.autograd.grad(own, (*inputs, *plan.learned, own_k), gradient, allow_unused=True)
-                local.add([at] * len(inputs) + [None] * len(plan.learned), found[:-1])
-                visiting.add([cols], found[-1:])
-            homeward.add(home, visiting.sums)
+        local = _Sums([*mine, *plan.learned])
+
+        def of_block(block: Block, visiting: list[Tensor]) -> tuple[Tensor | None, ...]:
+            inputs, own_k = [_leaf(x[..., block.rows, :]) for x in mine], _leaf(visiting[0])
+            c_, g = (x[..., 0] for x in visiting[1:])
+            with torch.enable_grad():
+                f = inputs[1][..., 0] if len(inputs) > 1 else None
+                own = _block_columns(plan, inputs[0], own_k, f, block)
+            gradient = g * (own.detach() - zero_neg_inf(c_)).exp()
+            found = torch.autograd.grad(own, (*inputs, *plan.learned, own_k), gradient, allow_unused=True)
+            local.add([block.rows] * len(inputs) + [None] * len(plan.learned), found[:-1])
+            return found[-1:]
+
+        (dk,) = _gradients_of_keys(plan, [k], [c, dc[..., None]], of_block)
         dmine = local.like([*mine, *plan.learned])
         dq, df = dmine[0], None if row_bias is None else dmine[1][..., 0]
-        return None, dq, homeward.total()[0].to(k.dtype), df, *dmine[len(mine) :]
+        return None, dq, dk, df, *dmine[len(mine) :]
 
 
 def _block_columns(plan: Plan, q: Tensor, k: Tensor, row_bias: Tensor | None, block: Block) -> Tensor:
@@ -260,6 +269,30 @@ def _block_columns(plan: Plan, q: Tensor, k: Tensor, row_bias: Tensor | None, bl
     by_key = A.weights().scores.T
     sums = (by_key if row_bias is None else by_key.add_key_bias(row_bias)).logsumexp()
     return sums.expand(*plan.batch, k.shape[-2])
+
+
+def _gradients_of_keys(
+    plan: Plan,
+    own: Sequence[Tensor],
+    beside: Sequence[Tensor],
+    of_block: Callable[[Block, list[Tensor]], Sequence[Tensor | None]],
+) -> list[Tensor]:
+    """What all ranks contribute to the gradients of `own`, which goes round the ring with what is `beside` it.
+
+    `of_block` gets a block and its rows of both, and returns the gradients of the rows of `own`.
+    """
+    gradients = [torch.empty_like(x) for x in own]
+    for piece in plan.pieces:
+        homeward = Homeward(plan.ring, piece.lengths, torch.add)
+        for home, tensors, blocks in plan.visits(piece, [*own, *beside]):
+            visiting = _Sums(tensors[: len(own)])
+            for block in blocks:
+                found = of_block(block, [x[..., block.cols, :] for x in tensors])
+                visiting.add([block.cols] * len(own), found)
+            homeward.add(home, visiting.sums)
+        for gradient, total in zip(gradients, homeward.total(), strict=True):
+            piece.put(gradient, total)
+    return gradients
 
 
 class _Sums:

@@ -1,7 +1,8 @@
 """A ring of processes, round which tensors of tokens travel: each rank receives from the one before it.
 
 With p ranks, what a rank owns has visited every other rank after p − 1 hops. Beside its own, a rank holds the tensors
-of two others at most: those that it reads, and those that arrive meanwhile.
+of two others at most: those that it reads, and those that arrive meanwhile. What is sent home for other ranks is on its
+way while the next part is computed.
 """
 
 from __future__ import annotations
@@ -63,9 +64,12 @@ class Ring:
         """The ranks in the order in which their tensors visit this one."""
         return [(self.rank - step) % self.size for step in range(self.size)]
 
-    def pass_on(self, tensors: Sequence[Tensor], length: int) -> list[Tensor]:
-        """Send the tensors to the next rank, and return those of the rank before, which have `length` rows."""
-        return self._pass_on(tensors, length, _HOMEWARD)()
+    def pass_on(self, tensors: Sequence[Tensor], length: int) -> Callable[[], list[Tensor]]:
+        """Begin to send the tensors to the next rank, and return a function that waits for those of the rank before.
+
+        These have `length` rows.
+        """
+        return self._pass_on(tensors, length, _HOMEWARD)
 
     def _pass_on(self, tensors: Sequence[Tensor], length: int, first_tag: int) -> Callable[[], list[Tensor]]:
         """Begin to send and to receive. The function that is returned waits for the end, and returns what arrived."""
@@ -131,22 +135,24 @@ class Homeward:
     def __init__(self, ring: Ring, lengths: Sequence[int], merge: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._ring, self._lengths, self._merge = ring, lengths, merge
         self._own: list[Tensor] = []
-        self._travelling: list[Tensor] = []
+        self._arrive: Callable[[], list[Tensor]] | None = None
 
     def add(self, home: int, parts: list[Tensor]) -> None:
         """Add the parts for the rows of rank `home`, in the order of `Ring.homes`."""
         if home == self._ring.rank:
             self._own = parts
             return
-        merged = self._merged(self._travelling, parts) if self._travelling else parts
-        self._travelling = self._ring.pass_on(merged, self._lengths[home - 1])
+        self._arrive = self._ring.pass_on(self._with_arrived(parts), self._lengths[home - 1])
 
     def total(self) -> list[Tensor]:
         """What all ranks have added for the rows of this rank."""
-        return self._merged(self._own, self._travelling) if self._travelling else self._own
+        return self._with_arrived(self._own)
 
-    def _merged(self, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        return [self._merge(x, y) for x, y in zip(a, b, strict=True)]
+    def _with_arrived(self, parts: list[Tensor]) -> list[Tensor]:
+        """The parts, merged with what has been on its way since the last one."""
+        if self._arrive is None:
+            return parts
+        return [self._merge(x, y) for x, y in zip(parts, self._arrive(), strict=True)]
 
 
 class _Naming:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from limelight import check
 from limelight.distributed.agreement import lengths_of_all
-from limelight.distributed.order import Order, require_order, runs
+from limelight.distributed.order import Order, count, parts, pieces, require_order, runs
 from limelight.distributed.passes import Plan, columns, entropy, rows
 from limelight.distributed.ring import Group, Ring
 from limelight.distributed.sharded_mask import ShardedMask
@@ -190,7 +190,7 @@ def attend(
     query, key and value are the rows of this rank of `group`: a process group, a `DeviceMesh` of one dimension, or None
     for the default group. Every rank makes the same call, and calls backward too. Lengths may differ between ranks.
     Keys and values travel round the ring of ranks, and in the backward pass again, together with their gradients. A
-    rank holds its own rows and those of two others at most, and nothing n × n.
+    rank holds its own rows and a few pieces of those of others, and nothing n × n.
 
     `mask` is `causal`, a `window`, `padding`, `documents`, or several of them joined by &. Padding and documents are
     those of this rank's rows. Where positions count (a causal mask, a window, ALiBi), `order` says which rows the ranks
@@ -322,9 +322,10 @@ def _plan(ring: Ring, call: _Call, order: Order | None, lengths: list[tuple[int,
         )
     dealt = order if order is not None and call.uses_positions else "contiguous"
     queries, keys = runs(dealt, every_n, "queries"), runs(dealt, every_m, "keys")
+    own = [part for run in queries[ring.rank] for part in parts(run, count(ring.size, queries))]
     return Plan(
-        ring, call.similarity, call.scale, call.normalization.temperature, call.mask, queries[ring.rank], keys,
-        every_m, call.learned, call.batch, call.repeat,
+        ring, call.similarity, call.scale, call.normalization.temperature, call.mask, own,
+        pieces(keys, ring.rank, count(ring.size, keys)), call.learned, call.batch, call.repeat,
     )  # fmt: skip
 
 
