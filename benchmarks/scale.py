@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import time
@@ -86,6 +87,9 @@ def bytes_sent() -> list[int]:
 
 def measured(name: str, ranks: int, tokens: int) -> dict[str, Any]:
     """What each rank measured of one case."""
+    # glibc keeps much of what was freed, once it has freed large blocks, and the growth of a process would be that of its
+    # heap. With a fixed threshold each tensor has its own pages, which the system gets back.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "131072"
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(_rank, args=(ranks, folder, tokens, name), nprocs=ranks)  # type: ignore[no-untyped-call]
         found = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(ranks)]
