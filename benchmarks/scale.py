@@ -87,7 +87,7 @@ def bytes_sent() -> list[int]:
 
 def measured(name: str, ranks: int, tokens: int) -> dict[str, Any]:
     """What each rank measured of one case."""
-    # glibc keeps much of what was freed, once it has freed large blocks, and the growth of a process would be that of its
+    # Once glibc has freed large blocks it keeps much of what is freed, and the growth of a process would be that of its
     # heap. With a fixed threshold each tensor has its own pages, which the system gets back.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "131072"
     with tempfile.TemporaryDirectory() as folder:
