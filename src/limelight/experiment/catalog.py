@@ -24,8 +24,8 @@ GROUP = "limelight.claims"
 _ORDER = (
     "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
     "word_order", "transformer_parts", "presence_to_detection", "symmetry", "residual_depth", "batch_norm_shift",
-    "memorization", "emulating_attention", "autoencoders_and_generation", "classifier_generator",
-    "relevancy_screening", "active_memory",
+    "memorization", "emulating_attention", "shared_embedding", "autoencoders_and_generation",
+    "classifier_generator", "relevancy_screening", "active_memory",
     "binding_by_alignment", "induction_heads", "attention_and_ablation",
     "same_operator", "singer_rates", "drift_diffusion", "conformal_metric", "minimizer_step",
     "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
