@@ -34,7 +34,6 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models.side_by_side import descend_side_by_side
 from limelight.models.stacked import StackedAttention, StackedMLP
 from limelight.report.comparison import comparison
-from limelight.report.effect_text import number
 
 TOKENS = (2, 4, 8)
 SETS = (16, 128, 1024, 8192)  # training examples of the students, one student for each set
@@ -115,9 +114,9 @@ class EmulatingAttention(TunedClaim):
         LINEAR: "no hidden layer: 14, 52 and 200 parameters; the control",
     }
     control = LINEAR
-    rates = (0.003, 0.01, 0.03)
+    rates = (0.001, 0.003, 0.01, 0.03)
     score = "mean"
-    chosen = {ATTENTION: 0.01, SMALL: 0.003, LARGE: 0.003, PRODUCTS: 0.003, LINEAR: 0.01}
+    chosen = {ATTENTION: 0.01, SMALL: 0.003, LARGE: 0.003, PRODUCTS: 0.003, LINEAR: 0.003}
     measures = {
         **{
             explained(tokens, examples): Measure(
@@ -315,4 +314,4 @@ def in_words(examples: float) -> str:
     """A number of examples as far as it is known: "at most 16", "about 5,600" or "more than 256,000"."""
     if examples == EXAMPLES[0]:
         return f"at most {EXAMPLES[0]}"
-    return f"more than {FRESH:,}" if np.isinf(examples) else f"about {float(number(examples)):,.0f}"
+    return f"more than {FRESH:,}" if np.isinf(examples) else f"about {float(f'{examples:.2g}'):,.0f}"
