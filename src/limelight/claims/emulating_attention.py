@@ -116,7 +116,7 @@ class EmulatingAttention(TunedClaim):
     control = LINEAR
     rates = (0.001, 0.003, 0.01, 0.03)
     score = "mean"
-    chosen = {ATTENTION: 0.01, SMALL: 0.003, LARGE: 0.003, PRODUCTS: 0.003, LINEAR: 0.003}
+    chosen = {ATTENTION: 0.01, SMALL: 0.003, LARGE: 0.001, PRODUCTS: 0.001, LINEAR: 0.001}
     measures = {
         **{
             explained(tokens, examples): Measure(
@@ -139,6 +139,8 @@ class EmulatingAttention(TunedClaim):
 
     def _measured(self, arm: str, rate: float, seed: int, all_tokens: Sequence[int]) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
+        values: dict[str, float]
+        arrays: dict[str, np.ndarray]
         values, arrays = {}, {}
         for tokens in all_tokens:
             held, tested = learning_curves(ARMS[arm](len(EXAMPLES), tokens), rate, tokens, generator)
