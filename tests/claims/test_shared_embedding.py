@@ -49,6 +49,20 @@ def test_recall_is_that_of_the_scenes_asked_for_among_all(one_gallery):
     assert claim.found(Oracle(wrong=4), [one_gallery], all_scenes()[:10]) == (1.0, 1.0)
 
 
+def test_each_way_of_the_recall_has_its_own_number(one_gallery):
+    class Fond(Oracle):
+        """The last four images like the last description most, yet each description finds its image."""
+
+        def scores(self, images, scenes, texts):
+            scores = torch.eye(len(scenes))
+            scores[-4:, -1] += 2
+            return scores
+
+    texts, images = claim.found(Fond(), [one_gallery], all_scenes()[-10:])
+    assert texts == pytest.approx(0.7)
+    assert images == 1.0
+
+
 def test_places_are_those_among_all_scenes():
     chosen = torch.tensor([5, 170, 0])
     assert claim.places(all_scenes()[chosen]).tolist() == chosen.tolist()
