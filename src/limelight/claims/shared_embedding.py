@@ -234,8 +234,8 @@ class SharedEmbedding(TunedClaim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        def share(arm: str, measure: str) -> str:
-            return f"{results.summary(arm, measure).estimate:.0%}"
+        def share(arm: str, measure: str, digits: int = 0) -> str:
+            return f"{results.summary(arm, measure).estimate:.{digits}%}"
 
         return (
             f"Two networks that only learn which description belongs to which image find the description of "
@@ -244,8 +244,8 @@ class SharedEmbedding(TunedClaim):
             f"{share(TOWERS, 'texts, seen')} and {share(TOWERS, 'images, seen')}. Of both ways together it is "
             f"{share(TOWERS, 'recall')}, without the order of words {share(NO_ORDER, 'recall')}, with a temperature of 1 "
             f"{share(WARM, 'recall')}, with three classifiers that are told what a scene consists of "
-            f"{share(CLASSIFIERS, 'recall')}, before training {share(TOWERS, 'untrained')}, and after training on shuffled "
-            f"pairs {share(SHUFFLED, 'recall')}."
+            f"{share(CLASSIFIERS, 'recall')}, before training {share(TOWERS, 'untrained', digits=1)}, and after training on shuffled "
+            f"pairs {share(SHUFFLED, 'recall', digits=1)}."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
