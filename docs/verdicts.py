@@ -35,6 +35,7 @@ TABLE = "| statement | verdict |\n|---|---|\n"
 ABILITIES = (
     "slopes",
     "dynamic_weights",
+    "emulating_attention",
     "explaining_away",
     "metric_attention",
     "attention_on_graphs",

@@ -13,6 +13,7 @@ except ImportError as missing:
     ) from missing
 
 from limelight.figures.boxes import boxed_images, map_grid
+from limelight.figures.captions import captioned_images
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import hues, image_rows, image_tables, images, matrices, signed_images
@@ -34,6 +35,7 @@ __all__ = [
     "bars",
     "before_and_after",
     "boxed_images",
+    "captioned_images",
     "changed_bars",
     "chosen_row",
     "cloud",
