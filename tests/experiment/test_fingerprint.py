@@ -769,8 +769,8 @@ def test_a_changed_definition_renames_the_results_of_the_claims_that_reach_it(cl
 
 
 WITHOUT_ATTENTION = {
-    "autoencoders_and_generation", "batch_norm_shift", "classifier_generator", "memorization",
-    "pseudo_metric_far_from_metric", "residual_depth", "symmetry",
+    "autoencoders_and_generation", "batch_norm_shift", "classifier_generator", "convolution_hierarchy",
+    "memorization", "pseudo_metric_far_from_metric", "residual_depth", "symmetry",
 }  # fmt: skip
 
 
