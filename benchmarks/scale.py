@@ -87,9 +87,9 @@ def bytes_sent() -> list[int]:
 
 def measured(name: str, ranks: int, tokens: int) -> dict[str, Any]:
     """What each rank measured of one case."""
-    # Once glibc has freed large blocks it keeps much of what is freed, and the growth of a process would be that of its
-    # heap. With a fixed threshold each tensor has its own pages, which the system gets back. That costs time, so time is
-    # taken in other processes.
+    # Once glibc has freed large blocks it keeps much of what is freed, and a process would have grown by all of its
+    # heap. With a fixed threshold each tensor has its own pages, which the system gets back. That costs time, which is
+    # therefore taken in other processes.
     found = _on_all(name, ranks, tokens, {})
     memory = _on_all(name, ranks, tokens, {"MALLOC_MMAP_THRESHOLD_": "131072"})["memory"]
     return {"case": name, "ranks": ranks, **found, "memory": memory}
