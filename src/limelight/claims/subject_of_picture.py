@@ -40,7 +40,9 @@ from limelight.report.effect_text import number
 
 FIRST, PICTURES = 1000, 22  # the seeds of the pictures on which maps are chosen: one for each of their drawings
 SHARES = torch.tensor([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9])
-MARKS = 1.5  # a head marks the subject if it gives it this many times its share of the area, and leaves it out at 1/MARKS
+MARKS = (
+    1.5  # a head marks the subject if it gives it this many times its share of the area, and leaves it out at 1/MARKS
+)
 GRAY = 56  # pixels of a gray picture that is kept to be drawn, each way
 SHOWN = 8
 
@@ -132,7 +134,7 @@ class SubjectOfPicture(Claim):
                 "map": stretched(own).numpy().round(3),
                 "box": (box[0] * GRAY / SIDE).numpy(),
                 "true": (picture.box * GRAY / SIDE).numpy(),
-                **({"weights": weights.numpy().round(4)} if arm in NETWORKS else {}),
+                **({"weights": of_heads(arm, picture, seed).numpy().round(4)} if arm in NETWORKS else {}),
                 **({"picture": gray(picture).numpy().round(3)} if arm == HEAD else {}),
             },
         )
@@ -140,7 +142,9 @@ class SubjectOfPicture(Claim):
     def judge(self, results: Results) -> Verdict:
         def more(other: str, by: float, told: str) -> Part:
             effect = results.difference(HEAD, other, "overlap")
-            return Part(f"its map overlaps the subject by at least {by:g} more than {told}", effect, "at least", by, "IoU")
+            return Part(
+                f"its map overlaps the subject by at least {by:g} more than {told}", effect, "at least", by, "IoU"
+            )
 
         return Verdict.of(
             [
@@ -201,10 +205,7 @@ class SubjectOfPicture(Claim):
             return torch.stack([torch.as_tensor(results.array(arm, name, seed)) for seed in seeds]).numpy()
 
         images = shown(HEAD, "picture")
-        heads = {
-            told: results.stack(arm, "weights").reshape(len(results.seeds(arm)), layers(arm), -1).mean(0)
-            for arm, told in NETWORKS.items()
-        }
+        heads = {told: results.stack(arm, "weights").mean(0) for arm, told in NETWORKS.items()}
         return [
             Picture(
                 f"The first {len(seeds)} pictures in gray, the box of the subject, and the boxes around the peaks of two maps.",
@@ -323,7 +324,7 @@ def normalized(picture: Pasted) -> Float[Tensor, "1 3 h w"]:
 def gradient_by_input(model: Any, pixels: Float[Tensor, "1 3 h w"], side: int) -> Float[Tensor, "rows cols"]:
     """Σ |x · ∂ ½|z|² / ∂x| over each patch, for z what the last block makes of the class token."""
     states: list[Tensor] = []
-    hook = model.encoder.layer[-1].register_forward_hook(lambda _block, _given, out: states.append(out))
+    hook = model.layernorm.register_forward_pre_hook(lambda _norm, given: states.append(given[0]))
     try:
         with torch.enable_grad():
             inputs = pixels.clone().requires_grad_()
@@ -346,6 +347,12 @@ def nearness_to_middle(rows: int, cols: int) -> Float[Tensor, "rows cols"]:
     return 1 - distance / distance.max()
 
 
+def of_heads(arm: str, picture: Pasted, seed: int) -> Float[Tensor, "layers heads"]:
+    """The weight that each head of an arm's network gives the subject of a judged picture, by its share of the area."""
+    maps = seen_by(NETWORKS[arm], JUDGED, seed).attention
+    return weight_by_area(maps, share_of_patches(picture, maps.shape[2:]))
+
+
 def share_of_patches(picture: Pasted, shape: Sequence[int]) -> Float[Tensor, "rows cols"]:
     """The part of each patch that the subject covers."""
     return F.adaptive_avg_pool2d(picture.mask.float()[None], tuple(shape))[0]
@@ -354,7 +361,3 @@ def share_of_patches(picture: Pasted, shape: Sequence[int]) -> Float[Tensor, "ro
 def gray(picture: Pasted) -> Float[Tensor, "gray gray"]:
     """A small gray picture, to be drawn."""
     return F.adaptive_avg_pool2d(picture.pixels.mean(0, keepdim=True), GRAY)[0]
-
-
-def layers(arm: str) -> int:
-    return len(network(NETWORKS[arm]).encoder.layer)

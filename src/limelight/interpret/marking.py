@@ -26,7 +26,9 @@ def weight_by_area(maps: Float[Tensor, "*n rows cols"], covered: Float[Tensor, "
     if not maps.isfinite().all() or (maps < 0).any() or (total <= 0).any():
         raise InputError("weight_by_area expects maps of finite weights, none negative and not all zero")
     if not covered.sum() > 0:
-        raise InputError("weight_by_area expects an object that covers some of the picture, got one that covers nothing")
+        raise InputError(
+            "weight_by_area expects an object that covers some of the picture, got one that covers nothing"
+        )
     return (maps * covered).sum((-2, -1)) / total / covered.mean()
 
 
