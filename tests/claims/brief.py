@@ -89,6 +89,7 @@ def tiny_vision_transformer():
 def white_rectangle(drawings, seed):
     """A white rectangle in front of noise, in place of drawings and photographs, which are not installed everywhere."""
     import torch
+
     from limelight.data.pasted_objects import SIDE, paste
 
     noise = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) / 2

@@ -64,8 +64,9 @@ def test_the_gradient_is_that_of_the_class_token(brief):
 def test_maps_without_a_network():
     colors = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]).expand(3, 2, 2)
     torch.testing.assert_close(claim.color_difference(colors), torch.tensor([[1, 1], [1, 3]]) * 3**0.5 / 4)
-    near = claim.nearness_to_middle(3, 3)
-    torch.testing.assert_close(near, torch.tensor([[0.0, 1 - 0.5**0.5, 0.0], [1 - 0.5**0.5, 1.0, 1 - 0.5**0.5], [0.0, 1 - 0.5**0.5, 0.0]]))  # fmt: skip
+    side = 1 - 0.5**0.5
+    right = torch.tensor([[0.0, side, 0.0], [side, 1.0, side], [0.0, side, 0.0]])
+    torch.testing.assert_close(claim.nearness_to_middle(3, 3), right)
     picture = white_rectangle("", 0)
     covered = claim.share_of_patches(picture, (24, 24))
     assert covered.sum().item() == pytest.approx(100 * 120 / 14**2, rel=1e-5)

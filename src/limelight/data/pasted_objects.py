@@ -1,9 +1,9 @@
 """Photographs with one object pasted into each, so that it is known which pixels are the object's.
 
 The photographs are the two that scikit-learn ships. A small part of one is taken at random, enlarged, and mirrored in
-half of the cases: leaves, petals, tiles, water or sky, but hardly ever a whole flower or temple, which would be a subject
-of its own. The objects are drawings: color emoji of Google's Noto font (Debian's fonts-noto-color-emoji, SIL Open Font License). No
-picture is the same as another, and an object of `CHOOSING` never is one of `JUDGED`.
+half of the cases: leaves, petals, tiles, water or sky, but hardly ever a whole flower or temple, which would be a
+subject of its own. The objects are drawings: color emoji of Google's Noto font (Debian's fonts-noto-color-emoji, SIL
+Open Font License). No picture is the same as another, and no object of `CHOOSING` is one of `JUDGED`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ SIDE = 336  # pixels of a picture, each way: 24 patches of DINOv2
 PART = 160  # pixels of the photograph that become a picture, each way
 SMALLEST, LARGEST = 0.3, 0.6  # of the picture's side that the longer side of an object takes
 OPAQUE = 128  # pixels of a drawing that are at least so opaque, of 255, are the object's
-DRAWINGS = "🐶🐱🦊🐻🐼🐨🐯🦁🐮🐷🐸🐵🐔🐧🦉🐴🐝🦋🐌🐞🐢🐍🐙🦀🐠🐬🐳🐊🐘🐫🦒🐄🐎🐖🐑🐐🐓🍎🍊🍌🍉🍇🍓🍍🥑🌽🍔🍕🎂🍩☕🚗🚌🚲🚂🚀⛵🚁🏠⌚📷🔑🎸🎈⚽🎁"
+DRAWINGS = (
+    "🐶🐱🦊🐻🐼🐨🐯🦁🐮🐷🐸🐵🐔🐧🦉🐴🐝🦋🐌🐞🐢🐍"
+    "🐙🦀🐠🐬🐳🐊🐘🐫🦒🐄🐎🐖🐑🐐🐓🍎🍊🍌🍉🍇🍓🍍"
+    "🥑🌽🍔🍕🎂🍩☕🚗🚌🚲🚂🚀⛵🚁🏠⌚📷🔑🎸🎈⚽🎁"
+)
 CHOOSING, JUDGED = DRAWINGS[::3], "".join(one for i, one in enumerate(DRAWINGS) if i % 3)
 _SIZE = 109  # the one size in which the font has its drawings
 _FONT = "NotoColorEmoji.ttf"
@@ -45,7 +49,8 @@ class Pasted:
 def pasted(drawings: str, seed: int) -> Pasted:
     """A part of a photograph with one of these drawings, at a place and of a size that are drawn evenly.
 
-    Seed s has the drawing number s, counted around. Raises `MissingExtraError` without Pillow, scikit-learn or the font.
+    Seed s has the drawing number s, counted around. Raises `MissingExtraError` without Pillow, scikit-learn or the
+    font.
     """
     generator = torch.Generator().manual_seed(seed)
     picture = _part(photographs(), generator)
@@ -100,7 +105,8 @@ def drawn(character: str) -> Float[Tensor, "4 a b"]:
 
 @cache
 def fingerprint() -> str:
-    """SHA-256 of the photographs and the drawings, which differ between versions of the font; empty if some are missing."""
+    """SHA-256 of the photographs and of the drawings, which other versions of the font draw otherwise; empty if one of
+    them is missing."""
     if missing():
         return ""
     found = hashlib.sha256(photographs().numpy().tobytes())

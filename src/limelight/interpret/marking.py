@@ -1,4 +1,4 @@
-"""How well a map marks an object whose pixels are known: its weight there, its order, and what is left of a threshold."""
+"""How well a map marks an object whose pixels are known: its weight there, its order, and its overlap."""
 
 from __future__ import annotations
 
