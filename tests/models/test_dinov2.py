@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limelight import InputError
+from limelight.models.dinov2 import _FOLDED, VISION_TRANSFORMER, dinov2, vision_transformer
 from limelight.models.onnx_weights import read_onnx, weights_of
-from limelight.models.shipped import VISION_TRANSFORMER
 
 # How the file, which was exported by another version of transformers, names what this one names otherwise.
 OLD = {
@@ -54,14 +54,10 @@ def exported(model):
 
 
 def read(graph):
-    from limelight.models.dinov2 import _FOLDED
-
     return weights_of(graph, lambda one: one.value.numpy(), _FOLDED)
 
 
 def test_it_is_the_network_that_was_exported(model):
-    from limelight.models.dinov2 import dinov2
-
     found = dinov2(read(exported(model)), model.config)
     pixels = torch.randn(2, 3, 56, 84, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found(pixels).last_hidden_state, model(pixels).last_hidden_state)
@@ -70,8 +66,6 @@ def test_it_is_the_network_that_was_exported(model):
 
 
 def test_other_weights_are_refused(model):
-    from limelight.models.dinov2 import dinov2
-
     weights = read(exported(model))
     for name in ("backbone.layernorm.weight", "backbone.encoder.layer.1.mlp.fc1.weight"):
         with pytest.raises(InputError, match=name.removeprefix("backbone.")):
@@ -115,8 +109,6 @@ def test_a_file_of_onnx_is_read_as_it_was_written(tmp_path):
 def test_the_package_has_it():
     if problem := VISION_TRANSFORMER.missing():
         pytest.skip(problem)
-    from limelight.models.dinov2 import vision_transformer
-
     model = vision_transformer()
     assert (model.config.num_hidden_layers, model.config.num_attention_heads) == (12, 6)
     state = model(torch.zeros(1, 3, 224, 224)).last_hidden_state

@@ -32,9 +32,8 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.interpret.boxes import boxes_around_peaks, enlarged, intersection_over_union
 from limelight.interpret.marking import overlap_above, ranked_higher, stretched, weight_by_area
 from limelight.microscope import EqualKeyNorms, HeadInputs, attach
-from limelight.models.dinov2 import MEAN, STD, vision_transformer
+from limelight.models.dinov2 import MEAN, STD, VISION_TRANSFORMER, vision_transformer
 from limelight.models.readers import scrambled, untrained
-from limelight.models.shipped import VISION_TRANSFORMER
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 

