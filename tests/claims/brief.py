@@ -29,6 +29,7 @@ from limelight.claims import (
     sinks_by_key_norms,
     slopes,
     subject_of_picture,
+    subject_of_scene,
     symmetry,
     token_clusters,
     tokens_cluster_with_depth,
@@ -181,6 +182,13 @@ FEWER = {
             "vision_transformer": tiny_vision_transformer, "pasted": white_rectangle, "fingerprint": str,
             "network": anew(subject_of_picture.network), "seen_by": anew(subject_of_picture.seen_by),
             "CHOSEN": dict.fromkeys(subject_of_picture.CHOSEN, subject_of_picture.Choice(0, 0.5)),
+        },
+    ),
+    "subject_of_scene": (
+        subject_of_scene,
+        {
+            "STEPS": 5, "TEST": 20, "scenes_of": anew(subject_of_scene.scenes_of),
+            "trained": anew(subject_of_scene.trained),
         },
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),
