@@ -38,7 +38,9 @@ from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 
 FIRST, PICTURES = 1000, 22  # the seeds of the pictures on which maps are chosen: one for each of their drawings
-SHARES = torch.tensor([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9])
+SHARES = torch.tensor(
+    [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9]
+)
 MARKS = (
     1.5  # a head marks the subject if it gives it this many times its share of the area, and leaves it out at 1/MARKS
 )
