@@ -232,16 +232,16 @@ class SubjectOfPicture(Claim):
 
 # The map of each arm that marked the pictures of the seeds from 1000 on best, with its share: what `chosen` returns.
 CHOSEN: dict[str, Choice] = {
-    HEAD: Choice(0, 0.5),
-    LAST: Choice(0, 0.5),
-    BACKGROUND: Choice(0, 0.5),
-    EQUAL: Choice(0, 0.5),
-    LENGTHS: Choice(0, 0.5),
-    GRADIENT: Choice(0, 0.5),
-    COLOR: Choice(0, 0.5),
-    MIDDLE: Choice(0, 0.5),
-    SIZE: Choice(0, 0.5),
-    UNTRAINED: Choice(0, 0.5),
+    HEAD: Choice(64, 0.03),
+    LAST: Choice(0, 0.15),
+    BACKGROUND: Choice(69, 0.01),
+    EQUAL: Choice(64, 0.1),
+    LENGTHS: Choice(71, 0.5),
+    GRADIENT: Choice(0, 0.2),
+    COLOR: Choice(0, 0.3),
+    MIDDLE: Choice(0, 0.6),
+    SIZE: Choice(18, 0.2),
+    UNTRAINED: Choice(32, 0.25),
 }
 
 
