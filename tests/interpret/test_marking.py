@@ -9,7 +9,9 @@ from limelight.interpret.marking import overlap_above, ranked_higher, stretched,
 
 @pytest.fixture
 def maps():
-    return torch.rand(3, 2, 5, 4, generator=torch.Generator().manual_seed(0)).mul(4).round()  # with ties
+    return torch.rand(3, 2, 5, 4, generator=torch.Generator().manual_seed(0)).mul(4).round() * torch.arange(1, 7).view(
+        3, 2, 1, 1
+    )  # with ties
 
 
 @pytest.fixture

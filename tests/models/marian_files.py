@@ -41,7 +41,7 @@ def write(path, arrays, eight_bits=(), factor=20.0, padding=9):
             whole = (array * factor).round().clamp(-127, 127).to(torch.int8)
             kind = 0x4101
             stored = (whole if name == "Wemb" else whole.T).contiguous().numpy().tobytes() + struct.pack("<f", factor)
-        stored += bytes(-len(stored) % 256)
+        stored += bytes(-len(stored) % 8)
         headers.append(struct.pack("<4Q", len(name) + 1, kind, array.ndim, len(stored)))
         names.append(name.encode() + b"\0")
         shapes.append(struct.pack(f"<{array.ndim}i", *array.shape))

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -213,7 +214,8 @@ def shared(found: Sequence[int], right: Sequence[int]) -> float:
 def weights_of_last_layer(target: Int[Tensor, " t"], memory: Float[Tensor, "s width"]) -> Float[Tensor, "t_and_one s"]:
     """The weights of the last layer's cross-attention, the mean over heads."""
     model, _ = english_to_portuguese()
-    last, looking = model.decoder[-1], []
+    last: Any = model.decoder[-1]
+    looking: list[Tensor] = []
     hook = last.cross.register_forward_pre_hook(lambda _block, given: looking.append(given[0]))
     try:
         model.states(target, memory)

@@ -356,7 +356,7 @@ def of_heads(arm: str, picture: Pasted, seed: int) -> Float[Tensor, "layers head
 
 def share_of_patches(picture: Pasted, shape: Sequence[int]) -> Float[Tensor, "rows cols"]:
     """The part of each patch that the subject covers."""
-    return F.adaptive_avg_pool2d(picture.mask.float()[None], tuple(shape))[0]
+    return F.adaptive_avg_pool2d(picture.mask.float()[None], (shape[0], shape[1]))[0]
 
 
 def gray(picture: Pasted) -> Float[Tensor, "gray gray"]:

@@ -222,7 +222,7 @@ def overlaps(
 
 def weights_on(maps: Float[Tensor, "n maps rows cols"], masks: Bool[Tensor, "n h w"]) -> Float[Tensor, " maps"]:
     """The weight that each map gives the digit's box, by its share of the area, in the median scene."""
-    covered = F.adaptive_avg_pool2d(masks.float(), maps.shape[2:])
+    covered = F.adaptive_avg_pool2d(masks.float(), (maps.shape[2], maps.shape[3]))
     return torch.stack([weight_by_area(*each) for each in zip(maps, covered, strict=True)]).median(0).values
 
 

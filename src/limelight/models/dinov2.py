@@ -62,10 +62,8 @@ def dinov2(weights: Mapping[str, Tensor], config: Any) -> Any:
         raise InputError(f"dinov2 expects the weights of a backbone, which have no {' and no '.join(lacking)}")
     own["embeddings.position_embeddings"] = torch.cat([weights[CLASS_POSITION], weights[POSITIONS]], 1)
     own["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)  # of no use where no patch is masked
-    model: Any
-    model, report = transformers.Dinov2Model.from_pretrained(
-        None, config=config, state_dict=own, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    load: Any = transformers.Dinov2Model.from_pretrained
+    model, report = load(None, config=config, state_dict=own, output_loading_info=True, ignore_mismatched_sizes=True)
     wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
     if wrong:
         raise InputError(f"dinov2 expects the weights of a backbone of this configuration, got {str(wrong)[:300]}")

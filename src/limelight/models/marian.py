@@ -53,6 +53,9 @@ class MarianTranslator(nn.Module):
     `weights` are those that `limelight.models.marian_weights.read_marian` reads.
     """
 
+    embedding: Tensor
+    bias: Tensor
+
     def __init__(self, weights: Mapping[str, Tensor], encoder: int, decoder: int, heads: int) -> None:
         super().__init__()
         self.register_buffer("embedding", weights["Wemb"])
@@ -100,6 +103,9 @@ class MarianTranslator(nn.Module):
 class Linear(nn.Module):
     """x W + b, with Marian's W (inputs, outputs)."""
 
+    W: Tensor
+    b: Tensor
+
     def __init__(self, W: Tensor, b: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("W", W)
@@ -111,6 +117,9 @@ class Linear(nn.Module):
 
 class Block(nn.Module):
     """norm(h + part): what each part of a layer ends with, with its learned scale and bias."""
+
+    scale: Tensor
+    bias: Tensor
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         super().__init__()
