@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -37,6 +38,8 @@ from limelight.models.readers import scrambled, untrained
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 
+EACH = 4  # pictures that a run is the mean of
+PILOT = 30  # pictures of a first run, by which the number above was chosen; they are not judged
 FIRST, PICTURES = 1000, 22  # the seeds of the pictures on which maps are chosen: one for each of their drawings
 SHARES = torch.tensor(
     [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -91,7 +94,7 @@ class SubjectOfPicture(Claim):
     control = UNTRAINED
     measures = {
         "weight": Measure(
-            "weight that falls on the subject, by its share of the area", "times", "higher", failed=0.0, summary="median"
+            "weight that falls on the subject, by its share of the area; the mean of four pictures", "times", "higher", failed=0.0, summary="median"
         ),
         "overlap": Measure("overlap of the map above its threshold with the subject", "IoU", "higher", failed=0.0),
         "box": Measure("overlap of the box around its peak with that of the subject", "IoU", "higher", failed=0.0),
@@ -114,31 +117,16 @@ class SubjectOfPicture(Claim):
         return "; ".join(problem for problem in (VISION_TRANSFORMER.missing(), missing()) if problem)
 
     def measure(self, arm: str, seed: int) -> Measurement:
-        picture, choice = pasted(JUDGED, seed), CHOSEN[arm]
-        maps = maps_of(arm, JUDGED, seed)
-        shape = maps.shape[1:]
-        covered, own = share_of_patches(picture, shape), maps[choice.map]
-        weights = weight_by_area(maps, covered)
-        above = enlarged(stretched(own)[None], SIDE, SIDE)
-        box = boxes_around_peaks(above, choice.share)
-        return Measurement(
-            values={
-                "weight": float(weights[choice.map]),
-                "overlap": float(overlap_above(above[0], picture.mask, torch.tensor([choice.share]))[0]),
-                "box": float(intersection_over_union(box, picture.box[None].float())[0]),
-                "ranked": float(ranked_higher(own, covered >= 0.5)),
-                "pointing": float(picture.mask.flatten()[above.flatten().argmax()]),
-                "marking": float((weights >= MARKS).float().mean()),
-                "leaving": float((weights <= 1 / MARKS).float().mean()),
-            },
-            arrays={
-                "map": stretched(own).numpy().round(3),
-                "box": (box[0] * GRAY / SIDE).numpy(),
-                "true": (picture.box * GRAY / SIDE).numpy(),
-                **({"weights": of_heads(arm, picture, seed).numpy().round(4)} if arm in NETWORKS else {}),
-                **({"picture": gray(picture).numpy().round(3)} if arm == HEAD else {}),
-            },
-        )
+        numbers = [PILOT + EACH * seed + i for i in range(EACH)]
+        seen = [marked(arm, number) for number in numbers]
+        first = pasted(JUDGED, numbers[0])
+        values = {measure: float(np.mean([each.values[measure] for each in seen])) for measure in self.measures}
+        arrays = {name: seen[0].arrays[name].round(3) for name in ("map", "box", "true")}
+        if arm in NETWORKS:
+            arrays["weights"] = torch.stack([of_heads(arm, number) for number in numbers]).mean(0).numpy().round(4)
+        if arm == HEAD:
+            arrays["picture"] = gray(first).numpy().round(3)
+        return Measurement(values, arrays)
 
     def judge(self, results: Results) -> Verdict:
         def more(other: str, by: float, told: str) -> Part:
@@ -150,7 +138,7 @@ class SubjectOfPicture(Claim):
         return Verdict.of(
             [
                 Part(
-                    "the chosen head gives the subject at least twice its share of the area, in the median picture",
+                    "the chosen head gives the subject at least twice its share of the area, in the median run",
                     results.summary(HEAD, "weight"), "at least", 2.0, "times",
                 ),
                 more(MIDDLE, 0.2, "a disc in the middle"),
@@ -209,7 +197,7 @@ class SubjectOfPicture(Claim):
         heads = {told: results.stack(arm, "weights").mean(0) for arm, told in NETWORKS.items()}
         return [
             Picture(
-                f"The first {len(seeds)} pictures in gray, the box of the subject, and the boxes around the peaks of two maps.",
+                f"{len(seeds)} of the pictures in gray, the box of the subject, and the boxes around the peaks of two maps.",
                 figures.boxed_images(
                     images, {"subject": shown(HEAD, "true"), HEAD: shown(HEAD, "box"), COLOR: shown(COLOR, "box")}
                 ),
@@ -224,7 +212,7 @@ class SubjectOfPicture(Claim):
                 *figures.matrices(heads, "head", "layer", "times its share"),
             ),
             Picture(
-                "A dot for each picture, and the mean (for the weight the median) with its interval.",
+                "A dot for each run, the mean of four pictures; and the mean of all (for the weight the median) with its interval.",
                 *comparison(results, ["weight", "overlap", "box", "ranked"]),
             ),
         ]
@@ -258,6 +246,31 @@ def chosen(arm: str, seeds: Sequence[int] = range(FIRST, FIRST + PICTURES)) -> C
     overlap = torch.stack(overlaps).mean(0)
     best = int(torch.stack(weights).log().mean(0).argmin() if arm == BACKGROUND else overlap.amax(-1).argmax())
     return Choice(best, round(float(SHARES[overlap[best].argmax()]), 2))
+
+
+def marked(arm: str, seed: int) -> Measurement:
+    """How well the chosen map of an arm marks the subject of one judged picture."""
+    picture, choice, maps = pasted(JUDGED, seed), CHOSEN[arm], maps_of(arm, JUDGED, seed)
+    covered, own = share_of_patches(picture, maps.shape[1:]), maps[choice.map]
+    weights = weight_by_area(maps, covered)
+    above = enlarged(stretched(own)[None], SIDE, SIDE)
+    box = boxes_around_peaks(above, choice.share)
+    return Measurement(
+        values={
+            "weight": float(weights[choice.map]),
+            "overlap": float(overlap_above(above[0], picture.mask, torch.tensor([choice.share]))[0]),
+            "box": float(intersection_over_union(box, picture.box[None].float())[0]),
+            "ranked": float(ranked_higher(own, covered >= 0.5)),
+            "pointing": float(picture.mask.flatten()[above.flatten().argmax()]),
+            "marking": float((weights >= MARKS).float().mean()),
+            "leaving": float((weights <= 1 / MARKS).float().mean()),
+        },
+        arrays={
+            "map": stretched(own).numpy(),
+            "box": (box[0] * GRAY / SIDE).numpy(),
+            "true": (picture.box * GRAY / SIDE).numpy(),
+        },
+    )
 
 
 def maps_of(arm: str, drawings: str, seed: int) -> Float[Tensor, "maps rows cols"]:
@@ -348,10 +361,10 @@ def nearness_to_middle(rows: int, cols: int) -> Float[Tensor, "rows cols"]:
     return 1 - distance / distance.max()
 
 
-def of_heads(arm: str, picture: Pasted, seed: int) -> Float[Tensor, "layers heads"]:
+def of_heads(arm: str, seed: int) -> Float[Tensor, "layers heads"]:
     """The weight that each head of an arm's network gives the subject of a judged picture, by its share of the area."""
     maps = seen_by(NETWORKS[arm], JUDGED, seed).attention
-    return weight_by_area(maps, share_of_patches(picture, maps.shape[2:]))
+    return weight_by_area(maps, share_of_patches(pasted(JUDGED, seed), maps.shape[2:]))
 
 
 def share_of_patches(picture: Pasted, shape: Sequence[int]) -> Float[Tensor, "rows cols"]:
