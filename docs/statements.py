@@ -90,7 +90,7 @@ TEXTS = (
             Statement("the feed forward layer is there “to build connections that attention layer couldn't”", ("transformer_parts",)),
             Statement("“multi-headed attention of Encoder extracts multiple attention relationships”", ("transformer_parts",)),
             Statement("“masked attention enables self-supervised training”", ("transformer_parts",)),
-            Statement("the encoder's focus “keep[s] the output faithful”", ("transformer_parts",)),
+            Statement("the encoder's focus “keep[s] the output faithful”", ("transformer_parts", "faithful_translation")),
             Statement("“Autoencoders cannot be used for data generation”", ("autoencoders_and_generation",)),
             Statement("autoencoders: “image reconstruction, noise removal”", ("autoencoders_and_generation",)),
             Statement("diffusion “could be used to generate variations of the same input”", ("autoencoders_and_generation",)),

@@ -63,7 +63,9 @@ class FaithfulTranslation(Claim):
     }
     control = OTHER
     measures = {
-        "same": Measure("passages with the same translation, token for token", "share", "higher", failed=0.0),
+        "same": Measure(
+            "passages with the same translation, token for token", "share", "higher", failed=0.0, summary="share"
+        ),
         "overlap": Measure(
             "tokens that the translation shares with that of the whole memory", "F1", "higher", failed=0.0
         ),
