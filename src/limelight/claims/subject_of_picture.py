@@ -213,7 +213,7 @@ class SubjectOfPicture(Claim):
             ),
             Picture(
                 "A dot for each run, the mean of four pictures; and the mean of all (for the weight the median) with its interval.",
-                *comparison(results, ["weight", "overlap", "box", "ranked"]),
+                *comparison(results, ["weight", "overlap", "box"]),
             ),
         ]
 
