@@ -4,6 +4,8 @@ import struct
 
 import torch
 
+from limelight.models.marian_weights import named
+
 WIDTH, HIDDEN, TOKENS = 16, 24, 40
 
 
@@ -12,23 +14,26 @@ def random_weights(encoder, decoder):
     torch.manual_seed(0)
     found = {"Wemb": torch.randn(TOKENS, WIDTH) / 4, "decoder_ff_logit_out_b": torch.randn(1, TOKENS)}
     for kind, count, attending in (("encoder", encoder, "self"), ("decoder", decoder, "context")):
-        for name in (f"{kind}_l{i + 1}" for i in range(count)):
+        for name in (named(kind, f"l{i + 1}") for i in range(count)):
             for part in "qkvo":
-                found[f"{name}_{attending}_W{part}"] = torch.randn(WIDTH, WIDTH) / 3
-                found[f"{name}_{attending}_b{part}"] = torch.randn(1, WIDTH) / 3
+                found[named(name, attending, f"W{part}")] = torch.randn(WIDTH, WIDTH) / 3
+                found[named(name, attending, f"b{part}")] = torch.randn(1, WIDTH) / 3
             found |= {
-                f"{name}_ffn_W1": torch.randn(WIDTH, HIDDEN) / 4,
-                f"{name}_ffn_b1": torch.randn(1, HIDDEN),
-                f"{name}_ffn_W2": torch.randn(HIDDEN, WIDTH) / 4,
-                f"{name}_ffn_b2": torch.randn(1, WIDTH),
+                named(name, "ffn_W1"): torch.randn(WIDTH, HIDDEN) / 4,
+                named(name, "ffn_b1"): torch.randn(1, HIDDEN),
+                named(name, "ffn_W2"): torch.randn(HIDDEN, WIDTH) / 4,
+                named(name, "ffn_b2"): torch.randn(1, WIDTH),
             }
-            norms = [f"{name}_{attending}_Wo", f"{name}_ffn_ffn"]
+            norms = [named(name, attending, "Wo"), named(name, "ffn_ffn")]
             if kind == "decoder":
-                norms.append(f"{name}_rnn_ffn")
-                found |= {f"{name}_rnn_{own}": torch.randn(WIDTH, WIDTH) / 3 for own in ("W", "Wf")}
-                found[f"{name}_rnn_bf"] = torch.randn(1, WIDTH)
+                norms.append(named(name, "rnn_ffn"))
+                found |= {named(name, "rnn", own): torch.randn(WIDTH, WIDTH) / 3 for own in ("W", "Wf")}
+                found[named(name, "rnn_bf")] = torch.randn(1, WIDTH)
             for norm in norms:
-                found |= {f"{norm}_ln_scale": torch.rand(1, WIDTH) + 0.5, f"{norm}_ln_bias": torch.randn(1, WIDTH) / 3}
+                found |= {
+                    named(norm, "ln_scale"): torch.rand(1, WIDTH) + 0.5,
+                    named(norm, "ln_bias"): torch.randn(1, WIDTH) / 3,
+                }
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from limelight import InputError
 from limelight.errors import DtypeError
 from limelight.models.marian import END, TRANSLATOR, MarianTranslator, english_to_portuguese, positions
-from limelight.models.marian_weights import read_marian
+from limelight.models.marian_weights import named, read_marian
 from tests.models.marian_files import WIDTH, random_weights, write
 
 
@@ -54,42 +54,44 @@ def test_other_files_are_refused(tmp_path, weights):
 def normed(weights, name, h):
     centered = h - h.mean(-1, keepdim=True)
     scaled = centered / (centered.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    return scaled * weights[f"{name}_ln_scale"] + weights[f"{name}_ln_bias"]
+    return scaled * weights[named(name, "ln_scale")] + weights[named(name, "ln_bias")]
 
 
 def attended(weights, name, h, others):
     q, k, v = (
-        (x @ weights[f"{name}_W{part}"] + weights[f"{name}_b{part}"]).unflatten(-1, (4, WIDTH // 4)).transpose(0, 1)
+        (x @ weights[named(name, f"W{part}")] + weights[named(name, f"b{part}")])
+        .unflatten(-1, (4, WIDTH // 4))
+        .transpose(0, 1)
         for x, part in ((h, "q"), (others, "k"), (others, "v"))
     )
     read = ((q @ k.mT / math.sqrt(WIDTH // 4)).softmax(-1) @ v).transpose(0, 1).flatten(1)
-    return normed(weights, f"{name}_Wo", h + read @ weights[f"{name}_Wo"] + weights[f"{name}_bo"])
+    return normed(weights, named(name, "Wo"), h + read @ weights[named(name, "Wo")] + weights[named(name, "bo")])
 
 
 def network(weights, name, h):
-    hidden = (h @ weights[f"{name}_W1"] + weights[f"{name}_b1"]).relu()
-    return normed(weights, f"{name}_ffn", h + hidden @ weights[f"{name}_W2"] + weights[f"{name}_b2"])
+    hidden = (h @ weights[named(name, "W1")] + weights[named(name, "b1")]).relu()
+    return normed(weights, named(name, "ffn"), h + hidden @ weights[named(name, "W2")] + weights[named(name, "b2")])
 
 
 def recurrence(weights, name, h):
     out, cell = [], torch.zeros(WIDTH)
     for x in h:
-        forget = (x @ weights[f"{name}_Wf"] + weights[f"{name}_bf"][0]).sigmoid()
-        cell = forget * cell + (1 - forget) * (x @ weights[f"{name}_W"])
+        forget = (x @ weights[named(name, "Wf")] + weights[named(name, "bf")][0]).sigmoid()
+        cell = forget * cell + (1 - forget) * (x @ weights[named(name, "W")])
         out.append(cell.relu())
-    return normed(weights, f"{name}_ffn", h + torch.stack(out))
+    return normed(weights, named(name, "ffn"), h + torch.stack(out))
 
 
 def test_it_computes_what_its_equations_say(model, weights):
     source, target = torch.tensor([3, 7, 7, 1, END]), torch.tensor([5, 2, 9])
     h = weights["Wemb"][source] * WIDTH**0.5 + positions(5, WIDTH)
     for name in ("encoder_l1", "encoder_l2"):
-        h = network(weights, f"{name}_ffn", attended(weights, f"{name}_self", h, h))
+        h = network(weights, named(name, "ffn"), attended(weights, named(name, "self"), h, h))
     torch.testing.assert_close(model.encode(source), h)
     memory, h = h, torch.cat([torch.zeros(1, WIDTH), weights["Wemb"][target] * WIDTH**0.5]) + positions(4, WIDTH)
     for name in ("decoder_l1", "decoder_l2"):
-        h = attended(weights, f"{name}_context", recurrence(weights, f"{name}_rnn", h), memory)
-        h = network(weights, f"{name}_ffn", h)
+        h = attended(weights, named(name, "context"), recurrence(weights, named(name, "rnn"), h), memory)
+        h = network(weights, named(name, "ffn"), h)
     torch.testing.assert_close(model.states(target, memory), h)
     scores = h @ weights["Wemb"].T + weights["decoder_ff_logit_out_b"]
     torch.testing.assert_close(model.scores(h), scores)

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limelight.attention import Attention
-from limelight.models.marian_weights import read_marian
+from limelight.models.marian_weights import named, read_marian
 from limelight.models.shipped import Shipped
 from limelight.models.transformer import require_sequences
 
@@ -123,8 +123,8 @@ class Block(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         super().__init__()
-        self.register_buffer("scale", weights[f"{name}_ln_scale"][0])
-        self.register_buffer("bias", weights[f"{name}_ln_bias"][0])
+        self.register_buffer("scale", weights[named(name, "ln_scale")][0])
+        self.register_buffer("bias", weights[named(name, "ln_bias")][0])
 
     def add(self, h: Float[Tensor, "n width"], part: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         return nn.functional.layer_norm(h + part, h.shape[-1:], self.scale, self.bias, eps=1e-6)
@@ -134,10 +134,10 @@ class AttentionBlock(Block):
     """norm(h + W_O Σ_j P_ij v_j): queries from h, keys and values from the tokens that are attended to."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, heads: int) -> None:
-        super().__init__(weights, f"{name}_Wo")
+        super().__init__(weights, named(name, "Wo"))
         self.heads = heads
         self.query, self.key, self.value, self.out = (
-            Linear(weights[f"{name}_W{part}"], weights[f"{name}_b{part}"]) for part in "qkvo"
+            Linear(weights[named(name, f"W{part}")], weights[named(name, f"b{part}")]) for part in "qkvo"
         )
 
     def attention(self, h: Float[Tensor, "n width"], others: Float[Tensor, "m width"]) -> Attention:
@@ -156,8 +156,8 @@ class NetworkBlock(Block):
     """norm(h + relu(h W₁ + b₁) W₂ + b₂)."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
-        super().__init__(weights, f"{name}_ffn")
-        self.first, self.second = (Linear(weights[f"{name}_W{i}"], weights[f"{name}_b{i}"]) for i in "12")
+        super().__init__(weights, named(name, "ffn"))
+        self.first, self.second = (Linear(weights[named(name, f"W{i}")], weights[named(name, f"b{i}")]) for i in "12")
 
     def forward(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         return self.add(h, self.second(torch.relu(self.first(h))))
@@ -167,8 +167,11 @@ class RecurrentBlock(Block):
     """norm(h + relu(c)), c_t = f_t c_{t−1} + (1 − f_t) W x_t, f_t = σ(W_f x_t + b_f): a memory of the words so far."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
-        super().__init__(weights, f"{name}_ffn")
-        self.new, self.forget = Linear(weights[f"{name}_W"]), Linear(weights[f"{name}_Wf"], weights[f"{name}_bf"])
+        super().__init__(weights, named(name, "ffn"))
+        self.new, self.forget = (
+            Linear(weights[named(name, "W")]),
+            Linear(weights[named(name, "Wf")], weights[named(name, "bf")]),
+        )
 
     def forward(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         forget, new = torch.sigmoid(self.forget(h)), self.new(h)
@@ -184,8 +187,8 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, heads: int) -> None:
         super().__init__()
-        self.attention = AttentionBlock(weights, f"{name}_self", heads)
-        self.network = NetworkBlock(weights, f"{name}_ffn")
+        self.attention = AttentionBlock(weights, named(name, "self"), heads)
+        self.network = NetworkBlock(weights, named(name, "ffn"))
 
     def forward(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         return self.network(self.attention(h, h))
@@ -196,9 +199,9 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, heads: int) -> None:
         super().__init__()
-        self.recurrence = RecurrentBlock(weights, f"{name}_rnn")
-        self.cross = AttentionBlock(weights, f"{name}_context", heads)
-        self.network = NetworkBlock(weights, f"{name}_ffn")
+        self.recurrence = RecurrentBlock(weights, named(name, "rnn"))
+        self.cross = AttentionBlock(weights, named(name, "context"), heads)
+        self.network = NetworkBlock(weights, named(name, "ffn"))
 
     def forward(self, h: Float[Tensor, "n width"], memory: Float[Tensor, "s width"]) -> Float[Tensor, "n width"]:
         return self.network(self.cross(self.recurrence(h), memory))

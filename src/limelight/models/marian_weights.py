@@ -30,6 +30,16 @@ _FLOATS, _EIGHT_BITS, _BYTES = (
 _EMBEDDING = "Wemb"
 
 
+def named(*parts: str) -> str:
+    """The name of an array, which says where it belongs.
+
+    >>> from limelight.models.marian_weights import named
+    >>> named('encoder', 'l1', 'ffn', 'W1')
+    'encoder_l1_ffn_W1'
+    """
+    return "_".join(parts)
+
+
 def read_marian(path: Path) -> dict[str, Tensor]:
     """The arrays of a file in float32, by name. Text, such as the settings of the model, is left out.
 
