@@ -78,7 +78,7 @@ TEXTS = (
     Text(
         "daulet, Neural Net Intuition (a repository on GitHub)",
         (
-            Statement("attention “could learn to extract image background, or conversely highlight the subject”", ("presence_to_detection",), "of a pooling query; not tested on a large trained vision model"),
+            Statement("attention “could learn to extract image background, or conversely highlight the subject”", ("subject_of_picture", "subject_of_scene", "presence_to_detection"), "the last one is of a single query that pools; the first is of a large trained model, whose weights a package ships, and the second of a small one that stands in for it"),
             Statement("“Attention is a similarity search … We calculate cosine similarity of the query and corresponding key”", ("similarity_search",)),
             Statement("batch norm “account[s] for distribution shift between training and evaluation data”", ("batch_norm_shift",)),
             Statement("“Hierarchy of convolution layers can learn to extract … curve → semicircle → a letter”", ("convolution_hierarchy",)),
@@ -90,7 +90,7 @@ TEXTS = (
             Statement("the feed forward layer is there “to build connections that attention layer couldn't”", ("transformer_parts",)),
             Statement("“multi-headed attention of Encoder extracts multiple attention relationships”", ("transformer_parts",)),
             Statement("“masked attention enables self-supervised training”", ("transformer_parts",)),
-            Statement("the encoder's focus “keep[s] the output faithful”", ("transformer_parts",)),
+            Statement("the encoder's focus “keep[s] the output faithful”", ("transformer_parts", "faithful_translation")),
             Statement("“Autoencoders cannot be used for data generation”", ("autoencoders_and_generation",)),
             Statement("autoencoders: “image reconstruction, noise removal”", ("autoencoders_and_generation",)),
             Statement("diffusion “could be used to generate variations of the same input”", ("autoencoders_and_generation",)),

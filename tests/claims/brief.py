@@ -16,6 +16,7 @@ from limelight.claims import (
     drift_to_doubly_stochastic,
     emulating_attention,
     explaining_away,
+    faithful_translation,
     free_energy_phases,
     induction_heads,
     lipschitz,
@@ -28,6 +29,8 @@ from limelight.claims import (
     similarity_search,
     sinks_by_key_norms,
     slopes,
+    subject_of_picture,
+    subject_of_scene,
     symmetry,
     token_clusters,
     tokens_cluster_with_depth,
@@ -69,6 +72,48 @@ def tiny_reader(name):
     tokenizer = folders.word_piece()
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return Reader(tiny_language_model(), tokenizer)
+
+
+@cache
+def tiny_vision_transformer():
+    """A random DINOv2 of two layers of two heads."""
+    import torch
+    import transformers
+
+    size = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 56, "patch_size": 14}
+    torch.manual_seed(0)
+    model = transformers.Dinov2Model(transformers.Dinov2Config(**size))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval().requires_grad_(False)
+
+
+def white_rectangle(drawings, seed):
+    """A white rectangle in front of noise, in place of drawings and photographs, which are not installed everywhere."""
+    import torch
+
+    from limelight.data.pasted_objects import SIDE, paste
+
+    noise = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) / 2
+    return paste(noise, torch.ones(4, 100, 120), 40 + seed % 50, 60)
+
+
+class Words:
+    """A tokenizer that gives each word a number by its length."""
+
+    def encode(self, text):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(ids=[1 + len(word) % 30 for word in text.split()])
+
+
+@cache
+def tiny_translator():
+    """A random translator of one layer each, and a tokenizer of thirty words."""
+    from limelight.models.marian import MarianTranslator
+    from tests.models.marian_files import random_weights
+
+    return MarianTranslator(random_weights(encoder=1, decoder=1), encoder=1, decoder=1, heads=2), Words()
 
 
 def anew(function):
@@ -148,6 +193,28 @@ FEWER = {
             "of_encoder": anew(drift_to_doubly_stochastic.of_encoder),
             "AT": (0, 3, 5),
             "TEST": 100,
+        },
+    ),
+    "faithful_translation": (
+        faithful_translation,
+        {
+            "english_to_portuguese": tiny_translator, "encoded": anew(faithful_translation.encoded),
+            "translated": anew(faithful_translation.translated), "LONGEST": 1,
+        },
+    ),
+    "subject_of_picture": (
+        subject_of_picture,
+        {
+            "vision_transformer": tiny_vision_transformer, "pasted": white_rectangle, "fingerprint": str,
+            "network": anew(subject_of_picture.network), "seen_by": anew(subject_of_picture.seen_by),
+            "CHOSEN": dict.fromkeys(subject_of_picture.CHOSEN, subject_of_picture.Choice(0, 0.5)),
+        },
+    ),
+    "subject_of_scene": (
+        subject_of_scene,
+        {
+            "STEPS": 5, "TEST": 20, "scenes_of": anew(subject_of_scene.scenes_of),
+            "trained": anew(subject_of_scene.trained),
         },
     ),
     "transformer_parts": (transformer_parts, {"STEPS": 20, "TEST": 50}),

@@ -36,3 +36,10 @@ def test_a_strip_plot_draws_true_values_only_if_there_are_some():
     with_truth = figures.strip_plot(series, [1.5, 2.5], [1, 2], "layer", "value")
     assert [trace.name for trace in with_truth.data] == ["truth", "truth", "one", "two"]
     assert [tuple(trace.y) for trace in with_truth.data[:2]] == [(1.5, 1.5), (2.5, 2.5)]
+
+
+def test_few_rows_have_a_tick_each_and_many_have_what_fits():
+    (figure,) = figures.matrices({"weights": np.ones((2, 30)), "missing": None}, "head", "block", "weight")
+    assert figure.layout.yaxis.dtick == 1
+    assert figure.layout.xaxis.dtick is None
+    assert list(figure.data[0].y) == [1, 2]

