@@ -218,7 +218,7 @@ def second_derivative():
 
 def everything(shortest):
     """What is compared with one process; a run of at least twice `shortest` rows is cut into pieces."""
-    order.SHORTEST_PIECE = shortest
+    order.SHORTEST_PIECE, order.SHORTEST_PART = shortest, 2 * shortest
     return {
         **{dtype: differences(dtype) for dtype in ("float64", "float32")}, "measures": measure_differences(),
         "far": far_from_the_origin(), "half": half_precision(), "hidden": hidden_nan(), "again": second_derivative(),
