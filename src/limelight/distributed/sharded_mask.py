@@ -93,7 +93,7 @@ def _limits(band: Band, queries: Run, keys: Run) -> tuple[int | None, int | None
 
 
 def _moved(band: Band, queries: Run, keys: Run) -> Band | None:
-    """The band between two runs, from their own first rows; None where it allows every pair, so that no mask is needed."""
+    """The band between two runs, from their own first rows; None where it allows every pair."""
     before, after = _limits(band, queries, keys)
     # j − i runs from 1 − n to m − 1. A limit outside this range limits nothing.
     after = None if after is not None and after >= keys.length - 1 else after
