@@ -72,9 +72,9 @@ class Block(NamedTuple):
 class Plan:
     """One operator on all ranks: its scores, and which rows and which keys each rank has.
 
-    `queries` are the runs of this rank, `parts` what the backward pass cuts them into, and `pieces` have the runs of the
-    keys of every rank. `learned` are the tensors of the similarity, scale and temperature that learn. With `repeat` > 1
-    each key head is repeated for so many query heads, after it has arrived.
+    `queries` are the runs of this rank, `parts` what the backward pass cuts them into, `pieces` the keys of every rank.
+    `learned` are the tensors of the similarity, scale and temperature that learn. With `repeat` > 1 each key head is
+    repeated for so many query heads, after it has arrived.
     """
 
     ring: Ring
