@@ -259,7 +259,7 @@ def on_gpus():
         said = str(distributed.attend(q, k, v))
     except InputError as error:
         said = str(error)
-    return {**{dtype: differences(dtype) for dtype in ("float64", "float32")}, "said": said}
+    return {**{dtype: differences(dtype, CASES) for dtype in ("float64", "float32")}, "said": said}
 
 
 MEASURES = ("logsumexp", "entropy", "column_mass", "free_energy")
