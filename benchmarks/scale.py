@@ -109,20 +109,34 @@ def _on_all(name: str, ranks: int, tokens: int, environment: dict[str, str]) -> 
     return {key: [each[key] for each in found] for key in found[0]}
 
 
+def _comparable(kept: Path, about: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The stored rows of each case; raises unless they were measured under the same circumstances."""
+    stored = json.loads(kept.read_text(encoding="utf-8"))
+    rows = stored.pop("rows")
+    if stored != about:
+        raise SystemExit(f"the stored rows are of {stored}, and these would be of {about}; measure all cases")
+    return {name: [row for row in rows if row["case"] == name] for name in CASES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--only", choices=CASES, help="measure this case, and keep the stored rows of the others")
     parser.add_argument("--stored", action="store_true", help="write the page from the stored run")
     asked = parser.parse_args()
     kept = DOCS / "scale.json"
     if not asked.stored:
+        about = {"tokens": asked.tokens, "heads": HEADS, "width": WIDTH, "torch": torch.__version__}
+        about |= {"processor": platform.machine(), "cores": torch.multiprocessing.cpu_count()}
+        before = _comparable(kept, about) if asked.only else {}
         rows = []
         for name in CASES:
+            if name in before and name != asked.only:
+                rows += before[name]
+                continue
             for ranks in RANKS:
                 rows.append(measured(name, ranks, asked.tokens))
                 print(json.dumps(rows[-1]), flush=True)
-        about = {"tokens": asked.tokens, "heads": HEADS, "width": WIDTH, "torch": torch.__version__}
-        about |= {"processor": platform.machine(), "cores": torch.multiprocessing.cpu_count()}
         kept.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     (DOCS / "scale.md").write_text(page(json.loads(kept.read_text(encoding="utf-8"))), encoding="utf-8")
 

@@ -32,8 +32,8 @@ With α = 1 the keys go round once more, for the sums over their columns: there 
 
 {_measured(results)}
 
-Keys go round in up to eight pieces of a thousand rows or more, one piece after the other. So what a rank holds beside its own rows and
-their gradients, which is keys and values of two other ranks and the gradients on their way, is a small part of its share where it
+Keys go round in up to eight pieces of five hundred rows or more, one piece after the other. So what a rank holds beside its own rows
+and their gradients, which is keys and values of two other ranks and the gradients on their way, is a small part of its share where it
 has many rows. In the backward pass no block's output is computed again: torch's backward kernel is given the output and
 the log-normalizer of all keys.
 

@@ -24,7 +24,7 @@ from limelight.experiment.statistics import CONFIDENCE
 from limelight.experiment.store import Store
 from limelight.report import search_table
 from limelight.report.effect_text import effect_text, expectation
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 
 HERE = Path(__file__).parent
 PAGE, FINDINGS, IDEAS = HERE / "claims.md", HERE / "findings.json", HERE / "ideas.md"

@@ -23,9 +23,10 @@ from limelight.experiment.results import Results
 from limelight.experiment.search import FIRST_SEED, SEEDS, Found, Search, TunedClaim, searched
 from limelight.experiment.store import Store, write_atomically
 from limelight.report import export, replication, search_table, streams, terminal
-from limelight.report import page as report
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 from limelight.report.plain_text import encodable, visible
+from limelight.report.summaries import Summaries, summarized
+from limelight.report.summary import Summary
 
 FAULTS, BAD_INPUT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -96,13 +97,11 @@ def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
 @reporting_errors
 def list_claims(names: Names = None, results: Folder = RESULTS, as_json: AsJson = False) -> None:
     """The claims, and the verdicts reached so far."""
-    store = Store(results)
-    entries = [(claim, _entry(claim, store)) for claim in _claims(names)]
-    terminal.log_problems(store.damaged)
+    claims = _summaries(names, Store(results))
     if as_json:
-        _print_json([{"name": c.name, "title": c.title, "verdict": e and e.verdict.outcome} for c, e in entries])
+        _print_json([{"name": c.name, "title": c.title, "verdict": c.verdict and c.verdict.outcome} for c in claims])
     else:
-        terminal.show_list(entries)
+        terminal.show_list(claims)
 
 
 @app.command()
@@ -133,7 +132,8 @@ def run(
     found = [(claim, store.results(claim, count)) for claim in claims]
     entries = [(claim, _judged(claim, results)) for claim, results in found]
     if as_json:
-        _print_json({"results": str(results), "ran": ran, "claims": [terminal.as_json(*entry) for entry in entries]})
+        told = [terminal.as_json(Summary.of(*entry)) for entry in entries]
+        _print_json({"results": str(results), "ran": ran, "claims": told})
     else:
         terminal.show_verdicts(entries)
     if any(record.status == "error" for _, results in found for record in results.failures):
@@ -156,7 +156,7 @@ def replicate(
     """Run a claim again on seeds that its verdict has not used, and print both verdicts side by side."""
     (claim,) = _that_can_run([catalog.claim(name)], is_named=True)
     store = Store(results)
-    original = _entry(claim, store)
+    original = _judged(claim, store.results(claim))
     if original is None:
         raise InputError(f"{name} has no verdict in {results} to replicate; run `limelight run {name}` first")
     runner.check_workers(workers=workers)
@@ -231,6 +231,8 @@ def write_report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page with every verdict and the evidence for it."""
+    from limelight.report.page import render  # here, as in the commands below, since it takes long to import
+
     claims = _claims(names)
     store = Store(results)
     found = [(claim, store.results(claim)) for claim in claims]
@@ -247,7 +249,7 @@ def write_report(
     for sentence in reporting_errors:
         terminal.log(f"left out of the report: {sentence}")
     path = output or results / "report.html"
-    page = report.render(entries)
+    page = render(entries)
     write_atomically(path, page)
     if as_json:
         _print_json(
@@ -301,14 +303,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One claim: its question, who competes, what is expected, and what was found."""
-    claim = catalog.claim(name)
-    store = Store(results)
-    entry = _entry(claim, store)
-    terminal.log_problems(store.damaged)
+    (claim,) = _summaries([name], Store(results))
     if as_json:
-        _print_json(terminal.as_json(claim, entry))
+        _print_json(terminal.as_json(claim))
     else:
-        terminal.show_claim(claim, entry)
+        terminal.show_claim(claim)
 
 
 @app.command("new-claim")
@@ -456,6 +455,20 @@ def _claims(names: Sequence[str] | None) -> list[Claim]:
     return catalog.claims(names or ())
 
 
+def _summaries(names: Sequence[str] | None, store: Store) -> list[Summary]:
+    """The summaries of the claims of these names and files, or of all, and a sentence for each thing that is wrong."""
+    if names and not all(map(catalog.is_built_in, names)):
+        found = [summarized(claim, store) for claim in catalog.claims(names)]
+    else:
+        if not names:
+            terminal.log_problems(catalog.problems())
+        summaries = Summaries(store)
+        found = [summaries.of(name) for name in dict.fromkeys(names or catalog.usable())]
+        summaries.keep()
+    terminal.log_problems(store.damaged)
+    return found
+
+
 def _that_can_run(claims: Sequence[Claim], is_named: bool) -> list[Claim]:
     """The claims without those that need what is not installed, of which a sentence tells.
 
@@ -481,11 +494,6 @@ def _incomplete(claim: Claim, results: Results) -> str:
     missing = ", ".join(map(repr, lacking)) if lacking else "all arms on a common seed"
     count = "1 result" if len(results.records) == 1 else f"{len(results.records)} results"
     return f"{claim.name} has {count} but none of {missing}; run `limelight run {address(claim)}` for the rest"
-
-
-def _entry(claim: Claim, store: Store) -> Entry | None:
-    """The claim with all its results and the verdict, or None while an arm has no result."""
-    return _judged(claim, store.results(claim), searched(claim, store))
 
 
 def _judged(claim: Claim, results: Results, search: Sequence[Found] = ()) -> Entry | None:

@@ -5,7 +5,7 @@ import pytest
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from limelight.report import page as report
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 from tests.claims.brief import cut_short
 from tests.experiment.toy import Toy
 

@@ -27,7 +27,7 @@ from limelight import (
     padding,
     window,
 )
-from limelight.distributed import order
+from limelight.distributed import order, ring
 
 
 @dataclass
@@ -225,11 +225,41 @@ def second_derivative():
 
 def everything(shortest, names, dtypes):
     """What is compared with one process; a run of at least twice `shortest` rows is cut into pieces."""
-    order.SHORTEST_PIECE = shortest
+    order.SHORTEST_PIECE, order.SHORTEST_PART = shortest, 2 * shortest
     return {
         **{dtype: differences(dtype, names) for dtype in dtypes}, "measures": measure_differences(),
         "far": far_from_the_origin(), "half": half_precision(), "hidden": hidden_nan(), "again": second_derivative(),
     }  # fmt: skip
+
+
+class _OneForAll:
+    """What NCCL returns for a batch of transfers: one object for all of them, whose wait takes no time-out."""
+
+    def __init__(self, works):
+        self.works = works
+
+    def wait(self):
+        for work in self.works:
+            work.wait()
+
+
+def as_with_nccl():
+    """The errors of some calls if the processes talk as NCCL has it, though by gloo."""
+    transfers = dist.batch_isend_irecv
+    dist.batch_isend_irecv = lambda batch: [_OneForAll(transfers(batch))]
+    ring._backends = lambda group: {"cpu": "nccl"}
+    names = ("causal and padding", "alpha under padding", "fewer rows than ranks", "grouped heads, doubly normalized")
+    return {name: difference(name, "float64") for name in names}
+
+
+def on_gpus():
+    """The errors of all calls, and what is said of ranks that differ, where every rank's tensors are on its GPU."""
+    q, k, v = (torch.randn(2, 4, 8 - 2 * dist.get_rank()) for _ in range(3))
+    try:
+        said = str(distributed.attend(q, k, v))
+    except InputError as error:
+        said = str(error)
+    return {**{dtype: differences(dtype, CASES) for dtype in ("float64", "float32")}, "said": said}
 
 
 MEASURES = ("logsumexp", "entropy", "column_mass", "free_energy")

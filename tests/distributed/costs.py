@@ -12,9 +12,9 @@ def measured(n, alpha, is_causal):
     """(bytes sent forward, backward, the largest tensor, visible pairs in the blocks of each step) of this rank."""
     sent, pairs, blocks = bytes_sent(), [], passes.Plan._blocks
 
-    def seen(plan, home, of_keys):
+    def seen(plan, *given):
         pairs.append(0)
-        for block in blocks(plan, home, of_keys):
+        for block in blocks(plan, *given):
             n, m = (side.stop - side.start for side in (block.rows, block.cols))
             whole = block.mask is None
             pairs[-1] += n * m if whole else int(block.mask.block(slice(0, n), slice(0, m), torch.device("cpu")).sum())

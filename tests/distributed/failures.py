@@ -91,6 +91,7 @@ def refusals():
         "not dealt": lambda: attend(*rows(5 if last else 4), is_causal=True, order="zigzag"),
         "time-out": lambda: attend(q, k, v, timeout=0),
         "a mesh of two dimensions": lambda: attend(q, k, v, group=mesh),
+        "a device without a backend": lambda: attend(*rows(device="meta")),
         "a destroyed group": lambda: attend(q, k, v, group=gone),
     }  # fmt: skip
     found = {name: said(call) for name, call in calls.items()}

@@ -1,4 +1,4 @@
-"""Runs one function on several gloo processes that meet in a file, and returns what each of them printed."""
+"""Runs one function on several processes that meet in a file, and returns what each of them printed."""
 
 import importlib
 import json
@@ -16,10 +16,13 @@ ROOT = Path(__file__).parents[2]
 _LIMIT = 500  # seconds for processes that take a few: these run at the lowest priority, beside whatever else there is
 
 
-def on_ranks(p, function, **arguments):
-    """What `function(**arguments)` of a module of tests returns on each of p ranks; raises if one of them fails."""
+def on_ranks(p, function, *, backend="gloo", **arguments):
+    """What `function(**arguments)` of a module of tests returns on each of p ranks; raises if one of them fails.
+
+    With a backend for GPUs, each rank makes its tensors on a GPU of its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        name = [function.__module__, function.__name__]
+        name = [backend, function.__module__, function.__name__]
         started = [_start(folder, rank, p, [*name, arguments]) for rank in range(p)]
         try:
             outcomes = [process.communicate(timeout=_LIMIT) for process in started]
@@ -45,10 +48,13 @@ def _start(folder, rank, p, what):
 
 
 def main(folder, rank, p, what):
-    module, name, arguments = json.loads(what)
+    backend, module, name, arguments = json.loads(what)
     torch.set_num_threads(1)
+    if "nccl" in backend:
+        torch.cuda.set_device(int(rank))
+        torch.set_default_device(f"cuda:{rank}")
     store = dist.FileStore(f"{folder}/store", int(p))
-    dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=_LIMIT))
+    dist.init_process_group(backend, store=store, rank=int(rank), world_size=int(p), timeout=timedelta(seconds=_LIMIT))
     torch.manual_seed(0)
     found = getattr(importlib.import_module(module), name)(**arguments)
     print(json.dumps(found), flush=True)

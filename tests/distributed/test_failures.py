@@ -36,6 +36,7 @@ SENTENCES = {
     "not dealt": "13 queries are dealt to 3 ranks as [5, 4, 4], got [4, 4, 5]",
     "time-out": "timeout expects a positive number of seconds, got 0",
     "a mesh of two dimensions": "a DeviceMesh of one dimension, got 2",
+    "a device without a backend": "the process group sends no tensors from meta, only from cpu",
     "no group": "there is no process group, or it has been destroyed",
 }
 

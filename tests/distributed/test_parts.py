@@ -60,7 +60,7 @@ def test_pieces_take_equal_parts_of_every_run_and_put_them_back(order, n, p, par
 
 def test_only_long_runs_of_several_ranks_are_cut():
     runs = [[Run(slice(0, 5000), 0)], [Run(slice(0, 10), 5000)]]
-    assert (count(1, runs), count(2, runs), count(2, runs[1:])) == (1, 4, 1)
+    assert (count(1, runs), count(2, runs, 1024), count(2, runs), count(2, runs[1:])) == (1, 4, 8, 1)
 
 
 LIMITS = [None, 0, 1, 3]
@@ -73,11 +73,17 @@ def test_a_band_between_two_runs_is_the_part_of_the_whole_band(before, after):
         queries, keys = Run(slice(0, n), a), Run(slice(0, m), b)
         part = band.block(slice(a, a + n), slice(b, b + m), CPU)
         mask = ShardedMask([band])
-        assert mask.hides_all(queries, keys) == (not part.any())
-        if part.any():
-            own = mask.between(queries, keys, [])
-            assert (own is None) == bool(part.all())
-            assert own is None or torch.equal(own.block(slice(0, n), slice(0, m), CPU), part)
+        seen = mask.visible(queries, keys)
+        assert (seen is None) == (not part.any())
+        if seen is not None:
+            cut = band.block(*(slice(run.start, run.start + run.length) for run in seen), CPU)
+            assert cut.sum() == part.sum()  # nothing that is visible is left out
+            assert cut.any(0).all()
+            assert cut.any(1).all()
+            assert [run.at.start - run.start for run in seen] == [-a, -b]
+            own = mask.between(*seen, [])
+            assert (own is None) == bool(cut.all())
+            assert own is None or torch.equal(own.block(*(slice(0, run.length) for run in seen), CPU), cut)
 
 
 def test_padding_and_documents_of_a_block_are_taken_from_what_travels():

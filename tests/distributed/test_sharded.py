@@ -1,6 +1,8 @@
 """Attention over sharded sequences equals that of one process: outputs, gradients and measures."""
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from tests.distributed import cases
 from tests.distributed.processes import on_ranks
@@ -57,3 +59,19 @@ def test_a_second_derivative_is_refused(found):
     for said in (own["again"] for own in found):
         assert set(said) == {"rows", "columns", "gather"}
         assert all("no second derivatives" in sentence for sentence in said.values())
+
+
+@pytest.mark.slow
+def test_one_object_for_a_batch_of_transfers_is_waited_for():
+    for errors in on_ranks(2, cases.as_with_nccl):
+        assert {name: error for name, error in errors.items() if not error < 1e-12} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2 or not dist.is_nccl_available(), reason="needs two GPUs and NCCL")
+@pytest.mark.parametrize("backend", ["nccl", "cpu:gloo,cuda:nccl"])
+def test_gpus(backend):
+    for own in on_ranks(2, cases.on_gpus, backend=backend):
+        for dtype, near in (("float64", 1e-12), ("float32", 1e-5)):
+            assert {name: error for name, error in own[dtype].items() if not error < near} == {}
+        assert "the same batch and width of q, but rank 0 has (2, 8) and rank 1 (2, 6)" in own["said"]

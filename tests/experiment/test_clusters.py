@@ -214,6 +214,37 @@ def test_a_scheduler_without_workers_is_one_sentence(start, tmp_path):
     assert re.fullmatch(r"limelight: the Dask scheduler at tcp://\S+ has no workers; .*\n", wrong)
 
 
+STAND_INS = {
+    "srun": 'for _ in 1 2; do "$@" & done; wait',
+    "hostname": "echo 127.0.0.1",
+    "dask": f'exec {sys.executable} -m dask "$@"',
+    "limelight": f'exec {sys.executable} -m tests.experiment.command "$@"',
+}
+
+
+def test_the_script_for_slurm(start, tmp_path):
+    """The script in the documents, where `srun` starts two processes on this machine."""
+    pytest.importorskip("distributed")
+    text = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8").partition("## Slurm")[2]
+    script, folder, tools = tmp_path / "script.sh", tmp_path / "results", tmp_path / "tools"
+    tools.mkdir()
+    for name, command in STAND_INS.items():
+        (tools / name).write_text(f"#!/bin/bash\n{command}\n")
+        (tools / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    changes = {"8786": port, "/shared/results": str(folder), "run --full": f"run toy --seeds {SEEDS}"}
+    script.write_text(text.partition("```sh\n")[2].partition("```")[0])
+    for old, new in changes.items():
+        assert old in script.read_text()
+        script.write_text(script.read_text().replace(old, new))
+    batch = f"import subprocess, sys; sys.exit(subprocess.call(['bash', {str(script)!r}]))"
+    process = start("-c", batch, before=["env", f"PATH={tools}:{os.environ['PATH']}"])
+    assert process.wait(timeout=PATIENCE) == 0
+    assert as_here(folder, tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_cluster_that_was_started_for_a_run_ends_with_it(kind, start, tmp_path, number):
     folder = tmp_path / "results"

@@ -14,7 +14,7 @@ from limelight.experiment.search import FIRST_SEED, SEEDS, Search, searched
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
 from limelight.report import page as report
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 from tests.experiment.toy import BEST_RATE, Toy, Tuned
 
 

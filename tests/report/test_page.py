@@ -17,8 +17,8 @@ from limelight.experiment.verdict import Part
 from limelight.report import page as report
 from limelight.report.csv import as_csv
 from limelight.report.effect_text import doubt_text, effect_text, number
+from limelight.report.entry import Entry
 from limelight.report.forest_plot import bar
-from limelight.report.page import Entry
 from tests.experiment.strange import Strange
 from tests.experiment.toy import Diverging, Toy
 

@@ -20,7 +20,7 @@ _LONGEST = 120  # characters of one value; a longer one is cut, and its checksum
 
 
 def lengths_of_all(
-    ring: Ring, device: torch.device, n: int, m: int, facts: Mapping[str, object], refused: LimelightError | None
+    ring: Ring, n: int, m: int, facts: Mapping[str, object], refused: LimelightError | None
 ) -> list[tuple[int, int]]:
     """(n, m) of every rank: its numbers of queries and of keys.
 
@@ -32,7 +32,7 @@ def lengths_of_all(
     text = _as_bytes({**own, "facts": said})
     if len(text) > _BYTES:
         text = _as_bytes({**own, "facts": {name: _checksum(fact) for name, fact in said.items()}})
-    sent = torch.tensor([*text.ljust(_BYTES)], dtype=torch.uint8, device=device)
+    sent = torch.tensor([*text.ljust(_BYTES)], dtype=torch.uint8, device=ring.of_messages)
     every = [json.loads(bytes(x.tolist())) for x in ring.gather_small(sent)]
     if refused is not None:
         raise refused

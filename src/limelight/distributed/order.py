@@ -21,8 +21,9 @@ from limelight.distributed.ring import Group, Homeward, Ring, process_group, ref
 from limelight.errors import InputError, UnknownNameError
 
 Order = Literal["zigzag", "contiguous"]
-# More pieces hold less memory, and the kernels are fast from about a thousand rows on.
-MOST_PIECES, SHORTEST_PIECE = 8, 1024
+# More pieces of keys hold less memory, and so do more parts of queries. The kernels are fast from about a thousand rows
+# on, and take a few per cent longer if only the keys have half as many.
+MOST_PIECES, SHORTEST_PIECE, SHORTEST_PART = 8, 512, 1024
 
 
 class Run(NamedTuple):
@@ -35,6 +36,10 @@ class Run(NamedTuple):
     def length(self) -> int:
         length: int = self.at.stop - self.at.start
         return length
+
+    def part(self, first: int, end: int) -> Run:
+        """Its rows from the number `first` on, before the number `end`."""
+        return Run(slice(self.at.start + first, self.at.start + end), self.start + first)
 
 
 def require_order(order: str) -> None:
@@ -95,10 +100,19 @@ class Piece(NamedTuple):
             into[..., rows, :] = part
 
 
-def count(ranks: int, every: Sequence[Sequence[Run]]) -> int:
-    """The number of pieces in which the runs of these ranks are cut; one for a single rank, whom nothing visits."""
+def count(ranks: int, every: Sequence[Sequence[Run]], shortest: int | None = None) -> int:
+    """The number of pieces in which the runs of these ranks are cut; one for a single rank, whom nothing visits.
+
+    The longest run has pieces of at least `shortest` rows, by default as many as a piece of keys has.
+    """
     longest = max((run.length for own in every for run in own), default=0)
-    return 1 if ranks == 1 else min(max(longest // SHORTEST_PIECE, 1), MOST_PIECES)
+    return 1 if ranks == 1 else min(max(longest // (shortest or SHORTEST_PIECE), 1), MOST_PIECES)
+
+
+def parts_of_queries(every: Sequence[Sequence[Run]], rank: int) -> list[Run]:
+    """The runs of a rank's queries, cut as the backward pass takes them."""
+    number = count(len(every), every, SHORTEST_PART)
+    return [part for run in every[rank] for part in parts(run, number)]
 
 
 # Why every run is cut, and not the rank's rows as a whole: a rank of the zigzag order has an early run and a late one,
@@ -112,8 +126,7 @@ def pieces(every: Sequence[Sequence[Run]], rank: int, count: int) -> list[Piece]
 
 def parts(run: Run, count: int) -> list[Run]:
     """A run cut into `count` runs whose lengths differ by at most one."""
-    begin = run.at.start
-    return [Run(slice(begin + a, begin + b), run.start + a) for a, b in pairwise(_cuts(run.length, count))]
+    return [run.part(a, b) for a, b in pairwise(_cuts(run.length, count))]
 
 
 def _side_by_side(runs: Sequence[Run]) -> list[Run]:
@@ -173,8 +186,8 @@ def gather(
     >>> dist.destroy_process_group()
     """
     require_order(order)
-    ring = Ring(group, timeout)
-    own = torch.tensor([x.shape[-2]], device=x.device)
+    ring = Ring(group, timeout, x.device)
+    own = torch.tensor([x.shape[-2]], device=ring.of_messages)
     lengths = [int(length) for length in ring.gather_small(own)]
     whole: Tensor = _Gather.apply(x, ring, runs(order, lengths, "rows"), lengths)  # type: ignore[no-untyped-call]
     return whole
@@ -195,8 +208,13 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         refuse_again(gradient)
+        own, *homes = ctx.ring.homes()
         home_going = Homeward(ctx.ring, ctx.lengths, torch.add)
-        for home in ctx.ring.homes():
-            parts = [gradient[..., run.start : run.start + run.length, :] for run in ctx.dealt[home]]
-            home_going.add(home, [torch.cat(parts, -2)])
-        return home_going.total()[0], None, None, None
+
+        def part(home):  # type: ignore[no-untyped-def]
+            runs = ctx.dealt[home]
+            return torch.cat([gradient[..., run.start : run.start + run.length, :] for run in runs], -2)
+
+        for home in homes:
+            home_going.add(home, [part(home)])
+        return home_going.total([part(own)])[0], None, None, None

@@ -7,9 +7,9 @@ Queries stay; keys, values and the key term b travel. Each rank computes the blo
 with an ordinary `Attention`, and merges it with what it has. Column sums travel with their keys and are merged on the
 way.
 
-What visits a rank takes memory beside its own rows: keys and values of two other ranks, their gradients, and the output
-of a block. So keys go round in several pieces, one after the other, and a block has a part of the queries: then all of
-that is a small share of what the rank has anyway. The bytes and the pairs of tokens are the same.
+What visits a rank takes memory beside its own rows: keys and values of two other ranks, and their gradients. So keys go
+round in several pieces, one after the other, and in the backward pass, which holds most, a block has a part of the
+queries: then all of that is a small share of what the rank has anyway. The bytes and the pairs of tokens are the same.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Block(NamedTuple):
 class Plan:
     """One operator on all ranks: its scores, and which rows and which keys each rank has.
 
-    `queries` are the runs of this rank, and `pieces` have those of the keys of every rank. `learned` are the tensors of
-    the similarity, scale and temperature that learn. With `repeat` > 1 each key head is repeated for so many query
-    heads, after it has arrived.
+    `queries` are the runs of this rank, `parts` what the backward pass cuts them into, `pieces` the keys of every rank.
+    `learned` are the tensors of the similarity, scale and temperature that learn. With `repeat` > 1 each key head is
+    repeated for so many query heads, after it has arrived.
     """
 
     ring: Ring
@@ -83,6 +83,7 @@ class Plan:
     temperature: float | Tensor
     mask: ShardedMask
     queries: list[Run]
+    parts: list[Run]
     pieces: list[Piece]
     learned: tuple[Tensor, ...]
     batch: tuple[int, ...]
@@ -96,23 +97,22 @@ class Plan:
     def repeated(self, x: Tensor) -> Tensor:
         return x if self.repeat == 1 else x.repeat_interleave(self.repeat, -3)
 
-    def visits(self, piece: Piece, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
+    def visits(
+        self, piece: Piece, own: Sequence[Tensor], queries: Sequence[Run]
+    ) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
         """(home, tensors, blocks) for every rank: its piece of what is (…, m, width) there, and the blocks with it."""
-        mine = [piece.of(x) for x in (*own, *self.mask.of_keys)]
-        for home, tensors in self.ring.visits(mine, piece.lengths):
-            yield home, tensors[: len(own)], self._blocks(piece.runs[home], tensors[len(own) :])
+        visits = self.ring.visits([piece.of(x) for x in (*own, *self.mask.of_keys)], piece.lengths)
+        for home, tensors in visits:
+            yield home, tensors[: len(own)], self._blocks(queries, piece.runs[home], tensors[len(own) :])
 
-    def rounds(self, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Iterator[Block]]]:
-        """The visits of all pieces, one after the other."""
-        return chain.from_iterable(self.visits(piece, own) for piece in self.pieces)
-
-    def _blocks(self, keys: Sequence[Run], of_keys: Sequence[Tensor]) -> Iterator[Block]:
-        """The blocks of this rank's queries and some visiting keys, but those that positions hide completely."""
-        for rows in self.queries:
+    def _blocks(self, queries: Sequence[Run], keys: Sequence[Run], of_keys: Sequence[Tensor]) -> Iterator[Block]:
+        """The blocks of some queries and some visiting keys, without what positions hide completely."""
+        for rows in queries:
             for cols in keys:
-                if not self.mask.hides_all(rows, cols):
-                    mask = self.mask.between(rows, cols, of_keys)
-                    yield Block(rows.at, cols.at, mask, rows.start - cols.start)
+                seen = self.mask.visible(rows, cols)
+                if seen is not None:
+                    ahead = seen[0].start - seen[1].start
+                    yield Block(seen[0].at, seen[1].at, self.mask.between(*seen, of_keys), ahead)
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,15 @@ class _Rows(torch.autograd.Function):
         batch = broadcast_shapes(plan.batch, plan.repeated(v).shape[:-2])
         out = upcast(q.new_zeros(*batch, q.shape[-2], reading.width))
         lse = out.new_full(out.shape[:-1], -math.inf)
-        for _, (k_, v_, *b_), blocks in plan.rounds(_given(k, v, term)):
+        given = _given(k, v, term)
+        rounds = chain.from_iterable(plan.visits(piece, given, plan.queries) for piece in plan.pieces)
+        for _, (k_, v_, *b_), blocks in rounds:
             for block in blocks:
                 at, cols = block.rows, block.cols
                 A = plan.attention(q[..., at, :], k_[..., cols, :], b_[0][..., cols, :] if b_ else None, block)
                 part, own = reading.whole(A, plan.repeated(v_[..., cols, :]), batch)
-                out[..., at, :], lse[..., at] = _merged(out[..., at, :], lse[..., at], part, own)
+                _merge(out[..., at, :], lse[..., at], part, own)
+                del A, part, own  # before the next ones are made
         out = out.to(reading.dtype)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, term, out, lse, *learned)
@@ -226,15 +229,18 @@ class _Columns(torch.autograd.Function):
     def forward(ctx, plan, q, k, row_bias, *learned):  # type: ignore[no-untyped-def]
         c = upcast(k.new_empty((*plan.batch, k.shape[-2], 1)))
         for piece in plan.pieces:
-            homeward = Homeward(plan.ring, piece.lengths, torch.logaddexp)
-            for home, (k_,), blocks in plan.visits(piece, [k]):
+            homeward, own = Homeward(plan.ring, piece.lengths, torch.logaddexp), _Own(piece, [c])
+            for home, (k_,), blocks in plan.visits(piece, [k], plan.queries):
                 sums = upcast(k.new_full((*plan.batch, k_.shape[-2], 1), -math.inf))
                 for block in blocks:
                     f = None if row_bias is None else row_bias[..., block.rows]
-                    own = _block_columns(plan, q[..., block.rows, :], k_[..., block.cols, :], f, block)
-                    sums[..., block.cols, 0] = torch.logaddexp(sums[..., block.cols, 0], own)
-                homeward.add(home, [sums])
-            piece.put(c, homeward.total()[0])
+                    found = _block_columns(plan, q[..., block.rows, :], k_[..., block.cols, :], f, block)
+                    sums[..., block.cols, 0] = torch.logaddexp(sums[..., block.cols, 0], found)
+                if home == plan.ring.rank:
+                    own.keep([sums])
+                else:
+                    homeward.add(home, [sums])
+            own.put(homeward)
         ctx.save_for_backward(q, k, row_bias, c, *learned)
         ctx.plan = plan
         return c[..., 0]
@@ -283,16 +289,39 @@ def _gradients_of_keys(
     """
     gradients = [torch.empty_like(x) for x in own]
     for piece in plan.pieces:
-        homeward = Homeward(plan.ring, piece.lengths, torch.add)
-        for home, tensors, blocks in plan.visits(piece, [*own, *beside]):
+        homeward, kept = Homeward(plan.ring, piece.lengths, torch.add), _Own(piece, gradients)
+        for home, tensors, blocks in plan.visits(piece, [*own, *beside], plan.parts):
             visiting = _Sums(tensors[: len(own)])
             for block in blocks:
-                found = of_block(block, [x[..., block.cols, :] for x in tensors])
-                visiting.add([block.cols] * len(own), found)
-            homeward.add(home, visiting.sums)
-        for gradient, total in zip(gradients, homeward.total(), strict=True):
-            piece.put(gradient, total)
+                visiting.add([block.cols] * len(own), of_block(block, [x[..., block.cols, :] for x in tensors]))
+            if home == plan.ring.rank:
+                kept.keep(visiting.sums)
+            else:
+                homeward.add(home, visiting.sums)
+        kept.put(homeward)
     return gradients
+
+
+class _Own:
+    """What this rank adds to a piece of its own rows, kept among the results until the others' parts have come home."""
+
+    def __init__(self, piece: Piece, results: Sequence[Tensor]) -> None:
+        self._piece, self._results = piece, results
+        self._parts: list[Tensor] | None = None
+
+    def keep(self, parts: list[Tensor]) -> None:
+        """Keep the parts: in their places among the results, unless those have a dtype that would round them."""
+        if any(part.dtype != result.dtype for part, result in zip(parts, self._results, strict=True)):
+            self._parts = parts
+            return
+        for part, result in zip(parts, self._results, strict=True):
+            self._piece.put(result, part)
+
+    def put(self, homeward: Homeward) -> None:
+        """Merge what the other ranks have added, and write the totals among the results."""
+        parts = [self._piece.of(result) for result in self._results] if self._parts is None else self._parts
+        for result, total in zip(self._results, homeward.total(parts), strict=True):
+            self._piece.put(result, total)
 
 
 class _Sums:
@@ -316,11 +345,12 @@ def _given(*tensors: Tensor | None) -> list[Tensor]:
     return [x for x in tensors if x is not None]
 
 
-def _merged(out: Tensor, lse: Tensor, piece: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax over two sets of keys, from that over each of them."""
+def _merge(out: Tensor, lse: Tensor, part: Tensor, own: Tensor) -> None:
+    """Replace the softmax over some keys, (out, L), by that over these and others, which alone have (part, own)."""
     total = torch.logaddexp(lse, own)
     finite = zero_neg_inf(total)
-    return (lse - finite).exp()[..., None] * out + (own - finite).exp()[..., None] * piece, total
+    out.mul_((lse - finite).exp()[..., None]).addcmul_(part, (own - finite).exp()[..., None])
+    lse.copy_(total)
 
 
 def _leaf(x: Tensor) -> Tensor:

@@ -26,17 +26,28 @@ _VISITS, _HOMEWARD, _SMALL = 0, 100, 200  # the first tag of each kind of messag
 class Ring:
     """The ranks of a process group in their order, the last followed by the first.
 
-    `group` is a process group, a `DeviceMesh` of one dimension, or None for the default group. A wait of more than
-    `timeout` seconds raises `ClusterError`; with NCCL, whose waits do not block, the group's own time-out counts.
+    `group` is a process group, a `DeviceMesh` of one dimension, or None for the default group. What travels round the
+    ring is on `device`, and None stands for one that the group has a backend for. Small messages are on `of_messages`.
+    A wait of more than `timeout` seconds raises `ClusterError`; with NCCL, whose waits do not block, the group's own
+    time-out counts.
     """
 
-    def __init__(self, group: Group, timeout: float) -> None:
+    def __init__(self, group: Group, timeout: float, device: torch.device | None = None) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise InputError(f"timeout expects a positive number of seconds, got {timeout!r}")
         self.group = process_group(group)
         self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
         self._limit = timedelta(seconds=timeout)
-        self._blocks = dist.get_backend(self.group) != "nccl"
+        backends = _backends(self.group)
+        device = torch.device(next(iter(backends))) if device is None else device
+        if device.type not in backends:
+            raise InputError(
+                f"the process group sends no tensors from {device.type}, only from {' and '.join(backends)}; move q, k "
+                "and v, or give init_process_group a backend for it"
+            )
+        # Messages go from the CPU where they can: ranks whose tensors are on other devices must find that out.
+        self.of_messages = torch.device("cpu") if backends.get("cpu") == "gloo" else device
+        self._blocks = {kind for kind, backend in backends.items() if backend == "gloo"}
 
     @property
     def following(self) -> int:
@@ -54,11 +65,13 @@ class Ring:
         While the caller reads the tensors of one rank, those of the next are on their way.
         """
         tensors = list(own)
+        del own  # so that what has left for the next rank can be freed
         for home in self.homes():
             arrive = self._pass_on(tensors, lengths[home - 1], _VISITS) if home != self.following else None
             yield home, tensors
             if arrive is not None:
                 tensors = arrive()
+                arrive = None
 
     def homes(self) -> list[int]:
         """The ranks in the order in which their tensors visit this one."""
@@ -83,9 +96,10 @@ class Ring:
                 works = dist.batch_isend_irecv([*there, *back])
 
         def arrive() -> list[Tensor]:
-            del going[:0]  # what is sent stays in memory until it has been sent
-            self._wait(works[len(there) :], f"rank {self.preceding}")
-            self._wait(works[: len(there)], f"rank {self.following}")
+            self._wait(works[len(there) :], f"rank {self.preceding}", coming[0].device)
+            self._wait(works[: len(there)], f"rank {self.following}", coming[0].device)
+            going.clear()  # until here it had to stay in memory
+            works.clear()
             return coming
 
         return arrive
@@ -98,7 +112,7 @@ class Ring:
     def gather_small(self, own: Tensor) -> list[Tensor]:
         """A small tensor of every rank, of one shape for all."""
         every = [torch.empty_like(own) for _ in range(self.size)]
-        if not self._blocks:
+        if own.device.type not in self._blocks:
             dist.all_gather(every, own, group=self.group)
             return every
         every[self.rank] = own
@@ -112,14 +126,14 @@ class Ring:
         for rank in others:
             with self._naming(f"rank {rank}"):
                 works += dist.batch_isend_irecv([_transfer(dist.irecv, every[rank], rank, self.group, _SMALL)])
-            self._wait(works[-1:], f"rank {rank}")
-        self._wait(works[: len(others)], "one of the other ranks")
+            self._wait(works[-1:], f"rank {rank}", own.device)
+        self._wait(works[: len(others)], "one of the other ranks", own.device)
         return every
 
-    def _wait(self, works: Sequence[Any], whom: str) -> None:
+    def _wait(self, works: Sequence[Any], whom: str, device: torch.device) -> None:
         with self._naming(whom):
             for work in works:
-                work.wait(self._limit) if self._blocks else work.wait()
+                work.wait(self._limit) if device.type in self._blocks else work.wait()
 
     def _naming(self, whom: str) -> _Naming:
         return _Naming(self, whom, self._limit.total_seconds())
@@ -132,27 +146,21 @@ class Homeward:
     same number of hops; after p − 1 hops it is home. `merge` is addition for gradients.
     """
 
-    def __init__(self, ring: Ring, lengths: Sequence[int], merge: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, ring: Ring, lengths: Sequence[int], merge: Callable[..., Tensor]) -> None:
         self._ring, self._lengths, self._merge = ring, lengths, merge
-        self._own: list[Tensor] = []
         self._arrive: Callable[[], list[Tensor]] | None = None
 
-    def add(self, home: int, parts: list[Tensor]) -> None:
-        """Add the parts for the rows of rank `home`, in the order of `Ring.homes`."""
-        if home == self._ring.rank:
-            self._own = parts
-            return
-        self._arrive = self._ring.pass_on(self._with_arrived(parts), self._lengths[home - 1])
+    def add(self, home: int, parts: Sequence[Tensor]) -> None:
+        """Add the parts for the rows of another rank, `home`, in the order of `Ring.homes`. They are overwritten."""
+        self._arrive = self._ring.pass_on(self.total(parts), self._lengths[home - 1])
 
-    def total(self) -> list[Tensor]:
-        """What all ranks have added for the rows of this rank."""
-        return self._with_arrived(self._own)
-
-    def _with_arrived(self, parts: list[Tensor]) -> list[Tensor]:
-        """The parts, merged with what has been on its way since the last one."""
-        if self._arrive is None:
-            return parts
-        return [self._merge(x, y) for x, y in zip(parts, self._arrive(), strict=True)]
+    def total(self, own: Sequence[Tensor]) -> list[Tensor]:
+        """What all ranks have added, with the parts of this rank for its own rows, into which it is merged."""
+        arrive, self._arrive = self._arrive, None
+        if arrive is not None:
+            for part, other in zip(own, arrive(), strict=True):
+                self._merge(part, other, out=part)
+        return [*own]
 
 
 class _Naming:
@@ -181,6 +189,11 @@ def refuse_again(*gradients: Tensor | None) -> None:
             "sharded attention has no second derivatives; leave out create_graph=True, or use limelight.attend in one "
             "process"
         )
+
+
+def _backends(group: dist.ProcessGroup) -> dict[str, str]:
+    """The kinds of devices from which the group sends tensors, and by which backend, as in "cpu:gloo,cuda:nccl"."""
+    return dict(pair.split(":") for pair in dist.get_backend_config(group).split(","))
 
 
 def _transfer(operation: Any, x: Tensor, peer: int, group: dist.ProcessGroup, tag: int) -> dist.P2POp:

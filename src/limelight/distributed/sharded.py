@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from limelight import check
 from limelight.distributed.agreement import lengths_of_all
-from limelight.distributed.order import Order, count, parts, pieces, require_order, runs
+from limelight.distributed.order import Order, count, parts_of_queries, pieces, require_order, runs
 from limelight.distributed.passes import Plan, columns, entropy, rows
 from limelight.distributed.ring import Group, Ring
 from limelight.distributed.sharded_mask import ShardedMask
@@ -61,13 +61,13 @@ class ShardedAttention:
         order: Order | None = None,
         timeout: float = 300.0,
     ) -> None:
-        self._ring, self._normalization = Ring(group, timeout), normalization
+        self._ring = Ring(group, timeout, q.device if isinstance(q, Tensor) else None)
+        self._normalization = normalization
         call = _Call(q, k, similarity, normalization, mask, scale, enable_gqa)
         refused = call.problem() or _problem_of_order(order, call, self._ring.size)
-        device = q.device if isinstance(q, Tensor) else torch.device("cpu")
         facts = {} if refused else {**call.facts(), "order": order}
         n, m = (0, 0) if refused else (q.shape[-2], k.shape[-2])
-        lengths = lengths_of_all(self._ring, device, n, m, facts, refused)
+        lengths = lengths_of_all(self._ring, n, m, facts, refused)
         self._groups = call.groups
         self._q, self._k = call.q, call.k
         self._plan = _plan(self._ring, call, order, lengths)
@@ -145,7 +145,7 @@ class ShardedAttention:
         except LimelightError as error:
             refused = error
         facts = {} if refused else {"batch and width of v": (*v.shape[:-2], v.shape[-1]), "v's gradient": _learns(v)}
-        lengths_of_all(self._ring, self._q.device, self._q.shape[-2], m, facts, refused)
+        lengths_of_all(self._ring, self._q.shape[-2], m, facts, refused)
         return v if self._groups is None else v.unsqueeze(-3)
 
     @property
@@ -322,10 +322,10 @@ def _plan(ring: Ring, call: _Call, order: Order | None, lengths: list[tuple[int,
         )
     dealt = order if order is not None and call.uses_positions else "contiguous"
     queries, keys = runs(dealt, every_n, "queries"), runs(dealt, every_m, "keys")
-    own = [part for run in queries[ring.rank] for part in parts(run, count(ring.size, queries))]
     return Plan(
-        ring, call.similarity, call.scale, call.normalization.temperature, call.mask, own,
-        pieces(keys, ring.rank, count(ring.size, keys)), call.learned, call.batch, call.repeat,
+        ring, call.similarity, call.scale, call.normalization.temperature, call.mask, queries[ring.rank],
+        parts_of_queries(queries, ring.rank), pieces(keys, ring.rank, count(ring.size, keys)), call.learned, call.batch,
+        call.repeat,
     )  # fmt: skip
 
 

@@ -59,11 +59,12 @@ class ShardedMask:
             mask = own if mask is None else mask if own is None else mask & own
         return mask
 
-    def hides_all(self, queries: Run, keys: Run) -> bool:
-        """True if no query of the run sees a key of the other run, by their positions alone."""
-        if 0 in (queries.length, keys.length):
-            return True
-        return any(_moved(part, queries, keys).hides for part in self.parts if isinstance(part, Band))
+    def visible(self, queries: Run, keys: Run) -> tuple[Run, Run] | None:
+        """Both runs without the queries and keys at their ends that positions hide from all others; None if all are."""
+        for part in self.parts:
+            if isinstance(part, Band):
+                queries, keys = _seeing(part, queries, keys), _seeing(part.T, keys, queries)
+        return (queries, keys) if queries.length > 0 < keys.length else None
 
 
 def _between(
@@ -71,7 +72,7 @@ def _between(
 ) -> Band | Padding | Documents | None:
     """A part of the mask for a run of queries and a run of visiting keys; None if it is a band that hides nothing."""
     if isinstance(part, Band):
-        return _moved(part, queries, keys).band
+        return _moved(part, queries, keys)
     given = None if part.keys is None else next(visiting)[..., keys.at, 0]
     if isinstance(part, Documents):
         assert given is not None
@@ -82,23 +83,27 @@ def _between(
     )
 
 
-@dataclass(frozen=True)
-class _Moved:
-    """A band between two runs: the band from their own first rows, or None where it allows every pair."""
-
-    band: Band | None
-    hides: bool
-
-
-def _moved(band: Band, queries: Run, keys: Run) -> _Moved:
-    # Query i and key j of two runs that start at a and b are at positions a + i and b + j, so
-    #     −before ≤ (b + j) − (a + i) ≤ after   is   −(before − (a − b)) ≤ j − i ≤ after + (a − b).
-    # j − i runs from 1 − n to m − 1. A limit outside this range limits nothing, and then the kernel needs no mask.
-    ahead, n, m = queries.start - keys.start, queries.length, keys.length
+# Query i and key j of two runs that start at a and b are at positions a + i and b + j, so
+#     −before ≤ (b + j) − (a + i) ≤ after   is   −(before − (a − b)) ≤ j − i ≤ after + (a − b).
+def _limits(band: Band, queries: Run, keys: Run) -> tuple[int | None, int | None]:
+    """The band's `before` and `after`, counted from the first rows of two runs."""
+    ahead = queries.start - keys.start
     before = None if band.before is None else band.before - ahead
-    after = None if band.after is None else band.after + ahead
-    if (after is not None and after < 1 - n) or (before is not None and before < 1 - m):
-        return _Moved(None, hides=True)
-    after = None if after is not None and after >= m - 1 else after
-    before = None if before is not None and before >= n - 1 else before
-    return _Moved(None if before is after is None else Band(before, after), hides=False)
+    return before, None if band.after is None else band.after + ahead
+
+
+def _moved(band: Band, queries: Run, keys: Run) -> Band | None:
+    """The band between two runs, from their own first rows; None where it allows every pair."""
+    before, after = _limits(band, queries, keys)
+    # j − i runs from 1 − n to m − 1. A limit outside this range limits nothing.
+    after = None if after is not None and after >= keys.length - 1 else after
+    before = None if before is not None and before >= queries.length - 1 else before
+    return None if before is after is None else Band(before, after)
+
+
+def _seeing(band: Band, queries: Run, keys: Run) -> Run:
+    """The queries of a run that the band shows any key of the other run."""
+    before, after = _limits(band, queries, keys)
+    first = 0 if after is None else max(0, -after)  # the first key is at most `after` behind it
+    last = queries.length if before is None else min(queries.length, keys.length + before)
+    return queries.part(first, max(first, last))

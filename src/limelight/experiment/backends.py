@@ -16,11 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import psutil
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import ProcessPoolExecutor
 
 from limelight.errors import (
     ClusterError,
@@ -31,6 +29,9 @@ from limelight.errors import (
     how_to_install,
 )
 from limelight.experiment import processes
+
+if TYPE_CHECKING:  # joblib is imported where it runs something, since commands that only read need not wait for it
+    from joblib.externals.loky import ProcessPoolExecutor
 
 Backend = Literal["loky", "dask", "ray"]
 # Calls a function with each tuple of arguments on some worker, and yields the results in the order of completion.
@@ -87,6 +88,8 @@ def workers(backend: str, count: int, address: str | None) -> Iterator[ParallelM
 
 @contextmanager
 def _loky(count: int, address: str | None) -> Iterator[ParallelMap]:
+    from joblib.externals.loky import ProcessPoolExecutor
+
     executor = ProcessPoolExecutor(count, initializer=processes.work_for, initargs=(os.getpid(),), env=_ONE_THREAD)
     submitted: set[Future[Any]] = set()
     try:
@@ -104,6 +107,8 @@ def _loky(count: int, address: str | None) -> Iterator[ParallelMap]:
 
 @contextmanager
 def _dask(count: int, address: str | None) -> Iterator[ParallelMap]:
+    from joblib import parallel_config
+
     distributed = _extra("distributed", "dask")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # on a failure Dask would log a traceback
     try:
@@ -198,6 +203,8 @@ def _next(finished: queue.SimpleQueue[Future[Any]]) -> Future[Any]:
 
 
 def _by_joblib(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    from joblib import Parallel, delayed
+
     with _as_cluster_error():
         yield from Parallel(return_as="generator_unordered", batch_size=1)(delayed(function)(*call) for call in calls)
 

@@ -73,7 +73,7 @@ def claims(wanted: Sequence[str] = ()) -> list[Claim]:
     ['slopes', 'lipschitz']
     """
     found: dict[str, Claim] = {}
-    for name in dict.fromkeys(wanted) if wanted else _usable():
+    for name in dict.fromkeys(wanted) if wanted else usable():
         one = claim(name)
         if one.name in found:
             raise InputError(f"two of these claims have the name {one.name!r}; give the one in {name} another name")
@@ -91,7 +91,23 @@ def problems() -> list[str]:
     return [sentence for entry in _entries() if (sentence := _problem(entry))]
 
 
-def _usable() -> list[str]:
+def is_built_in(name: str) -> bool:
+    """True for the name of a claim that comes with Limelight.
+
+    >>> from limelight.experiment.catalog import is_built_in
+    >>> is_built_in('slopes'), is_built_in('./slopes.py')
+    (True, False)
+    """
+    return name in _built_in()
+
+
+def usable() -> list[str]:
+    """The names of all claims but those of which `problems` tells.
+
+    >>> from limelight.experiment.catalog import names, usable
+    >>> usable() == names()
+    True
+    """
     unusable = {entry.name for entry in _entries() if entry.name not in _built_in() and _problem(entry)}
     return [name for name in names() if name not in unusable]
 

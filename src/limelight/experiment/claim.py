@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
-
-from plotly.graph_objects import Figure
+from typing import TYPE_CHECKING, ClassVar
 
 from limelight.errors import UnknownNameError
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Verdict
+
+if TYPE_CHECKING:  # Plotly takes as long to import as all that the command line needs
+    from plotly.graph_objects import Figure
 
 
 class Picture:

@@ -1,5 +1,7 @@
 """An index of a folder of results: what their files hold, without the arrays, in one SQLite file beside them.
 
+It also keeps a summary of each claim, for as long as nothing has changed that its verdict depends on (`unchanged.py`).
+
 To read and check the file of a result takes up to half a millisecond, so a hundred thousand would take a minute. The
 files stay the truth. An entry of the index counts only while its file has the size and the times that it had when it
 was read, and only if the entry's own checksum is right; otherwise the file is read again. So nothing that is wrong with
@@ -37,7 +39,7 @@ except ImportError:  # some builds of Python lack it; then there is no index
 
 NAME = ".index.sqlite"
 SETTLED = 2_000_000_000  # nanoseconds since its last change after which a file can be entered
-_LAYOUT = 1  # of the tables
+_LAYOUT = 2  # of the tables
 _APPLICATION = 0x4C696D65  # "Lime": the application_id of SQLite files that are such an index
 _PATIENCE = 2  # seconds to wait for another process that writes
 _RECORD_FIELDS = ",".join(field.name for field in fields(Record))
@@ -46,6 +48,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS shared (id INTEGER PRIMARY KEY, body BLOB UNIQUE)",
     "CREATE TABLE IF NOT EXISTS results (claim BLOB, name TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, body BLOB, "
     "shared INTEGER, checksum INTEGER, PRIMARY KEY (claim, name)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS summaries (claim BLOB PRIMARY KEY, state TEXT, body BLOB, checksum INTEGER) "
+    "WITHOUT ROWID",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -91,6 +95,15 @@ class Index:
         removed = list(gone)
         if new or removed:
             self._guarded(lambda: self._write(claim, new, removed), None)
+
+    def summary(self, claim: str, state: str) -> str | None:
+        """The summary that was kept of a claim when it was in this state, or None."""
+        return self._guarded(lambda: self._summary(claim, state), None) if self.path.exists() else None
+
+    def keep(self, summaries: Mapping[str, tuple[str, str]]) -> None:
+        """Keep the (state, summary) of these claims in place of what was kept. It does not make an index."""
+        if summaries and self.path.exists():
+            self._guarded(lambda: self._keep(summaries), None)
 
     def _guarded(self, action: Callable[[], Answer], otherwise: Answer) -> Answer:
         """The answer of an action. An index that is damaged is removed, and the action tried once more."""
@@ -138,15 +151,7 @@ class Index:
 
     def _write(self, claim: str, new: Mapping[str, Entry], gone: Sequence[str]) -> None:
         self.path.touch()  # SQLite itself would let only its owner write it, whatever the umask
-        with self._opened("rw") as database:
-            for setting in ("journal_mode = MEMORY", "synchronous = OFF"):
-                database.execute(f"PRAGMA {setting}")
-            database.execute("BEGIN IMMEDIATE")
-            if not _is_current(database):
-                for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                    database.execute(f'DROP TABLE "{table}"')
-                for statement in _SCHEMA:
-                    database.execute(statement)
+        with self._changed() as database:
             database.executemany(
                 "DELETE FROM results WHERE claim = ? AND name = ?", [(_key(claim), name) for name in gone]
             )
@@ -162,6 +167,38 @@ class Index:
                     for name, (*stamp, body, shared, checksum) in new.items()
                 ],
             )
+
+    def _summary(self, claim: str, state: str) -> str | None:
+        with self._opened("ro") as database:
+            if not _is_current(database):
+                return None
+            found = database.execute("SELECT state, body, checksum FROM summaries WHERE claim = ?", (_key(claim),))
+            kept = found.fetchone()
+        if kept is None or kept[0] != state or not isinstance(kept[1], bytes) or kept[2] != _checksum(state, kept[1]):
+            return None
+        return kept[1].decode()
+
+    def _keep(self, summaries: Mapping[str, tuple[str, str]]) -> None:
+        rows = [(_key(claim), state, body.encode()) for claim, (state, body) in summaries.items()]
+        with self._changed() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)",
+                [(claim, state, body, _checksum(state, body)) for claim, state, body in rows],
+            )
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[sqlite3.Connection]:
+        """The database, with its tables, within a transaction."""
+        with self._opened("rw") as database:
+            for setting in ("journal_mode = MEMORY", "synchronous = OFF"):
+                database.execute(f"PRAGMA {setting}")
+            database.execute("BEGIN IMMEDIATE")
+            if not _is_current(database):
+                for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    database.execute(f'DROP TABLE "{table}"')
+                for statement in _SCHEMA:
+                    database.execute(statement)
+            yield database
             database.execute("COMMIT")
 
     @contextlib.contextmanager
@@ -204,6 +241,10 @@ def record_of(entry: Entry, path: str) -> Record | None:
 def _shared(body: bytes) -> tuple[int, Any]:
     """What the records of one run have in common, as one object for all of them, and the checksum of its text."""
     return zlib.crc32(body), json.loads(body)
+
+
+def _checksum(state: str, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(state.encode()))
 
 
 def _key(claim: str) -> bytes:

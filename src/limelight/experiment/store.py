@@ -18,7 +18,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from limelight.errors import StoreError
@@ -97,6 +97,21 @@ class Store:
                     records += found
         return records
 
+    def summary(self, claim: str, state: str) -> str | None:
+        """The summary of a claim that was kept when everything that it depends on was in this state, or None."""
+        kept = self._index.summary(claim, state)
+        self._tell_of_index()
+        return kept
+
+    def keep_summaries(self, summaries: Mapping[str, tuple[str, str]]) -> None:
+        """Keep the (state, summary) of these claims, if the folder has an index."""
+        self._index.keep(summaries)
+        self._tell_of_index()
+
+    def _tell_of_index(self) -> None:
+        if self._index.problem and self._index.problem not in self.damaged:
+            self.damaged.append(self._index.problem)
+
     def newest(self, claim: Experiment, records: Sequence[Record]) -> float | None:
         """When the newest of these results was written, in seconds since 1970; None if the folder has none of them."""
         if not records:  # then the keys, which take a second, need not be computed
@@ -126,8 +141,7 @@ class Store:
             yield reading.find
         finally:
             reading.close()
-            if self._index.problem and self._index.problem not in self.damaged:
-                self.damaged.append(self._index.problem)
+            self._tell_of_index()
 
     def _read(self, path: Path, claim: Experiment, arm: str, seed: int) -> tuple[Record, str] | None:
         """The record in a file and its SHA-256, or None if it is no result of this trial, which is then reported."""

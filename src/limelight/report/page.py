@@ -11,20 +11,16 @@ import base64
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from limelight.experiment.claim import Claim, Picture
-from limelight.experiment.claim_file import address
+from limelight.experiment.claim import Picture
 from limelight.experiment.machine import commit
-from limelight.experiment.results import Results
-from limelight.experiment.search import SEEDS, Found, TunedClaim
+from limelight.experiment.search import SEEDS, TunedClaim
 from limelight.experiment.statistics import CONFIDENCE
-from limelight.experiment.verdict import Verdict
 from limelight.report import html
 from limelight.report.csv import as_csv
 from limelight.report.effect_text import (
@@ -35,41 +31,9 @@ from limelight.report.effect_text import (
     expectation,
     interval_text,
 )
+from limelight.report.entry import Entry
 from limelight.report.forest_plot import bar
 from limelight.report.plain_text import visible
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A claim with its results and the verdict on them."""
-
-    claim: Claim
-    results: Results
-    verdict: Verdict
-    search: Sequence[Found] = ()  # what every arm reached with each learning rate, if that was searched
-
-    @property
-    def seeds(self) -> int:
-        return len(self.results.seeds())
-
-    @property
-    def finding(self) -> str:
-        """What was found, in one plain sentence."""
-        return (self.claim.finding(self.results) if self.verdict.is_judged else "") or self.verdict.sentence
-
-    @property
-    def command(self) -> str:
-        """The command that repeats the run."""
-        return f"limelight run {address(self.claim)} --seeds {self.seeds}"
-
-    @property
-    def machines(self) -> str:
-        """The processors that computed the results."""
-        return " and ".join(sorted({record.machine for record in self.results.records} - {""}))
-
-    @property
-    def seconds(self) -> float:
-        return sum(record.seconds for record in self.results.records)
 
 
 def render(entries: Sequence[Entry]) -> str:

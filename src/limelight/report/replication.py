@@ -8,7 +8,8 @@ from typing import Any
 from limelight.experiment.verdict import Part
 from limelight.report import terminal
 from limelight.report.effect_text import MARKS, effect_text, expectation
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
+from limelight.report.summary import Summary
 
 
 def same_words(original: Entry, again: Entry) -> int:
@@ -35,8 +36,8 @@ def show(original: Entry, again: Entry) -> None:
 def as_json(original: Entry, again: Entry) -> dict[str, Any]:
     """Both verdicts as plain data, and the number of parts with the same outcome."""
     return {
-        "original": terminal.as_json(original.claim, original),
-        "replication": terminal.as_json(again.claim, again),
+        "original": terminal.as_json(Summary.of(original.claim, original)),
+        "replication": terminal.as_json(Summary.of(again.claim, again)),
         "parts with the same outcome": same_words(original, again),
     }
 
@@ -55,4 +56,4 @@ def _seeds(entry: Entry) -> str:
 
 
 def _outcome(name: str, entry: Entry) -> Sequence[terminal.Styled]:
-    return (f"{name}: ", terminal.outcome_word(entry), f". {entry.finding}")
+    return (f"{name}: ", terminal.outcome_word(entry.verdict.outcome), f". {entry.finding}")

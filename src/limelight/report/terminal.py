@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,19 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from limelight.experiment.claim import Claim
-from limelight.experiment.claim_file import address
 from limelight.experiment.results import Record
 from limelight.experiment.statistics import CONFIDENCE
-from limelight.experiment.verdict import Part
+from limelight.experiment.verdict import Outcome, Part
 from limelight.report.effect_text import HEADING, MARKS, doubt_text, effect_text, expectation
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 from limelight.report.plain_text import encodable, one_line, visible
+from limelight.report.summary import Summary
 
 _STYLE = {"supported": "green", "refuted": "red", "mixed": "yellow", "inconclusive": "bright_black"}
 _HUE = {"holds": "green", "fails": "red", "undecided": "bright_black"}
 _LEAST_WRAPPED = 24  # the least width, in characters, at which a wrapped sentence is easy to read
 
-ClaimEntry = tuple[Claim, Entry | None]  # a claim, and its verdict with results, or None without a verdict
 Styled = str | tuple[str, str]  # a text, or a text and its style
 
 
@@ -150,23 +148,26 @@ def progress(total: int, known: int) -> Iterator[Callable[[Record], None]]:
         yield done
 
 
-def show_list(entries: Sequence[ClaimEntry]) -> None:
+def show_list(claims: Sequence[Summary]) -> None:
     """Print a table of the claims."""
     page = Page()
     page.rows(
         {"claim": False, "statement": True, "verdict": False},
-        [(page.text((c.name, "bold")), page.text(c.title), page.text(outcome_word(entry))) for c, entry in entries],
+        [
+            (page.text((claim.name, "bold")), page.text(claim.title), page.text(outcome_word(outcome_of(claim))))
+            for claim in claims
+        ],
     )
 
 
-def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
+def show_verdicts(entries: Sequence[tuple[Claim, Entry | None]]) -> None:
     """Print each verdict with its sentence, and then the table of all verdicts, which so stays on the screen."""
     page = Page()
     for claim, entry in entries:
         if entry is None:
             continue
         main = entry.verdict.parts[0]
-        page.say((claim.title, "bold"), ": ", outcome_word(entry))
+        page.say((claim.title, "bold"), ": ", outcome_word(entry.verdict.outcome))
         page.say(entry.finding)
         if entry.finding != entry.verdict.sentence:
             page.say(entry.verdict.sentence)
@@ -176,7 +177,7 @@ def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
         [
             [
                 page.text(claim.name),
-                page.text(outcome_word(entry)),
+                page.text(outcome_word(entry.verdict.outcome if entry else None)),
                 page.text(*_marks(entry.verdict.parts) if entry else ()),
                 page.text(str(entry.seeds) if entry else ""),
             ]
@@ -186,15 +187,16 @@ def show_verdicts(entries: Sequence[ClaimEntry]) -> None:
     page.say(("✓ holds  ✗ does not hold  ? undecided", "dim"))
 
 
-def show_claim(claim: Claim, entry: Entry | None) -> None:
+def show_claim(claim: Summary) -> None:
     """Print all of a claim: its question, arms and measures, and its verdict or, before one, its thresholds."""
     page = Page()
     page.say((f"{claim.title}\n", "bold"))
-    if entry is not None:
-        page.say(outcome_word(entry), f", {entry.seeds} seeds. {entry.finding}\n")
+    if claim.verdict is not None:
+        told = claim.verdict
+        page.say(outcome_word(told.outcome), f", {told.seeds} seeds. {told.finding}\n")
     page.say(claim.question)
     page.say(f"\nSource: {claim.source}")
-    page.whole_line(f"File:   {inspect.getsourcefile(type(claim))}\n")
+    page.whole_line(f"File:   {claim.file}\n")
     page.rows(
         {"arm": False, "": True},
         [(page.text((arm, "bold")), page.text(says)) for arm, says in claim.arms.items()],
@@ -202,56 +204,52 @@ def show_claim(claim: Claim, entry: Entry | None) -> None:
     page.rows(
         {"measure": False, "": True, "unit": True},
         [
-            (page.text((name, "bold")), page.text(measure.description), page.text(measure.unit))
-            for name, measure in claim.measures.items()
+            (page.text((name, "bold")), page.text(description), page.text(unit))
+            for name, (description, unit) in claim.measures.items()
         ],
     )
-    if entry is None:
+    if claim.verdict is None:
         _show_thresholds(page, claim)
         return
-    parts, control = entry.verdict.parts, entry.verdict.control
+    control = claim.control_part
     rows = [
-        [page.text(_mark(p)), page.text(p.description), page.text(_effect(p)), page.text(expectation(p))] for p in parts
+        [page.text(_mark(p)), page.text(p.description), page.text(_effect(p)), page.text(expectation(p))]
+        for p in claim.parts
     ]
     ought = page.text((f"control, ought to fail: {control.description}", "dim"))
     rows.append([page.text(), ought, page.text(effect_text(control)), page.text(expectation(control))])
     page.rows({"": False, "part": True, HEADING: True, "expected": False}, rows)
-    page.say("\n", entry.verdict.sentence)
+    page.say("\n", claim.verdict.sentence)
 
 
-def _show_thresholds(page: Page, claim: Claim) -> None:
-    expected = claim.expected()
-    control = expected.control
-    rows = [[page.text(part.description), page.text(f"{expectation(part)} {part.unit}")] for part in expected.parts]
+def _show_thresholds(page: Page, claim: Summary) -> None:
+    control = claim.control_part
+    rows = [[page.text(part.description), page.text(f"{expectation(part)} {part.unit}")] for part in claim.parts]
     ought = page.text((f"control, ought to fail: {control.description}", "dim"))
     rows.append([ought, page.text(f"{expectation(control)} {control.unit}")])
     page.rows({"part": True, "expected, as written before any result": True}, rows)
-    page.whole_line("\nNo verdict yet: run ", (f"limelight run {address(claim)}", "bold"), ".")
+    page.whole_line("\nNo verdict yet: run ", (f"limelight run {claim.address}", "bold"), ".")
 
 
-def as_json(claim: Claim, entry: Entry | None) -> dict[str, Any]:
+def as_json(claim: Summary) -> dict[str, Any]:
     """A claim and its verdict as plain data; a number that is not finite is null."""
     data: dict[str, Any] = {
         "name": claim.name, "title": claim.title, "question": claim.question, "source": claim.source,
         "arms": dict(claim.arms), "control": claim.control, "verdict": None,
     }  # fmt: skip
-    if entry is None:
-        expected = claim.expected()
-        parts = [_part_json(part) for part in expected.parts]
-        return data | {"parts": parts, "control_part": _part_json(expected.control)}
+    parts = {"parts": [_part_json(part) for part in claim.parts], "control_part": _part_json(claim.control_part)}
+    if claim.verdict is None:
+        return data | parts
+    told = claim.verdict
     return data | {
-        "verdict": entry.verdict.outcome,
-        "finding": entry.finding,
-        "sentence": entry.verdict.sentence,
-        "seeds": entry.seeds,
+        "verdict": told.outcome,
+        "finding": told.finding,
+        "sentence": told.sentence,
+        "seeds": told.seeds,
         "confidence": CONFIDENCE,
-        "parts": [_part_json(part) for part in entry.verdict.parts],
-        "control_part": _part_json(entry.verdict.control),
-        "failures": [
-            {"arm": record.arm, "seed": record.seed, "status": record.status, "reason": record.reason}
-            for record in entry.results.failures
-        ],
-        "command": entry.command,
+        **parts,
+        "failures": [*told.failures],
+        "command": told.command,
     }
 
 
@@ -275,12 +273,13 @@ def _part_json(part: Part) -> dict[str, Any]:
     }
 
 
-def outcome_word(entry: Entry | None) -> tuple[str, str]:
+def outcome_of(claim: Summary) -> Outcome | None:
+    return None if claim.verdict is None else claim.verdict.outcome
+
+
+def outcome_word(outcome: Outcome | None) -> tuple[str, str]:
     """The verdict in one word, and its style."""
-    if entry is None:
-        return "no verdict yet", "dim"
-    outcome = entry.verdict.outcome
-    return outcome, f"bold {_STYLE[outcome]}"
+    return ("no verdict yet", "dim") if outcome is None else (outcome, f"bold {_STYLE[outcome]}")
 
 
 def _mark(part: Part) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from limelight.experiment.claim import Claim
 from limelight.experiment.results import Results
 from limelight.experiment.store import Store
 from limelight.experiment.verdict import Verdict
-from limelight.report.page import Entry
+from limelight.report.entry import Entry
 
 _PICTURED = 3  # claims whose pictures are kept in memory: those of some take megabytes
 
