@@ -93,7 +93,7 @@ def transformer_lens(tokens: int) -> Job:
     from transformer_lens.model_bridge import TransformerBridge
 
     with tempfile.TemporaryDirectory() as folder:  # the tokenizer is not used, but read from its files once more
-        _tokenizer().save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
         own = transformers.AutoTokenizer.from_pretrained(folder)
         bridge = TransformerBridge.boot_transformers("gpt2", hf_model=model(tokens), tokenizer=own)
     x, wanted = ids(tokens), [f"blocks.{layer}.attn.hook_pattern" for layer in range(LAYERS)]
@@ -118,7 +118,7 @@ def _without_gradients(run: Callable[[], Tensor]) -> Tensor:
         return run()
 
 
-def _tokenizer() -> Any:
+def tokenizer() -> Any:
     """TransformerLens wants a tokenizer."""
     import tokenizers
     import transformers as hf
@@ -181,7 +181,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
     import importlib.metadata
 
     try:
@@ -202,7 +202,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     setting = {"threads": 1, "torch": torch.__version__, "on": f"{platform.machine()} CPU"}
-    setting |= {"transformers": _version("transformers"), "transformer_lens": _version("transformer-lens")}
+    setting |= {"transformers": version("transformers"), "transformer_lens": version("transformer-lens")}
     rows = [row for tokens in asked.tokens for row in measured(tokens, asked.rounds)]
     results = {"setting": setting, "rows": rows}
     print(table(results))
