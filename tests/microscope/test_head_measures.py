@@ -241,6 +241,14 @@ def test_the_second_eigenvalue_is_that_of_the_matrix(mask):
     assert ((1 - OF["spectral_gap"](P)) - right).abs().max() < 0.02
 
 
+def test_the_second_eigenvalue_of_a_long_text_takes_products_alone(monkeypatch):
+    q, k = random_pairs(3, 30, 2)
+    made = [WatchedAttention(q, k, scale=0.3, positions=torch.arange(30)) for _ in range(2)]
+    right = OF["spectral_gap"](made[0])
+    monkeypatch.setattr(watched_attention, "_STORED", 0)
+    torch.testing.assert_close(OF["spectral_gap"](made[1]), right, atol=1e-3, rtol=0)
+
+
 def test_key_alignment():
     assert value("key_alignment", WatchedAttention(torch.zeros(4, 2), torch.ones(4, 2), scale=1.0)) == approx(1)
     assert value("key_alignment", looking_at([0, 1, 2, 3])) == approx(0)

@@ -35,11 +35,11 @@ def definiteness(q: Float[Tensor, "*heads n d"], k: Float[Tensor, "*heads n d"])
     products = torch.stack([_products(*head) for head in rows])
     ridge = _RIDGE * products.diagonal(dim1=-2, dim2=-1).mean(-1)
     factor = torch.linalg.cholesky_ex(products + ridge[:, None, None] * torch.eye(2 * d).to(products))[0]
-    mixed = factor[:, :d].mT @ factor[:, d:]
+    mixed = (factor[:, :d].mT @ factor[:, d:]).to(q.dtype)
     values = torch.linalg.eigvalsh((mixed + mixed.mT) / 2)
     total = values.abs().sum(-1)
     share = torch.where(total > 4 * d * ridge, values.sum(-1) / total, torch.nan)
-    return share.clamp(-1, 1).to(q.dtype).reshape(q.shape[:-2])
+    return share.clamp(-1, 1).reshape(q.shape[:-2])  # clamped for rounding alone
 
 
 def _products(q: Float[Tensor, "n d"], k: Float[Tensor, "n d"]) -> Float[Tensor, "2d 2d"]:

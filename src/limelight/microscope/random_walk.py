@@ -17,16 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEPS = 24  # products with P, so many that the largest of many close eigenvalues is known to about 0.02
+STEPS = 24  # products with P: of many eigenvalues that lie close together the largest is known to about 0.02
 _TINY = 1e-6  # of the length of a vector: below it no new direction is left
 
 
 def second_eigenvalue(
-    apply: Callable[[Float[Tensor, "heads n 1"]], Float[Tensor, "heads n 1"]], start: Float[Tensor, "heads n 1"]
+    apply: Callable[[Float[Tensor, "heads n 1"]], Float[Tensor, "heads n 1"]],
+    start: Float[Tensor, "heads n 1"],
+    most: int = STEPS,
 ) -> Float[Tensor, " heads"]:
     """|λ₂| of each head from products with P, whose rows sum to one; `start` is any vector that is not constant.
 
-    Exact for up to `STEPS` tokens, else from below, up to rounding.
+    At most so many products are taken. For up to as many tokens it is exact, up to rounding.
 
     >>> import torch
     >>> from limelight.microscope.random_walk import second_eigenvalue
@@ -34,7 +36,7 @@ def second_eigenvalue(
     >>> second_eigenvalue(lambda v: P @ v, torch.tensor([[[1.0], [0.0]]]))
     tensor([0.7000])
     """
-    steps = min(STEPS, start.shape[-2] - 1)
+    steps = min(most, start.shape[-2] - 1)
     basis = [_unit(_centered(start))]
     small = start.new_zeros(len(start), steps + 1, steps)  # P in this basis: its largest eigenvalues are nearly P's
     for step in range(steps):
