@@ -176,7 +176,9 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     if (one := results.get("page")) is not None:
         what = f"page of 12 × 12 heads on {one['tokens']} tokens"
         out += [
-            _row(f"{what}: size", "≤ 3 MB", f"{one['bytes'] / _MEGABYTE:.2f} MB", one["bytes"] <= TARGETS["page_bytes"]),
+            _row(
+                f"{what}: size", "≤ 3 MB", f"{one['bytes'] / _MEGABYTE:.2f} MB", one["bytes"] <= TARGETS["page_bytes"]
+            ),
             _row(
                 f"{what}: first paint in Chromium (all drawn)",
                 "≤ 2 s",

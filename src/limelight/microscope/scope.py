@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError, UnknownNameError
@@ -17,6 +19,7 @@ from limelight.microscope.intervene import intervened, planned
 from limelight.microscope.interventions import Intervention
 from limelight.microscope.output_maps import value_then_output
 from limelight.microscope.recorder import Recorder
+from limelight.microscope.rollout import Rollout
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
 
@@ -151,6 +154,37 @@ class Scope:
         (induction where no token is repeated, positions in cross-attention) is NaN there.
         """
         return tabulate(self, measures)
+
+    def column_mass(self, layer: int | str) -> Float[Tensor, "heads tokens"]:
+        """Σ_i P_ij over all queries i of all steps so far: what each token j has got from those that were read since.
+
+        This is what decides which keys a cache may forget (Zhang et al. 2023, 2306.14048). It may be asked for while a
+        model generates, within the block. In one step it is `scope[layer].column_mass()`. Padding has no column; a
+        token that the cache has dropped keeps what it had got.
+
+        Raises `InputError` where the steps are of different texts; choose one with `select`.
+        """
+        number = self._layer(layer)
+        name, steps = self._names[number], []
+        for call in self._calls:
+            if call.name == name and self._step in (None, call.step):
+                steps.append(watched(call, number, self._one_text(call)))
+        total = steps[0].column_mass()
+        for step, P in enumerate(steps[1:], 1):
+            new = 0 if P.is_cross else P.shape[-2]
+            if P.shape[-1] > total.shape[-1] + new or (not P.is_cross and P.shape[-2] == P.shape[-1]):
+                raise InputError(f"step {step} reads another text than those before; choose one: scope.select(step=0)")
+            total = F.pad(total, (0, new))
+            total[..., total.shape[-1] - P.shape[-1] :] += P.column_mass()
+        return total
+
+    def rollout(self, residual: float = 0.5) -> Rollout:
+        """All layers together: the share of token j in what token i holds after them, as an operator (`Rollout`).
+
+        Of one text that is read at once. Raises `InputError` for a model with cross-attention, whose encoder and
+        decoder read different texts: choose the layers, as `Rollout([scope[0], scope[1]])`.
+        """
+        return Rollout([self[layer] for layer in range(len(self.layers))], residual)
 
     def _output_map(self, call: Call) -> Callable[[], Tensor | None]:
         return functools.partial(value_then_output, self._model, call.layer, call.heads)
