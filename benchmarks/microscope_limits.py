@@ -61,7 +61,6 @@ def page() -> dict[str, Any]:
 
 def _visited(path: Path) -> dict[str, Any]:
     import playwright.sync_api as playwright
-
     from tests.chromium import CHROMIUM, SWITCHES
 
     if CHROMIUM is None:
@@ -89,10 +88,12 @@ def _visited(path: Path) -> dict[str, Any]:
 
 
 _TIMES = """async () => {
-  while (document.documentElement.dataset.drawn !== "yes") await new Promise((done) => setTimeout(done, 5));
+  const wait = () => new Promise((done) => setTimeout(done, 5));
+  while (document.documentElement.dataset.drawn !== "yes") await wait();
   const drawn = performance.now();
-  let paint; while (!(paint = performance.getEntriesByName("first-contentful-paint")[0])) await new Promise((done) => setTimeout(done, 5));
-  return [paint.startTime, drawn];
+  const paint = () => performance.getEntriesByName("first-contentful-paint")[0];
+  while (!paint()) await wait();
+  return [paint().startTime, drawn];
 }"""
 
 
@@ -199,7 +200,8 @@ def _costs(one: dict[str, Any], what: str, has_target: bool) -> list[tuple[str, 
     megabytes = [f"{side[key] / _MEGABYTE:,.0f} MB" for key in ("peak", "added") for side in (seen, alone)]
     said = (
         f"{time:.2f} × ({seen['seconds']:.0f} s beside {alone['seconds']:.0f} s)",
-        f"{memory:.2f} × ({megabytes[0]} beside {megabytes[1]}, of which the run adds {megabytes[2]} and {megabytes[3]})",
+        f"{memory:.2f} × ({megabytes[0]} beside {megabytes[1]}, of which the run adds {megabytes[2]} and "
+        f"{megabytes[3]})",
     )
     if not has_target:
         return [(f"{what}: time", "it works", said[0]), (f"{what}: peak memory", "it works", said[1])]

@@ -37,10 +37,11 @@ def test_a_rollout_is_of_one_text():
     made, given = one_text("bart")
     given |= {name: given[name].flip(1) for name in ("decoder_input_ids", "decoder_attention_mask")}
     scope = seen(made, given)
-    with pytest.raises(InputError, match="each token is a query and a key"):
+    with pytest.raises(InputError, match="of one text"):
         scope.rollout()
     assert Rollout([scope[0], scope[1]]).shape == scope[0].shape[1:]
-    for wrong, message in (([], "at least one"), ([scope[0, 0]], "all heads"), ([scope[0], scope[2]], "one text")):
+    wrongs = ([], "at least one"), ([scope[0, 0]], "all heads"), ([scope[3]], "a query and a key")
+    for wrong, message in wrongs:
         with pytest.raises(InputError, match=message):
             Rollout(wrong)
     with pytest.raises(InputError, match="from 0 to 1"):

@@ -62,7 +62,8 @@ class Call:
     `step` counts the passes in which it ran. `texts` and `biases` have an entry for each text of the batch. `history`
     are all tokens so far of the text that the keys are of, of which a cache with a window keeps the last m; None if
     they are unknown. `has_first` is False if the first token of the text is no longer among the keys. `normalizers` are
-    the L_i of P_ij = exp(s_ij − L_i), for each text of which they have been computed.
+    the L_i of P_ij = exp(s_ij − L_i), for each text of which they have been computed. `reader` tells the models apart
+    that ran the layer, as an encoder and a decoder.
     """
 
     layer: str
@@ -81,6 +82,7 @@ class Call:
     has_first: bool = True
     normalizers: dict[int, Float[Tensor, "H n"]] = field(default_factory=dict)
     history: Int[Tensor, "B length"] | None = None
+    reader: object = None
 
     @property
     def key(self) -> Float[Tensor, "B Hk m d"]:

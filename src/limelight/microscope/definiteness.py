@@ -1,4 +1,4 @@
-"""Whether the scores of a head form a similarity or an opposition: the signs of the eigenvalues of their symmetric part.
+"""Whether a head's scores are those of a similarity: the signs of the eigenvalues of their symmetric part.
 
 The symmetric part of S_ij = ⟨q_i, k_j⟩ is an inner product of some vectors if it has no negative eigenvalue, as it has
 for W_Q = W_K. Then tokens that are alike attract each other. With no positive one they repel each other.

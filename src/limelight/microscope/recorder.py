@@ -133,7 +133,8 @@ class Recorder:
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
-        history = self._history(seen, before if follows else None)
+        has_same_keys = before is not None and seen.is_cross and keys is before.keys
+        history = self._history(seen, before if follows or has_same_keys else None)
         texts = self._once(("texts", *_sizes(seen)), seen.masks, lambda: _visible(seen, now, real))
         call = Call(
             *name,
@@ -150,6 +151,7 @@ class Recorder:
             biases=self._once(("bias", *_sizes(seen)), seen.masks, lambda: _biases(seen, texts)),
             has_first=not follows or _length(history, now) <= seen.key.shape[-2],
             history=history,
+            reader=now,
         )
         if self._steps[name] < _CHECKED and seen.value is not None and seen.output is not None:
             with self.telling():  # the check calls attention, too
@@ -190,10 +192,7 @@ class Recorder:
         """All tokens so far of the text that the keys are of (B, length), or None if they are unknown."""
         m, n, ids = seen.key.shape[-2], seen.query.shape[-2], self.inputs[-1].ids
         if seen.is_cross:
-            others = (
-                call for call in reversed(self.calls) if not call.is_cross and call.m == m == call.query.shape[-2]
-            )
-            return next((call.history for call in others if call.layer != seen.layer), None)
+            return self._history_of_other(m) if before is None else before.history
         if ids is None or len(ids) != len(seen.query):
             return None
         if ids.shape[-1] == m:
@@ -201,6 +200,17 @@ class Recorder:
         if before is None or before.history is None or ids.shape[-1] != n:
             return None
         return torch.cat([before.history, ids], -1)
+
+    def _history_of_other(self, m: int) -> Tensor | None:
+        """The tokens of the m keys of cross-attention: those of the latest whole text that another model has read.
+
+        What this model itself reads is left out, since a decoder's text may be as long as the encoder's.
+        """
+        own = self.inputs[-1]
+        for call in reversed(self.calls):
+            if call.reader is not own and not call.is_cross and call.m == m == call.query.shape[-2]:
+                return call.history
+        return None
 
 
 def expanded(seen: Seen) -> Seen:

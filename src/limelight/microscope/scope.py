@@ -165,10 +165,8 @@ class Scope:
         Raises `InputError` where the steps are of different texts; choose one with `select`.
         """
         number = self._layer(layer)
-        name, steps = self._names[number], []
-        for call in self._calls:
-            if call.name == name and self._step in (None, call.step):
-                steps.append(watched(call, number, self._one_text(call)))
+        calls = [call for call in self._calls if call.name == self._names[number] and self._step in (None, call.step)]
+        steps = [watched(call, number, self._one_text(call)) for call in calls]
         total = steps[0].column_mass()
         for step, P in enumerate(steps[1:], 1):
             new = 0 if P.is_cross else P.shape[-2]
