@@ -468,6 +468,8 @@ def test_a_measure_of_ones_own():
         scope.table(["entropy"])
     with pytest.raises(InputError, match="'entropy' twice"):
         scope.table([MEASURES[0], MEASURES[0]])
+    with pytest.raises(InputError, match=r"'half' must return one number .* got 0\.5, which is no tensor"):
+        scope.table([Measure("half", lambda P: 0.5)])
     with pytest.raises(InputError, match="'head' twice"):
         scope.table([Measure("head", lambda P: P.entropy().mean(-1))])
 

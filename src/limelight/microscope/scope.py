@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from numbers import Integral
 from typing import Any
 
 import torch.nn.functional as F
@@ -203,11 +204,11 @@ class Scope:
             if layer not in layers:
                 raise UnknownNameError("attention layer", layer, layers)
             return layers.index(layer)
-        if isinstance(layer, bool) or not isinstance(layer, int):
+        if isinstance(layer, bool) or not isinstance(layer, Integral):
             raise InputError(f"scope[layer] or scope[layer, head] expects whole numbers, got {layer!r}")
         if not -len(layers) <= layer < len(layers):
             raise InputError(f"this model has the attention layers 0 to {len(layers) - 1}, got layer {layer}")
-        return layer % len(layers)
+        return int(layer) % len(layers)
 
     def _place(self, layer: int | str, head: int) -> tuple[tuple[str, int], int]:
         """The name of the layer with this number or name, and the number of its head."""
@@ -240,6 +241,6 @@ class Scope:
 
 
 def _head(layer: int, heads: int, head: Any) -> int:
-    if isinstance(head, bool) or not isinstance(head, int) or not -heads <= head < heads:
+    if isinstance(head, bool) or not isinstance(head, Integral) or not -heads <= head < heads:
         raise InputError(f"layer {layer} has the heads 0 to {heads - 1}, got head {head!r}")
-    return head % heads
+    return int(head) % heads
