@@ -30,6 +30,7 @@ from limelight.microscope.interventions import (
     Temperature,
     WithoutSinks,
 )
+from limelight.microscope.measuring import Measuring, measuring
 from limelight.microscope.rollout import Rollout
 from limelight.microscope.scope import Scope
 from limelight.microscope.watched_attention import Place, WatchedAttention
@@ -42,6 +43,7 @@ __all__ = [
     "HeadInputs",
     "Intervention",
     "Measure",
+    "Measuring",
     "Place",
     "Renormalize",
     "Replace",
@@ -54,4 +56,5 @@ __all__ = [
     "ablation_effect",
     "attach",
     "for_bertviz",
+    "measuring",
 ]

@@ -37,9 +37,29 @@ class Keys:
         self.tensor = key
         return self, True
 
-    def same(self, key: Float[Tensor, "B Hk m d"]) -> Keys:
-        """These keys, if they are equal to the next call's, as in cross-attention; else an object of its own."""
-        return self if torch.equal(self.tensor, key) else Keys(key)
+    def same(self, key: Float[Tensor, "B Hk m d"]) -> tuple[Keys, bool]:
+        """(the keys of the next call, True if they are equal to these, as in cross-attention)."""
+        return (self, True) if torch.equal(self.tensor, key) else (Keys(key), False)
+
+    def last(self, m: int) -> Keys:
+        """What tells whether later keys follow these m, where no call needs these any more."""
+        return LastKey(self.tensor[..., m - 1 : m, :].clone(), m)
+
+
+@dataclass
+class LastKey(Keys):
+    """The last one of `count` keys, by which the keys of the next call are known to follow them."""
+
+    count: int
+
+    def after(self, key: Float[Tensor, "B Hk m d"], new: int) -> tuple[Keys, bool]:
+        """As for `Keys`."""
+        kept = key.shape[-2] - new
+        return Keys(key), 0 < kept <= self.count and torch.equal(self.tensor, key[..., kept - 1 : kept, :])
+
+    def same(self, key: Float[Tensor, "B Hk m d"]) -> tuple[Keys, bool]:
+        """As for `Keys`."""
+        return Keys(key), key.shape[-2] == self.count and torch.equal(self.tensor, key[..., -1:, :])
 
 
 def key_heads(x: Float[Tensor, "Hk m e"], heads: int) -> Float[Tensor, "H m e"]:

@@ -133,8 +133,7 @@ class Recorder:
         before, now = self._latest.get(name), self.inputs[-1]
         keys, follows = _keys(seen, before)
         real = _real_keys(seen, now, before if follows else None)
-        has_same_keys = before is not None and seen.is_cross and keys is before.keys
-        history = self._history(seen, before if follows or has_same_keys else None)
+        history = self._history(seen, before if follows else None)
         texts = self._once(("texts", *_sizes(seen)), seen.masks, lambda: _visible(seen, now, real))
         call = Call(
             *name,
@@ -222,12 +221,12 @@ def expanded(seen: Seen) -> Seen:
 
 
 def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:
-    """(the keys, True if the queries are the tokens that follow those of the layer's last call, as with a cache)."""
+    """(the keys, True if they go on with those of the layer's last call, as with a cache, or are the same ones)."""
     key, n = _lasting(seen.key), seen.query.shape[-2]
     if before is None:
         return Keys(key), False
     if seen.is_cross:
-        return before.keys.same(key), False
+        return before.keys.same(key)
     return before.keys.after(key, n) if n < key.shape[-2] else (Keys(key), False)
 
 
