@@ -119,13 +119,16 @@ def _without_gradients(run: Callable[[], Tensor]) -> Tensor:
 
 
 def tokenizer() -> Any:
-    """TransformerLens wants a tokenizer."""
+    """Of words w0 to w999: TransformerLens wants a tokenizer, and so does a page."""
     import tokenizers
     import transformers as hf
 
-    words = tokenizers.models.WordLevel({str(i): i for i in range(WORDS)}, unk_token="0")
+    words = tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0")
     made = tokenizers.Tokenizer(words)
-    return hf.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="0", eos_token="0", pad_token="0", unk_token="0")
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="w0", eos_token="w0", pad_token="w0", unk_token="w0"
+    )
 
 
 def _built(name: str, tokens: int) -> Job:

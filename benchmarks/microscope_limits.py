@@ -51,7 +51,9 @@ def page() -> dict[str, Any]:
     loaded = Loaded("gpt2-random", watched.model(PAGE_TOKENS), watched.tokenizer(), PAGE_TOKENS)
     ids = watched.ids(PAGE_TOKENS)[0].tolist()
     started = time.perf_counter()
-    html = render(read(loaded, " ".join(map(str, ids)))).encode()
+    reading = read(loaded, " ".join(f"w{i}" for i in ids))
+    assert len(reading.texts[0]) == PAGE_TOKENS
+    html = render(reading).encode()
     made = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heads.html"
@@ -122,15 +124,15 @@ def small() -> tuple[nn.Module, int]:
 MODELS: dict[str, tuple[Build, int]] = {"long": (trained, LONG), "longest": (small, LONGEST)}
 
 
-def _cost(name: str, is_watched: bool) -> dict[str, float]:
+def _cost(name: str, job_of: str) -> dict[str, float]:
     """Seconds of the processor, the process's peak memory, and what the job added to it; in a process of its own."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     build, tokens = MODELS[name]
     model, words = build()
     ids = torch.randint(words, (1, tokens), generator=torch.Generator().manual_seed(0))
-    job = (_watched if is_watched else _plain)(model, ids)
-    (_watched if is_watched else _plain)(model, ids[:, :16])()
+    job = _JOBS[job_of](model, ids)
+    _JOBS[job_of](model, ids[:, :16])()
     base, started = _resident(), time.process_time()
     added = peak_growth(job)
     return {"seconds": time.process_time() - started, "peak": base + added, "added": added}
@@ -153,15 +155,27 @@ def _watched(model: nn.Module, ids: Tensor) -> Job:
     return run
 
 
+def _measured(model: nn.Module, ids: Tensor) -> Job:
+    def run() -> None:
+        with torch.no_grad(), microscope.measuring(model) as measured:
+            model(ids, use_cache=False)
+        measured.table()
+
+    return run
+
+
+_JOBS: dict[str, Callable[[nn.Module, Tensor], Job]] = {"alone": _plain, "watched": _watched, "measured": _measured}
+
+
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def beside_alone(name: str) -> dict[str, Any]:
-    """What the model costs alone and watched, each in a process of its own."""
+    """What the model costs alone, watched and measured, each in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        alone, seen = (pool.apply(_cost, (name, is_watched)) for is_watched in (False, True))
-    return {"tokens": MODELS[name][1], "alone": alone, "watched": seen}
+        costs = {job: pool.apply(_cost, (name, job)) for job in _JOBS}
+    return {"tokens": MODELS[name][1]} | costs
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -195,7 +209,13 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _costs(one: dict[str, Any], what: str, has_target: bool) -> list[tuple[str, str, str]]:
-    alone, seen = one["alone"], one["watched"]
+    found = _cost_rows(one["alone"], one["watched"], what, has_target)
+    return found + _cost_rows(one["alone"], one["measured"], f"{what}, with `measuring`", has_target)
+
+
+def _cost_rows(
+    alone: dict[str, float], seen: dict[str, float], what: str, has_target: bool
+) -> list[tuple[str, str, str]]:
     time, memory = seen["seconds"] / alone["seconds"], seen["peak"] / alone["peak"]
     megabytes = [f"{side[key] / _MEGABYTE:,.0f} MB" for key in ("peak", "added") for side in (seen, alone)]
     said = (
