@@ -231,7 +231,7 @@ def _pair(pair: Any, name: str) -> tuple[int | str, int]:
     """(layer, head) of a tuple, a list or a row of an array."""
     if isinstance(pair, str) or not isinstance(pair, (Sequence, np.ndarray)) or len(pair) != 2:
         raise InputError(f"{name} expects pairs (layer, head), as [(5, 1)]; got {pair!r} among them")
-    layer, head = (int(part) if isinstance(part, Integral) and not isinstance(part, bool) else part for part in pair)
+    layer, head = (part if isinstance(part, bool) or not isinstance(part, Integral) else int(part) for part in pair)
     return layer, head
 
 

@@ -96,10 +96,15 @@ class _Pass:
         def zeros(*shape: int, dtype: torch.dtype = self.x.dtype) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=self.x.device)
 
-        of_weights = zeros(6, heads, n)
+        weight, entropy, distance, moved, around, gained = zeros(6, heads, n)
         seen, *spreads = zeros(4, heads, n, dtype=torch.float64)
         return PairSums(
-            *of_weights,
+            weight,
+            entropy,
+            distance,
+            moved,
+            around,
+            gained,
             zeros(heads, m),
             zeros(heads, heads),
             seen,

@@ -206,9 +206,10 @@ class Scope:
             return layers.index(layer)
         if isinstance(layer, bool) or not isinstance(layer, Integral):
             raise InputError(f"scope[layer] or scope[layer, head] expects whole numbers, got {layer!r}")
-        if not -len(layers) <= layer < len(layers):
+        number = int(layer)
+        if not -len(layers) <= number < len(layers):
             raise InputError(f"this model has the attention layers 0 to {len(layers) - 1}, got layer {layer}")
-        return int(layer) % len(layers)
+        return number % len(layers)
 
     def _place(self, layer: int | str, head: int) -> tuple[tuple[str, int], int]:
         """The name of the layer with this number or name, and the number of its head."""
@@ -241,6 +242,7 @@ class Scope:
 
 
 def _head(layer: int, heads: int, head: Any) -> int:
-    if isinstance(head, bool) or not isinstance(head, Integral) or not -heads <= head < heads:
+    number = int(head) if isinstance(head, Integral) and head is not True and head is not False else heads
+    if not -heads <= number < heads:
         raise InputError(f"layer {layer} has the heads 0 to {heads - 1}, got head {head!r}")
-    return int(head) % heads
+    return number % heads
