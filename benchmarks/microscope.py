@@ -93,7 +93,7 @@ def transformer_lens(tokens: int) -> Job:
     from transformer_lens.model_bridge import TransformerBridge
 
     with tempfile.TemporaryDirectory() as folder:  # the tokenizer is not used, but read from its files once more
-        _tokenizer().save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
         own = transformers.AutoTokenizer.from_pretrained(folder)
         bridge = TransformerBridge.boot_transformers("gpt2", hf_model=model(tokens), tokenizer=own)
     x, wanted = ids(tokens), [f"blocks.{layer}.attn.hook_pattern" for layer in range(LAYERS)]
@@ -118,14 +118,17 @@ def _without_gradients(run: Callable[[], Tensor]) -> Tensor:
         return run()
 
 
-def _tokenizer() -> Any:
-    """TransformerLens wants a tokenizer."""
+def tokenizer() -> Any:
+    """Of words w0 to w999: TransformerLens wants a tokenizer, and so does a page."""
     import tokenizers
     import transformers as hf
 
-    words = tokenizers.models.WordLevel({str(i): i for i in range(WORDS)}, unk_token="0")
+    words = tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0")
     made = tokenizers.Tokenizer(words)
-    return hf.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="0", eos_token="0", pad_token="0", unk_token="0")
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="w0", eos_token="w0", pad_token="w0", unk_token="w0"
+    )
 
 
 def _built(name: str, tokens: int) -> Job:
@@ -181,7 +184,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
     import importlib.metadata
 
     try:
@@ -202,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     setting = {"threads": 1, "torch": torch.__version__, "on": f"{platform.machine()} CPU"}
-    setting |= {"transformers": _version("transformers"), "transformer_lens": _version("transformer-lens")}
+    setting |= {"transformers": version("transformers"), "transformer_lens": version("transformer-lens")}
     rows = [row for tokens in asked.tokens for row in measured(tokens, asked.rounds)]
     results = {"setting": setting, "rows": rows}
     print(table(results))

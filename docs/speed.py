@@ -1,8 +1,8 @@
 """Write the tables of docs/speed.md that come from stored runs: `python -m docs.speed benchmarks/results/use-cpu.json`.
 
-A run of `benchmarks.use`, of `benchmarks.microscope`, or of `benchmarks.classical` with `--json`, is first copied to
-docs/speed.json. The sections "## In ordinary use", "## The microscope" and "### Sparse graphs and many clusters" are
-rewritten up to their next headings.
+A run of `benchmarks.use`, of `benchmarks.microscope`, of `benchmarks.microscope_limits`, or of `benchmarks.classical`
+with `--json`, is first copied to docs/speed.json. The sections "## In ordinary use", "## The microscope", "### Long
+texts, and the page" and "### Sparse graphs and many clusters" are rewritten up to their next headings.
 """
 
 import json
@@ -10,13 +10,14 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import microscope
+from benchmarks import microscope, microscope_limits
 from benchmarks.use_report import table
 
 PAGE = Path(__file__).with_name("speed.md")
 KEPT = Path(__file__).with_name("speed.json")
 HEADING = "## In ordinary use"
 MICROSCOPE = "## The microscope"
+LIMITS = "### Long texts, and the page"
 GRAPHS = "### Sparse graphs and many clusters"
 
 
@@ -48,6 +49,19 @@ layer, to make sure that it changes nothing and that P is what the layer compute
 matrices, whose memory grows with the square of the text. So they are faster where the matrices are small.
 
 {microscope.table(results)}
+
+"""
+
+
+def limits(results):
+    return f"""{LIMITS}
+
+`python -m benchmarks.microscope_limits`. The page is that of the same GPT-2. Times of long texts are those of the
+processor. Each run has a process of its own, whose peak memory is given with the weights and torch itself, and without.
+`attach` keeps the queries and keys of all layers; `measuring` keeps only the numbers. The small Llama has random
+weights and two layers of four heads.
+
+{microscope_limits.table(results)}
 
 """
 
@@ -97,6 +111,7 @@ def page(text, results):
     """The page with its sections from stored runs replaced by those of these results."""
     text = replaced(text, HEADING, section(results))
     text = replaced(text, MICROSCOPE, watched(results["microscope"]))
+    text = replaced(text, LIMITS, limits(results["microscope_limits"]))
     return replaced(text, GRAPHS, graphs(results["classical"]))
 
 

@@ -65,6 +65,7 @@ def test_it_is_whole_and_asks_for_nothing(visit, page_file, width, scheme):
     assert visitor.fits()
     assert visitor.page.locator(".cell").count() == 8
     assert visitor.page.locator("#numbers-of-all tbody tr").count() == 8
+    assert not visitor.page.locator("#zoom").is_visible()  # the text is short
     assert visitor.page.locator("b").count() == 0  # a text with markup is text
     assert "<" in visitor.page.locator("#keys").inner_text()
 
@@ -183,6 +184,15 @@ def test_a_base_models_page_is_small_and_drawn_in_two_seconds(visit, base_file, 
     paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     assert visitor.page.evaluate(paint) <= 2000  # milliseconds
     assert visitor.page.locator("#grid .cell").count() == 144
+    a_part_of_the_map_can_be_enlarged(visitor.page)
+
+
+def a_part_of_the_map_can_be_enlarged(page):
+    page.locator("#keys .token").nth(200).click()
+    page.locator("#zoom").select_option("32")
+    assert page.evaluate("document.getElementById('map').width") == 32 * (420 // 32)
+    page.locator("#map").click(position={"x": 5, "y": 2})
+    assert "(token 184) attends to" in page.locator("#says").inner_text()
 
 
 @pytest.fixture(scope="module")

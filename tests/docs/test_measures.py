@@ -12,4 +12,4 @@ def test_the_page_has_the_measures():
     spec.loader.exec_module(module)
     text = module.PAGE.read_text(encoding="utf-8")
     assert text == module.page(text), "run `python docs/measures.py`"
-    assert text.count("\n| `") == 21
+    assert text.count("\n| `") == 28

@@ -153,6 +153,15 @@ def test_temperature():
     assert value("temperature", first_rows_see_one_key) == approx(1 / 4)
 
 
+def test_free_energy_is_what_even_weights_lose():
+    assert value("free_energy", even(8, mask=causal)) == approx(0)
+    assert value("free_energy", looking_at([2] * 4)) == approx(100 - math.log(4) - 100 / 4)
+    q, k = random_pairs(1, 12)
+    P = WatchedAttention(q[0], k[0], scale=1.5, sinks=torch.tensor([0.3]))
+    p = P.dense() / P.dense().sum(-1, keepdim=True)
+    assert value("free_energy", P) == approx(-(p.log().mean(-1) + math.log(12)).mean().item())
+
+
 def test_agreement():
     q = torch.eye(4)
     heads = torch.stack([q, q, q.roll(1, 0)])
@@ -175,6 +184,82 @@ def test_symmetry():
     assert value("symmetry", WatchedAttention(q, k, **same)) == approx(((S * S.mT).sum() / S.square().sum()).item())
     assert math.isnan(value("symmetry", WatchedAttention(q[:3], k, **same | {"positions": torch.arange(5, 8)})))
     assert math.isnan(value("symmetry", WatchedAttention(q, k, scale=1.0)))
+
+
+def test_detailed_balance_is_that_of_the_walk():
+    q, _ = random_pairs(1, 9)
+    liked = WatchedAttention(q[0] + 0.7, q[0] - 0.2, scale=0.5, positions=torch.arange(9))
+    assert value("detailed_balance", liked) == approx(1)
+    assert liked.attention.irreversibility() < 1e-4
+    assert value("symmetry", liked) < 0.99
+    turned = WatchedAttention(q[0], q[0] @ torch.tensor([[0.0, 1], [-1, 0]]), scale=0.5, positions=torch.arange(9))
+    assert value("detailed_balance", turned) == approx(-1)
+    assert turned.attention.irreversibility() > 0.05
+
+
+def random_pairs(heads, n, d=2):
+    return torch.randn(2, heads, n, d, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("n", [4, 40])  # fewer tokens than dimensions of M, and more
+def test_definiteness_is_that_of_the_eigenvalues(n):
+    q, k = random_pairs(3, n, 5)
+    found = OF["definiteness"](WatchedAttention(q, k, scale=1.0, positions=torch.arange(n)))
+    s = (q - q.mean(-2, keepdim=True)).double() @ (k - k.mean(-2, keepdim=True)).double().mT
+    values = torch.linalg.eigvalsh((s + s.mT) / 2)
+    torch.testing.assert_close(found.double(), values.sum(-1) / values.abs().sum(-1), atol=1e-5, rtol=0)
+
+
+def test_definiteness_of_known_heads():
+    q, _ = random_pairs(1, 9)
+    for other, right in ((q, 1), (q + 3, 1), (-2 * q, -1), (q * torch.tensor([1.0, -1]), None)):
+        found = value("definiteness", WatchedAttention(q[0], other[0], scale=1.0, positions=torch.arange(9)))
+        assert abs(found) < 0.9 if right is None else found == approx(right)
+    assert math.isnan(OF["definiteness"](even(4)).item())
+
+
+def test_spectral_gap_and_mixing_time():
+    assert value("spectral_gap", even(8)) == approx(1)
+    assert value("mixing_time", even(8)) < 0.1
+    assert value("spectral_gap", looking_at([0, 1, 2, 3])) == approx(0)
+    assert value("mixing_time", looking_at([0, 1, 2, 3], mask=causal)) > 1e5
+    assert value("spectral_gap", looking_at([1, 2, 3, 0])) == approx(0)  # it goes round and round
+    assert value("spectral_gap", even(8, mask=causal)) == approx(1 / 2)  # token 1 stays with itself in half
+    assert value("mixing_time", even(8, mask=causal)) == approx(1 / math.log(2))
+    halves = torch.tensor([[1.0, 0]] * 3 + [[0, 1]] * 3)  # within a half with a share of e/(e + 1)
+    P = WatchedAttention(halves, halves, scale=1.0, positions=torch.arange(6))
+    assert value("spectral_gap", P) == approx(1 - (math.e - 1) / (math.e + 1))
+
+
+@pytest.mark.parametrize("mask", [None, causal, window(4, 0), window(6, 6)])
+def test_the_second_eigenvalue_is_that_of_the_matrix(mask):
+    q, k = random_pairs(3, 60, 4)
+    sinks = torch.tensor([[0.5], [-1.0], [2.0]])
+    P = WatchedAttention(q, k, scale=1.0, mask=mask, sinks=sinks, positions=torch.arange(60))
+    p = P.dense().double() / P.dense().double().sum(-1, keepdim=True)
+    right = torch.linalg.eigvals(p).abs().sort(-1).values[:, -2]
+    assert ((1 - OF["spectral_gap"](P)) - right).abs().max() < 0.02
+
+
+def test_the_second_eigenvalue_of_a_long_text_takes_products_alone(monkeypatch):
+    q, k = random_pairs(3, 30, 2)
+    made = [WatchedAttention(q, k, scale=0.3, positions=torch.arange(30)) for _ in range(2)]
+    right = OF["spectral_gap"](made[0])
+    monkeypatch.setattr(watched_attention, "_STORED", 0)
+    torch.testing.assert_close(OF["spectral_gap"](made[1]), right, atol=1e-3, rtol=0)
+
+
+def test_key_alignment():
+    assert value("key_alignment", WatchedAttention(torch.zeros(4, 2), torch.ones(4, 2), scale=1.0)) == approx(1)
+    assert value("key_alignment", looking_at([0, 1, 2, 3])) == approx(0)
+    opposite = torch.tensor([[1.0, 0], [-3, 0]])
+    assert value("key_alignment", WatchedAttention(opposite, opposite, scale=1.0)) == approx(-1)
+
+
+def test_diffusion():
+    assert value("diffusion", looking_at([3, 1, 0, 2])) == approx(0)
+    keys = random_pairs(1, 7)[1][0]
+    assert value("diffusion", WatchedAttention(0 * keys, keys, scale=1.0, positions=torch.arange(7))) == approx(1)
 
 
 def test_triangle_defect():
@@ -305,7 +390,7 @@ def test_copying_from_the_whole_map_of_a_model(name, value_of, output_of):
 
 
 def test_every_measure_says_what_it_is():
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 21
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES) == 28
     for measure in MEASURES:
         assert measure.equation, measure.name
         assert measure.range, measure.name
@@ -383,6 +468,8 @@ def test_a_measure_of_ones_own():
         scope.table(["entropy"])
     with pytest.raises(InputError, match="'entropy' twice"):
         scope.table([MEASURES[0], MEASURES[0]])
+    with pytest.raises(InputError, match=r"'half' must return one number .* got 0\.5, which is no tensor"):
+        scope.table([Measure("half", lambda P: 0.5)])
     with pytest.raises(InputError, match="'head' twice"):
         scope.table([Measure("head", lambda P: P.entropy().mean(-1))])
 

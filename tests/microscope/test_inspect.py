@@ -352,3 +352,26 @@ def test_the_page_of_a_long_text_stays_small(tmp_path):
     loaded = load(folders.causal(tmp_path / "long", max_position_embeddings=4096))
     page = render(read(loaded, "the cat sat on the mat again. " * 1000, 4096))
     assert len(page.encode()) <= 3e6
+
+
+def test_what_cannot_be_seen_alone_is_named():
+    tokenizer = folders.byte_level()
+    labels = readable(tokenizer, tokenizer("👩\u200d👧 e\u0301")["input_ids"])
+    assert labels[:5] == ["👩 1/4", "👩 2/4", "👩 3/4", "👩 4/4", "ZERO WIDTH JOINER 1/3"]
+    assert labels[-2:] == ["◌\u0301 1/2", "◌\u0301 2/2"]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_is_refused_also_where_the_tokenizer_adds_marks(tmp_path, text):
+    with pytest.raises(InputError, match="the text is empty"):
+        read(load(folders.encoder(tmp_path / "bert")), text)
+
+
+def test_roberta_takes_fewer_tokens_than_it_has_positions(tmp_path):
+    size = {"vocab_size": 330, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
+    config = hf.RobertaConfig(**size, num_hidden_layers=1, max_position_embeddings=34, pad_token_id=1)
+    loaded = load(folders.save(tmp_path / "roberta", hf.RobertaModel(config), folders.byte_level()))
+    assert loaded.longest == 32
+    assert len(read(loaded, 40 * "x", 32).texts[0]) == 32
+    with pytest.raises(InputError, match="takes 32"):
+        read(loaded, 40 * "x")

@@ -1,5 +1,6 @@
 """Heads that are changed while the model runs: the same as changing them by hand, under eager and sdpa."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -465,6 +466,15 @@ def test_what_an_intervention_is_told_is_in_its_repr():
     assert repr(Replace(Dot(), [(0, 1)])) == "Replace(Dot(), 1 head)"
 
 
+def test_heads_may_be_rows_of_an_array():
+    one = Causal()
+    with microscope.attach(one) as scope:
+        one(drawn(1, 5, 8))
+    pairs = np.array([[1, 0], [0, 1]])
+    assert Ablate(pairs).heads == Ablate([[1, 0], [0, 1]]).heads == ((1, 0), (0, 1))
+    assert scope[pairs[0, 0], pairs[0, 1]].place == scope[1, 0].place
+
+
 def test_errors_of_the_changes_are_one_sentence():
     with pytest.raises(InputError, match="Ablate got no heads; give at least one"):
         Ablate([])
@@ -472,8 +482,9 @@ def test_errors_of_the_changes_are_one_sentence():
         Ablate(None)
     with pytest.raises(InputError, match=r"expects pairs \(layer, head\), as \[\(5, 1\)\]; got 3 among them"):
         WithoutSinks([3])
-    with pytest.raises(InputError, match="expects pairs"):
-        Ablate("01")
+    for wrong in ("01", ["01"]):
+        with pytest.raises(InputError, match="expects pairs"):
+            Ablate(wrong)
     with pytest.raises(InputError, match='expects "mean" or "zero", got \'median\''):
         Ablate([(0, 1)], "median")
     for wrong in (0, -1.0, float("nan"), float("inf"), True, "2"):

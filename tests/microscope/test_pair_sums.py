@@ -57,6 +57,8 @@ def whole(P):
         "entropy": torch.special.entr(own).sum(-1),
         "distance": (own * (at[:, None] - at).abs()).sum(-1),
         "moved": (own @ P.k - P.k).square().sum(-1),
+        "around": (own[..., None] * (P.k[:, None] - (own @ P.k)[:, :, None]).square()).sum((-2, -1)),
+        "gained": -(own.log().masked_fill(~seen, 0).sum(-1) / count + count.double().log()),
         "mass": p.sum(-2),
         "products": torch.einsum("hij,gij->hg", p, p),
         "seen": count.double(),

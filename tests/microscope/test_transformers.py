@@ -258,3 +258,18 @@ def test_what_cannot_be_watched_is_said_in_a_sentence():
     made.set_attn_implementation("sdpa")
     with microscope.attach(made), pytest.raises(InputError, match="watched already"):
         microscope.attach(made).__enter__()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_cross_attention_has_the_tokens_of_the_encoder_also_if_the_decoder_has_as_many(name):
+    made, given = model(name), inputs(model(name))
+    other = given["input_ids"].flip(1)
+    with torch.no_grad(), microscope.attach(made) as scope:
+        made(**given | {"decoder_input_ids": other})
+        made.generate(given["input_ids"], max_new_tokens=2, do_sample=False, eos_token_id=None)
+    for P in scope.select(text=0):
+        if P.is_cross:
+            assert P.ids.tolist() == given["input_ids"][0].tolist()
+    own = [P.ids.tolist() for P in scope.select(text=0, step=0) if not P.is_cross and "decoder" in P.place.name]
+    assert own == 2 * [other[0].tolist()]

@@ -17,7 +17,7 @@ from limelight.figures.captions import captioned_images
 from limelight.figures.dots import strip_plot
 from limelight.figures.fields import drift
 from limelight.figures.grids import hues, image_rows, image_tables, images, matrices, signed_images
-from limelight.figures.heads import changed_bars, head_grid, token_map
+from limelight.figures.heads import changed_bars, head_grid, heads_by, token_map
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
 from limelight.figures.pairs import before_and_after, cloud, strips
@@ -42,6 +42,7 @@ __all__ = [
     "curves",
     "drift",
     "head_grid",
+    "heads_by",
     "hues",
     "image_rows",
     "image_tables",

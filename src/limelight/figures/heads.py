@@ -5,18 +5,45 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from plotly.graph_objects import Bar, Figure, Heatmap, Scatter
 
+from limelight.errors import InputError
 from limelight.figures.plane import CHOSEN, colorbar
 from limelight.figures.theme import COLORS, NEUTRAL, SCALE, styled
 
 _TICKS = 44  # tokens that are named at an axis; of a longer text every second, or every third, …
 _LETTERS = 40  # of a name
 _PLAIN = {"showgrid": False, "zeroline": False, "fixedrange": True}
+
+
+def heads_by(table: Mapping[str, Sequence[Any]], measure: str, chosen: tuple[int, int] | None = None) -> Figure:
+    """A cell for each head, from a table of measures as `scope.table()` makes it: its columns "layer", "head", measure.
+
+    Raises `InputError` for a column that the table does not have, and for a table of several texts or steps, which has
+    several values of a head.
+
+    >>> from limelight.figures import heads_by
+    >>> table = {"layer": [0, 0, 1], "head": [0, 1, 0], "entropy": [1.0, 2.0, 3.0]}
+    >>> heads_by(table, "entropy").data[0].z
+    array([[ 1.,  3.],
+           [ 2., nan]])
+    """
+    for column in ("layer", "head", measure):
+        if column not in table:
+            raise InputError(f"heads_by expects a table with a column {column!r}, got {', '.join(table)}")
+    places = [*zip(table["layer"], table["head"], strict=True)]
+    if len({*places}) < len(places):
+        raise InputError(
+            "heads_by got a table with several rows of a head; choose one, as scope.select(text=0).table()"
+        )
+    values = np.full((1 + max(table["layer"]), 1 + max(table["head"])), np.nan)
+    for place, value in zip(places, table[measure], strict=True):
+        values[place] = value
+    return head_grid(values, chosen, measure.replace("_", " "))
 
 
 def head_grid(values: np.ndarray, chosen: tuple[int, int] | None, measure: str) -> Figure:
@@ -59,8 +86,8 @@ def _frame(x: float, y: float) -> Scatter:
     )  # fmt: skip
 
 
-def token_map(weights: np.ndarray, tokens: Sequence[str], chosen: int) -> Figure:
-    """The weights (n, n) of one head over a text: a row for each token that attends, the chosen framed."""
+def token_map(weights: np.ndarray, tokens: Sequence[str], chosen: int | None = None) -> Figure:
+    """The weights (n, n) of one head over a text: a row for each token that attends, the chosen one framed."""
     n = len(tokens)
     figure = Figure(
         Heatmap(
@@ -68,8 +95,10 @@ def token_map(weights: np.ndarray, tokens: Sequence[str], chosen: int) -> Figure
             hovertemplate="%{y} attends to %{x}: %{z:.3f}<extra></extra>",
         )
     )  # fmt: skip
-    x, y = [-0.5, n - 0.5, n - 0.5, -0.5, -0.5], [chosen - 0.5, chosen - 0.5, chosen + 0.5, chosen + 0.5, chosen - 0.5]
-    figure.add_trace(Scatter(x=x, y=y, mode="lines", hoverinfo="skip", line={"color": CHOSEN, "width": 2}))
+    if chosen is not None:
+        left, right, top, bottom = -0.5, n - 0.5, chosen - 0.5, chosen + 0.5
+        x, y = [left, right, right, left, left], [top, top, bottom, bottom, top]
+        figure.add_trace(Scatter(x=x, y=y, mode="lines", hoverinfo="skip", line={"color": CHOSEN, "width": 2}))
     size = 11 if n <= _TICKS // 2 else 9
     names: dict[str, Any] = {**_token_axis(tokens), "tickfont": {"size": size}, **_PLAIN}
     figure.update_xaxes(tickangle=-90, range=[-0.6, n - 0.4], **names)

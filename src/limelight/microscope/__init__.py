@@ -16,6 +16,7 @@ Models of transformers need the extra `huggingface`; models of plain torch need 
 
 from limelight.microscope.ablation_effect import ablation_effect
 from limelight.microscope.attach import attach
+from limelight.microscope.exports import for_bertviz
 from limelight.microscope.head_inputs import HeadInputs
 from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table
@@ -29,6 +30,8 @@ from limelight.microscope.interventions import (
     Temperature,
     WithoutSinks,
 )
+from limelight.microscope.measuring import Measuring, measuring
+from limelight.microscope.rollout import Rollout
 from limelight.microscope.scope import Scope
 from limelight.microscope.watched_attention import Place, WatchedAttention
 
@@ -40,9 +43,11 @@ __all__ = [
     "HeadInputs",
     "Intervention",
     "Measure",
+    "Measuring",
     "Place",
     "Renormalize",
     "Replace",
+    "Rollout",
     "Scope",
     "Table",
     "Temperature",
@@ -50,4 +55,6 @@ __all__ = [
     "WithoutSinks",
     "ablation_effect",
     "attach",
+    "for_bertviz",
+    "measuring",
 ]

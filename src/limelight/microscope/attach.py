@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +48,25 @@ def attach(model: nn.Module, *, separators: Iterable[int] | None = None) -> Iter
     >>> scope.difference, scope[0, 1].shape, len(scope.table()["entropy"])
     (0.0, (6, 6), 2)
     """
-    _require_model(model)
+    require_model(model)
     recorder = Recorder()
-    scope = Scope(recorder, model, _separators(model) if separators is None else frozenset(separators))
-    with _Compared(model, recorder, scope):
+    scope = Scope(recorder, model, separators_of(model) if separators is None else frozenset(separators))
+    with Compared(model, recorder, scope):
         yield scope
 
 
-class _Compared(Watch):
+class HasDifference(Protocol):
+    """A scope, or what else keeps the largest difference of a model's outputs."""
+
+    difference: float | None
+
+
+class Compared(Watch):
     """Watchers that must not change what a model returns: its first call is made without them, too."""
 
-    def __init__(self, model: nn.Module, recorder: Recorder, scope: Scope) -> None:
+    def __init__(self, model: nn.Module, recorder: Recorder, told: HasDifference) -> None:
         super().__init__(model, recorder)
-        self.scope = scope
+        self.told = told  # how much the outputs differ
         self._compared: set[nn.Module] = set()
 
     def _outermost(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -94,7 +100,7 @@ class _Compared(Watch):
             return  # nothing can be compared, and `difference` stays None
         alike = len(right) == len(ours)
         off = max(map(difference, right, ours)) if alike else float("inf")
-        self.scope.difference = max(off, self.scope.difference or 0.0)
+        self.told.difference = max(off, self.told.difference or 0.0)
         if off:
             raise InputError(
                 f"watching {type(module).__name__} changes its output by {off:.1g}: it chooses what it computes by the "
@@ -103,7 +109,7 @@ class _Compared(Watch):
         self._compared.add(module)
 
 
-def _require_model(model: nn.Module) -> None:
+def require_model(model: nn.Module) -> None:
     if hasattr(model, "_orig_mod"):
         raise InputError("attach cannot look into a compiled model; attach to the model that was compiled")
     if isinstance(model, torch.jit.ScriptModule):
@@ -114,7 +120,7 @@ def _require_model(model: nn.Module) -> None:
         raise InputError("attach cannot look into the copies of a DataParallel; attach to its .module")
 
 
-def _separators(model: nn.Module) -> frozenset[int]:
+def separators_of(model: nn.Module) -> frozenset[int]:
     """The tokens that separate or end texts, by the model's configuration; empty if it names none."""
     config = getattr(model, "config", None)
     found: set[int] = set()

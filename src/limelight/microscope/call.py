@@ -37,9 +37,29 @@ class Keys:
         self.tensor = key
         return self, True
 
-    def same(self, key: Float[Tensor, "B Hk m d"]) -> Keys:
-        """These keys, if they are equal to the next call's, as in cross-attention; else an object of its own."""
-        return self if torch.equal(self.tensor, key) else Keys(key)
+    def same(self, key: Float[Tensor, "B Hk m d"]) -> tuple[Keys, bool]:
+        """(the keys of the next call, True if they are equal to these, as in cross-attention)."""
+        return (self, True) if torch.equal(self.tensor, key) else (Keys(key), False)
+
+    def last(self, m: int) -> Keys:
+        """What tells whether later keys follow these m, where no call needs these any more."""
+        return LastKey(self.tensor[..., m - 1 : m, :].clone(), m)
+
+
+@dataclass
+class LastKey(Keys):
+    """The last one of `count` keys, by which the keys of the next call are known to follow them."""
+
+    count: int
+
+    def after(self, key: Float[Tensor, "B Hk m d"], new: int) -> tuple[Keys, bool]:
+        """As for `Keys`."""
+        kept = key.shape[-2] - new
+        return Keys(key), 0 < kept <= self.count and torch.equal(self.tensor, key[..., kept - 1 : kept, :])
+
+    def same(self, key: Float[Tensor, "B Hk m d"]) -> tuple[Keys, bool]:
+        """As for `Keys`."""
+        return Keys(key), key.shape[-2] == self.count and torch.equal(self.tensor, key[..., -1:, :])
 
 
 def key_heads(x: Float[Tensor, "Hk m e"], heads: int) -> Float[Tensor, "H m e"]:
@@ -62,7 +82,8 @@ class Call:
     `step` counts the passes in which it ran. `texts` and `biases` have an entry for each text of the batch. `history`
     are all tokens so far of the text that the keys are of, of which a cache with a window keeps the last m; None if
     they are unknown. `has_first` is False if the first token of the text is no longer among the keys. `normalizers` are
-    the L_i of P_ij = exp(s_ij − L_i), for each text of which they have been computed.
+    the L_i of P_ij = exp(s_ij − L_i), for each text of which they have been computed. `reader` tells the models apart
+    that ran the layer, as an encoder and a decoder.
     """
 
     layer: str
@@ -81,6 +102,7 @@ class Call:
     has_first: bool = True
     normalizers: dict[int, Float[Tensor, "H n"]] = field(default_factory=dict)
     history: Int[Tensor, "B length"] | None = None
+    reader: object = None
 
     @property
     def key(self) -> Float[Tensor, "B Hk m d"]:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limelight.microscope.definiteness import definiteness
 from limelight.microscope.occurrences import earlier_occurrences
 from limelight.microscope.triangle_defect import triangle_defect
 from limelight.microscope.watched_attention import WatchedAttention
@@ -157,13 +158,47 @@ def _agreement(P: WatchedAttention) -> PerHead:
     return (cosines.sum(-1) - cosines.diagonal()) / (heads - 1)
 
 
+def _free_energy(P: WatchedAttention) -> PerHead:
+    """The mean over queries of F(even weights) − F(p), where F(p) = −Σ_j p_j s_j − H(p); it is KL(even ‖ p)."""
+    return P.sums.gained.mean(-1)
+
+
 def _symmetry(P: WatchedAttention) -> PerHead:
+    return _of_transpose(P.q, P.k) if _is_whole(P) else _undefined(P)
+
+
+def _of_transpose(q: Tensor, k: Tensor) -> PerHead:
     """⟨S, Sᵀ⟩ / |S|² of S = Q Kᵀ over the tokens, from d × d matrices: ⟨S, Sᵀ⟩ = tr (KᵀQ)², |S|² = tr QᵀQ KᵀK."""
+    mixed = k.mT @ q
+    size = ((q.mT @ q) * (k.mT @ k)).sum((-1, -2))
+    return (mixed * mixed.mT).sum((-1, -2)) / size
+
+
+def _detailed_balance(P: WatchedAttention) -> PerHead:
+    """The same of S less its means over i and over j.
+
+    A walk with P_ij ∝ exp s_ij satisfies detailed balance if and only if s_ij − s_ji = a_i − a_j for some numbers a.
+    Taking away the means takes away just such differences, and so what is left of S is then symmetric.
+    """
     if not _is_whole(P):
         return _undefined(P)
-    mixed = P.k.mT @ P.q
-    size = ((P.q.mT @ P.q) * (P.k.mT @ P.k)).sum((-1, -2))
-    return (mixed * mixed.mT).sum((-1, -2)) / size
+    return _of_transpose(*(x - x.mean(-2, keepdim=True) for x in (P.q, P.k)))
+
+
+def _definiteness(P: WatchedAttention) -> PerHead:
+    return definiteness(P.q, P.k) if _is_whole(P) else _undefined(P)
+
+
+def _spectral_gap(P: WatchedAttention) -> PerHead:
+    return 1 - _second_eigenvalue(P)
+
+
+def _mixing_time(P: WatchedAttention) -> PerHead:
+    return _second_eigenvalue(P).log().abs().reciprocal()
+
+
+def _second_eigenvalue(P: WatchedAttention) -> PerHead:
+    return P.second_eigenvalue if _is_whole(P) and P.shape[-1] > 1 else _undefined(P)
 
 
 def _triangle_defect(P: WatchedAttention) -> PerHead:
@@ -192,6 +227,24 @@ def _drift(P: WatchedAttention) -> PerHead:
         return _undefined(P)
     spread = P.k - P.k.mean(-2, keepdim=True)
     return P.sums.moved.sum(-1) / spread.square().sum((-1, -2))
+
+
+def _diffusion(P: WatchedAttention) -> PerHead:
+    """Σ_i Σ_j p_ij |k_j − (Pk)_i|² / Σ_i |k_i − mean k|², where P's rows are divided by their sums."""
+    if not _is_whole(P):
+        return _undefined(P)
+    spread = P.k - P.k.mean(-2, keepdim=True)
+    return P.sums.around.sum(-1) / spread.square().sum((-1, -2))
+
+
+def _key_alignment(P: WatchedAttention) -> PerHead:
+    """Σ_{i≠j} cos(k_i, k_j) / m(m − 1), from the sum of the directions: |Σ_j u_j|² = m + Σ_{i≠j} ⟨u_i, u_j⟩."""
+    m = P.shape[-1]
+    if m < 2:
+        return _undefined(P)
+    directions = torch.nn.functional.normalize(P.k, dim=-1)
+    own = directions.square().sum((-1, -2))  # m, but for keys of length 0
+    return (directions.sum(-2).square().sum(-1) - own) / (m * (m - 1))
 
 
 def _is_whole(P: WatchedAttention) -> bool:
@@ -329,6 +382,14 @@ MEASURES = (
         "the standardized softmax; compare the scale 1/√d of Vaswani et al. 2017 (1706.03762)",
     ),
     Measure(
+        "free_energy",
+        _free_energy,
+        "mean_i log(Σ_j exp s_ij / m_i) − mean_j s_ij over the m_i keys seen",
+        "0 to ∞ nats",
+        "How far attention lowers the free energy −Σ_j p_ij s_ij − H_i below that of even weights: 0 if they are even.",
+        "the variational principle of Gibbs; it is the divergence KL(even ‖ p_i)",
+    ),
+    Measure(
         "agreement",
         _agreement,
         "mean over heads g ≠ h of ⟨P_h, P_g⟩ / |P_h||P_g|",
@@ -343,6 +404,24 @@ MEASURES = (
         "−1 to 1",
         "Whether two tokens score each other alike: 1 if S is symmetric, −1 if it turns its sign, 0 if it is directed.",
         "for W_Q W_Kᵀ: Saponati et al. 2025 (2502.10927)",
+    ),
+    Measure(
+        "detailed_balance",
+        _detailed_balance,
+        "⟨S, Sᵀ⟩ / |S|²,  S_ij = ⟨q_i, k_j⟩ less its means over i and over j",
+        "−1 to 1",
+        "Whether a walk by these scores, without mask and position bias, is reversible: 1 if it satisfies detailed "
+        "balance, less if it goes round in circles.",
+        "Kolmogorov 1936, the criterion for reversible chains",
+    ),
+    Measure(
+        "definiteness",
+        _definiteness,
+        "Σ λ / Σ |λ| over the eigenvalues of ½ (S + Sᵀ),  S as for detailed balance",
+        "−1 to 1",
+        "Whether tokens that are alike attract each other: 1 if the scores are an inner product, −1 if alike ones "
+        "repel.",
+        "Mercer 1909; for attention as a kernel: Tsai et al. 2019 (1908.11775)",
     ),
     Measure(
         "triangle_defect",
@@ -370,11 +449,45 @@ MEASURES = (
         "Roy and Vetterli 2007, effective rank; Dong et al. 2021 (2103.03404) for depth",
     ),
     Measure(
+        "key_alignment",
+        _key_alignment,
+        "mean of cos(k_i, k_j) over tokens i ≠ j",
+        "−1/(m − 1) to 1",
+        "How alike the directions of the keys are: 1 if all are the same; it rises over the layers where tokens "
+        "cluster.",
+        "Ethayarajh 2019 (1909.00512); for clusters: Geshkovski et al. 2023 (2305.05465)",
+    ),
+    Measure(
         "drift",
         _drift,
         "Σ_i |(Pk)_i − k_i|² / Σ_i |k_i − mean k|²",
         "0 to ∞",
         "How far attention would move the keys: 0 if each stays, 1 if all go to their mean.",
         "the generator P − 1 of a diffusion; Coifman and Lafon 2006",
+    ),
+    Measure(
+        "diffusion",
+        _diffusion,
+        "Σ_ij p_ij |k_j − (Pk)_i|² / Σ_i |k_i − mean k|²",
+        "0 to ∞",
+        "How different the keys are that a token attends to: 0 if it attends to one, 1 if to all evenly.",
+        "the second moment of a diffusion's steps; Coifman and Lafon 2006",
+    ),
+    Measure(
+        "spectral_gap",
+        _spectral_gap,
+        "1 − |λ₂|,  λ₂ the second largest eigenvalue of p",
+        "0 to 1",
+        "How fast a walk from token to token forgets where it began: 1 if at once, 0 if never. In a causal head λ₂ is "
+        "the largest p_ii after the first token.",
+        "Levin, Peres and Wilmer, Markov chains and mixing times",
+    ),
+    Measure(
+        "mixing_time",
+        _mixing_time,
+        "−1 / log |λ₂|",
+        "0 to ∞ steps",
+        "After how many steps of such a walk what is left of its start has fallen to 1/e.",
+        "Levin, Peres and Wilmer, Markov chains and mixing times",
     ),
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.head_measures import Measure
@@ -67,9 +68,9 @@ def _values(measure: Measure, P: WatchedAttention) -> list[float]:
     if 0 in P.shape:
         return [math.nan] * P.shape[0]
     found = measure.of(P)
-    if found.shape != P.shape[:-2]:
+    if not isinstance(found, Tensor) or found.shape != P.shape[:-2]:
+        got = tuple(found.shape) if isinstance(found, Tensor) else f"{found!r}, which is no tensor"
         raise InputError(
-            f"the measure {measure.name!r} must return one number for each head, {tuple(P.shape[:-2])}, "
-            f"got {tuple(found.shape)}"
+            f"the measure {measure.name!r} must return one number for each head, {tuple(P.shape[:-2])}, got {got}"
         )
     return [float(x) for x in found.tolist()]

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -219,13 +221,18 @@ def _pairs(heads: Any, name: str) -> Heads:
     """The pairs, each once; raises `InputError` for none, and for what is no pair (layer, head)."""
     if isinstance(heads, str) or not isinstance(heads, Iterable):
         raise InputError(f"{name} expects pairs (layer, head), as [(5, 1)]; got {heads!r}")
-    found = list(heads)
-    for pair in found:
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise InputError(f"{name} expects pairs (layer, head), as [(5, 1)]; got {pair!r} among them")
+    found = [_pair(pair, name) for pair in heads]
     if not found:
         raise InputError(f"{name} got no heads; give at least one pair (layer, head), as [(5, 1)]")
     return tuple(dict.fromkeys(found))
+
+
+def _pair(pair: Any, name: str) -> tuple[int | str, int]:
+    """(layer, head) of a tuple, a list or a row of an array."""
+    if isinstance(pair, str) or not isinstance(pair, (Sequence, np.ndarray)) or len(pair) != 2:
+        raise InputError(f"{name} expects pairs (layer, head), as [(5, 1)]; got {pair!r} among them")
+    layer, head = (part if isinstance(part, bool) or not isinstance(part, Integral) else int(part) for part in pair)
+    return layer, head
 
 
 def _counted(heads: int) -> str:

@@ -66,13 +66,21 @@ def load(name: str, *, download: bool = False) -> Loaded:
         _require_vocabulary(folder, tokenizer)
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
     model = _from(kind, source, name, download, **given, config=config, use_safetensors=True)
-    longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return Loaded(
-        own_name,
-        model.eval(),
-        tokenizer,
-        longest if isinstance(longest, int) else None,
-    )
+    model = model.eval()
+    return Loaded(own_name, model, tokenizer, _longest(model, config))
+
+
+def _longest(model: Any, config: Any) -> int | None:
+    """The most tokens that the model takes, or None if nothing says so.
+
+    RoBERTa and its kin leave out the positions up to that of padding, so that they take fewer than they have.
+    """
+    told = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if not isinstance(told, int):
+        return None
+    tables = [part for name, part in model.named_modules() if name.rpartition(".")[2] == "position_embeddings"]
+    skipped = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return told - max(skipped, default=0)
 
 
 def _dinov2() -> Loaded:

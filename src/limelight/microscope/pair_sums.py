@@ -37,15 +37,18 @@ class PairSums:
 
     `weight` Σ_j P_ij is less than 1 with a learned sink; p_i is P_i divided by it. `entropy` is −Σ_j p_ij log p_ij,
     `distance` Σ_j p_ij |i − j|, and `moved` |Σ_j p_ij k_j − k_i|²; both are 0 where queries have no position among the
-    keys. `mass` is Σ_i P_ij and `products` Σ_ij P_ij P'_ij for two heads. Over the keys that query i sees, whose number
-    is `seen`, `score_spread` is Σ_j (s_ij − s̄_i)², `norm_spread` is Σ_j (b_j − b̄_i)² with b_j = |k_j|², and `together`
-    is Σ_j (s_ij − s̄_i)(b_j − b̄_i); these are in float64.
+    keys. `around` is Σ_j p_ij |k_j − Σ_l p_il k_l|². `mass` is Σ_i P_ij and `products` Σ_ij P_ij P'_ij for two heads.
+    Over the keys that query i sees, whose number is `seen`, `gained` is log Σ_j exp s_ij − log `seen` − s̄_i,
+    `score_spread` is Σ_j (s_ij − s̄_i)², `norm_spread` is Σ_j (b_j − b̄_i)² with b_j = |k_j|², and `together` is
+    Σ_j (s_ij − s̄_i)(b_j − b̄_i); `seen` and these three are in float64.
     """
 
     weight: Float[Tensor, "*heads n"]
     entropy: Float[Tensor, "*heads n"]
     distance: Float[Tensor, "*heads n"]
     moved: Float[Tensor, "*heads n"]
+    around: Float[Tensor, "*heads n"]
+    gained: Float[Tensor, "*heads n"]
     mass: Float[Tensor, "*heads m"]
     products: Float[Tensor, "heads heads"]
     seen: Float[Tensor, "*heads n"]
@@ -80,6 +83,7 @@ class _Pass:
         self.powers = torch.stack([torch.ones_like(norms), norms, norms.square()], -1)  # of b_j, about its mean
         self.lse = _normalizers(P, q, k - center, P.scale * (q @ center.mT)[..., 0])[..., None] / _LN2
         self.y = (k - center).contiguous()
+        self.lengths = self.y.square().sum(-1, keepdim=True)
         self.at = None if P.positions is None else P.positions.to(k.device)
         self.places = torch.arange(m, device=k.device).to(k)
         self.sums = self._zeros(len(q), n, m)
@@ -92,13 +96,15 @@ class _Pass:
         def zeros(*shape: int, dtype: torch.dtype = self.x.dtype) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=self.x.device)
 
-        weight, entropy, distance, moved = zeros(4, heads, n)
+        weight, entropy, distance, moved, around, gained = zeros(6, heads, n)
         seen, *spreads = zeros(4, heads, n, dtype=torch.float64)
         return PairSums(
             weight,
             entropy,
             distance,
             moved,
+            around,
+            gained,
             zeros(heads, m),
             zeros(heads, heads),
             seen,
@@ -115,7 +121,7 @@ class _Pass:
         """Add the tiles of these rows to the sums over columns, and set the sums over these rows."""
         heads, m, size = len(self.x), self.P.shape[-1], rows.stop - rows.start
         mixed = self.x.new_zeros(heads, size, self.y.shape[-1])  # Σ_j p_ij k_j
-        sums = self.x.new_zeros(3, heads, size)  # Σ_j p_ij, −Σ_j p_ij log₂ p_ij and Σ_j p_ij |i − j|
+        sums = self.x.new_zeros(4, heads, size)  # Σ_j of p_ij, −p_ij log₂ p_ij, p_ij |i − j| and p_ij |k_j|²
         moments = torch.zeros(6, heads, size, dtype=torch.float64, device=self.x.device)
         span = slice(0, m) if self.P.mask is None else self.P.mask.span(rows, m)
         for left in range(span.start, span.stop, _WIDTH):
@@ -131,6 +137,7 @@ class _Pass:
             if self.at is not None:
                 away = (self.places[self.at[rows], None] - self.places[cols]).abs_()
                 sums[2] += torch.mul(p, away, out=room).sum(-1)
+            sums[3] += torch.bmm(p, self.lengths[:, cols])[..., 0]
             self.sums.mass[:, cols] += p.sum(-2)
             self.sums.products.addmm_(p.flatten(1), p.flatten(1).mT)
             mixed.baddbmm_(p, self.y[:, cols])
@@ -161,14 +168,16 @@ class _Pass:
         return torch.stack([count, s.sum(-1), squares, together, *of_norms]).double()
 
     def _set(self, rows: slice, mixed: Tensor, own: Tensor, moments: Tensor) -> None:
-        sums, (weight, surprise, distance) = self.sums, own
+        sums, (weight, surprise, distance, lengths) = self.sums, own
         sums.weight[:, rows] = weight
         sums.entropy[:, rows] = _LN2 * surprise / weight + weight.log()  # of p, also where L is rounded or has a sink
+        mean = mixed / weight[..., None]
+        sums.around[:, rows] = (lengths / weight - mean.square().sum(-1)).clamp(min=0)
         if self.at is not None:
             sums.distance[:, rows] = distance / weight
-            away = mixed / weight[..., None] - self.y[:, self.at[rows]]
-            sums.moved[:, rows] = away.square().sum(-1)
+            sums.moved[:, rows] = (mean - self.y[:, self.at[rows]]).square().sum(-1)
         count, s, ss, sb, b, bb = moments
+        sums.gained[:, rows] = self.lse[:, rows, 0] * _LN2 + (weight.log() - s / count * _LN2 - count.log())
         sums.seen[:, rows] = count
         sums.score_spread[:, rows] = (ss - s * s / count) * _LN2**2
         sums.norm_spread[:, rows] = bb - b * b / count

@@ -70,6 +70,8 @@ def read(
     """
     if loaded.reads != "text":
         raise InputError(f"{loaded.name} looks at pictures; give one with --image in place of a text")
+    if not text.strip():
+        raise InputError("the text is empty; give one with some words")
     ids = loaded.tokenizer(text, return_tensors="pt", truncation=False, verbose=False)["input_ids"]
     if tokens is not None:
         if tokens < 1:

@@ -150,6 +150,7 @@ class Recorder:
             biases=self._once(("bias", *_sizes(seen)), seen.masks, lambda: _biases(seen, texts)),
             has_first=not follows or _length(history, now) <= seen.key.shape[-2],
             history=history,
+            reader=now,
         )
         if self._steps[name] < _CHECKED and seen.value is not None and seen.output is not None:
             with self.telling():  # the check calls attention, too
@@ -190,10 +191,7 @@ class Recorder:
         """All tokens so far of the text that the keys are of (B, length), or None if they are unknown."""
         m, n, ids = seen.key.shape[-2], seen.query.shape[-2], self.inputs[-1].ids
         if seen.is_cross:
-            others = (
-                call for call in reversed(self.calls) if not call.is_cross and call.m == m == call.query.shape[-2]
-            )
-            return next((call.history for call in others if call.layer != seen.layer), None)
+            return self._history_of_other(m) if before is None else before.history
         if ids is None or len(ids) != len(seen.query):
             return None
         if ids.shape[-1] == m:
@@ -201,6 +199,17 @@ class Recorder:
         if before is None or before.history is None or ids.shape[-1] != n:
             return None
         return torch.cat([before.history, ids], -1)
+
+    def _history_of_other(self, m: int) -> Tensor | None:
+        """The tokens of the m keys of cross-attention: those of the latest whole text that another model has read.
+
+        What this model itself reads is left out, since a decoder's text may be as long as the encoder's.
+        """
+        own = self.inputs[-1]
+        for call in reversed(self.calls):
+            if call.reader is not own and not call.is_cross and call.m == m == call.query.shape[-2]:
+                return call.history
+        return None
 
 
 def expanded(seen: Seen) -> Seen:
@@ -212,12 +221,12 @@ def expanded(seen: Seen) -> Seen:
 
 
 def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:
-    """(the keys, True if the queries are the tokens that follow those of the layer's last call, as with a cache)."""
+    """(the keys, True if they go on with those of the layer's last call, as with a cache, or are the same ones)."""
     key, n = _lasting(seen.key), seen.query.shape[-2]
     if before is None:
         return Keys(key), False
     if seen.is_cross:
-        return before.keys.same(key), False
+        return before.keys.same(key)
     return before.keys.after(key, n) if n < key.shape[-2] else (Keys(key), False)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from numbers import Integral
 from typing import Any
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight.errors import InputError, UnknownNameError
@@ -17,6 +20,7 @@ from limelight.microscope.intervene import intervened, planned
 from limelight.microscope.interventions import Intervention
 from limelight.microscope.output_maps import value_then_output
 from limelight.microscope.recorder import Recorder
+from limelight.microscope.rollout import Rollout
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
 
@@ -152,6 +156,35 @@ class Scope:
         """
         return tabulate(self, measures)
 
+    def column_mass(self, layer: int | str) -> Float[Tensor, "heads tokens"]:
+        """Σ_i P_ij over all queries i of all steps so far: what each token j has got from those that were read since.
+
+        This is what decides which keys a cache may forget (Zhang et al. 2023, 2306.14048). It may be asked for while a
+        model generates, within the block. In one step it is `scope[layer].column_mass()`. Padding has no column; a
+        token that the cache has dropped keeps what it had got.
+
+        Raises `InputError` where the steps are of different texts; choose one with `select`.
+        """
+        number = self._layer(layer)
+        calls = [call for call in self._calls if call.name == self._names[number] and self._step in (None, call.step)]
+        steps = [watched(call, number, self._one_text(call)) for call in calls]
+        total = steps[0].column_mass()
+        for step, P in enumerate(steps[1:], 1):
+            new = 0 if P.is_cross else P.shape[-2]
+            if P.shape[-1] > total.shape[-1] + new or (not P.is_cross and P.shape[-2] == P.shape[-1]):
+                raise InputError(f"step {step} reads another text than those before; choose one: scope.select(step=0)")
+            total = F.pad(total, (0, new))
+            total[..., total.shape[-1] - P.shape[-1] :] += P.column_mass()
+        return total
+
+    def rollout(self, residual: float = 0.5) -> Rollout:
+        """All layers together: the share of token j in what token i holds after them, as an operator (`Rollout`).
+
+        Of one text that is read at once. Raises `InputError` for a model with cross-attention, whose encoder and
+        decoder read different texts: choose the layers, as `Rollout([scope[0], scope[1]])`.
+        """
+        return Rollout([self[layer] for layer in range(len(self.layers))], residual)
+
     def _output_map(self, call: Call) -> Callable[[], Tensor | None]:
         return functools.partial(value_then_output, self._model, call.layer, call.heads)
 
@@ -171,11 +204,12 @@ class Scope:
             if layer not in layers:
                 raise UnknownNameError("attention layer", layer, layers)
             return layers.index(layer)
-        if isinstance(layer, bool) or not isinstance(layer, int):
+        if isinstance(layer, bool) or not isinstance(layer, Integral):
             raise InputError(f"scope[layer] or scope[layer, head] expects whole numbers, got {layer!r}")
-        if not -len(layers) <= layer < len(layers):
+        number = int(layer)
+        if not -len(layers) <= number < len(layers):
             raise InputError(f"this model has the attention layers 0 to {len(layers) - 1}, got layer {layer}")
-        return layer % len(layers)
+        return number % len(layers)
 
     def _place(self, layer: int | str, head: int) -> tuple[tuple[str, int], int]:
         """The name of the layer with this number or name, and the number of its head."""
@@ -208,6 +242,7 @@ class Scope:
 
 
 def _head(layer: int, heads: int, head: Any) -> int:
-    if isinstance(head, bool) or not isinstance(head, int) or not -heads <= head < heads:
+    number = int(head) if isinstance(head, Integral) and head is not True and head is not False else heads
+    if not -heads <= number < heads:
         raise InputError(f"layer {layer} has the heads 0 to {heads - 1}, got head {head!r}")
-    return head % heads
+    return number % heads

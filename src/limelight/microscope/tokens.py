@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 _UNKNOWN = "\ufffd"  # what a tokenizer decodes a part of a character to
 _LONGEST = 12  # tokens that one character may be split into
-_SPACES = {"\n": "↵", "\t": "⇥", " ": "␣"}
+_SPACES = {"\n": "↵", "\t": "⇥", " ": "␣", "\xa0": "␣"}
+_JOINING = ("Cf", "Mn", "Mc", "Me")  # characters that show something only together with others
 
 
 def readable(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -15,7 +17,9 @@ def readable(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
     Tokens are decoded one by one. Where that gives no whole character (an emoji is four bytes, which are up to four
     tokens), more of the following tokens are decoded together, and each of them is labeled with the character and its
-    place: "🙂 1/2", "🙂 2/2". Spaces around a token are left out, and a token of spaces is shown as ␣, ⇥ or ↵.
+    place: "🙂 1/2", "🙂 2/2". Spaces around a token are left out, and one of spaces is shown as ␣, ⇥ or ↵. An accent
+    without its letter stands on a dotted circle, and a token of invisible characters alone is shown by their names, as
+    "ZERO WIDTH JOINER", which holds together an emoji of several.
     """
     out: list[str] = []
     has_pieces = _marks_pieces(tokenizer)
@@ -43,7 +47,16 @@ def _label(tokenizer: Any, ids: Sequence[int], has_pieces: bool) -> str:
         text = str(tokenizer.convert_ids_to_tokens(int(ids[0]))).replace("▁", " ").replace("Ġ", " ")
     if has_pieces and text.startswith("##") and len(text) > 2:
         text = text[2:]
-    return "".join(_SPACES.get(character, character) for character in text.strip(" ") or text)
+    text = text.strip(" ") or text
+    if all(unicodedata.category(character) in _JOINING for character in text):
+        return "".join(_alone(character) for character in text)
+    return "".join(_SPACES.get(character, character) for character in text)
+
+
+def _alone(character: str) -> str:
+    """A character of `_JOINING` by itself: a mark on a dotted circle, or the name of what cannot be seen."""
+    is_invisible = unicodedata.category(character) == "Cf" or unicodedata.name(character, "").startswith("VARIATION")
+    return unicodedata.name(character, f"U+{ord(character):04X}") if is_invisible else f"◌{character}"
 
 
 def _marks_pieces(tokenizer: Any) -> bool:

@@ -12,17 +12,19 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.linear_operator import LinearOperator
-from limelight.mask import Boolean, Mask
+from limelight.mask import Band, Boolean, Mask
 from limelight.mask.visible_keys import count_visible
 from limelight.microscope.call import Call, key_heads, sinks_of
 from limelight.microscope.head_inputs import layer_scores
 from limelight.microscope.pair_bias import PairBias
 from limelight.microscope.pair_sums import PairSums, pair_sums
+from limelight.microscope.random_walk import STEPS, second_eigenvalue
 from limelight.normalization import Softmax, SoftmaxWithSink
 from limelight.similarity import Dot, upcast
 from limelight.weights import TopKWeights, Weights
 
 _NUMBERS = 1 << 21  # numbers of pairs or rows that are computed at a time
+_STORED = 1 << 24  # numbers of the weights of all heads that may be stored for a while: 64 MB
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,29 @@ class WatchedAttention(LinearOperator):
     def sums(self) -> PairSums:
         """Entropies, column masses and the other sums over pairs that the measures share, from one pass over P."""
         return pair_sums(self)
+
+    @cached_property
+    def second_eigenvalue(self) -> Float[Tensor, "*heads"]:
+        """|λ₂| of the weights of each query divided by their sum: how slowly a walk by them forgets its start.
+
+        Of at least two tokens, each of which is a query and a key. Where no token sees a later one it is the largest
+        p_ii of a token other than the first. Elsewhere it is found from `STEPS` products with P, and of a long text,
+        whose P is not stored, from a third of them.
+        """
+        weight, n = self.sums.weight.unsqueeze(-1), self.shape[-1]
+        if self.mask is not None and _sees_no_later_one(self.mask):
+            at = torch.arange(1, n, device=self.device)
+            return (self.weights_at(at, at) / weight[..., 1:, 0]).amax(-1).clamp(max=1)  # but for rounding
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(n, 1, dtype=torch.float64, generator=generator).to(self.q).expand(weight.shape)
+        is_short = weight.numel() * n <= _STORED
+        P = self.dense() if is_short else self.attention
+        found = second_eigenvalue(
+            lambda v: (P @ v.view(weight.shape) / weight).reshape(-1, n, 1),
+            start.reshape(-1, n, 1),
+            STEPS if is_short else STEPS // 3,
+        )
+        return found.view(self.shape[:-2])
 
     def entropy(self) -> Float[Tensor, "*heads n"]:
         """−Σ_j p_ij log p_ij in nats, where p_i are the weights of query i divided by their sum."""
@@ -249,6 +274,13 @@ def watched(
         output_map=output_map if head is None else lambda: _of_head(output_map(), head),
         lse=lse,
     )
+
+
+def _sees_no_later_one(mask: Mask) -> bool:
+    """True if no query sees a key after it."""
+    if isinstance(mask, Boolean):
+        return not bool(mask.allowed.triu(1).any())
+    return isinstance(mask, Band) and mask.after is not None and mask.after <= 0
 
 
 def _of_head(maps: Tensor | None, head: int) -> Tensor | None:

@@ -41,7 +41,7 @@
   const massOf = (layer, head, key) => packed[layer.at[head] + 3 * layer.n * data.keys + key] / 255;
 
   const [, wantedLayer, wantedHead] = location.hash.match(/^#(\d+)\.(\d+)$/) || [];
-  const state = { layer: 0, head: 0, measure: data.measures[0].name, token: null, sort: "layer", down: false };
+  const state = { layer: 0, head: 0, measure: data.measures[0].name, token: null, zoom: 0, sort: "layer", down: false };
   if (data.layers[wantedLayer] && wantedHead < data.layers[wantedLayer].heads) Object.assign(state, { layer: Number(wantedLayer), head: Number(wantedHead) });
 
   const shown = (x) => (x === null ? "–" : x !== 0 && Math.abs(x) < 0.001 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
@@ -151,7 +151,7 @@
     $("links").replaceChildren(...links.slice(0, 8).map(([key, share]) => {
       const bar = make("div", { className: "bar" });
       bar.style.width = `${100 * share}%`;
-      return make("li", {}, make("span", { className: "word", textContent: `${labels[key]} (${key})` }), make("span", {}, bar), make("span", { className: "share", textContent: `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` }));
+      return make("li", {}, make("span", { className: "word" }, make("bdi", { textContent: labels[key] }), ` (${key})`), make("span", {}, bar), make("span", { className: "share", textContent: `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` }));
     }));
     if (data.picture) drawPictures(); else drawMap();
   };
@@ -184,23 +184,37 @@
       return one;
     }));
   };
+  // The part of the map that is shown: all of it, or so many tokens around the marked one.
+  const shownPart = () => {
+    const layer = data.layers[state.layer], within = (center, size, count) => Math.round(Math.min(count - size, Math.max(0, center - size / 2)));
+    const rows = Math.min(layer.n, state.zoom || layer.n), columns = Math.min(layer.m, state.zoom || layer.m), token = state.token || 0;
+    return { top: within(token, rows, layer.n), rows, left: within(layer.cross ? token * layer.m / layer.n : layer.starts + token, columns, layer.m), columns };
+  };
+  const MOST_PIXELS = 840; // twice as many as the map is wide
   const drawMap = () => {
     if (data.picture) return;
     const layer = data.layers[state.layer], canvas = $("map"), style = getComputedStyle(document.documentElement);
     const rgb = (name) => style.getPropertyValue(name).trim().match(/\w\w/g).map((x) => parseInt(x, 16));
     const [paper, ink, mark] = [rgb("--panel"), rgb("--accent"), rgb("--ink")];
-    const each = Math.max(1, Math.floor(420 / Math.max(layer.n, layer.m)));
-    canvas.width = layer.m * each; canvas.height = layer.n * each;
-    canvas.style.aspectRatio = `${layer.m} / ${layer.n}`;
-    canvas.style.maxWidth = `${Math.max(60, 420 * Math.min(1, layer.m / layer.n))}px`; // a long answer to a short text
+    const { top, rows, left, columns } = shownPart(), scale = Math.min(MOST_PIXELS / Math.max(rows, columns), Math.max(1, Math.floor(420 / Math.max(rows, columns))));
+    canvas.width = Math.max(1, Math.round(columns * scale)); canvas.height = Math.max(1, Math.round(rows * scale));
+    canvas.style.aspectRatio = `${columns} / ${rows}`;
+    canvas.style.maxWidth = `${Math.max(60, 420 * Math.min(1, columns / rows))}px`; // a long answer to a short text
     const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
     const color = (share, from = paper, to = ink) => (255 << 24) | [2, 1, 0].reduce((all, c) => (all << 8) | Math.round(from[c] + share * (to[c] - from[c])), 0);
     pixels.fill(color(0));
-    for (let query = 0; query < layer.n; query++) {
-      const paint = (key, code) => { for (let y = query * each; y < (query + 1) * each; y++) pixels.fill(code, y * canvas.width + key * each, y * canvas.width + (key + 1) * each); };
-      if (query === state.token) for (let key = 0; key < layer.m; key++) paint(key, color(0.18, paper, mark));
-      for (const [key, share] of linksOf(layer, state.head, query)) paint(key, color(Math.sqrt(share)));
-    }
+    // A pixel of a long text stands for several pairs, and shows the largest of their weights.
+    const most = new Float32Array(canvas.width * canvas.height);
+    const paint = (query, key, draw) => {
+      const from = Math.floor((query - top) * scale), to = Math.min(canvas.height, Math.max(from + 1, Math.round((query - top + 1) * scale)));
+      const start = Math.floor((key - left) * scale), end = Math.min(canvas.width, Math.max(start + 1, Math.round((key - left + 1) * scale)));
+      for (let y = from; y < to; y++) for (let x = start; x < end; x++) draw(y * canvas.width + x);
+    };
+    if (state.token !== null && state.token >= top && state.token < top + rows)
+      for (let key = left; key < left + columns; key++) paint(state.token, key, (at) => { pixels[at] = color(0.18, paper, mark); });
+    for (let query = top; query < top + rows; query++)
+      for (const [key, share] of linksOf(layer, state.head, query))
+        if (key >= left && key < left + columns) paint(query, key, (at) => { if (share > most[at]) { most[at] = share; pixels[at] = color(Math.sqrt(share)); } });
     canvas.getContext("2d").putImageData(image, 0, 0);
     canvas.setAttribute("aria-label", `Map of layer ${state.layer}, head ${state.head}: ${layer.n} queries by ${layer.m} keys`);
   };
@@ -283,10 +297,14 @@
   $("measure").value = state.measure;
   $("measure").addEventListener("change", (event) => { state.measure = event.target.value; colorGrid(); tellTexts(); });
   $("map").addEventListener("click", (event) => {
-    const layer = data.layers[state.layer], box = event.target.getBoundingClientRect();
-    state.token = Math.min(layer.n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * layer.n)));
+    const { top, rows } = shownPart(), box = event.target.getBoundingClientRect();
+    state.token = top + Math.min(rows - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * rows)));
     showToken();
   });
+  if ($("zoom")) {
+    $("zooms").hidden = !data.layers.some((layer) => Math.max(layer.n, layer.m) > 128);
+    $("zoom").addEventListener("change", (event) => { state.zoom = Number(event.target.value); drawMap(); });
+  }
   let image = null;
   if (data.picture) {
     image = Object.assign(new Image(), { src: data.picture.url });
