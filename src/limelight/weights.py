@@ -168,7 +168,7 @@ class SoftmaxWeights(Weights):
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
-            keep(self, "_lse", lse)
+            keep(self, "_lse", lse.detach())  # v may learn, but the normalizers do not depend on it
         return out
 
     def apply_with_logsumexp(
