@@ -50,7 +50,7 @@ class EdgeScores(Scores):
         return total.log() + top
 
     def _top_and_total(self) -> tuple[Float[Tensor, "*#batch n"], Float[Tensor, "*#batch n"]]:
-        """(t_i, Σ_e exp(s_e − t_i)) over the edges of each query, t_i the largest of their scores; (−∞, 1) without any."""
+        """(t_i, Σ_e exp(s_e − t_i)) for the edges of each query, t_i their largest score; (−∞, 1) without edges."""
         # The log-sum-exp L_i = t_i + log Σ_e exp(s_e − t_i) takes two passes over the edges: a scatter that takes the
         # maximum t_i, and a scatter that adds. The maximum needs no gradient, since it cancels.
         s = self.scores.detach()
