@@ -21,9 +21,7 @@ _TOLERANCE = 1e-5  # of the stationary distribution, in total variation
 
 def mean_position(weights: Weights) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij j, rows divided by their sums; 0 where every key is masked."""
-    j = torch.arange(weights.scores.shape[-1])
-    sums = along_edges(weights).apply_wide(torch.stack([j, torch.ones_like(j)], -1))
-    return sums[..., 0] / sums[..., 1].masked_fill(sums[..., 1] == 0, 1)
+    return along_edges(weights).mean_position()
 
 
 def mean_distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:

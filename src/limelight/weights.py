@@ -119,6 +119,12 @@ class Weights(ABC):
         """True if a gradient of the weights may be needed."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (*tensors_of(self), *learned_of(self)))
 
+    def mean_position(self) -> Float[Tensor, "*#batch n"]:
+        """Σ_j P_ij j, rows divided by their sums; 0 where every key is masked."""
+        j = torch.arange(self.scores.shape[-1])
+        sums = self.apply_wide(torch.stack([j, torch.ones_like(j)], -1))
+        return sums[..., 0] / sums[..., 1].masked_fill(sums[..., 1] == 0, 1)
+
     def mean_distance(self, offset: int) -> Float[Tensor, "*#batch n"]:
         """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
 
@@ -162,7 +168,7 @@ class SoftmaxWeights(Weights):
             return self._scores.softmax(v)
         out, lse = self._scores.reduce(v)
         if lse.shape == self._scores.shape[:-1]:  # values may have more batch dimensions than the scores
-            keep(self, "_lse", lse)
+            keep(self, "_lse", lse.detach())  # v may learn, but the normalizers do not depend on it
         return out
 
     def apply_with_logsumexp(

@@ -167,6 +167,8 @@ def test_a_weight_of_two_is_the_point_twice_and_a_weight_of_zero_is_none(kind):
     X = REAL["iris"]
     w = np.arange(len(X)) % 3
     weighted = kind(3, init=five(X)[:3], tol=1e-9).fit(X, sample_weight=w)
+    enormous = kind(3, init=five(X)[:3], tol=1e-9).fit(X, sample_weight=1e307 * w)
+    np.testing.assert_allclose(enormous.cluster_centers_, weighted.cluster_centers_)
     repeated = kind(3, init=five(X)[:3], tol=1e-9).fit(np.repeat(X, w, 0))
     np.testing.assert_allclose(weighted.cluster_centers_, repeated.cluster_centers_, rtol=1e-9)
     assert weighted.score(X, sample_weight=w) == pytest.approx(repeated.score(np.repeat(X, w, 0)))

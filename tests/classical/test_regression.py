@@ -205,6 +205,22 @@ def test_a_weight_of_two_is_the_point_twice_and_a_weight_of_zero_is_none(kind, s
         kind().fit(X, y, sample_weight=w - 1)
 
 
+@pytest.mark.parametrize("unit", [1e-310, 1e-50, 1e50, 1e307])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_only_ratios_of_weights_count(dtype, unit):
+    X, y = REGRESSION["iris"]
+    X, w = X.astype(dtype), 1.0 + np.arange(len(X)) % 3
+    for h in (None, 0.4):
+        one, other = (KernelRegressor(h).fit(X, y, sample_weight=s * w).predict(X) for s in (1.0, unit))
+        np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+def test_a_point_of_tiny_weight_counts_where_no_other_is_near():
+    X = np.array([[0.0], [100.0]], dtype="f4")
+    fitted = KernelRegressor(1.0).fit(X, [1.0, 2.0], sample_weight=[1.0, 1e-60])
+    np.testing.assert_allclose(fitted.predict(X), [1.0, 2.0])
+
+
 def test_autocast_and_inference_mode_change_nothing():
     X, y = (x.astype("f4") for x in REGRESSION["iris"])
     plain = KernelRegressor().fit(X, y).predict(X)

@@ -71,6 +71,16 @@ def test_outputs_and_both_derivatives_are_the_definition_s(monkeypatch, name, ma
     assert (used[0] is None) == (name in ("euclidean", "squashed"))
 
 
+@pytest.mark.parametrize("shape", [(N, D), (1, N, D), (2, 1, N, D)])
+def test_heads_of_the_bias_alone(shape):
+    table, q = torch.randn(H, N, N).double().requires_grad_(), torch.randn(shape).double()
+    for mask in (None, causal, torch.rand(2, 1, N, N) > 0.3):
+        found, expected = (
+            Attention(q, q, Dot() + Bias(table), mask=mask, kernel=kernel) @ q for kernel in ("auto", "reference")
+        )
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_large_matrix_is_not_stored(monkeypatch):
     q, k, v, table = inputs()
     small = torch.autograd.grad(attend(q, k, v, attn_mask=table).sum(), table)[0]

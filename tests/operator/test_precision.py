@@ -12,7 +12,21 @@ import math
 import pytest
 import torch
 
-from limelight import Attention, Boolean, causal, padding, window
+from limelight import (
+    Alignment,
+    Attention,
+    Boolean,
+    Cosine,
+    Entmax,
+    Graph,
+    Laplacian,
+    Softmax,
+    Sparsemax,
+    TopK,
+    causal,
+    padding,
+    window,
+)
 from limelight.kernels import tiles
 from limelight.similarity import shift_for_precision
 from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH, Phi
@@ -136,6 +150,39 @@ def test_masked_in_many_tiles(similarity, monkeypatch):
 def test_large_and_small_scales(similarity, dtype):
     for spread in (0.01, 5.0):
         check(similarity, "alpha=1", dtype, 21, 34, spread=spread)
+
+
+@pytest.mark.parametrize("size", [1e5, 1e7, 1e9, 1e20])
+@pytest.mark.parametrize("normalization", [Softmax(), TopK(2), Sparsemax(), Entmax(1.5), Entmax(1.2)], ids=repr)
+def test_rows_of_very_large_scores_sum_to_one(normalization, size):
+    # The largest two of each row are equal, and the third is far below them.
+    q, k = torch.ones(6, 1), torch.full((600, 1), -2.0)
+    k[[0, -1]] = 1.0
+    expected = torch.zeros(6, 600)
+    expected[:, [0, -1]] = 0.5
+    every = Graph(torch.cartesian_prod(torch.arange(6), torch.arange(600)).T, (6, 600))
+    for mask, kernel in ((None, "auto"), (None, "chunked"), (None, "reference"), (every, "sparse")):
+        A = Attention(q, k, normalization=normalization, mask=mask, scale=size, kernel=kernel)
+        torch.testing.assert_close(A @ torch.eye(600), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("distance", [1e8, 1e10, 1e20])
+def test_keys_that_are_very_far_away(distance):
+    q, k = torch.zeros(6, 1), distance * torch.tensor([[2.0], [1.0], [1.0]])
+    for entries in (1 << 20, 6):  # in one rectangle, and in several
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("limelight.kernels.online_softmax.ENTRIES", entries)
+            out = Attention(q, k, Laplacian()) @ torch.eye(3)
+        torch.testing.assert_close(out, torch.tensor([0.0, 0.5, 0.5]).expand(6, 3))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e19, 1e30])
+def test_directions_do_not_depend_on_lengths(size):
+    x = torch.randn(5, 8, requires_grad=True)
+    for similarity in (Cosine(), Alignment()):
+        found, expected = (similarity.dense(size * x, x) for size in (size, 1.0))
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(*(torch.autograd.grad(s[0, 1], x)[0] for s in (found, expected)))
 
 
 @pytest.mark.slow

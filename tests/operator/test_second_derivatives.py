@@ -112,6 +112,18 @@ def test_all_rows_in_one_block(similarity, normalization):
     assert sum(check(similarity, normalization, next(turn), measure) for measure in MEASURES) >= 4
 
 
+@pytest.mark.parametrize("kernel", ["fused", "chunked"])
+def test_batch_dimensions_of_the_values_alone(kernel):
+    q, v = torch.randn(N, 3).double().requires_grad_(), torch.randn(2, 3, N, 4).double()
+
+    def penalty(kernel):
+        out, lse = Attention(q, q, kernel=kernel).apply_with_logsumexp(v)
+        (gradient,) = torch.autograd.grad(out.square().sum() + lse.square().sum(), q, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), q)[0]
+
+    torch.testing.assert_close(penalty(kernel), penalty("reference"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("similarity", EVERY_SIMILARITY)
 def test_every_second_derivative_is_the_references(similarity):

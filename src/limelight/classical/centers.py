@@ -47,6 +47,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         # of their squared moves is at most tol times the mean squared distance, for each feature, from the first ones.
         given = points(self, X, reset=True)
         w = weights_of(self, sample_weight, given)
+        w = w / w.max()  # only ratios count, and sums of these do not overflow
         name = type(self).__name__
         require_whole(self, "max_iter", self.max_iter, 1)
         require_tolerance(self, "tol", self.tol)

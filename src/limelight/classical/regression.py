@@ -18,6 +18,7 @@ from limelight.mask import window
 from limelight.similarity import Similarity
 
 _QUERIES = 1000  # at most so many points are left out in turn
+_LIGHT = 1e-20  # where some weights are so far below the largest, sums of products with them need float64
 _TRIED = [2 ** (-step / 2) for step in range(-2, 13)]  # bandwidths in median distances, from 2 to 1/64, widest first
 
 
@@ -30,6 +31,9 @@ class _Smoother(BaseEstimator):  # type: ignore[misc]
 
     def _keep(self, X: Float[Tensor, "n d"], v: Shaped[Tensor, "n e"], sample_weight: Any) -> Self:
         w = weights_of(self, sample_weight, X)
+        w = w / w.max()  # only ratios count, and products with these neither overflow nor underflow
+        if float(w[w > 0].min()) < _LIGHT:
+            X = X.double()
         if self.similarity is None:
             given = leave_one_out(X, v, w) if self.bandwidth is None else self.bandwidth
             self.bandwidth_ = bandwidth_for(self, X, given)

@@ -20,7 +20,7 @@ from limelight.errors import InputError
 from limelight.kernels.rows import learned_by
 from limelight.mask import Mask
 from limelight.similarity import Parts, Similarity, upcast
-from limelight.tracing import is_differentiated_again
+from limelight.tracing import is_differentiated_again, is_readable
 
 ENTRIES = 1 << 20  # entries of a rectangle over all its matrices: 4 MB as float32
 _TOGETHER = 16  # up to so many matrices are taken together on few threads
@@ -277,12 +277,26 @@ def _continue_softmax(sums: tuple[Tensor, Tensor, Tensor], s: Tensor, factor: fl
     top, total, out = sums
     highest = (s.amax(-1, keepdim=True) if factor > 0 else s.amin(-1, keepdim=True)) * factor
     highest = torch.maximum(top, highest).clamp_(min=torch.finfo(s.dtype).min / 2)
-    p = torch.add(-_LOG2_E * highest, s, alpha=_LOG2_E * factor).exp2_()
+    if _is_coarse(highest):
+        p = (factor * s - highest).mul_(_LOG2_E).exp2_()
+    else:
+        p = torch.add(-_LOG2_E * highest, s, alpha=_LOG2_E * factor).exp2_()
     before = (_LOG2_E * (top - highest)).exp2_()
     top.copy_(highest)
     total.mul_(before).add_(p.sum(-1, keepdim=True))
     if out.shape[-1]:
         out.mul_(before).add_(p @ v.to(p.dtype))
+
+
+# The exponent log₂e · (s − top) is computed in one step as log₂e · s − log₂e · top. Its second term is rounded, and by
+# more than one where top has no digits after its point: then all powers of a row would be too large or too small by the
+# same factor, so large that they overflow or vanish. There s − top is computed first, which is exact for s near top.
+def _is_coarse(top: Tensor) -> bool:
+    """True if some score that is not masked is so large that the next number is more than a half away from it."""
+    if top.device.type != "cpu" or not is_readable(top):  # on a GPU reading a number would wait for the device
+        return True
+    kind = torch.finfo(top.dtype)
+    return bool(((top.abs() > 0.5 / kind.eps) & (top > kind.min / 2)).any())
 
 
 def _rounded(side: int) -> int:

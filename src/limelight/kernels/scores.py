@@ -91,6 +91,8 @@ class Scores(ABC):
     ) -> list[Tensor | None]:
         """The gradients of `reduce`, in a differentiable form, for the tensors of the scores, v and the parameters."""
         size = self.shape[-2], self.entries_per_row
+        if dlse is not None:  # the log-sum-exp of a block is not repeated for batch dimensions that v alone has
+            dlse = dlse.sum_to_size(self.shape[:-1])
         return gradients_by_rows(_reduce_block, (self, v), (dout, dlse), *size, dims=(-2, -1))
 
     @property

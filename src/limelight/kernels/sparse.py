@@ -46,15 +46,18 @@ class EdgeScores(Scores):
         return replace(self, scores=self.scores - zero_neg_inf(self.logsumexp())[..., self.i])
 
     def logsumexp(self) -> Float[Tensor, "*#batch n"]:
-        # The log-sum-exp over the edges of each query, L_i = t_i + log Σ_e exp(s_e − t_i), in two passes over the
-        # edges: a scatter that takes the maximum t_i, and a scatter that adds.
-        # The maximum needs no gradient, since it cancels.
+        top, total = self._top_and_total()
+        return total.log() + top
+
+    def _top_and_total(self) -> tuple[Float[Tensor, "*#batch n"], Float[Tensor, "*#batch n"]]:
+        """(t_i, Σ_e exp(s_e − t_i)) for the edges of each query, t_i their largest score; (−∞, 1) without edges."""
+        # The log-sum-exp L_i = t_i + log Σ_e exp(s_e − t_i) takes two passes over the edges: a scatter that takes the
+        # maximum t_i, and a scatter that adds. The maximum needs no gradient, since it cancels.
         s = self.scores.detach()
         top = s.new_full((*s.shape[:-1], self.n), -math.inf)
-        top = zero_neg_inf(top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax"))
-        total = self.sums((self.scores - top[..., self.i]).exp())
-        empty = total == 0
-        return (total.masked_fill(empty, 1).log() + top).masked_fill(empty, -math.inf)
+        top = top.scatter_reduce(-1, self.i.expand(s.shape), s, "amax")
+        total = self.sums((self.scores - zero_neg_inf(top)[..., self.i]).exp())
+        return top, total.masked_fill(top == -math.inf, 1)
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
@@ -67,8 +70,8 @@ class EdgeScores(Scores):
 
     def softmax_on_edges(self) -> tuple[Float[Tensor, "*#batch e"], Float[Tensor, "*#batch n"]]:
         """(p_e, log-normalizers of the queries)."""
-        lse = self.logsumexp()
-        return (self.scores - zero_neg_inf(lse)[..., self.i]).exp(), lse
+        top, total = self._top_and_total()
+        return (self.scores - top[..., self.i]).exp() / total[..., self.i], total.log() + top
 
     def mix(self, p: Float[Tensor, "*#batch e"], v: Float[Tensor, "*#batch m w"]) -> Float[Tensor, "*#batch n w"]:
         """Σ_e p_e v_j(e) over the edges e of each query, computed for some edges at a time."""
@@ -86,7 +89,8 @@ class EdgeScores(Scores):
         return sum_over_rows(some, (p, v), len(self.i), math.prod(batch) * max(v.shape[-1], 1)).to(v.dtype)
 
     def entropy(self) -> Float[Tensor, "*#batch n"]:
-        surprise = zero_neg_inf(self.logsumexp())[..., self.i] - self.scores
+        top, total = self._top_and_total()
+        surprise = total.log()[..., self.i] - (self.scores - top[..., self.i])
         return self.sums((-surprise).exp() * surprise)
 
     def block(self, rows: slice) -> Float[Tensor, "*#batch r m"]:

@@ -64,4 +64,6 @@ def softmax_with_learned_bias(
     if mask is not None:
         added = torch.where(mask.block(slice(0, n), slice(0, m), q.device), added, -math.inf)
     queries = contents[0].query_factors(q) * (contents[0].default_scale(d) * scale)
+    # torch adds the array in place to ⟨q, k⟩, so these products must have all of its batch dimensions.
+    queries = queries.expand(*broadcast_shapes(queries.shape[:-2], added.shape[:-2]), *queries.shape[-2:])
     return F.scaled_dot_product_attention(queries, factors.k, v, attn_mask=added, scale=1.0)

@@ -127,6 +127,10 @@ class SinkWeights(Weights):
     def entropy(self) -> Float[Tensor, "*#batch n"]:
         return self.keys.entropy()
 
+    # Rows divided by their sums are those of the keys alone, also where the sink leaves them too little to be a number.
+    def mean_position(self) -> Float[Tensor, "*#batch n"]:
+        return along_edges(self.keys).mean_position()
+
     def mean_distance(self, offset: int) -> Float[Tensor, "*#batch n"]:
         return along_edges(self.keys).mean_distance(offset)
 

@@ -44,61 +44,64 @@ class Entmax(RowWise):
             raise InputError(f"Entmax(alpha=…) expects a number in (1, 2], got {alpha!r}; for alpha = 1 use Softmax()")
         self.alpha = float(alpha)
 
-    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 1"]:
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:
+        # A row has two numbers: its largest score, and t. The largest is subtracted from all scores, which changes no
+        # weight, so that t lies between −1 and 0 and is not rounded to the digits that large scores have.
         # t solves f(t) = Σ_j [(α − 1) s_j − t]₊^(1/(α − 1)) − 1 = 0. The exponent is at least 1, so f is convex, and it
-        # falls; Newton's method from a t below the root therefore climbs to it without passing it. We start from
-        # max_j (α − 1) s_j − 1, where the largest weight alone is one already, so that the root is no smaller. For
-        # α = 2 f is piecewise linear, and the method ends at the exact root after finitely many steps.
+        # falls; Newton's method from a t below the root therefore climbs to it without passing it. We start from −1,
+        # where the largest weight alone is one already, so that the root is no smaller. For α = 2 f is piecewise
+        # linear, and the method ends at the exact root after finitely many steps.
         # The root for some of a row's scores lies below that for all, since f then has fewer terms, and the nearer the
         # larger they are. Hence the method first runs on a few large scores, where a step costs little.
         with torch.no_grad():
             some = _some_large(s)
-            top = some.amax(-1, keepdim=True) if s.shape[-1] else s.new_full((*s.shape[:-1], 1), -math.inf)
-            top = (self.alpha - 1) * top
-            t = torch.where(top == -math.inf, 0, top - 1)
+            top = some.amax(-1, keepdim=True) if s.shape[-1] else s.new_zeros((*s.shape[:-1], 1))
+            top = zero_neg_inf(top)
+            t = torch.full_like(top, -1.0)
             if some is not s:
-                t = self._root(some, t)
-            t = self._root(s, t)
+                t = self._root(some - top, t)
+            t = torch.cat([top, self._root(s - top, t)], -1)
         return self.thresholds_at(s, t)
 
-    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 1"]:
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 2"]:
         if not (torch.is_grad_enabled() and s.requires_grad):
             return t
         if torch.compiler.is_compiling() or in_transform():
             # The search is not differentiated. One Newton step N(s, t) = t − f/f′ from the root, with t held fixed, has
             # the root's derivative dt = −(∂f/∂s)/(∂f/∂t) ds, because f = 0 there. Its error is of second order in a
             # change of s; a second step squares that error, so that second derivatives are exact too.
-            return self._newton(s, self._newton(s, t))
+            top, root = t[..., :1], t[..., 1:]
+            return torch.cat([top, self._newton(s - top, self._newton(s - top, root))], -1)
         return _Found.apply(s, t, self._gradient)  # type: ignore[no-untyped-call]
 
     def _root(self, s: Tensor, t: Tensor) -> Tensor:
         """The root, found by Newton's method from a t that is not above it."""
         for _ in range(_MOST_STEPS if is_readable(s) else _STEPS_UNSEEN):
             after = self._newton(s, t)
-            near = after - t <= 4 * torch.finfo(s.dtype).eps * after.abs().clamp(min=1)
+            near = after - t <= 4 * torch.finfo(s.dtype).eps
             t = after
             if is_readable(near) and bool(near.all()):
                 break
         return t
 
-    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 1"]) -> Float[Tensor, "*batch r c"]:
-        above = self._above(s, t)
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 2"]) -> Float[Tensor, "*batch r c"]:
+        above = self._above(s - t[..., :1], t[..., 1:])
         return above if self.alpha == 2 else above.square() if self.alpha == 1.5 else above ** (1 / (self.alpha - 1))
 
     def _above(self, s: Tensor, t: Tensor) -> Tensor:
         return torch.relu((self.alpha - 1) * s - t)
 
     def _gradient(self, s: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        """dt · ∂t/∂s, where the root t is an implicit function of s."""
+        """dt · ∂t/∂s, where the root t is an implicit function of s; the score that is subtracted is held fixed."""
         # With w(s_j, t) = u((α − 1) s_j − t) the sum Σ_j w stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
         # ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. A factor that all u′ share cancels.
-        above = self._above(s, t)
+        above = self._above(s - t[..., :1], t[..., 1:])
         if self.alpha == 2:
             slope = (above > 0).to(s.dtype)
         else:
             slope = above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
         total = slope.sum(-1, keepdim=True)
-        return (self.alpha - 1) * dt * slope / total.masked_fill(total == 0, 1)
+        return (self.alpha - 1) * dt[..., 1:] * slope / total.masked_fill(total == 0, 1)
 
     def _newton(self, s: Tensor, t: Tensor) -> Tensor:
         """t − f/f′ for f(t) = Σ_j w(s_ij, t) − 1: a step of Newton's method, which never passes the root from below."""
@@ -118,11 +121,12 @@ class Entmax(RowWise):
 
 
 def _some_large(s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r c"]:
-    """The maxima of groups of each row, which are some of its large scores. A short row is returned as it is."""
+    """The maxima of groups of each row, its largest score among them. A short row is returned as it is."""
     groups = s.shape[-1] // _GROUPS
     if groups < 4 or torch.compiler.is_compiling():
         return s
-    return s[..., : groups * _GROUPS].unflatten(-1, (groups, _GROUPS)).amax(-2)
+    in_groups, rest = s.split([groups * _GROUPS, s.shape[-1] % _GROUPS], -1)
+    return torch.cat([in_groups.unflatten(-1, (groups, _GROUPS)).amax(-2), rest], -1)
 
 
 class _Found(torch.autograd.Function):
@@ -183,40 +187,48 @@ class TopK(RowWise):
         require_count("TopK(k)", k)
         self.k = k
 
-    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 2"]:
+    def thresholds(self, s: Float[Tensor, "*batch r m"]) -> Float[Tensor, "*batch r 3"]:
         m = s.shape[-1]
         if m == 0:
-            return s.new_zeros((*s.shape[:-1], 2))
-        # A row has two numbers: its k-th largest score, at or above which a key is kept, and the log-sum-exp over the
-        # keys that are kept. The first only selects, so it has no gradient. The second is over the k largest scores
-        # alone, unless others are equal to the last of them, which one more score shows. In a row whose keys are all
-        # masked it is made finite, since the gradient through a log-sum-exp of nothing but −∞ would be NaN.
+            return s.new_zeros((*s.shape[:-1], 3))
+        # A row has three numbers: its k-th largest score, at or above which a key is kept; its largest score, which is
+        # subtracted from all; and the log-sum-exp of the differences of the keys that are kept, which would be lost in
+        # the rounding of a large score. The first only selects and the second cancels, so they have no gradient. The
+        # third is over the k largest scores alone, unless others are equal to the last of them, which one more score
+        # shows. In a row whose keys are all masked the numbers are made finite, since the gradient through a
+        # log-sum-exp of nothing but −∞ would be NaN.
         with torch.no_grad():
             looks = is_readable(s)
             largest, _ = topk(s, min(self.k + looks, m))
             least = largest[..., min(self.k, m) - 1, None]
             tie = not looks or (self.k < m and not bool((largest[..., -1:] < least).all()))
             kept = s.masked_fill(s < least, -math.inf) if tie else largest[..., : self.k]
-            t = torch.cat([least, zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
+            top = zero_neg_inf(largest[..., :1])
+            t = torch.cat([least, top, _log_total(kept, top)], -1)
         return self.thresholds_at(s, t)
 
-    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 2"]:
+    def thresholds_at(self, s: Float[Tensor, "*batch r m"], t: Tensor) -> Float[Tensor, "*batch r 3"]:
         if not (torch.is_grad_enabled() and s.requires_grad):
             return t
         if torch.compiler.is_compiling() or in_transform():
-            kept = s.masked_fill(s < t[..., :1], -math.inf)
-            return torch.cat([t[..., :1], zero_neg_inf(logsumexp_of(kept))[..., None]], -1)
+            least, top, _ = t.split(1, -1)
+            return torch.cat([least, top, _log_total(s.masked_fill(s < least, -math.inf), top)], -1)
         return _Found.apply(s, t, self._gradient)  # type: ignore[no-untyped-call]
 
     def _gradient(self, s: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        return dt[..., 1:] * self.weights(s, t)  # ∂L/∂s_j = P_j for the log-sum-exp L of those that are kept
+        return dt[..., 2:] * self.weights(s, t)  # ∂L/∂s_j = P_j for the log-sum-exp L of those that are kept
 
-    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 2"]) -> Float[Tensor, "*batch r c"]:
-        least, lse = t[..., :1], t[..., 1:]
-        return torch.where(s < least, 0, torch.exp(s - lse))  # not exp(−∞), which takes five times as long
+    def weights(self, s: Float[Tensor, "*batch r c"], t: Float[Tensor, "*batch r 3"]) -> Float[Tensor, "*batch r c"]:
+        least, top, log_total = t.split(1, -1)
+        return torch.where(s < least, 0, torch.exp(s - top - log_total))  # not exp(−∞), which takes five times as long
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
+
+
+def _log_total(s: Float[Tensor, "*batch r m"], top: Float[Tensor, "*batch r 1"]) -> Float[Tensor, "*batch r 1"]:
+    """log Σ_j exp(s_j − top); 0 in a row of −∞."""
+    return zero_neg_inf(logsumexp_of(s - top))[..., None]
 
 
 class Sigmoid(RowWise):

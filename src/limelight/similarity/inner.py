@@ -180,7 +180,12 @@ def require_widths(similarity: Similarity, q: Tensor, k: Tensor, d: int, e: int)
 
 def _unit(x: Float[Tensor, "*#batch n d"]) -> Float[Tensor, "*#batch n d"]:
     # x/|x|, and 0 for x = 0. There 1/norm is ∞, and `where` alone would not do: the gradient of the branch that is not
-    # taken is 0 · ∞ = NaN. So the norm is replaced by 1 before the division.
-    norm = torch.linalg.vector_norm(upcast(x), dim=-1, keepdim=True)
+    # taken is 0 · ∞ = NaN. So the norm is replaced by 1 before the division. x is first divided by its largest entry,
+    # which changes neither the direction nor its gradient, since the squares of very large and very small numbers
+    # would overflow or vanish.
+    wide = upcast(x)
+    largest = torch.linalg.vector_norm(wide.detach(), math.inf, dim=-1, keepdim=True)
+    wide = wide / largest.masked_fill(largest == 0, 1)
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     inverse = torch.where(norm > 0, 1 / norm.masked_fill(norm == 0, 1), 0)
-    return (x * inverse).to(x.dtype)
+    return (wide * inverse).to(x.dtype)
