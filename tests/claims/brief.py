@@ -32,6 +32,7 @@ from limelight.claims import (
     token_clusters,
     tokens_cluster_with_depth,
     transformer_parts,
+    translation_prior,
     word_order,
 )
 from limelight.experiment import catalog
@@ -79,6 +80,10 @@ def anew(function):
 FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
+    "translation_prior": (
+        translation_prior,
+        {"MODELS": {arm: (build, 5) for arm, (build, _) in translation_prior.MODELS.items()}},
+    ),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
     "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
     "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),

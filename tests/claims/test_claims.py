@@ -14,7 +14,7 @@ from limelight.experiment.trial import run_trial
 from tests.claims.brief import FEWER, cut_short
 
 SEED = 4242  # a seed that is not judged
-SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
+SLOW = ("metric_attention", "dynamic_weights")  # each trains for ten seconds
 TEN_RUNS = ("relevancy_screening",)  # trains the networks of ten seeds at once, for two minutes in all
 
 

@@ -190,9 +190,7 @@ class TranslationPrior(TunedClaim):
 
     def finding(self, results: Results) -> str:
         def needs(arm: str, than: str = FULL) -> str:
-            found = images_saved(
-                results, than, arm
-            )  # by how much the other needs fewer is the share that this one needs
+            found = images_saved(results, than, arm)  # the factor by which the other needs fewer is the share
             return f"{found.estimate:.0%} [{found.low:.0%}, {found.high:.0%}]"
 
         cost = results.difference(FULL, SHUFFLED, f"accuracy at {SIZES[-1]}").estimate
