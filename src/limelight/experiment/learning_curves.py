@@ -20,5 +20,13 @@ def log_inputs_saved(curve: np.ndarray, other: np.ndarray, sizes: Sequence[int])
     2.0
     """
     goal = min(curve.max(), other.max())
-    needed, others = (np.interp(goal, np.maximum.accumulate(each), np.log(sizes)) for each in (curve, other))
-    return float(others - needed)
+    return _needed(other, goal, sizes) - _needed(curve, goal, sizes)
+
+
+def _needed(curve: np.ndarray, goal: float, sizes: Sequence[int]) -> float:
+    """log of the number of inputs at which a curve first reaches the goal, which it does at one of `sizes`."""
+    first = int(np.argmax(curve >= goal))
+    if first == 0:
+        return float(np.log(sizes[0]))
+    least = float(curve[:first].max())
+    return float(np.interp(goal, [least, curve[first]], np.log(sizes[first - 1 : first + 1])))
