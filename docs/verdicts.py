@@ -41,6 +41,7 @@ ABILITIES = (
     "attention_on_graphs",
     "attention_in_translation",
     "translation_prior",
+    "translation_prior_clothes",
     "similarity_search",
     "word_order",
     "relevancy_screening",
