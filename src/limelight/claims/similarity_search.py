@@ -92,7 +92,7 @@ class SimilaritySearch(TunedClaim):
     control = UNIFORM
     rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     score = "new"
-    chosen = {DOT: 0.03, COSINE: 0.03, NETWORK: 0.003, DOT_VARIED: 0.03, COSINE_VARIED: 0.03, UNIFORM: 0.03}
+    chosen = {DOT: 0.03, COSINE: 0.01, NETWORK: 0.001, DOT_VARIED: 0.01, COSINE_VARIED: 0.01, UNIFORM: 0.001}
     measures = {
         "seen": Measure(
             f"values fetched, all {BITS} bits, by keys of the training pool",
