@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limelight.claims.translation_prior import SIZES, TEST, TranslationPrior
+from limelight.claims.translation_prior import FULL, SIZES, TEST, TranslationPrior
 from limelight.data import fashion_mnist
 from limelight.experiment.results import Results
 from limelight.experiment.verdict import Verdict
@@ -29,6 +29,8 @@ class TranslationPriorClothes(TranslationPrior):
         "connected network, as it does of digits? Does self-attention over patches, with a convolutional stem, or with "
         "relative positions? And when all images are shuffled in one way, does the convolution's prior still help?"
     )
+
+    chosen = TranslationPrior.chosen | {FULL: 0.002}
 
     def data(self) -> dict[str, str]:
         return {"fashion-mnist": fashion_mnist.fingerprint()}
