@@ -259,7 +259,7 @@ def images_saved(results: Results, arm: str, than: str = FULL) -> Interval:
     """
     seeds = results.seeds(arm, than)
     curves = zip(*(_curves(results, each, seeds) for each in (arm, than)), strict=True)
-    return mean([log_inputs_saved(*pair, SIZES) for pair in curves]).map(np.exp)
+    return mean([log_inputs_saved(own, other, SIZES) for own, other in curves]).map(np.exp)
 
 
 def _curves(results: Results, arm: str, seeds: Sequence[int]) -> np.ndarray:
