@@ -12,8 +12,6 @@ from torch import Tensor
 
 from limelight.claims.translation_prior import FULL, SIZES, TEST, TranslationPrior
 from limelight.data import fashion_mnist
-from limelight.experiment.results import Results
-from limelight.experiment.verdict import Verdict
 
 SIDE = 8  # pixels, each way, as the digits have
 
@@ -40,7 +38,3 @@ class TranslationPriorClothes(TranslationPrior):
 
     def drawn(self, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         return fashion_mnist.split(SIZES[-1], TEST, SIDE, generator)
-
-    def judge(self, results: Results) -> Verdict:
-        """By the parts and the thresholds of the digits."""
-        return super().judge(results)
