@@ -66,7 +66,7 @@ TEXTS = (
     Text(
         "A discussion of self-attention and inductive bias (thisiszilff, candiodari and others)",
         (
-            Statement("“a cup is going to be a cup even if it is 10 pixels up or 10 pixels down”", ("translation_prior",)),
+            Statement("“a cup is going to be a cup even if it is 10 pixels up or 10 pixels down”", ("translation_prior", "translation_prior_clothes")),
             Statement("“relative location might be important for the answer”", ("word_order",)),
             Statement("“there shouldn't be much difference between ‘Today the dog went to the park’ and ‘The dog went to the park today’”", ("word_order",)),
             Statement("“fully-connected layers can emulate similar behavior, but training them to do that isn't easy”", ("emulating_attention",)),

@@ -41,6 +41,7 @@ ABILITIES = (
     "attention_on_graphs",
     "attention_in_translation",
     "translation_prior",
+    "translation_prior_clothes",
     "similarity_search",
     "word_order",
     "relevancy_screening",
@@ -142,7 +143,7 @@ def section(entry):
 
 def thresholds(claim):
     """The commit that last changed the judgment, and its day."""
-    place = f"/    def judge/,/    def /:{inspect.getsourcefile(type(claim))}"
+    place = f"/    def judge/,/    def /:{inspect.getsourcefile(type(claim).judge)}"
     command = ["git", "log", "-s", "-1", "--format=commit %h (%as)", "-L", place]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -35,8 +35,10 @@ from limelight.claims import (
     token_clusters,
     tokens_cluster_with_depth,
     transformer_parts,
+    translation_prior,
     word_order,
 )
+from limelight.data import fashion_mnist
 from limelight.experiment import catalog
 from limelight.models import digit_training
 
@@ -116,14 +118,27 @@ def tiny_translator():
     return MarianTranslator(random_weights(encoder=1, decoder=1), encoder=1, decoder=1, heads=2), Words()
 
 
+def random_clothes(train, test, side, generator):
+    """Random images in place of Fashion-MNIST, which is not everywhere."""
+    import torch
+
+    return tuple(
+        (torch.rand(n, side, side, generator=generator), torch.randint(10, (n,), generator=generator))
+        for n in (train, test)
+    )
+
+
 def anew(function):
     """A cached function of a module with an empty cache."""
     return cache(function.__wrapped__)
 
 
+FEW_STEPS = {"MODELS": {arm: (build, 5) for arm, (build, _) in translation_prior.MODELS.items()}}
 FEWER = {
     "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
+    "translation_prior": (translation_prior, FEW_STEPS),
+    "translation_prior_clothes": (translation_prior, FEW_STEPS),
     "similarity_search": (similarity_search, {"STEPS": 40, "TEST": 200}),
     "active_memory": (active_memory, {"STEPS": 20, "TEXT_STEPS": 10, "TEXT_TEST": 20}),
     "binding_by_alignment": (binding_by_alignment, {"STEPS": 20, "SETTLING": 10, "TEST": 10}),
@@ -227,4 +242,6 @@ def cut_short(name, monkeypatch):
     module, settings = FEWER.get(name, (None, {}))
     for setting, value in settings.items():
         monkeypatch.setattr(module, setting, value)
+    if name == "translation_prior_clothes":
+        monkeypatch.setattr(fashion_mnist, "split", random_clothes)
     return catalog.claim(name)

@@ -5,6 +5,8 @@ cosine between query and key, and says that a fully connected network can find a
 memorize. Here a query must fetch the value of its key from a table, with keys from the training
 pool and with newly drawn keys. Attention in practice uses the dot product, not the cosine, so that
 the lengths of keys have an effect, which is measured too.
+
+Every arm has the best of the learning rates that all arms tried.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from torch import Tensor, nn
 
 from limelight import figures
 from limelight.data.key_value_tables import BITS, ENTRIES, WIDTH, Tables, key_pool, tables
-from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.claim import Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
+from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.models.key_value_retrieval import KeyValueRetrieval
 from limelight.models.mlp import mlp
@@ -56,18 +59,18 @@ class Uniform(nn.Module):
         return self.factor * values.mean(1)
 
 
-# For each arm: its model, its learning rate, and how much key lengths vary, in training and in the test.
-ARMS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
-    DOT: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.03, 0.0),
-    COSINE: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.03, 0.0),
-    NETWORK: (FullyConnected, 0.003, 0.0),
-    DOT_VARIED: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.03, STRETCH),
-    COSINE_VARIED: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.03, STRETCH),
-    UNIFORM: (Uniform, 0.03, 0.0),
+# For each arm: its model, and how much key lengths vary, in training and in the test.
+ARMS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    DOT: (lambda: KeyValueRetrieval(WIDTH, Dot()), 0.0),
+    COSINE: (lambda: KeyValueRetrieval(WIDTH, Cosine()), 0.0),
+    NETWORK: (FullyConnected, 0.0),
+    DOT_VARIED: (lambda: KeyValueRetrieval(WIDTH, Dot()), STRETCH),
+    COSINE_VARIED: (lambda: KeyValueRetrieval(WIDTH, Cosine()), STRETCH),
+    UNIFORM: (Uniform, 0.0),
 }
 
 
-class SimilaritySearch(Claim):
+class SimilaritySearch(TunedClaim):
     """The claim that attention fetches values by keys that were not seen in training."""
 
     name = "similarity_search"
@@ -87,6 +90,9 @@ class SimilaritySearch(Claim):
         UNIFORM: "the mean of all values: the control",
     }
     control = UNIFORM
+    rates = (0.001, 0.003, 0.01, 0.03, 0.1)
+    score = "new"
+    chosen = {DOT: 0.03, COSINE: 0.01, NETWORK: 0.001, DOT_VARIED: 0.01, COSINE_VARIED: 0.01, UNIFORM: 0.001}
     measures = {
         "seen": Measure(
             f"values fetched, all {BITS} bits, by keys of the training pool",
@@ -104,10 +110,10 @@ class SimilaritySearch(Claim):
         ),
     }
 
-    def measure(self, arm: str, seed: int) -> Measurement:
+    def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
         pool = key_pool(POOL, generator)
-        build, lr, stretch = ARMS[arm]
+        build, stretch = ARMS[arm]
         seen, new = tables(TEST, generator, pool, stretch), tables(TEST, generator, None, stretch)
         model = build()
 
@@ -115,7 +121,7 @@ class SimilaritySearch(Claim):
             batch = tables(BATCH, generator, pool, stretch)
             return (answer(model, batch) - batch.target).square().mean()
 
-        losses = list(descend(model, loss, STEPS, lr))
+        losses = list(descend(model, loss, STEPS, rate))
         arrays = {"loss": np.array(losses)[::EVERY]}
         with torch.no_grad():
             if isinstance(model, KeyValueRetrieval):

@@ -24,6 +24,7 @@ from limelight import figures
 from limelight.data import digits
 from limelight.data.pixel_symmetries import drawn, mirror, nonsense, quarter_turns, reorderings, shifts
 from limelight.experiment.claim import Claim, Picture
+from limelight.experiment.learning_curves import log_inputs_saved
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.statistics import Interval, mean
@@ -280,15 +281,7 @@ def images_saved(results: Results, arm: str, task: str) -> Interval:
     """
     seeds = results.seeds(PLAIN, arm)
     curves = zip(*(_curves(results, name, task, seeds) for name in (PLAIN, arm)), strict=True)
-    return mean([log_factor(plain, told) for plain, told in curves]).map(np.exp)
-
-
-def log_factor(plain: np.ndarray, told: np.ndarray) -> float:
-    """log of the inputs that `plain` needs, minus log of those that `told` needs, for what the worse one reaches."""
-    sizes = np.log(SIZES)
-    goal = min(plain.max(), told.max())
-    plain_needs, told_needs = (np.interp(goal, np.maximum.accumulate(curve), sizes) for curve in (plain, told))
-    return float(plain_needs - told_needs)
+    return mean([log_inputs_saved(told, plain, SIZES) for plain, told in curves]).map(np.exp)
 
 
 def _curves(results: Results, arm: str, task: str, seeds: Sequence[int]) -> np.ndarray:

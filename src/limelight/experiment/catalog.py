@@ -22,11 +22,11 @@ from limelight.experiment.claim_class import claims_in, complete, described
 
 GROUP = "limelight.claims"
 _ORDER = (
-    "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior", "similarity_search",
-    "word_order", "transformer_parts", "presence_to_detection", "subject_of_picture", "subject_of_scene",
-    "convolution_hierarchy", "symmetry", "residual_depth", "batch_norm_shift", "memorization",
-    "emulating_attention", "shared_embedding", "autoencoders_and_generation", "classifier_generator",
-    "relevancy_screening", "active_memory", "binding_by_alignment", "attention_on_graphs",
+    "slopes", "dynamic_weights", "explaining_away", "metric_attention", "translation_prior",
+    "translation_prior_clothes", "similarity_search", "word_order", "transformer_parts", "presence_to_detection",
+    "subject_of_picture", "subject_of_scene", "convolution_hierarchy", "symmetry", "residual_depth",
+    "batch_norm_shift", "memorization", "emulating_attention", "shared_embedding", "autoencoders_and_generation",
+    "classifier_generator", "relevancy_screening", "active_memory", "binding_by_alignment", "attention_on_graphs",
     "attention_in_translation", "faithful_translation", "induction_heads", "attention_and_ablation",
     "sinks_by_key_norms", "tokens_cluster_with_depth", "pseudo_metric_far_from_metric",
     "drift_to_doubly_stochastic", "same_operator", "singer_rates", "drift_diffusion", "conformal_metric",

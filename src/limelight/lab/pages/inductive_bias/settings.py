@@ -26,7 +26,7 @@ FIELDS: tuple[Field, ...] = (
     Number("images", "Training images", 50, IMAGES, 250, log=True),
     Choice("tested", "Tested on", TESTS, "like"),
     Number("batch", "Images in a mini-batch", 4, 256, 64, log=True),
-    Number("rate", "Learning rates, times those of the claim", 0.1, 10, 1, 0.01, log=True),
+    Number("rate", "Learning rates, times 0.003, 0.01 and 0.005", 0.1, 10, 1, 0.01, log=True),
     Number("speed", "Steps per second, at most", 2, 200, 60, log=True),
     Number("look", "Test image to look at", 1, SHOWN, 1),
     Switch("training", "Show the accuracy on the training images, dotted", True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from limelight import figures
-from limelight.claims.translation_prior import ATTENTION, CONV, FULL, MODELS
+from limelight.claims.translation_prior import ATTENTION, CONV, FULL
+from limelight.data.digits import FRAME
 from limelight.figures.learning import chance_line, line_mode
 from limelight.figures.predictions import answer_texts
 from limelight.interpret.saliency import received_attention, saliency
@@ -25,8 +26,15 @@ from limelight.lab.pace import Pace
 from limelight.lab.pages.inductive_bias.images import drawn
 from limelight.lab.pages.inductive_bias.settings import NETWORKS, SHOWN, TESTS
 from limelight.lab.simulation import Change, Figures, Simulation, Updates, numbers
+from limelight.models.image_classifiers import Convolutional, SmallViT, fully_connected
 
 PLACES = {name: place for place, name in NETWORKS.items()}  # the networks' names in ids of elements
+# The networks, as large as those of the claim, and the learning rates with which the texts of the page were written.
+MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    FULL: (lambda: fully_connected(FRAME, classes=10), 0.003),
+    CONV: (lambda: Convolutional(classes=10, channels=16), 0.01),
+    ATTENTION: (lambda: SmallViT(FRAME, patch=4, classes=10, blocks=1), 0.005),
+}
 PICTURES = ("bias-accuracy", "bias-answers", *(f"bias-map-{place}" for place in NETWORKS), "bias-received")
 _SHORT = {FULL: "full", CONV: "conv.", ATTENTION: "attention"}
 _PAUSE = 1 / 3  # at least so many seconds between two tests of all networks: each takes as long as a dozen steps
@@ -71,7 +79,7 @@ class InductiveBiasSimulation(Simulation):
         """Start new descents from the present weights."""
         factor = float(self.values["rate"])
         self._batch = torch.zeros(0, dtype=torch.long)
-        self._descents = {name: self._descent(model, factor * MODELS[name][2]) for name, model in self._models.items()}
+        self._descents = {name: self._descent(model, factor * MODELS[name][1]) for name, model in self._models.items()}
 
     def _descent(self, model: nn.Module, rate: float) -> Iterator[float]:
         def loss() -> Tensor:
