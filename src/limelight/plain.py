@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limelight.heads import groups_of
 from limelight.kernels import few
 from limelight.kernels.backends.cpu import DTYPES
 from limelight.kernels.fused import InnerProductScores
@@ -24,13 +25,17 @@ from limelight.tracing import in_transform, is_autocast
 
 def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, similarity: Similarity, normalization: Normalization,
-    is_causal: bool, scale: float | Tensor | None,
+    is_causal: bool, scale: float | Tensor | None, grouped: bool,
 ) -> Tensor | None:  # fmt: skip
     """The output for finite tensors (batch, heads, length, d) of one kind, or None if the operator is needed.
 
-    None also stands for input that the operator refuses: it tells what is wrong with it.
+    With `grouped`, keys and values may have fewer heads than queries, if H is a multiple of their number. None also
+    stands for input that the operator refuses: it tells what is wrong with it.
     """
-    if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value, is_causal)):
+    if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value)):
+        return None
+    shares = query.shape[:2] != key.shape[:2]
+    if (shares and not (grouped and _is_shared_out(query, key))) or (is_causal and query.shape != key.shape):
         return None
     if torch.compiler.is_compiling() or in_transform() or is_autocast(query):
         return None
@@ -40,16 +45,26 @@ def plain_attention(
     scale = similarity.default_scale(query.shape[-1]) if scale is None else scale
     if type(scale) not in (float, int) or not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
         return None
-    scores = _few_scores(query, key, similarity, scale) if is_few else None
-    if scores is not None:
-        return few.product(few.weights_of_few(scores, None), value)
-    return _of_products(query, key, value, is_causal, scale) if is_dot else None
+    out = _of_few(query, key, value, similarity, scale, shares) if is_few else None
+    return _of_products(query, key, value, is_causal, scale) if out is None and is_dot and not shares else out
 
 
-def _few_scores(query: Tensor, key: Tensor, similarity: Similarity, scale: float) -> Tensor | None:
-    """The scores of a few queries, if the operator would store them too and they have these heads."""
-    fits = similarity.batch_shape in ((), query.shape[1:2])
-    return few.scores_of_few(query, key, similarity, scale) if fits else None
+def _of_few(
+    query: Tensor, key: Tensor, value: Tensor, similarity: Similarity, scale: float, shares: bool
+) -> Tensor | None:
+    """The output for a few queries, or None if the operator would not store their scores, or the heads do not fit."""
+    heads = similarity.batch_shape
+    if heads and (shares or heads != query.shape[1:2]):
+        return None
+    if shares and few.depends_on_positions(similarity):
+        return None
+    # Query heads that share a key head are more queries of it, so that its keys are read once.
+    rows = query.reshape(*key.shape[:2], -1, query.shape[-1]) if shares else query
+    scores = few.scores_of_few(rows, key, similarity, scale)
+    if scores is None:
+        return None
+    out = few.product(few.weights_of_few(scores, None), value)
+    return out.reshape(query.shape) if shares else out
 
 
 def _of_products(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float) -> Tensor | None:
@@ -72,17 +87,20 @@ def _is_softmax(normalization: Normalization) -> bool:
     return not isinstance(alpha, Tensor) and alpha == 0 and not isinstance(temperature, Tensor) and temperature == 1
 
 
-def _fit(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> bool:
+def _fit(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """True for CPU tensors (batch, heads, length, d) of one dtype, without gaps between the numbers of a row."""
     if not type(query) is type(key) is type(value) is Tensor:
         return False
     shape, keys, dtype = query.shape, key.shape, query.dtype
-    if len(shape) != 4 or value.shape != keys or 0 in shape or 0 in keys:
-        return False
-    if shape != keys and (is_causal or shape[:2] != keys[:2] or shape[3] != keys[3]):
+    if len(shape) != 4 or len(keys) != 4 or value.shape != keys or shape[3] != keys[3] or 0 in shape or 0 in keys:
         return False
     if dtype not in DTYPES or key.dtype != dtype or value.dtype != dtype:
         return False
     if not (query.is_cpu and key.is_cpu and value.is_cpu):
         return False
     return query.stride(-1) == key.stride(-1) == value.stride(-1) == 1
+
+
+def _is_shared_out(query: Tensor, key: Tensor) -> bool:
+    """True if the same number of query heads shares each key head."""
+    return query.shape[0] == key.shape[0] and groups_of(query.shape[1], key.shape[1]) is not None

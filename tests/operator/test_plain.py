@@ -50,8 +50,8 @@ FEW = {  # similarities that compute the scores of a few queries in one pass ove
 }
 
 
-def short(q=Q, k=K, v=V, similarity=None, normalization=None, is_causal=False, scale=None):
-    return plain_attention(q, k, v, similarity or Dot(), normalization or Softmax(), is_causal, scale)
+def short(q=Q, k=K, v=V, similarity=None, normalization=None, is_causal=False, scale=None, grouped=False):
+    return plain_attention(q, k, v, similarity or Dot(), normalization or Softmax(), is_causal, scale, grouped)
 
 
 def with_nan(x):
@@ -97,6 +97,23 @@ def test_a_few_queries_take_it_with_any_similarity(name):
             torch.testing.assert_close(found, Attention(q, k, similarity, kernel="reference") @ v)
             scaled = short(q, k, v, similarity=similarity, scale=0.7)
             torch.testing.assert_close(scaled, Attention(q, k, similarity, scale=0.7, kernel="reference") @ v)
+
+
+@pytest.mark.parametrize("name", ["dot", "euclidean", "student", "with one head of positions", "with positions"])
+def test_a_few_queries_in_groups_share_the_keys_of_a_head(name):
+    similarity = FEW.get(name, Dot() + ALiBi(1, offset=16))
+    k, v = torch.randn(2, 2, 2, 20, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).unbind()
+    for heads, n in ((6, 1), (4, 3), (2, 1)):
+        q = torch.cat([Q, K], 1)[:, :heads, :n].double()
+        found = short(q, k, v, similarity=similarity, grouped=True)
+        if "positions" in name and heads > 2 or name == "with positions":  # more rows would be at other positions
+            assert found is None
+            continue
+        keys, values = (x.repeat_interleave(heads // 2, dim=1) for x in (k, v))
+        torch.testing.assert_close(found, Attention(q, keys, similarity, kernel="reference") @ values)
+        torch.testing.assert_close(attend(q, k, v, enable_gqa=True, similarity=similarity), found)
+        assert heads == 2 or short(q, k, v, similarity=similarity) is None
+        assert short(torch.cat([q] * 9, 2), k, v, grouped=True) is None or heads == 2
 
 
 @pytest.mark.parametrize("n", [1, 20])
@@ -161,6 +178,9 @@ LEFT = {
     "infinite scores of one query": {"q": 1e30 * ONE, "k": 1e30 * K, "similarity": OwnDot()},
     "one query of no key": {"q": ONE, "k": K[..., :0, :], "v": V[..., :0, :]},
     "a batch that broadcasts": {"k": K[:1], "v": V[:1]},
+    "heads that cannot be shared out": {"q": torch.cat([Q, Q], 1)[:, :4, :1], "grouped": True},
+    "groups in another batch": {"q": ONE[:1].repeat(1, 2, 1, 1), "grouped": True},
+    "groups under a causal mask": {"k": K[:, :1], "v": V[:, :1], "grouped": True, "is_causal": True},
     "no batch": {"q": Q[0], "k": K[0], "v": V[0]},
     "another width of values": {"v": V[..., :5]},
     "nothing": {"q": Q[:0], "k": K[:0], "v": V[:0]},

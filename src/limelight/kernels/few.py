@@ -45,14 +45,20 @@ def scores_of_few(
         return None
     with torch.no_grad():
         # Query heads that share a key head are treated as more queries of it, g·n rows, so that the keys are read once;
-        # `@` would copy them for each head of a group. This would change the positions of queries, so it is not done
-        # for similarities of positions.
-        shares = _is_shared(q, k) and not any(isinstance(part, Positional | Bias) for part in similarity.modules())
+        # `@` would copy them for each head of a group. This would change the positions of queries.
+        shares = _is_shared(q, k) and not depends_on_positions(similarity)
         beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:
             return None
         scores = times(beta.unflatten(-2, q.shape[-3:-1]) if shares else beta, scale)
         return scores if is_finite(scores) else None
+
+
+def depends_on_positions(similarity: Similarity) -> bool:
+    """True if β of a pair, or of a part of a sum, is a number for their positions."""
+    if not similarity._modules:  # the common case; walking over modules takes ten times as long
+        return isinstance(similarity, (Positional, Bias))
+    return any(isinstance(part, (Positional, Bias)) for part in similarity.modules())
 
 
 def anything_learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor | None) -> bool:
