@@ -106,7 +106,7 @@ def test_a_few_queries_in_groups_share_the_keys_of_a_head(name):
     for heads, n in ((6, 1), (4, 3), (2, 1)):
         q = torch.cat([Q, K], 1)[:, :heads, :n].double()
         found = short(q, k, v, similarity=similarity, grouped=True)
-        if "positions" in name and heads > 2 or name == "with positions":  # more rows would be at other positions
+        if ("positions" in name and heads > 2) or name == "with positions":  # more rows would be at other positions
             assert found is None
             continue
         keys, values = (x.repeat_interleave(heads // 2, dim=1) for x in (k, v))
