@@ -5,14 +5,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Counting(TorchDispatchMode):
-    """Within the block, `count` says how many of the given operations were made."""
+    """Within the block, `count` says how many of the given operations were made, or of any if none are given."""
 
-    def __init__(self, operations):
+    def __init__(self, operations=None):
         super().__init__()
         self.operations, self.count = operations, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in self.operations
+        self.count += self.operations is None or function in self.operations
         return function(*args, **(kwargs or {}))
 
 

@@ -140,7 +140,8 @@ class Attention(LinearOperator):
         scores = self._few_scores if self._stores_few else None
         if scores is not None and self._is_row_softmax:
             out = few.product(few.weights_of_few(scores, self.mask), v)
-            if is_finite(out):  # then all values are finite, also hidden ones, since 0 · NaN would be NaN
+            # A finite output shows that all values are finite, also hidden ones, since 0 · NaN would be NaN.
+            if self.mask is None or is_finite(out):
                 return self._whole_batch(out, v)
         return self._whole_batch(self._apart(self._apply_to_finite, v, self.mask), v)
 

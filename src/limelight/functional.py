@@ -53,8 +53,8 @@ def attend(
     """
     if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
-    if mask is attn_mask is None and dropout_p == 0 and not enable_gqa and kernel == "auto":
-        out = plain_attention(query, key, value, similarity, normalization, is_causal, scale)
+    if mask is attn_mask is None and dropout_p == 0 and kernel == "auto":
+        out = plain_attention(query, key, value, similarity, normalization, is_causal, scale, enable_gqa)
         if out is not None:
             return out
     allowed, biases = read_masks(query.shape[-2], key.shape[-2], attn_mask, mask, causal if is_causal else None)

@@ -9,8 +9,11 @@ from torch import Tensor
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that all can be expanded to, or RuntimeError: `torch.broadcast_shapes` in 1 µs instead of 16."""
     first = shapes[0]
-    # Lengths are compared first: in an exported graph n is a symbol.
-    if all(not shape or (len(shape) == len(first) and shape == first) for shape in shapes[1:]):
+    for shape in shapes[1:]:
+        # Lengths are compared first: in an exported graph n is a symbol.
+        if shape and not (len(shape) == len(first) and shape == first):
+            break
+    else:
         return tuple(first)
     if torch.compiler.is_compiling():
         return tuple(torch.broadcast_shapes(*shapes))

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 
 from limelight.errors import InputError
 
+_functorch = torch._C._functorch
 _FAKE = "torch._subclasses.fake_tensor"  # not imported here: if it has not been imported, there are no fake tensors
 
 
@@ -57,21 +58,18 @@ def is_readable(x: Tensor) -> bool:
 
 
 def _has_values(x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or x.device.type == "meta":
+    if x.is_meta or _is_batched(x):
         return False
-    if _is_batched(x):
-        return False
-    return _FAKE not in sys.modules or not isinstance(x, sys.modules[_FAKE].FakeTensor)
+    return type(x) is Tensor or _FAKE not in sys.modules or not isinstance(x, sys.modules[_FAKE].FakeTensor)
 
 
 def _is_batched(x: Tensor) -> bool:
     """True if x stands for many tensors, as inside `vmap`. Inside `grad` alone the entries can be read."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(x):
-        if not functorch.is_gradtrackingtensor(x):
+    while _functorch.is_functorch_wrapped_tensor(x):
+        if not _functorch.is_gradtrackingtensor(x):
             return True
-        x = functorch.get_unwrapped(x)
-    return functorch.is_legacy_batchedtensor(x)
+        x = _functorch.get_unwrapped(x)
+    return _functorch.is_legacy_batchedtensor(x)
 
 
 def in_transform() -> bool:
@@ -89,14 +87,14 @@ def is_differentiated_again(*gradients: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    return torch.is_grad_enabled() or any(
-        x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in gradients
-    )
+    return torch.is_grad_enabled() or any(x is not None and _functorch.is_legacy_batchedtensor(x) for x in gradients)
 
 
 def is_autocast(x: Tensor) -> bool:
     """True inside `torch.autocast` for the device of x; False for meta tensors, which have no autocast."""
-    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+    if x.is_cpu:  # `x.device.type` makes a string, which takes ten times as long
+        return torch.is_autocast_enabled("cpu")
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def holds(answer: Tensor) -> bool:

@@ -19,6 +19,7 @@ from limelight.huggingface.masks import AdditiveMask
 from limelight.kept_keys import are_few, average, is_row_softmax
 from limelight.mask import Mask, causal, padding
 from limelight.normalization import Normalization
+from limelight.plain import plain_attention
 from limelight.similarity import Dot, Positional, Similarity, is_finite
 
 try:
@@ -74,14 +75,20 @@ class Mechanism:
         sinks = s_aux if s_aux is not None else sinks
         dropout = dropout if module.training else 0.0
         returns_weights = _must_return_weights(rest)
-        if lender is not None and softcap is None and sinks is None and dropout == 0 and not returns_weights:
+        is_plain = softcap is None and sinks is None and dropout == 0 and not returns_weights
+        if is_plain and lender is not None:
             out = self._from_kept(lender.layer, query, value, offset, mask, biases, scale)
+            if out is not None:
+                return out.transpose(1, 2).contiguous(), None
+        similarity = self.similarity.at(offset) if offset else self.similarity
+        if is_plain and not biases and (mask is None or mask is causal):
+            out = plain_attention(query, key, value, similarity, self.normalization, mask is causal, scale, True)
             if out is not None:
                 return out.transpose(1, 2).contiguous(), None
         P = heads_operator(
             query,
             key,
-            self.similarity.at(offset) if offset else self.similarity,
+            similarity,
             self.normalization,
             mask,
             biases=biases,
@@ -186,5 +193,7 @@ def _without_padded_queries(mask: Mask | None, attention_mask: Tensor | None) ->
 
 def _must_return_weights(rest: dict[str, Any]) -> bool:
     """True if the weights are asked for by an argument, or, in models that do not pass it on, are being collected."""
-    collected = (None if _active_collector is None else _active_collector.get()) or {}  # type: ignore[no-untyped-call]
-    return bool(rest.get("output_attentions")) or any(key.endswith("attentions") for key in collected)
+    if rest.get("output_attentions"):
+        return True
+    collected = None if _active_collector is None else _active_collector.get()  # type: ignore[no-untyped-call]
+    return bool(collected) and any(key.endswith("attentions") for key in collected)

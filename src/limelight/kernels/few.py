@@ -20,6 +20,7 @@ from limelight.kernels.rows import learned_by
 from limelight.kernels.scores import softmax_of
 from limelight.mask import Mask
 from limelight.similarity import Bias, Positional, Similarity, is_finite, is_wide
+from limelight.similarity.tensors import times
 from limelight.tracing import in_transform, is_readable
 
 _QUERIES = 4  # for more, a product of matrices is faster
@@ -29,7 +30,7 @@ def are_few(q: Tensor) -> bool:
     """True if there are so few queries that their scores may be stored; False on a GPU and in half precision."""
     if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= _QUERIES or in_transform():
         return False
-    return q.device.type == "cpu" and is_wide(q) and is_readable(q)
+    return q.is_cpu and is_wide(q) and is_readable(q)
 
 
 def scores_of_few(
@@ -44,14 +45,20 @@ def scores_of_few(
         return None
     with torch.no_grad():
         # Query heads that share a key head are treated as more queries of it, g·n rows, so that the keys are read once;
-        # `@` would copy them for each head of a group. This would change the positions of queries, so it is not done
-        # for similarities of positions.
-        shares = _is_shared(q, k) and not any(isinstance(part, Positional | Bias) for part in similarity.modules())
+        # `@` would copy them for each head of a group. This would change the positions of queries.
+        shares = _is_shared(q, k) and not depends_on_positions(similarity)
         beta = similarity.of_few(q.flatten(-3, -2), k.squeeze(-3)) if shares else similarity.of_few(q, k)
         if beta is None:
             return None
-        scores = (beta.unflatten(-2, q.shape[-3:-1]) if shares else beta) * scale
+        scores = times(beta.unflatten(-2, q.shape[-3:-1]) if shares else beta, scale)
         return scores if is_finite(scores) else None
+
+
+def depends_on_positions(similarity: Similarity) -> bool:
+    """True if β of a pair, or of a part of a sum, is a number for their positions."""
+    if not similarity._modules:  # the common case; walking over modules takes ten times as long
+        return isinstance(similarity, (Positional, Bias))
+    return any(isinstance(part, (Positional, Bias)) for part in similarity.modules())
 
 
 def anything_learns(q: Tensor, k: Tensor, similarity: Similarity, scale: float | Tensor | None) -> bool:

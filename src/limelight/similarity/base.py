@@ -296,13 +296,14 @@ class Sum(Similarity):
             return None
         terms = zip(scaled, found, strict=True)  # if one term is not finite, the sum is not either
         return reduce(
-            torch.add, [scale * (term.dense(q, k) if beta is None else beta) for (term, scale), beta in terms]
+            torch.add, [times(term.dense(q, k) if beta is None else beta, scale) for (term, scale), beta in terms]
         )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        scales = (batch_shape_of(term.default_scale(1)) for term in self.parts_of_sum())
-        return broadcast_shapes((), *(term.batch_shape for term in self.parts_of_sum()), *scales)
+        terms = self.parts_of_sum()
+        shapes = [*(term.batch_shape for term in terms), *(batch_shape_of(term.default_scale(1)) for term in terms)]
+        return broadcast_shapes(*([shape for shape in shapes if shape] or [()]))
 
     @property
     def is_inner_product(self) -> bool:
@@ -365,7 +366,9 @@ class Sum(Similarity):
         return reduce(_plus, blocks, q @ k.mT)
 
     def under(self, mask: Mask | None) -> Similarity:
-        return Sum(*(term.under(mask) for term in self.parts_of_sum()))
+        terms = self.parts_of_sum()
+        changed = [term.under(mask) for term in terms]
+        return self if all(x is term for x, term in zip(changed, terms, strict=True)) else Sum(*changed)
 
 
 def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor, "*batch n m"]:

@@ -16,6 +16,8 @@ from limelight.similarity.tensors import center, concat_features, is_finite, shi
 from limelight.tracing import in_transform
 from limelight.twice import twice_differentiable
 
+_DIFFERENCES = 1 << 20  # so many numbers are stored at once: 4 MB as float32
+
 
 class Euclidean(Similarity):
     """β = −½|q − k|², scale 1/h²: a Gaussian kernel of bandwidth h, so score −|q − k|²/2h².
@@ -51,7 +53,7 @@ class Euclidean(Similarity):
         return -0.5 * (upcast(q)[..., :, None, :] - upcast(k)[..., None, :, :]).square().sum(-1)
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -0.5 * _square_distances(q, k)
+        return _square_distances(q, k).mul_(-0.5)
 
     def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
         return KeyFactors(k, _minus_half_square(k))
@@ -231,7 +233,7 @@ class StudentT(Similarity):
         return -torch.log1p(square / per_head(self.nu))
 
     def of_few(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m d"]) -> Float[Tensor, "*#batch n m"]:
-        return -torch.log1p(_square_distances(q, k) / per_head(self.nu))
+        return (_square_distances(q, k) / per_head(self.nu)).log1p_().neg_()
 
     def key_factors(self, k: Float[Tensor, "*#batch m d"]) -> KeyFactors:
         return KeyFactors(k, _minus_half_square(k))
@@ -266,8 +268,11 @@ class StudentT(Similarity):
 
 
 def _square_distances(q: Tensor, k: Tensor) -> Float[Tensor, "*#batch n m"]:
-    """|q_i − k_j|² computed from the differences, which are not stored."""
-    return torch.cdist(q, k, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    """|q_i − k_j|² of a few queries, computed from the differences, which lose no digits far from zero."""
+    # `cdist` stores no differences, but takes twice as long for each pair as three operations on arrays in the cache.
+    if q.shape[-2] * k.numel() > _DIFFERENCES:
+        return torch.cdist(q, k, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    return (q.unsqueeze(-2) - k.unsqueeze(-3)).square_().sum(-1)
 
 
 def _cityblock_gradients(q: Tensor, k: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

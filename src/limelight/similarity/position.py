@@ -51,6 +51,8 @@ class Positional(Similarity):
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         parts, n, m = self.parts(q, k), q.shape[-2], k.shape[-2]
+        if n == 1 and m > 0:  # as in decoding: its row has a number for each distance, and nothing is written twice
+            return self.of(torch.arange(-self.offset, m - self.offset, device=q.device), *parts.shared)
         if 0 in (n, m):  # there is no first position
             return parts.shared[0][..., :1, :1].expand(*parts.shared[0].shape[:-2], n, m)
         return self.block(parts, *(torch.arange(length, device=q.device) for length in (n, m)))
@@ -131,8 +133,13 @@ class ALiBi(Positional):
         self.slopes: Tensor
         self.offset = offset
 
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        heads = self.slopes.shape[0]
+        return (heads,) if heads > 1 else ()
+
     def learned(self) -> tuple[Tensor, ...]:
-        return (squeeze_head(self.slopes[:, None, None]),)
+        return (squeeze_head(self.slopes.view(-1, 1, 1)),)
 
     def of(self, ahead: Int[Tensor, "*r t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch _ t"]:
         return -learned[0] * ahead.abs()

@@ -106,7 +106,8 @@ class Scaled(Similarity):
         return self.similarity.block(parts, i, j)
 
     def under(self, mask: Mask | None) -> Similarity:
-        return Scaled(self.similarity.under(mask), self.scale)
+        changed = self.similarity.under(mask)
+        return self if changed is self.similarity else Scaled(changed, self.scale)
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"

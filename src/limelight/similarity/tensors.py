@@ -89,5 +89,5 @@ def upcast(x: Tensor) -> Tensor:
 
 
 def times(table: Float[Tensor, "*#batch n m"], scale: float | Tensor) -> Float[Tensor, "*#batch n m"]:
-    """table · scale; a table is as large as the matrix, so it is not copied where the scale is one."""
+    """table · scale; an array of pairs is not copied where the scale is one."""
     return table if not isinstance(scale, Tensor) and scale == 1 else table * scale
