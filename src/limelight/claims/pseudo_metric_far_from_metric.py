@@ -110,26 +110,17 @@ class PseudoMetricFarFromMetric(Claim):
             parts += [
                 Part(
                     f"{model}: the symmetric share of W_Qᵀ W_K is at most 0.75, nearer to that of random maps than to a metric's",
-                    results.summary(f"{TRAINED}, {model}", "symmetric"),
-                    "at most",
-                    MIDDLE,
-                    "of |M|²",
+                    results.summary(f"{TRAINED}, {model}", "symmetric"), "at most", MIDDLE, "of |M|²",
                 ),
                 Part(
                     f"{model}: so is the positive share of its eigenvalues",
-                    results.summary(f"{TRAINED}, {model}", "positive"),
-                    "at most",
-                    MIDDLE,
-                    "of Σ |λ|",
+                    results.summary(f"{TRAINED}, {model}", "positive"), "at most", MIDDLE, "of Σ |λ|",
                 ),
                 Part(
                     f"{model}: at least half as many triples of tokens form no triangle as with random maps",
-                    results.ratio(f"{TRAINED}, {model}", f"{RANDOM}, {model}", "defect"),
-                    "at least",
-                    0.5,
-                    "times",
+                    results.ratio(f"{TRAINED}, {model}", f"{RANDOM}, {model}", "defect"), "at least", 0.5, "times",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(

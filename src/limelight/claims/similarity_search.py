@@ -90,19 +90,13 @@ class SimilaritySearch(Claim):
     measures = {
         "seen": Measure(
             f"values fetched, all {BITS} bits, by keys of the training pool",
-            "share",
-            "higher",
-            failed=0.0,
-            summary="median",
+            "share", "higher", failed=0.0, summary="median",
         ),
         "new": Measure(
             f"values fetched, all {BITS} bits, by keys never seen in training",
-            "share",
-            "higher",
-            failed=0.0,
-            summary="median",
+            "share", "higher", failed=0.0, summary="median",
         ),
-    }
+    }  # fmt: skip
 
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)

@@ -184,33 +184,21 @@ class SinksByKeyNorms(Claim):
             parts += [
                 Part(
                     f"{model}: if all keys of a head are equally long, at most half of the heads with a sink still have it",
-                    results.summary(f"{EQUAL}, {model}", "kept"),
-                    "at most",
-                    HALF,
-                    "of heads",
+                    results.summary(f"{EQUAL}, {model}", "kept"), "at most", HALF, "of heads",
                 ),
                 Part(
                     f"{model}: if the sink's key alone gets the mean length of the others, at most half still have it",
-                    results.summary(f"{LENGTH}, {model}", "kept"),
-                    "at most",
-                    HALF,
-                    "of heads",
+                    results.summary(f"{LENGTH}, {model}", "kept"), "at most", HALF, "of heads",
                 ),
                 Part(
                     f"{model}: another length takes the sink from at least as many heads as another direction",
-                    results.difference(f"{LENGTH}, {model}", f"{DIRECTION}, {model}", "kept"),
-                    "at most",
-                    0.0,
-                    "of heads",
+                    results.difference(f"{LENGTH}, {model}", f"{DIRECTION}, {model}", "kept"), "at most", 0.0, "of heads",
                 ),
                 Part(
                     f"{model}: key lengths explain at least half of the variance of a query's scores, in heads with a sink",
-                    results.summary(f"{WHOLE}, {model}", "explained"),
-                    "at least",
-                    HALF,
-                    "of the variance",
+                    results.summary(f"{WHOLE}, {model}", "explained"), "at least", HALF, "of the variance",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(

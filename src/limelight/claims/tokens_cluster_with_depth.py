@@ -125,47 +125,29 @@ class TokensClusterWithDepth(Claim):
             parts += [
                 Part(
                     f"{model}: the mean cosine of two tokens rises by at least 0.2 from the embeddings to the last block",
-                    results.summary(trained, "cosine_all"),
-                    "at least",
-                    0.2,
-                    "of the cosine",
+                    results.summary(trained, "cosine_all"), "at least", 0.2, "of the cosine",
                 ),
                 Part(
                     f"{model}: so it does without the first token and the largest coordinates",
-                    results.summary(trained, "cosine_rest"),
-                    "at least",
-                    0.2,
-                    "of the cosine",
+                    results.summary(trained, "cosine_rest"), "at least", 0.2, "of the cosine",
                 ),
                 Part(
                     f"{model}: without them, the effective rank falls to at most three quarters",
-                    results.summary(trained, "rank_rest"),
-                    "at most",
-                    0.75,
-                    "times",
+                    results.summary(trained, "rank_rest"), "at most", 0.75, "times",
                 ),
                 Part(
                     f"{model}: without them, the number of clusters falls to at most three quarters",
-                    results.summary(trained, "clusters_rest"),
-                    "at most",
-                    0.75,
-                    "times",
+                    results.summary(trained, "clusters_rest"), "at most", 0.75, "times",
                 ),
                 Part(
                     f"{model}: without them, the cosine rises by at least 0.1 more than with random matrices of the trained size",
-                    results.difference(trained, f"{SIZE}, {model}", "cosine_rest"),
-                    "at least",
-                    0.1,
-                    "of the cosine",
+                    results.difference(trained, f"{SIZE}, {model}", "cosine_rest"), "at least", 0.1, "of the cosine",
                 ),
                 Part(
                     f"{model}: and than with the weights with which training begins",
-                    results.difference(trained, f"{START}, {model}", "cosine_rest"),
-                    "at least",
-                    0.1,
-                    "of the cosine",
+                    results.difference(trained, f"{START}, {model}", "cosine_rest"), "at least", 0.1, "of the cosine",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(
