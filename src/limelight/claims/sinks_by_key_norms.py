@@ -224,8 +224,8 @@ class SinksByKeyNorms(Claim):
             ),
             Picture(
                 f"The weight that a query gives the sink in each head of {LANGUAGE}, on the text of seed {seed}. Rows are layers and "
-                "columns are heads, both counted from one.",
-                *figures.matrices(rates, "head", "layer", "weight of the sink"),
+                "columns are heads, both counted from zero, as the microscope counts them.",
+                *figures.matrices(rates, "head, counted from 0", "layer, counted from 0", "weight of the sink", first=0),
             ),
             Picture(
                 f"Each dot is a head, on the text of seed {seed}: how long the key of the sink is, of the mean of the others, and the "
