@@ -13,7 +13,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
-from limelight.classical.modes import BlurringMeanShift, MeanShift, seen_share
+from limelight.classical.modes import BlurringMeanShift, MeanShift, bandwidth_of_share
 from limelight.classical.points import median_distance
 
 BOTH = [MeanShift, BlurringMeanShift]
@@ -210,10 +210,10 @@ def test_the_default_bandwidth_is_as_good_as_scikit_learns_on_its_own_example():
 def test_no_order_of_the_rows_changes_the_default_bandwidth():
     hours = np.column_stack([np.tile(np.arange(24.0), 1000), np.repeat(np.arange(1000.0), 24)])
     mixed = np.random.default_rng(1).permutation(hours)
-    for default in (seen_share, median_distance):
+    for default in (bandwidth_of_share, median_distance):
         assert default(torch.from_numpy(hours)) == default(torch.from_numpy(mixed))
     assert 200 < median_distance(torch.from_numpy(hours)) < 400
-    assert 20 < seen_share(torch.from_numpy(hours)) < 60
+    assert 20 < bandwidth_of_share(torch.from_numpy(hours)) < 60
 
 
 def test_autocast_and_inference_mode_change_nothing():

@@ -255,7 +255,7 @@ def test_what_is_written_is_shown_up_to_its_end():
 def test_memory_does_not_grow(kind, numbers, monkeypatch):
     learner = kind(read(FIELDS, {})[0])
     monkeypatch.setattr(kind, "_measured", lambda self: numbers)
-    monkeypatch.setattr(kind, "_look", lambda self: None)
+    monkeypatch.setattr(kind, "_evaluate", lambda self: None)
     for _ in range(2000):
         learner._measure()
     assert len(learner._at) <= 401

@@ -28,7 +28,7 @@ def taught(steps, **values):
     for _ in range(steps):
         playing.step()
     playing._measure()
-    playing._look()
+    playing._evaluate()
     return playing
 
 
@@ -116,7 +116,7 @@ def test_updates_change_the_traces_that_were_drawn_and_only_what_is_new():
     for _ in range(40):
         playing.step()
     playing._measure()
-    playing._look()
+    playing._evaluate()
     updates = playing.updates()
     assert updates.keys() == before.keys()
     assert playing.updates() == {}

@@ -28,7 +28,7 @@ time.sleep(600)
 
 def drive(name, seeds, folder):
     attended = (
-        "import limelight.lab.attended as a; a.attend(); "
+        "import limelight.lab.stop_with_stdin as a; a.attend(); "
         "import runpy; runpy.run_module('tests.experiment.drive', run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", attended, str(folder), str(seeds)]
@@ -207,6 +207,6 @@ def test_the_last_message_of_a_run_is_shown(begin):
 
 def test_what_runs_is_the_command_of_this_python(tmp_path):
     told = command("slopes", 10, tmp_path)
-    assert told[:6] == [sys.executable, "-P", "-m", "limelight.lab.attended", "run", "slopes"]
+    assert told[:6] == [sys.executable, "-P", "-m", "limelight.lab.stop_with_stdin", "run", "slopes"]
     assert int(told[told.index("--workers") + 1]) >= 1
     assert told[told.index("--results") + 1] == str(tmp_path)

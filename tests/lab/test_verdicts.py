@@ -184,7 +184,7 @@ def test_a_run_is_told_with_its_progress_and_its_end():
     assert "5 of 12 runs" in text(far)
     assert progress_view("toy", progress("stopping"))[2].disabled
     assert end_message(progress("done", 10)) == "Done: 10 runs, besides 2 that had a result before."
-    assert end_message(progress("cancelled")) == "Cancelled. 5 of 12 runs are kept; the next run goes on from there."
+    assert end_message(progress("cancelled")) == "Cancelled. 5 of 12 runs are kept; the next run computes the rest."
     assert "ended early: no room left. 5 of 12" in end_message(progress("failed", reason="no room left."))
     assert progress_view("toy", None) == []
     assert (

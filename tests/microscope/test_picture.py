@@ -123,13 +123,13 @@ def test_another_size_without_resizing(tmp_path):
 
 
 def test_a_text_is_no_picture_and_a_picture_no_text(vit, tmp_path):
-    with pytest.raises(InputError, match="tiny-vit looks at pictures; give one with --image"):
+    with pytest.raises(InputError, match="tiny-vit reads pictures; give one with --image"):
         read(load(vit), "the cat")
     with pytest.raises(InputError, match="reads text; give it with --text or --file"):
         look(load(folders.causal(tmp_path / "llama")), saved(tmp_path / "a.png"))
     done = run(vit, "--image", tmp_path / "a.png", "--text", "the cat")
     assert done.exit_code == 2
-    assert "--image is looked at alone" in done.stderr
+    assert "--image is read by itself" in done.stderr
 
 
 def test_windows_are_refused(tmp_path):

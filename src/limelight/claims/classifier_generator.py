@@ -37,7 +37,7 @@ from limelight.models import digit_training as trained
 from limelight.models.denoiser import Denoiser, NoisyClassifier
 from limelight.models.diffusion import ddim_samples, guided
 from limelight.models.fresh import fresh
-from limelight.models.judges import told_apart
+from limelight.models.judges import judge_accuracies
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
@@ -225,7 +225,7 @@ class ClassifierGenerator(Claim):
                 "accuracy": taught,
                 "gain": taught - alone,
                 "variety": _variety(images, labels) / _variety(*data.test),
-                "told": max(told_apart(data.test[0], images, seed).values()),
+                "told": max(judge_accuracies(data.test[0], images, seed).values()),
             },
             arrays={
                 "images": images[:SHOWN].numpy(),

@@ -163,7 +163,13 @@ class InductionHeads(Claim):
             Picture(
                 "How much each head attends to what followed earlier occurrences of a token, on the texts on which the heads were "
                 "chosen. Rows are layers and columns are heads, both counted from zero, as the microscope counts them.",
-                *figures.matrices({"induction scores": induction}, "head, counted from 0", "layer, counted from 0", "induction score", first=0),
+                *figures.matrices(
+                    {"induction scores": induction},
+                    "head, counted from 0",
+                    "layer, counted from 0",
+                    "induction score",
+                    first=0,
+                ),
             ),
         ]
 

@@ -74,7 +74,7 @@ class Towers(Model):
         super().__init__()
         positions = LearnedPositions(longest=3, width=WIDTH) if order else nn.Identity()
         reader = SequenceClassifier(len(WORDS), WIDTH, WIDTH, positions, [EncoderLayer(WIDTH, 4, 2 * WIDTH)])
-        self.towers = TwoTowers(seer(WIDTH), reader, temperature, learned)
+        self.towers = TwoTowers(image_network(WIDTH), reader, temperature, learned)
 
     def scores(self, images: Tensor, scenes: Int[Tensor, "m 3"], texts: Int[Tensor, "m words"]) -> Float[Tensor, "n m"]:
         return self.towers(images, texts)
@@ -88,7 +88,7 @@ class Classifiers(Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = seer(2 * len(DIGITS) + 2)
+        self.network = image_network(2 * len(DIGITS) + 2)
 
     def scores(self, images: Tensor, scenes: Int[Tensor, "m 3"], texts: Int[Tensor, "m words"]) -> Float[Tensor, "n m"]:
         parts = self.network(images).split([len(DIGITS), len(DIGITS), 2], 1)
@@ -98,7 +98,7 @@ class Classifiers(Model):
         return -self.scores(images, scenes, texts).diagonal().mean()
 
 
-def seer(outputs: int) -> nn.Module:
+def image_network(outputs: int) -> nn.Module:
     """The fully connected network by which every arm sees an image."""
     return nn.Sequential(nn.Flatten(), mlp(SIDE**2, HIDDEN, HIDDEN, outputs))
 

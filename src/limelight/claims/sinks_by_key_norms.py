@@ -208,7 +208,7 @@ class SinksByKeyNorms(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        return " ".join(told(results, model) for model in MODELS)
+        return " ".join(findings_in(results, model) for model in MODELS)
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
@@ -225,13 +225,15 @@ class SinksByKeyNorms(Claim):
             Picture(
                 f"The weight that a query gives the sink in each head of {LANGUAGE}, on the text of seed {seed}. Rows are layers and "
                 "columns are heads, both counted from zero, as the microscope counts them.",
-                *figures.matrices(rates, "head, counted from 0", "layer, counted from 0", "weight of the sink", first=0),
+                *figures.matrices(
+                    rates, "head, counted from 0", "layer, counted from 0", "weight of the sink", first=0
+                ),
             ),
             Picture(
                 f"Each dot is a head, on the text of seed {seed}: how long the key of the sink is, of the mean of the others, and the "
                 "weight that it gets.",
                 *(
-                    figures.cloud(
+                    figures.scatter(
                         longer.flatten(), rate.flatten(), f"length of the sink's key, {model}", "weight of the sink"
                     )
                     for model, (longer, rate) in found.items()
@@ -241,7 +243,7 @@ class SinksByKeyNorms(Claim):
         ]
 
 
-def told(results: Results, model: str) -> str:
+def findings_in(results: Results, model: str) -> str:
     """What was found in one model, in a sentence."""
     kept = {kind: f"{results.summary(f'{kind}, {model}', 'kept').estimate:.0%}" for kind in CHANGES}
     harm = {kind: number(results.summary(f"{kind}, {model}", "damage").estimate) for kind in CHANGES}

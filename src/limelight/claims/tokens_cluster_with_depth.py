@@ -157,7 +157,7 @@ class TokensClusterWithDepth(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        return " ".join(told(results, model) for model in MODELS)
+        return " ".join(findings_in(results, model) for model in MODELS)
 
     def figures(self, results: Results) -> Sequence[Picture]:
         shown = (TRAINED, SIZE, START)
@@ -182,7 +182,7 @@ class TokensClusterWithDepth(Claim):
         ]  # fmt: skip
 
 
-def told(results: Results, model: str) -> str:
+def findings_in(results: Results, model: str) -> str:
     """What was found in one model, in a sentence."""
     found = {
         (kind, name): number(results.summary(f"{kind}, {model}", name).estimate)

@@ -81,7 +81,7 @@ def sentence_pairs(n: int, seed: int) -> list[Pair]:
     ('the small doctors never fed some quiet cranes', 'le medai pike une gruai silente nutrutn nea')
     """
     if not 1 <= n <= 100_000:
-        raise InputError(f"the number of sentences expects a whole number from 1 to 100,000, got {n}")
+        raise InputError(f"sentence_pairs(n) expects a whole number from 1 to 100,000, got {n}")
     draw, found = random.Random(seed), dict[str, str]()
     while len(found) < n:
         english, other = _sentence(draw)

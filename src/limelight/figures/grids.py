@@ -15,9 +15,7 @@ _BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
 _CIRCLE = [[i / 5, color] for i, color in enumerate((_BLUE, _GREEN, _ORANGE, _RED, _PINK, _BLUE))]
 
 
-def matrices(
-    series: Mapping[str, np.ndarray | None], x: str, y: str, value: str, first: int = 1
-) -> tuple[Figure, ...]:
+def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str, first: int = 1) -> tuple[Figure, ...]:
     """A figure for each matrix, with the first row at the top. All have one color scale, which begins at zero.
 
     Rows and columns are numbered from `first` on: from 0 where the numbers are indices, as those of layers and heads.

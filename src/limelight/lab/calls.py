@@ -63,13 +63,13 @@ class Request(Message):
     payload: Call
 
 
-class Beat(Message):
+class Heartbeat(Message):
     """The heartbeat by which an open page keeps its websocket alive."""
 
     type: Literal["heartbeat"]
 
 
-_SAID: TypeAdapter[Request | Beat] = TypeAdapter(Request | Beat)
+_SAID: TypeAdapter[Request | Heartbeat] = TypeAdapter(Request | Heartbeat)
 
 
 class Calls:

@@ -57,7 +57,7 @@ def command(name: str, seeds: int, folder: Path) -> list[str]:
     """The command that runs a claim on all cores but one, which is left for the browser."""
     workers = max(1, backends.cores() - 1)
     return [
-        sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds),
+        sys.executable, "-P", "-m", "limelight.lab.stop_with_stdin", "run", name, "--seeds", str(seeds),
         "--workers", str(workers), "--results", str(folder),
     ]  # fmt: skip
 
@@ -103,7 +103,10 @@ class Run:
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
 
     def cancel(self) -> None:
-        """Ask the process to end by closing its input (see `limelight.lab.attended`). Kill it after a grace period."""
+        """Ask the process to end by closing its input. Kill it after a grace period.
+
+        See `limelight.lab.stop_with_stdin`.
+        """
         if self._process.poll() is None and not self._asked_to_end:
             self._asked_to_end = True
             assert self._process.stdin is not None

@@ -1,4 +1,4 @@
-"""A model reads a text or a picture, watched: the scope, the table of measures, and the tokens as people read them."""
+"""A model is watched while it reads a text or a picture: the scope, the table of measures, and readable tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANSWER = 64  # tokens that an encoder-decoder writes at most
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen while a model read a text, or looked at a picture.
+    """What was measured while a model read a text or a picture.
 
     `texts` are the labels of the tokens of the text, and of the answer that an encoder-decoder wrote; `ids` are these
     tokens. Of a picture the tokens are its patches, which have no ids. `measures` are the columns of the table.
@@ -69,7 +69,7 @@ def read(
     Raises `InputError` for a text without tokens, or with more than the model takes, and for a model of pictures.
     """
     if loaded.reads != "text":
-        raise InputError(f"{loaded.name} looks at pictures; give one with --image in place of a text")
+        raise InputError(f"{loaded.name} reads pictures; give one with --image in place of a text")
     ids = loaded.tokenizer(text, return_tensors="pt", truncation=False, verbose=False)["input_ids"]
     if tokens is not None:
         if tokens < 1:
@@ -94,7 +94,7 @@ def read(
 
 @torch.no_grad()
 def look(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
-    """Let a model of images look at the picture in a file.
+    """Let a model of images read the picture in a file.
 
     Raises `InputError` for a model of text, for what is no picture, and for a model that does not attend to all patches
     of the whole picture, as one with windows.

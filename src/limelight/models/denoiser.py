@@ -1,4 +1,4 @@
-"""Fully connected networks that look at noisy images and know how noisy they are: a denoiser and a classifier."""
+"""Fully connected networks that are given noisy images and their noise level: a denoiser and a classifier."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _WAVES = 6  # frequencies of the time features
 class Denoiser(nn.Module):
     """ε_θ(x_t, t) = √(1 − ᾱ_t) x_t + √ᾱ_t v_θ(x_t, t): the noise in each image, (n, side, side).
 
-    The network answers v = √ᾱ_t ε − √(1 − ᾱ_t) x, a mixture of noise and image. Where there is much noise, x_t itself
-    is a good guess of the noise, and the network need only say what is image; where there is little, it is the other
-    way round. So its answer is about equally large at all t (Salimans & Ho 2022).
+    The network predicts v = √ᾱ_t ε − √(1 − ᾱ_t) x, a mixture of noise and image. Where there is much noise, x_t itself
+    is a good guess of the noise, and the network need only predict the image; where there is little, it is the other
+    way round. So its output is about equally large at all t (Salimans & Ho 2022).
 
     Raises `InputError` for images of another size and for a t outside the schedule.
 

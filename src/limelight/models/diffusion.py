@@ -1,8 +1,8 @@
 """Diffusion: noise is added to images step by step, and a network that predicts the noise walks back.
 
-A sampler asks only for a function (x_t, t) ↦ ε, which is the noise that is thought to be in x_t. A trained network is
-one (`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` makes one from another. The samplers
-work on arrays of any shape (n, …), images with values around −1 to 1 among them.
+A sampler asks only for a function (x_t, t) ↦ ε, an estimate of the noise in x_t. A trained network is
+one (`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` adds the gradient of a classifier to
+one. The samplers work on arrays of any shape (n, …), images with values around −1 to 1 among them.
 """
 
 from __future__ import annotations
@@ -158,10 +158,10 @@ def variations(
     start: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "n ..."]:
-    """Noise the images up to `start`, and walk back: what the noise has hidden is made up anew.
+    """Noise the images up to `start`, and denoise them again: what the noise has hidden is generated anew.
 
-    A small `start` changes details, T forgets the image. Raises `InputError` for a start outside 0 … T. Ho et al. 2020
-    interpolate so (section 4.3); for editing it is SDEdit (Meng et al. 2022).
+    A small `start` changes details; with T nothing of the image is left. Raises `InputError` for a start outside 0 … T.
+    Ho et al. 2020 interpolate so (section 4.3); for editing it is SDEdit (Meng et al. 2022).
     """
     noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
     noised = schedule.noised(images, torch.full((len(images),), start), noise)
@@ -169,7 +169,7 @@ def variations(
 
 
 def guided(noise_of: NoiseOf, schedule: NoiseSchedule, log_probability: LogProbability, scale: float) -> NoiseOf:
-    """ε̂(x, t) = ε(x, t) − scale · √(1 − ᾱ_t) · ∇_x log p(y | x, t): each step also climbs what a classifier wants.
+    """ε̂(x, t) = ε(x, t) − scale · √(1 − ᾱ_t) · ∇_x log p(y | x, t): each step also increases log p.
 
     The noise is −√(1 − ᾱ_t) times the gradient of the log-density, so that adding the classifier's gradient is Bayes'
     rule: the samples are those of p(x | y) where both are exact and the scale is 1. The classifier must know noisy

@@ -1,4 +1,4 @@
-"""What was seen inside a model, as one self-contained HTML file.
+"""What was measured inside a model, as one self-contained HTML file.
 
 It sends no requests, which its content security policy enforces; the policy admits one script, by its hash. Of each
 head's map the strongest keys of each query are stored, not the matrix: a weight is one byte (in steps of 1/255), a key

@@ -1,4 +1,4 @@
-"""What `limelight inspect` asks of a model: to read one text, or several, or to look at a picture."""
+"""The work of `limelight inspect`: a model reads one text, several texts, or a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from limelight.microscope.reading import Reading, look, read
 from limelight.microscope.scope import Scope
 from limelight.what_if.over_texts import OverTexts
 
-_LABEL = 60  # characters of a text that tell which one it is
+_LABEL = 60  # characters of a text by which it is named
 
 
 class Found(NamedTuple):

@@ -100,15 +100,15 @@ class Reversal(Learner):
             return _ALL
         if changed & {*PARTS, "rate"}:
             self._assemble()
-            self._set_out()
+            self._start_descents()
         if changed & set(PARTS):
             self._measure()
         elif "head" in changed:
-            self._look_again()
+            self._evaluate_again()
         return ()
 
     @torch.no_grad()
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         source, target = self._unseen[:1], self._target[:1, :-1]
         if not self.values["cross"]:
             self._weights = np.zeros((target.shape[1], source.shape[1]))
@@ -155,7 +155,7 @@ class Reversal(Learner):
         figure = figures.curves(self._curves()[_LOSS], list(self._at), "step", "cross-entropy", log=True)
         return figure.update_yaxes(tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
 
-    def _looked(self) -> Mapping[str, Sequence[Change]]:
+    def _evaluated(self) -> Mapping[str, Sequence[Change]]:
         return {_CROSS: [(0, {"z": numbers(self._weights)})]}
 
     def labels(self) -> Mapping[str, str]:

@@ -219,7 +219,7 @@ class MicroscopeSimulation(Simulation):
         }
 
     def _faults(self) -> dict[str, str]:
-        """Why what was chosen is not there, for each field whose choices depend on the model or the text."""
+        """Why the chosen value does not exist, for each field whose choices depend on the model or the text."""
         faults = {"text": self._long, "measure": "", "head": "", "token": ""}
         if self._text is None:
             return faults
