@@ -38,8 +38,8 @@ def class_areas(
     from scipy.stats import rankdata  # imported here, since it takes most of a second
 
     ranks = torch.from_numpy(rankdata(responses.detach().double().numpy(), axis=0))
-    above = ranks.mT @ inside - count * (count + 1) / 2  # the number of pairs in which the response to the class is
-    larger return (above / (count * (len(labels) - count))).to(responses.dtype)
+    above = ranks.mT @ inside - count * (count + 1) / 2  # the number of pairs where the class's response is larger
+    return (above / (count * (len(labels) - count))).to(responses.dtype)
 
 
 def tolerance(responses: Float[Tensor, "n units"], changed: Float[Tensor, "n units"]) -> Float[Tensor, " units"]:
