@@ -85,7 +85,7 @@ def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_told(
     visitor.until(lambda: "“7.7” is not among the choices" in at_field(visitor, "refused", "head"), "a sentence")
     if "not installed" in page.inner_text("#note"):
         assert "The model built by hand stands in for it" in page.inner_text("#note")
-    page.get_by_label("stand-in: a language model of bytes, built by hand").check()
+    page.get_by_label("built by hand: a language model of bytes").check()
     visitor.until(lambda: page.inner_text("#note") == "", "no more note")
     for place, name, share in (("scope-heads", "head", (0.25, 0.1)), ("scope-map", "token", (0.5, 0.02))):
         visitor.until(lambda place=place: page.locator(f"#{place}[data-heard]").count() == 1, "a picture that listens")

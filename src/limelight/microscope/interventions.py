@@ -66,10 +66,10 @@ class AttentionChange(Intervention, ABC):
 class Ablate(Intervention):
     """o_i ← mean_i o_i: the output of a head at each token becomes its mean over the text, or 0.
 
-    A head's output usually has a large constant part, which later layers rely on. Zero takes this away, too, and so
-    puts the model where it never was; the loss then also counts what any missing constant does. The mean keeps it and
-    takes away only what differs from token to token, which is what attention can have moved. So the mean is the default
-    (Wang et al. 2022, 2211.00593, take it over other texts; here it is over the same one).
+    A head's output usually has a large constant part, which later layers rely on. Zero takes this away, too, so that
+    later layers get inputs unlike any in training; the loss then also counts the missing constant. The mean keeps it
+    and takes away only what differs from token to token, which is what attention can have moved. So the mean is the
+    default (Wang et al. 2022, 2211.00593, take it over other texts; here it is over the same one).
 
     The mean is over all tokens of the text, later ones included, so a token learns their mean and nothing else of them.
     While a model writes with a cache, it is over the tokens so far.
