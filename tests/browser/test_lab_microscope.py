@@ -54,7 +54,7 @@ def test_a_text_is_typed_a_head_chosen_and_ablated(visit, lab, width, scheme):
 
 
 @pytest.mark.slow
-def test_texts_that_cannot_be_used_are_told_at_the_field_and_others_are_escaped(visit):
+def test_texts_that_cannot_be_used_are_reported_at_the_field_and_others_are_escaped(visit):
     visitor = read(visit("microscope").drawn())
     page, area = visitor.page, visitor.page.get_by_label("Text to read")
     for text, told in [("x" * 900, "900 characters"), ("y" * 5000, "5,000 characters"), (" ", "no words")]:
@@ -79,7 +79,7 @@ def test_texts_that_cannot_be_used_are_told_at_the_field_and_others_are_escaped(
 
 
 @pytest.mark.slow
-def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_told(visit):
+def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_reported(visit):
     visitor = read(visit("microscope?head=7.7&model=minilm").drawn())
     page = visitor.page
     visitor.until(lambda: "“7.7” is not among the choices" in at_field(visitor, "refused", "head"), "a sentence")

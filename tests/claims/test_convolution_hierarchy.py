@@ -88,7 +88,7 @@ def test_each_unit_is_judged_at_its_best_wavelength():
     assert hierarchy.best_wave(responses).tolist() == [[0, 3], [5, 0]]
 
 
-def test_a_patch_is_what_the_unit_sees_where_it_answers_most(model):
+def test_a_patch_is_what_the_unit_sees_where_it_responds_most(model):
     images = on_canvas(digits.digits()[0][:40], hierarchy.still(40))
     found = hierarchy.exciting_patches(model, images)
     for layer, (name, seen) in enumerate(zip(found, model.layers(images), strict=True)):

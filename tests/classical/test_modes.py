@@ -91,7 +91,7 @@ def test_the_default_bandwidth_finds_blobs():
 
 
 def test_a_point_belongs_to_the_mode_it_climbs_to_and_not_to_the_nearest():
-    """A long thin tail reaches towards the wrong center, so assignment by distance would be wrong."""
+    """A long thin tail reaches toward the wrong center, so assignment by distance would be wrong."""
     tail = np.linspace(0, 6, 61)[:, None] * np.array([[1.0, 0.0]])
     X = np.vstack([np.repeat(tail[:1], 30, 0), tail, np.repeat([[7.5, 0.0]], 200, 0)])
     model = MeanShift(0.8, max_iter=2000).fit(X)
@@ -136,7 +136,7 @@ def test_points_that_coincide_are_one_cluster(kind, X):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_too_few_steps_are_told(kind):
+def test_too_few_steps_are_reported(kind):
     with pytest.warns(ConvergenceWarning, match=r"\d+ points still move after max_iter=1 steps"):
         model = kind(0.5, max_iter=1).fit(REAL["iris"][0])
     assert model.n_iter_ == 1

@@ -264,7 +264,7 @@ def test_memory_does_not_grow(kind, numbers, monkeypatch):
 
 @pytest.mark.parametrize(("what", "network", "name"), [("diffusion", "_classifier", "classifier"),
                                                        ("transformer", "_model", "Transformer")])  # fmt: skip
-def test_a_loss_that_is_not_finite_is_told_each_time(what, network, name):
+def test_a_loss_that_is_not_finite_is_reported_each_time(what, network, name):
     playing = live(what=what)
     with torch.no_grad():
         next(getattr(playing._chosen, network).parameters()).fill_(torch.nan)

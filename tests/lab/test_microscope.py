@@ -165,7 +165,7 @@ def test_heads_and_tokens_are_those_of_the_model_and_the_text(installed):
     assert not refused(one, "head") + refused(one, "token")
 
 
-def test_a_measure_without_a_meaning_is_told():
+def test_a_measure_without_a_meaning_is_reported():
     one = simulation(text="abc", measure="learned_sink")
     assert refused(one, "measure") == ""
     assert "no meaning" in refused(changed(one, measure="separators"), "measure")
@@ -173,7 +173,7 @@ def test_a_measure_without_a_meaning_is_told():
     assert "not among the choices" in refused(changed(one, measure="beauty"), "measure")
 
 
-def test_a_text_that_is_too_long_is_told_and_the_last_one_stays():
+def test_a_text_that_is_too_long_is_reported_and_the_last_one_stays():
     one = simulation(text="A dog.", head="0.0")
     tokens = one._text.tokens
     changed(one, text="x" * 256)

@@ -79,7 +79,7 @@ def test_alive_identifies_the_server_and_bye_ends_a_worker():
     assert sessions.ended == ["k"]
 
 
-def test_a_port_in_use_is_told_with_another():
+def test_a_port_in_use_is_reported_with_another():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

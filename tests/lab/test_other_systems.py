@@ -95,4 +95,4 @@ print(runs.progress("toy").state, code, 0 < runs.progress("toy").kept < 600)
 """
     environment["LIMELIGHT_TOY_HARD"] = "1"
     said, wrong = python(environment, "-c", program).communicate(timeout=PATIENCE)
-    assert said.split() == ["cancelled", "130", "True"], wrong
+    assert said.split() == ["canceled", "130", "True"], wrong

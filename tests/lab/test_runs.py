@@ -96,7 +96,7 @@ def test_a_run_computes_what_is_missing(begin, tmp_path):
         runs.start(Toy(), 4)
 
 
-def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path, monkeypatch):
+def test_what_was_computed_before_it_was_canceled_is_kept(begin, gate, tmp_path, monkeypatch):
     monkeypatch.setattr("limelight.lab.runs._GRACE", 2 * PATIENCE)  # so that it ends by the request and not by the kill
     runs = begin()
     runs.start(Toy(), 8)
@@ -105,9 +105,9 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     family = family_of(runs)
     assert len(family) > 1
     runs.cancel("toy")
-    assert runs.progress("toy").state in ("stopping", "cancelled")
+    assert runs.progress("toy").state in ("stopping", "canceled")
     found = ended(runs)
-    assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
+    assert (found.state, found.kept, found.total) == ("canceled", 15, 24)
     until(lambda: not any(_lives(each) for each in family))
     assert len(missing(trials([Toy()], 8), Store(tmp_path))) == 9
 
@@ -119,7 +119,7 @@ def test_a_process_that_does_not_stop_is_killed(begin, monkeypatch):
     run = runs._runs["toy"]
     until(lambda: os.fstat(run._said.fileno()).st_size)  # it ignores signals from now on
     runs.cancel("toy")
-    assert ended(runs).state == "cancelled"
+    assert ended(runs).state == "canceled"
 
 
 def test_every_process_ends_with_the_lab(begin):

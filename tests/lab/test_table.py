@@ -138,7 +138,7 @@ def test_numbers_with_signs_and_exponents(minus):
     assert table("".join(rows)).values[0].tolist() == [-0.0015, 2.0, 0.5]
 
 
-def test_numbers_alike_under_every_reading_are_told_as_they_were_read():
+def test_numbers_alike_under_every_reading_are_shown_as_they_were_read():
     told = table("1,234;2;3\n" * 20).told
     assert "decimal commas" in told
     assert "1.234, 2, 3" in told

@@ -458,7 +458,7 @@ def test_changes_combine_and_one_may_write_their_own():
     torch.testing.assert_close(ours, one.layers[1](x + out.transpose(1, 2).flatten(2)), **EXACT)
 
 
-def test_what_an_intervention_is_told_is_in_its_repr():
+def test_the_arguments_of_an_intervention_are_in_its_repr():
     assert repr(Ablate([(0, 1)], "zero")) == "Ablate(zero, 1 head)"
     assert repr(Ablate([(0, 1), (0, 1), (1, 1)])) == "Ablate(mean, 2 heads)"
     assert repr(EqualKeyNorms()) == "EqualKeyNorms()"

@@ -110,7 +110,7 @@ def test_a_classifier_can_steer_a_generator():
     assert brightness[::2].min() > 0 > brightness[1::2].max()
 
 
-def test_a_judge_tells_what_differs_and_only_guesses_where_nothing_does():
+def test_a_judge_recognizes_what_differs_and_only_guesses_where_nothing_does():
     images, _ = digits()
     order = torch.randperm(len(images), generator=seeded())
     first, second = images[order[:600]], images[order[600:1200]]

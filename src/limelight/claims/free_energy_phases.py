@@ -157,7 +157,7 @@ class FreeEnergyPhases(Claim):
             Picture(
                 "Entropy, the sum of squared weights, and free energy of a row by temperature: the median over seeds, the "
                 "middle half, and the limit of many keys. Below τ_c a few keys hold all the weight; above it the entropy "
-                "rises towards log n.",
+                "rises toward log n.",
                 *(figures.curves(by_temperature(name), list(t), "τ / τ_c", labels[name]) for name in model),
             ),
             Picture(

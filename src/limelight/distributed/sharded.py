@@ -119,7 +119,7 @@ class ShardedAttention:
 
     @kept
     def _term(self) -> Float[Tensor, "*batch m 1"] | None:
-        """The bias b_j that the normalization gives this rank's keys, from column sums that travelled."""
+        """The bias b_j that the normalization gives this rank's keys, from column sums over all ranks."""
         normalization = self._normalization
         if not normalization.uses_column_sums:
             return None

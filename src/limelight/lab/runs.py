@@ -28,7 +28,7 @@ SEEDS = (1, 200)
 _GRACE = 8.0  # seconds between the request to stop and the kill
 _FAULTS, _INTERRUPTED = 1, 130  # exit codes
 
-State = Literal["running", "stopping", "done", "cancelled", "failed"]
+State = Literal["running", "stopping", "done", "canceled", "failed"]
 Command = Callable[[str, int, Path], Sequence[str]]
 
 
@@ -87,7 +87,7 @@ class Run:
         if code is None:
             return ("stopping" if self._asked_to_end else "running"), ""
         if self._asked_to_end or code == _INTERRUPTED:
-            return "cancelled", ""
+            return "canceled", ""
         complete = done == len(self._missing)
         if code != 0 and not (code == _FAULTS and complete):  # the verdict lists trials that raised
             return "failed", self._last_words(code)

@@ -14,7 +14,7 @@ from limelight.models.mlp import mlp
 class VariationalAutoencoder(nn.Module):
     """Minimizes −ELBO = E_q |x − D(z)|² / 2σ² + KL(q(z | x) ‖ N(0, 1)) with q(z | x) = N(μ(x), diag s²(x)).
 
-    The encoder gives a normal distribution of codes in place of one code, and all of these together are pulled towards
+    The encoder gives a normal distribution of codes in place of one code, and all of these together are pulled toward
     a standard normal distribution. So the decoder has been trained on codes like those drawn from N(0, 1). σ is the
     standard deviation of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL
     divergence has. The ELBO's constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma
