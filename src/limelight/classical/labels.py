@@ -109,7 +109,8 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes[unreached] = -1
             warnings.warn(
                 f"{type(self).__name__}: no label reaches {unreached.sum()} {whose}: every weight exp(−γ|x − y|²) of a "
-                f"labeled point underflows. They stay −1; try a smaller gamma than {self.gamma:g}, or scale the features.",
+                f"labeled point underflows. They stay −1; try a smaller gamma than {self.gamma:g}, or scale the "
+                "features.",
                 stacklevel=4,
             )
         return classes
