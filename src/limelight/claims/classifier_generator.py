@@ -113,7 +113,7 @@ def _walk(seed: int, scale: float, steering: NoisyClassifier, count: int, seen: 
     return ddim_samples(noise_of, model.schedule, noise, STEPS, START)
 
 
-def _way(seed: int) -> np.ndarray:
+def _guided_path(seed: int) -> np.ndarray:
     """Ten images of guided diffusion at some of the steps, as gray values."""
     seen: list[Tensor] = []
     last = _walk(seed, SCALE, classifier(seed), trained.CLASSES, seen)
@@ -230,7 +230,7 @@ class ClassifierGenerator(Claim):
             arrays={
                 "images": images[:SHOWN].numpy(),
                 "alone": np.array([alone]),
-                **({"way": _way(seed)} if arm == GUIDED else {}),
+                **({"way": _guided_path(seed)} if arm == GUIDED else {}),
             },
         )
 

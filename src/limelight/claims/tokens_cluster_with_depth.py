@@ -102,7 +102,7 @@ class TokensClusterWithDepth(Claim):
     def measure(self, arm: str, seed: int) -> Measurement:
         kind, name = ARMS[arm]
         path = states_of(kind, name, seed).double()
-        found = {"all": path, "rest": ordinary(path)}
+        found = {"all": path, "rest": without_extremes(path)}
         curves = {
             f"{what}_{way}": torch.stack([of(x) for x in found[way]]) for what, of in WHAT.items() for way in WAYS
         }
@@ -220,7 +220,7 @@ def shuffled(path: Float[Tensor, "depths n width"], seed: int) -> Float[Tensor, 
     return path.gather(-1, noise.argsort(-1))
 
 
-def ordinary(path: Float[Tensor, "depths n width"]) -> Float[Tensor, "depths less fewer"]:
+def without_extremes(path: Float[Tensor, "depths n width"]) -> Float[Tensor, "depths less fewer"]:
     """Each depth without its first token and without its largest coordinates, by their mean squares over the others."""
     path = path[:, 1:]
     left_out = max(1, round(LARGEST * path.shape[-1]))

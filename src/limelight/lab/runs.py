@@ -67,11 +67,11 @@ class Run:
 
     def __init__(self, seeds: int, total: int, missing: Sequence[Path], arguments: Sequence[str]) -> None:
         self.seeds, self.total, self._missing = seeds, total, {path: _stamp(path) for path in missing}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
         self._asked_to_end = False
         self._began = time.monotonic()
         self._process = subprocess.Popen(  # in its own session: Ctrl-C in the terminal must reach the lab only
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True
         )
 
     @property
@@ -90,14 +90,14 @@ class Run:
             return "canceled", ""
         complete = done == len(self._missing)
         if code != 0 and not (code == _FAULTS and complete):  # the verdict lists trials that raised
-            return "failed", self._last_words(code)
+            return "failed", self._last_line(code)
         if not complete:
             return "failed", "its results come from code that differs from this lab's; start the lab again"
         return "done", ""
 
-    def _last_words(self, code: int) -> str:
-        self._said.seek(0)
-        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+    def _last_line(self, code: int) -> str:
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         if code < 0:
             return f"it was ended by signal {-code}, {signal.strsignal(-code)}"
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"

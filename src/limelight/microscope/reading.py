@@ -93,7 +93,7 @@ def read(
 
 
 @torch.no_grad()
-def look(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
+def read_picture(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
     """Let a model of images read the picture in a file.
 
     Raises `InputError` for a model of text, for what is no picture, and for a model that does not attend to all patches

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limelight.models.diffusion import NoiseSchedule, beside
+from limelight.models.diffusion import NoiseSchedule, per_sample
 from limelight.models.image_input import require_images
 from limelight.models.mlp import mlp
 
@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Float[Tensor, "n side side"], t: Int[Tensor, " n"]) -> Float[Tensor, "n side side"]:
         v = self.network(with_time(x, t, self.schedule, self.side, "Denoiser")).view_as(x)
-        kept = beside(self.schedule.alpha_bar[t], x)
+        kept = per_sample(self.schedule.alpha_bar[t], x)
         return (1 - kept).sqrt() * x + kept.sqrt() * v
 
 

@@ -48,7 +48,7 @@ class NoiseSchedule:
     ) -> Float[Tensor, "n ..."]:
         """x_t = √ᾱ_t x + √(1 − ᾱ_t) ε. Raises `InputError` for a t outside 0 … T."""
         self.require_times(t)
-        kept = beside(self.alpha_bar[t], images)
+        kept = per_sample(self.alpha_bar[t], images)
         return kept.sqrt() * images + (1 - kept).sqrt() * noise
 
     def require_times(self, t: Int[Tensor, " n"]) -> None:
@@ -180,12 +180,12 @@ def guided(noise_of: NoiseOf, schedule: NoiseSchedule, log_probability: LogProba
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(log_probability(at, t).sum(), at)
-        return noise_of(x, t) - scale * beside((1 - schedule.alpha_bar[t]).sqrt(), x) * gradient
+        return noise_of(x, t) - scale * per_sample((1 - schedule.alpha_bar[t]).sqrt(), x) * gradient
 
     return with_guidance
 
 
-def beside(values: Float[Tensor, " n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+def per_sample(values: Float[Tensor, " n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """One number for each sample, with as many dimensions as the samples have, so that it broadcasts."""
     return values.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 

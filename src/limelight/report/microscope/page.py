@@ -77,8 +77,8 @@ def render(reading: Reading, comparison: Comparison | None = None, over: OverTex
             script=Markup(script),
             hash=html.sha256(script),
             style=Markup(html.text_of("report.css") + html.text_of("page.css", _PACKAGE)),
-            made=html.made(),
-            versions=html.made_with(),
+            made=html.timestamp(),
+            versions=html.package_versions(),
         )
     )
 

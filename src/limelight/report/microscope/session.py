@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from limelight.microscope.head_measures import Measure
 from limelight.microscope.head_table import Table
 from limelight.microscope.load import Loaded
-from limelight.microscope.reading import Reading, look, read
+from limelight.microscope.reading import Reading, read, read_picture
 from limelight.microscope.scope import Scope
 from limelight.what_if.over_texts import OverTexts
 
@@ -36,7 +36,7 @@ class Session:
     def of(self, loaded: Loaded) -> Found:
         """What is found in a model; of all texts but the first one only the table is kept."""
         if self.image is not None:
-            return Found(look(loaded, self.image, self.more), None)
+            return Found(read_picture(loaded, self.image, self.more), None)
         first = read(loaded, self.texts[0], self.tokens, self.more)
         if len(self.texts) == 1:
             return Found(first, None)

@@ -163,12 +163,12 @@ class Reversal(Learner):
         exact, letters = self._newest["exact"], self._newest["letters"]
         return {
             "blocks-step": f"step {self._steps} · {self._steps * BATCH:,} sequences seen",
-            "blocks-said-cross": self._said(),
+            "blocks-said-cross": self._text_on_cross_attention(),
             "blocks-said-exact": f"{exact:.0%} of {UNSEEN} unseen sequences are exact, {letters:.0%} of their letters are right.",
             "blocks-written": "\n".join(self._line(i) for i in range(LISTED)),
         }
 
-    def _said(self) -> str:
+    def _text_on_cross_attention(self) -> str:
         if not self.values["cross"]:
             return "Cross-attention is switched off: the decoder sees nothing of the input."
         length = self._unseen.shape[1]

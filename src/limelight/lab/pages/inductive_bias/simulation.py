@@ -143,14 +143,14 @@ class InductiveBiasSimulation(Simulation):
         """Compute the networks' answers for the shown images, and the saliency maps of the chosen one."""
         with self._looks.measuring():
             with torch.no_grad():
-                self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
+                self._predicted = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
             image = self._shown[self._chosen : self._chosen + 1]
             self._maps = {f"bias-map-{PLACES[name]}": saliency(model, image)[0] for name, model in self._models.items()}
             self._maps["bias-received"] = received_attention(self._models[ATTENTION], image)[0]  # type: ignore[arg-type]
         self._evaluated += 1
         self._looked_at = self._steps
 
-    def _look_if_due(self) -> None:
+    def _evaluate_if_due(self) -> None:
         if self._looked_at != self._steps and self._looks.is_due:
             self._evaluate()
 
@@ -158,7 +158,7 @@ class InductiveBiasSimulation(Simulation):
         self._drawn_at = self._measured, self._evaluated
         seen, tested, training = self._curves()
         truth = self._data.truth[:SHOWN].tolist()
-        said = {_SHORT[name]: found for name, found in self._said.items()}
+        said = {_SHORT[name]: found for name, found in self._predicted.items()}
         image = self._shown[self._chosen].numpy()
         log = bool(self.values["log"])
         return Figures(
@@ -195,7 +195,7 @@ class InductiveBiasSimulation(Simulation):
 
     def _new_answers(self) -> dict[str, list[Change]]:
         image = numbers(self._shown[self._chosen])
-        texts = answer_texts(self._data.truth[:SHOWN].tolist(), self._said)
+        texts = answer_texts(self._data.truth[:SHOWN].tolist(), self._predicted)
         return {
             "bias-answers": [(2 * row + 1, attributes) for row, attributes in enumerate(texts)],
             **{
@@ -206,7 +206,7 @@ class InductiveBiasSimulation(Simulation):
 
     def labels(self) -> Mapping[str, str]:
         self._measure_if_due()
-        self._look_if_due()
+        self._evaluate_if_due()
         digit = int(self._data.truth[self._chosen])
         said = {
             "bias-step": f"step {self._steps} · {self._seen:,} images seen",
@@ -214,7 +214,7 @@ class InductiveBiasSimulation(Simulation):
         }
         newest = np.array(self._newest)
         for name, place in PLACES.items():
-            found = self._said[name][self._chosen]
+            found = self._predicted[name][self._chosen]
             said[f"bias-tested-{place}"] = f"{self._accuracy(name, str(self.values['tested']), newest):.2f}"
             said[f"bias-training-{place}"] = f"{self._accuracy(name, 'training', newest):.2f}"
             said[f"bias-size-{place}"] = f"{self._sizes[name]:,}"
