@@ -88,7 +88,9 @@ def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_repor
     page.get_by_label("built by hand: a language model of bytes").check()
     visitor.until(lambda: page.inner_text("#note") == "", "no more note")
     for place, name, share in (("scope-heads", "head", (0.25, 0.1)), ("scope-map", "token", (0.5, 0.02))):
-        visitor.until(lambda place=place: page.locator(f"#{place}[data-heard]").count() == 1, "a picture that listens")
+        visitor.until(
+            lambda place=place: page.locator(f"#{place}[data-listens]").count() == 1, "a picture that listens"
+        )
         box = page.locator(f"#{place} .nsewdrag").first
         box.scroll_into_view_if_needed()
         size = box.bounding_box()

@@ -117,7 +117,7 @@ def test_a_process_that_does_not_stop_is_killed(begin, monkeypatch):
     runs = begin(stubborn)
     runs.start(Toy(), 1)
     run = runs._runs["toy"]
-    until(lambda: os.fstat(run._said.fileno()).st_size)  # it ignores signals from now on
+    until(lambda: os.fstat(run._errors.fileno()).st_size)  # it ignores signals from now on
     runs.cancel("toy")
     assert ended(runs).state == "canceled"
 
@@ -125,7 +125,7 @@ def test_a_process_that_does_not_stop_is_killed(begin, monkeypatch):
 def test_every_process_ends_with_the_lab(begin):
     runs = begin(a_stubborn_family)
     runs.start(Toy(), 8)
-    said = runs._runs["toy"]._said
+    said = runs._runs["toy"]._errors
     until(lambda: os.fstat(said.fileno()).st_size == len("up\n") * 2)
     family = family_of(runs)
     assert len(family) == 2

@@ -181,7 +181,7 @@ def test_the_worker_of_a_hidden_page_takes_no_step(monkeypatch):
     player = Player(theirs, Counting, {"n": 0})
 
     def hear(**message):
-        player._hear(message)
+        player._handle(message)
         player._answer()
 
     hear(do="frame", after=-1)
