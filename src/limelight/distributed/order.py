@@ -17,7 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.distributed.ring import Group, Ring, RingSum, process_group, refuse_second_derivatives
+from limelight.distributed.ring import Group, Ring, Homeward, process_group, refuse_again
 from limelight.errors import InputError, UnknownNameError
 
 Order = Literal["zigzag", "contiguous"]
@@ -194,8 +194,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        refuse_second_derivatives(gradient)
-        home_going = RingSum(ctx.ring, ctx.lengths, torch.add)
+        refuse_again(gradient)
+        home_going = Homeward(ctx.ring, ctx.lengths, torch.add)
         for home in ctx.ring.homes():
             parts = [gradient[..., run.start : run.start + run.length, :] for run in ctx.dealt[home]]
             home_going.add(home, [torch.cat(parts, -2)])

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.distributed.order import Piece, Run
-from limelight.distributed.ring import Ring, RingSum, refuse_second_derivatives
+from limelight.distributed.ring import Ring, Homeward, refuse_again
 from limelight.distributed.sharded_mask import ShardedMask
 from limelight.kernels.part_of_whole import part_of_whole
 from limelight.kernels.scores import Scores, zero_neg_inf
@@ -192,7 +192,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dout, dlse):  # type: ignore[no-untyped-def]
-        refuse_second_derivatives(dout, dlse)
+        refuse_again(dout, dlse)
         if dout is None and dlse is None:
             return (None,) * len(ctx.needs_input_grad)
         q, k, v, term, out, lse, *_ = ctx.saved_tensors
@@ -226,7 +226,7 @@ class _Columns(torch.autograd.Function):
     def forward(ctx, plan, q, k, row_bias, *learned):  # type: ignore[no-untyped-def]
         c = upcast(k.new_empty((*plan.batch, k.shape[-2], 1)))
         for piece in plan.pieces:
-            homeward = RingSum(plan.ring, piece.lengths, torch.logaddexp)
+            homeward = Homeward(plan.ring, piece.lengths, torch.logaddexp)
             for home, (k_,), blocks in plan.visits(piece, [k]):
                 sums = upcast(k.new_full((*plan.batch, k_.shape[-2], 1), -math.inf))
                 for block in blocks:
@@ -241,7 +241,7 @@ class _Columns(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dc):  # type: ignore[no-untyped-def]
-        refuse_second_derivatives(dc)
+        refuse_again(dc)
         q, k, row_bias, c, *_ = ctx.saved_tensors
         plan, mine = ctx.plan, _given(q, None if row_bias is None else row_bias[..., None])
         local = _Sums([*mine, *plan.learned])
@@ -283,7 +283,7 @@ def _gradients_of_keys(
     """
     gradients = [torch.empty_like(x) for x in own]
     for piece in plan.pieces:
-        homeward = RingSum(plan.ring, piece.lengths, torch.add)
+        homeward = Homeward(plan.ring, piece.lengths, torch.add)
         for home, tensors, blocks in plan.visits(piece, [*own, *beside]):
             visiting = _Sums(tensors[: len(own)])
             for block in blocks:

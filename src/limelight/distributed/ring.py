@@ -125,7 +125,7 @@ class Ring:
         return _Naming(self, whom, self._limit.total_seconds())
 
 
-class RingSum:
+class Homeward:
     """What all ranks contribute to each rank's rows, merged on the way round the ring until it is home.
 
     Rank r adds its part for the rank whose tensors visit it. What other ranks have added so far arrives there after the
@@ -172,7 +172,7 @@ class _Naming:
             ) from error
 
 
-def refuse_second_derivatives(*gradients: Tensor | None) -> None:
+def refuse_again(*gradients: Tensor | None) -> None:
     """Raise `InputError` in a backward pass that is to be differentiated itself, which would need one more round."""
     # torch's `once_differentiable` does not serve: where the incoming gradients do not require a gradient, as those of
     # a sum, it returns a first derivative that is silently constant.
