@@ -17,7 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.distributed.ring import Group, Ring, Homeward, process_group, refuse_again
+from limelight.distributed.ring import Group, Homeward, Ring, process_group, refuse_again
 from limelight.errors import InputError, UnknownNameError
 
 Order = Literal["zigzag", "contiguous"]

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from limelight.attention import Attention
 from limelight.distributed.order import Piece, Run
-from limelight.distributed.ring import Ring, Homeward, refuse_again
+from limelight.distributed.ring import Homeward, Ring, refuse_again
 from limelight.distributed.sharded_mask import ShardedMask
 from limelight.kernels.part_of_whole import part_of_whole
 from limelight.kernels.scores import Scores, zero_neg_inf
