@@ -140,6 +140,7 @@ def test_two_tabs_on_one_link_each_keep_their_own(visit):
     assert at(second) == "step 0"
 
 
+@pytest.mark.slow
 def test_a_page_notices_that_the_lab_stopped_and_came_back(visit, lab):
     visitor = visit("operator?n=12").drawn()
     lab.stop()

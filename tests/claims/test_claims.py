@@ -14,7 +14,10 @@ from limelight.experiment.trial import run_trial
 from tests.claims.brief import FEWER, cut_short
 
 SEED = 4242  # a seed that is not judged
-SLOW = ("translation_prior", "metric_attention", "dynamic_weights")  # each trains for ten seconds
+SLOW = (
+    "active_memory", "autoencoders_and_generation", "classifier_generator", "convolution_hierarchy", "dynamic_weights",
+    "metric_attention", "relevancy_screening", "transformer_parts", "translation_prior", "word_order",
+)  # each trains for seconds, even cut short  # fmt: skip
 TEN_RUNS = ("relevancy_screening",)  # trains the networks of ten seeds at once, for two minutes in all
 
 

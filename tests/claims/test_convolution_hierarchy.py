@@ -134,6 +134,7 @@ def test_a_network_that_stands_for_digits_is_found_so(monkeypatch, model):
     assert found["silent"] == pytest.approx(3 / 23)
 
 
+@pytest.mark.slow
 def test_only_labels_of_the_control_are_random_and_an_untrained_network_is_not_trained(monkeypatch):
     claim = cut_short("convolution_hierarchy", monkeypatch)
     given = {}

@@ -35,6 +35,7 @@ def measured(claim, arm):
     return claim.measure(arm, SEED).values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("claim", "first", "second"),
     [

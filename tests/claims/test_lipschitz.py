@@ -111,6 +111,7 @@ def test_the_order_is_the_exponent():
     assert claim.order([3 * s**1.5 for s in claim.SIZES[-4:]]) == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 def test_the_arms_differ_as_claimed_on_one_seed():
     found = {arm: claim.Lipschitz().measure(arm, 1000).values for arm in claim.Lipschitz.arms}
     assert found[claim.DOT]["order"] == pytest.approx(2, abs=0.01)

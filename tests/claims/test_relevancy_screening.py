@@ -19,6 +19,7 @@ def brief(monkeypatch):
     return cut_short("relevancy_screening", monkeypatch)
 
 
+@pytest.mark.slow
 def test_each_arm_has_what_its_description_says():
     assert claim.ARMS[LSTM] == (None, 0.0)
     assert claim.ARMS[OPENED][0] is None
@@ -42,6 +43,7 @@ def test_cost_counts_every_number_that_is_kept(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_gradients_vanish_without_attention_to_the_distant_past():
     found = {arm: claim.untrained_gradients(arm, SEED) for arm in claim.ARMS}
     assert all(len(each[-1]) == claim.DELAYS[-1] + 2 * LENGTH for each in found.values())
@@ -64,6 +66,7 @@ def test_held_symbols_are_those_of_which_a_state_is_remembered():
     assert float(claim.held(claim.networks_of(LSTM, [SEED]), tokens[None])) == 0
 
 
+@pytest.mark.slow
 def test_a_seed_has_the_same_result_whichever_is_asked_for_first(brief):
     first = brief.measure_at(SCREENED, 0.02, SEED).values
     claim.trained.cache_clear()

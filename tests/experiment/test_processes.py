@@ -162,6 +162,7 @@ def test_a_tree_ends_with_all_that_it_has_started():
     process.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path):
     for name in ("torch", "numpy", "joblib", "typer"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for a library')")

@@ -104,6 +104,7 @@ def test_letters_are_reversed_and_attention_is_where_they_stand():
     assert said["blocks-said-cross"].startswith(f"{there.mean():.0%} of the weight (the mean of all heads)")
 
 
+@pytest.mark.slow
 def test_without_cross_attention_it_never_learns():
     playing = taught(150, **SHORT, cross=False)
     assert newest(playing, "exact") < 0.05

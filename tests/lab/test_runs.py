@@ -133,6 +133,7 @@ def test_every_process_ends_with_the_lab(begin):
     until(lambda: not any(_lives(each) for each in family))
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_lab_that_is_killed(tmp_path, gate):
     program = f"""
 import sys, time

@@ -355,7 +355,8 @@ def test_time_in_which_the_server_stalled_does_not_count(sessions, monkeypatch):
     assert asyncio.run(asyncio.wait_for(visit(), 60)) == 1
 
 
-@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_file_in_the_current_folder_is_not_taken_for_a_library(tmp_path, method):
     """A file torch.py in the current folder is not imported."""
     here = tmp_path / "here"
