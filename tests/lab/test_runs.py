@@ -28,7 +28,7 @@ time.sleep(600)
 
 def drive(name, seeds, folder):
     attended = (
-        "import limelight.lab.stop_with_stdin as a; a.attend(); "
+        "import limelight.lab.stop_with_stdin as a; a.interrupt_at_end_of_stdin(); "
         "import runpy; runpy.run_module('tests.experiment.drive', run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", attended, str(folder), str(seeds)]
