@@ -28,7 +28,7 @@ def plain_attention(
 ) -> Tensor | None:  # fmt: skip
     """The output for finite tensors (batch, heads, length, d) of one kind, or None if the operator is needed.
 
-    It is also None for input that the operator refuses: building the operator then raises the error.
+    None also stands for input that the operator refuses: it tells what is wrong with it.
     """
     if not _is_softmax_of_dot(similarity, normalization) or isinstance(scale, Tensor):
         return None

@@ -123,7 +123,7 @@ def test_another_size_without_resizing(tmp_path):
 
 
 def test_a_text_is_no_picture_and_a_picture_no_text(vit, tmp_path):
-    with pytest.raises(InputError, match="tiny-vit reads pictures; give one with --image"):
+    with pytest.raises(InputError, match="tiny-vit looks at pictures; give one with --image"):
         read(load(vit), "the cat")
     with pytest.raises(InputError, match="reads text; give it with --text or --file"):
         read_picture(load(folders.causal(tmp_path / "llama")), saved(tmp_path / "a.png"))

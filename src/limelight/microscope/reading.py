@@ -69,7 +69,7 @@ def read(
     Raises `InputError` for a text without tokens, or with more than the model takes, and for a model of pictures.
     """
     if loaded.reads != "text":
-        raise InputError(f"{loaded.name} reads pictures; give one with --image in place of a text")
+        raise InputError(f"{loaded.name} looks at pictures; give one with --image in place of a text")
     ids = loaded.tokenizer(text, return_tensors="pt", truncation=False, verbose=False)["input_ids"]
     if tokens is not None:
         if tokens < 1:
