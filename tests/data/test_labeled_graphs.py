@@ -119,7 +119,7 @@ def test_without_files_the_error_says_where_cora_is(tmp_path):
 )
 def test_files_of_another_form_are_refused(tmp_path, content, cites):
     write(tmp_path, content, cites)
-    with pytest.raises(InputError, match=r"cora\.(content|cites) expects"):
+    with pytest.raises(InputError, match=r"cora\.(content|cites) must have"):
         cora(tmp_path)
 
 
