@@ -181,7 +181,7 @@ def test_the_rest_is_without_the_first_token_and_the_largest_coordinates():
     path[0, 1:, 90] -= 50
     path[1, 1:, 3] += 50
     path[:, 0, 11] = 1000  # only in the first token
-    rest = depth.ordinary(path)
+    rest = depth.without_extremes(path)
     assert rest.shape == (2, 4, 198)
     assert rest.abs().max() < 10
     kept = [j for j in range(200) if j not in (7, 90)]
