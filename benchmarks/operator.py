@@ -23,7 +23,7 @@ from benchmarks.picture import draw
 from benchmarks.progress import progress
 from benchmarks.results import Results
 from benchmarks.rounds import lane, measure_memory, run
-from benchmarks.table import told
+from benchmarks.table import as_text
 
 DEFAULTS = {  # device → shape, dtype, rounds
     "cpu": ((1, 8, 4096, 64), "float32", 5),
@@ -67,7 +67,7 @@ def main() -> None:
         statistics=lanes[MEASURED.name].row if MEASURED.name in lanes else None,
         overhead=None if options.only else overhead(setting),
     )
-    print(told(results))
+    print(as_text(results))
     path = options.json or Path(__file__).parent / "results" / f"bench-{options.device}.json"
     results.write(path)
     draw(results, path.with_suffix(".html"))

@@ -113,7 +113,7 @@ def _round(lanes: Sequence[Lane], setting: Setting, bar: Bar) -> None:
 
 
 def _race(racing: Sequence[Lane], kind: str, baseline: Job, device: str, bar: Bar) -> None:
-    def told(each: Lane) -> Job:
+    def with_progress(each: Lane) -> Job:
         def job() -> None:
             bar.step(each.row.name)
             try:
@@ -124,7 +124,7 @@ def _race(racing: Sequence[Lane], kind: str, baseline: Job, device: str, bar: Ba
 
         return job
 
-    for each, (own, other) in zip(racing, neighbors(baseline, [told(x) for x in racing], device), strict=True):
+    for each, (own, other) in zip(racing, neighbors(baseline, [with_progress(x) for x in racing], device), strict=True):
         each.cost += own + other
         if getattr(each, kind):
             each.ratios[kind].append(own / other)

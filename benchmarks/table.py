@@ -10,7 +10,7 @@ from benchmarks.results import OVERHEAD, Results, Row, met
 NAME, CELL, MEMORY = 26, 22, 18
 
 
-def told(results: Results) -> str:
+def as_text(results: Results) -> str:
     """The results as text."""
     return "\n".join(_lines(results))
 

@@ -40,7 +40,7 @@ def report(browser: Browser, file: Path) -> None:
 
 
 def heads(browser: Browser, file: Path) -> None:
-    """The page of all heads, with one that looks for earlier occurrences of a word."""
+    """The page of all heads, with one that attends to earlier occurrences of a word."""
     for scheme in SCHEMES:
         page = browser.new_page(viewport={"width": 1160, "height": 1290}, color_scheme=scheme)
         page.goto(file.resolve().as_uri())

@@ -1,4 +1,4 @@
-"""Deprecations inside other packages are counted and told in a table; Limelight's own deprecated calls fail the test.
+"""Deprecations inside other packages are counted and listed in a table; Limelight's own deprecated calls fail the test.
 
 A plugin of pytest for environments in which packages of different ages meet (`make test-latest`, `make test-oldest`):
 `PYTEST_PLUGINS=tests.deprecations`. Without it, as in `make test`, every warning is an error.

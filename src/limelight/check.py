@@ -38,9 +38,9 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
         if x.ndim < 2:
             raise InputError(f"{name} expects at least (length, width), got shape {tuple(x.shape)}")
     if q.dtype != k.dtype:
-        raise DtypeError(f"q and k must share a dtype, got {q.dtype} and {k.dtype}")
+        raise DtypeError(f"q and k must share a dtype, got {q.dtype} and {k.dtype}; convert one of them with .to()")
     if q.device != k.device:
-        raise DeviceError(f"q and k must share a device, got {q.device} and {k.device}")
+        raise DeviceError(f"q and k must share a device, got {q.device} and {k.device}; move one of them with .to()")
     if (same_width and q.shape[-1] != k.shape[-1]) or 0 in (q.shape[-1], k.shape[-1]):
         raise InputError(
             f"q and k must have the same width ≥ 1, got {q.shape[-1]} and {k.shape[-1]} "

@@ -184,7 +184,7 @@ def tune(
     """Try the same learning rates with every arm, on seeds that no verdict uses, and print what each arm reached."""
     claim = catalog.claim(name)
     if not isinstance(claim, TunedClaim):
-        raise InputError(f"{name} has no learning rates to search; `limelight show {name}` tells what it measures")
+        raise InputError(f"{name} has no learning rates to search; `limelight show {name}` prints what it measures")
     runner.check_workers(workers=workers)
     search, store = Search(claim), Store(results)
     _run_missing(runner.trials([search], SEEDS, first=FIRST_SEED), store, workers=workers)
@@ -211,7 +211,7 @@ def _run_missing(
     except KeyboardInterrupt:
         left = len(runner.missing(wanted, store))
         terminal.log(
-            f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, the same command goes on from there"
+            f"interrupted; {len(wanted) - left} of {len(wanted)} runs are kept, and the same command runs the others"
         )
         raise typer.Exit(INTERRUPTED) from None
     return len(missing)
@@ -359,7 +359,7 @@ def inspect(
     """Let a model read texts or look at a picture, and show what each of its attention heads does."""
     words = [] if image is not None else _texts_to_read(text, file or [], lines)
     if image is not None and (text is not None or file or lines or tokens is not None):
-        raise InputError("--image is looked at alone, without --text, --file, --lines and --tokens")
+        raise InputError("--image is read by itself; leave out --text, --file, --lines and --tokens")
     from limelight.microscope.load import load
 
     loaded = load(_given(model), download=download)
@@ -449,7 +449,7 @@ def version(show_version: Annotated[bool, typer.Option("--version", help="Print 
 
 
 def _claims(names: Sequence[str] | None) -> list[Claim]:
-    """The claims of these names and files, or all; then one sentence tells of each that cannot be used."""
+    """The claims of these names and files, or all; then a sentence is printed for each that cannot be used."""
     if not names:
         terminal.log_problems(catalog.problems())
     return catalog.claims(names or ())
@@ -470,7 +470,7 @@ def _summaries(names: Sequence[str] | None, store: Store) -> list[Summary]:
 
 
 def _that_can_run(claims: Sequence[Claim], is_named: bool) -> list[Claim]:
-    """The claims without those that need what is not installed, of which a sentence tells.
+    """The claims without those that need what is not installed; for each of these a sentence is printed.
 
     Raises `MissingExtraError` if such a claim was asked for by its name.
     """

@@ -45,9 +45,13 @@ class DifferentialAttention(SignedOperator):
                 f"{first.shape} and {second.shape}"
             )
         if first.dtype != second.dtype:
-            raise DtypeError(f"both attentions must share a dtype, got {first.dtype} and {second.dtype}")
+            raise DtypeError(
+                f"both attentions must share a dtype, got {first.dtype} and {second.dtype}; convert one with .to()"
+            )
         if first.device != second.device:
-            raise DeviceError(f"both attentions must share a device, got {first.device} and {second.device}")
+            raise DeviceError(
+                f"both attentions must share a device, got {first.device} and {second.device}; move one with .to()"
+            )
         self.first, self.second, self.share = first, second, per_head(share)
         batches = {"first": first.shape[:-2], "second": second.shape[:-2], "share": batch_shape_of(share)}
         self.shape = (*check.broadcast(batches), *first.shape[-2:])

@@ -88,7 +88,7 @@ def heads_operator(
     if tables:
         own = similarity.default_scale(query.shape[-1]) if scale is None else scale
         similarity, scale = Sum(Scaled(similarity, own), *tables), None
-    sinks = None if sinks is None else _beside_scores(sinks, query)
+    sinks = None if sinks is None else _broadcast_to_scores(sinks, query)
     heads, groups = query.shape[-3] if grouped else None, None
     if heads is not None and key.shape[-3] != heads:
         if heads_differ(similarity, normalization, mask, scale, query.shape[-1]):
@@ -152,7 +152,7 @@ def heads_differ(
     return any(shapes) or heads_of_mask not in ((), (1,))
 
 
-def _beside_scores(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n 1"]:
+def _broadcast_to_scores(sinks: Tensor, query: Tensor) -> Float[Tensor, "*#B H #n 1"]:
     """Sinks (H,), one a head, or (B, H, n, 1), one a query, in a shape that broadcasts against scores (B, H, n, m)."""
     B, H, n = query.shape[:3]
     if sinks.shape == (H,):

@@ -27,8 +27,8 @@ class LocalLinear(SignedOperator):
     """(L v)_i = a_i, where a_i + B_i (k_j − q_i) is the line nearest to the values v_j under the weights P_ij.
 
     a_i, B_i minimize Σ_j P_ij |v_j − a_i − B_i (k_j − q_i)|² + r |B_i|² (local linear regression: Stone 1977,
-    Cleveland 1979, Fan 1993). Attention alone, the weighted mean, is the same without B. The mean is drawn towards
-    where keys are dense, and at the edge of the data towards its inside; a line is not: on points of density p, in one
+    Cleveland 1979, Fan 1993). Attention alone, the weighted mean, is the same without B. The mean is drawn toward
+    where keys are dense, and at the edge of the data toward its inside; a line is not: on points of density p, in one
     dimension and with a bandwidth h, P f − f is ½h²(f″ + 2 f′p′/p) + O(h⁴), and L f − f is ½h² f″ + O(h⁴).
 
     `attention` is of queries and keys of d ≤ 16 coordinates, usually with `Euclidean(h)`; queries and keys must be

@@ -4,7 +4,7 @@ import pytest
 
 from limelight.microscope.comparing import Comparison
 from limelight.microscope.load import load
-from limelight.microscope.reading import look, read
+from limelight.microscope.reading import read, read_picture
 from limelight.report.microscope.page import render
 from limelight.report.microscope.session import Session
 from tests.browser.conftest import Visitor
@@ -201,7 +201,7 @@ def picture_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     image.linear_gradient("L").resize((50, 40)).save(folder / "picture.png")
     path, loaded = folder / "heads.html", load(folders.vision(folder / "vit"))
-    path.write_text(render(look(loaded, folder / "picture.png")), encoding="utf-8")
+    path.write_text(render(read_picture(loaded, folder / "picture.png")), encoding="utf-8")
     return path
 
 

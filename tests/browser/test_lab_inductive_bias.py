@@ -49,7 +49,7 @@ def test_the_convolution_learns_of_few_images_and_the_answers_follow(visit):
 @pytest.mark.slow
 def test_a_click_on_an_image_is_remembered_and_a_link_restores_it(visit):
     visitor = visit("bias?kind=permuted&seed=3").drawn()
-    visitor.until(lambda: visitor.page.locator("#bias-answers[data-heard]").count() == 1, "a picture that listens")
+    visitor.until(lambda: visitor.page.locator("#bias-answers[data-listens]").count() == 1, "a picture that listens")
     third = visitor.page.locator("#bias-answers .textpoint").nth(2 * 4 + 1)
     third.scroll_into_view_if_needed()
     box = third.bounding_box()

@@ -54,7 +54,7 @@ def test_a_text_is_typed_a_head_chosen_and_ablated(visit, lab, width, scheme):
 
 
 @pytest.mark.slow
-def test_texts_that_cannot_be_used_are_told_at_the_field_and_others_are_escaped(visit):
+def test_texts_that_cannot_be_used_are_reported_at_the_field_and_others_are_escaped(visit):
     visitor = read(visit("microscope").drawn())
     page, area = visitor.page, visitor.page.get_by_label("Text to read")
     for text, told in [("x" * 900, "900 characters"), ("y" * 5000, "5,000 characters"), (" ", "no words")]:
@@ -79,16 +79,18 @@ def test_texts_that_cannot_be_used_are_told_at_the_field_and_others_are_escaped(
 
 
 @pytest.mark.slow
-def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_told(visit):
+def test_a_click_chooses_a_head_and_a_row_and_a_package_that_is_missing_is_reported(visit):
     visitor = read(visit("microscope?head=7.7&model=minilm").drawn())
     page = visitor.page
     visitor.until(lambda: "“7.7” is not among the choices" in at_field(visitor, "refused", "head"), "a sentence")
     if "not installed" in page.inner_text("#note"):
         assert "The model built by hand stands in for it" in page.inner_text("#note")
-    page.get_by_label("stand-in: a language model of bytes, built by hand").check()
+    page.get_by_label("built by hand: a language model of bytes").check()
     visitor.until(lambda: page.inner_text("#note") == "", "no more note")
     for place, name, share in (("scope-heads", "head", (0.25, 0.1)), ("scope-map", "token", (0.5, 0.02))):
-        visitor.until(lambda place=place: page.locator(f"#{place}[data-heard]").count() == 1, "a picture that listens")
+        visitor.until(
+            lambda place=place: page.locator(f"#{place}[data-listens]").count() == 1, "a picture that listens"
+        )
         box = page.locator(f"#{place} .nsewdrag").first
         box.scroll_into_view_if_needed()
         size = box.bounding_box()

@@ -1,4 +1,4 @@
-"""The page of verdicts in a browser: claims are read, opened, run and cancelled."""
+"""The page of verdicts in a browser: claims are read, opened, run and canceled."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_a_claim_is_run_to_the_end_and_its_pictures_are_drawn(visit, lab):
 
 
 @pytest.mark.slow  # tests/lab/test_runs.py cancels a run and counts what is kept
-def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancelled(visit, lab):
+def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_canceled(visit, lab):
     visitor = visit("verdicts")
     read(visitor)
     row = visitor.page.locator(".claims tr", has_text=catalog.claim(SLOW).title)
@@ -69,7 +69,7 @@ def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancell
     bar = visitor.page.locator(".run-progress progress")
     visitor.until(lambda: bar.count() == 1 and float(bar.get_attribute("value")) >= 1, "a first run that is done")
     visitor.page.get_by_role("button", name="Cancel").click()
-    visitor.until(lambda: "Cancelled." in visitor.page.inner_text(".run-progress"), "the end")
+    visitor.until(lambda: "Canceled." in visitor.page.inner_text(".run-progress"), "the end")
     told = re.search(r"(\d+) of 50 runs are kept", visitor.page.inner_text(".run-progress"))
     assert 1 <= int(told[1]) == kept(lab, SLOW) < 50
     assert visitor.complaints == []

@@ -113,7 +113,7 @@ def test_heat_on_a_sphere_evens_out():
     assert all(after < before for before, after in pairwise(spreads))
 
 
-def test_orders_are_told_beside_the_prediction():
+def test_orders_are_written_beside_the_prediction():
     at = [1.0, 0.5, 0.25]
     errors = np.array([[8.0, 4.0, 2.0], [4.0, 2.0, 1.0]])
     figure = orders({"first": errors, "none": np.empty((0, 3))}, {"first": at}, {"first": 2.0}, "ε", "error")

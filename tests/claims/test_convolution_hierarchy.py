@@ -25,14 +25,14 @@ def model():
 def test_a_first_layer_of_gabors_is_found_selective_and_one_of_blurs_is_not(model):
     angles = torch.arange(8) * math.pi / 8
     model.fix_first_layer(gabors(5, angles, 4.0))
-    found, curves, _ = hierarchy.answers_to_shapes(model)
+    found, curves, _ = hierarchy.responses_to_shapes(model)
     assert found["orientation 1"] > 0.5
     assert found["gratings 1"] > 0.5
     assert curves.shape == (8, 12)
     blur = torch.ones(8, 5, 5) / 25
     blur[:, [0, 0, 4, 4], [0, 4, 0, 4]] = 0
     model.fix_first_layer(blur)
-    found, _, _ = hierarchy.answers_to_shapes(model)
+    found, _, _ = hierarchy.responses_to_shapes(model)
     assert found["orientation 1"] < 0.05
     assert found["curved 1"] == 0
 
@@ -50,7 +50,7 @@ def test_a_second_layer_that_matches_semicircles_prefers_arcs(model):
         return pooled - pooled.mean()
 
     second[:8, 0], second[8:, 0] = template(math.pi), template(0.0)
-    found, _, relative = hierarchy.answers_to_shapes(model)
+    found, _, relative = hierarchy.responses_to_shapes(model)
     assert found["curved 2"] == 0.5
     assert relative.shape == (3, 4)
     assert (relative[:, 0] == 1).all()
@@ -58,11 +58,11 @@ def test_a_second_layer_that_matches_semicircles_prefers_arcs(model):
 
 def test_a_unit_that_no_bar_excites_does_not_count(model):
     model.convolutions[0].weight.data[0] = -1.0
-    found, curves, _ = hierarchy.answers_to_shapes(model)
+    found, curves, _ = hierarchy.responses_to_shapes(model)
     assert (curves[0] == 0).all()
     rest = ConvolutionalHierarchy(10, channels=(7, 16, 32))
     rest.convolutions[0].weight.data.copy_(model.convolutions[0].weight.data[1:])
-    assert hierarchy.answers_to_shapes(rest)[0]["orientation 1"] == pytest.approx(found["orientation 1"])
+    assert hierarchy.responses_to_shapes(rest)[0]["orientation 1"] == pytest.approx(found["orientation 1"])
     assert np.isfinite(hierarchy.tuning(np.stack([curves, curves]))).all()
     assert len(hierarchy.tuning(np.stack([curves, curves]))) == 14
 
@@ -88,8 +88,8 @@ def test_each_unit_is_judged_at_its_best_wavelength():
     assert hierarchy.best_wave(responses).tolist() == [[0, 3], [5, 0]]
 
 
-def test_a_patch_is_what_the_unit_sees_where_it_answers_most(model):
-    images = on_canvas(digits.digits()[0][:40], hierarchy.still(40))
+def test_a_patch_is_what_the_unit_sees_where_it_responds_most(model):
+    images = on_canvas(digits.digits()[0][:40], hierarchy.no_shift(40))
     found = hierarchy.exciting_patches(model, images)
     for layer, (name, seen) in enumerate(zip(found, model.layers(images), strict=True)):
         peak = seen.flatten(2).max(2).values
@@ -127,7 +127,7 @@ def test_a_network_that_stands_for_digits_is_found_so(monkeypatch, model):
     monkeypatch.setattr(hierarchy, "peaks", oracle)
     monkeypatch.setattr(hierarchy, "left_by_changes", lambda *_: {})
     shown = hierarchy.Shown(False, torch.Generator())
-    found, _ = hierarchy.answers_to_digits(model, shown, known, unseen, torch.Generator().manual_seed(0))
+    found, _ = hierarchy.responses_to_digits(model, shown, known, unseen, torch.Generator().manual_seed(0))
     assert (found["class 1"], found["letters 1"]) == (1, 1)
     assert found["class 2"] < 0.7  # one digit fewer than all others
     assert found["class 3"] == 0.5

@@ -1,4 +1,4 @@
-"""Emulating attention: students have the sizes that are told, and unreached goals stay unreached."""
+"""Emulating attention: students have the sizes that are given, and unreached goals stay unreached."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def seeded(seed=1000):
 
 
 @pytest.mark.parametrize("arm", CLAIM.arms)
-def test_the_students_have_the_sizes_that_are_told(arm):
+def test_the_students_have_the_sizes_that_are_given(arm):
     for tokens in claim.TOKENS:
         count = sum(p.numel() for p in claim.ARMS[arm](1, tokens).parameters())
         assert f"{count:,}" in CLAIM.arms[arm]
@@ -71,7 +71,7 @@ def test_a_student_sees_the_examples_of_its_set_and_the_last_one_new_ones(monkey
     assert different[-1] == 40 * claim.BATCH
 
 
-def test_a_network_that_diverges_is_told():
+def test_a_network_that_diverges_is_reported():
     with pytest.raises(DivergenceError):
         claim.learning_curves(claim.ARMS[claim.LINEAR](len(claim.EXAMPLES), 2), float("inf"), 2, seeded())
 

@@ -44,9 +44,9 @@ def test_a_gallery_shows_and_describes_every_scene(one_gallery):
 
 def test_recall_is_that_of_the_scenes_asked_for_among_all(one_gallery):
     last = all_scenes()[-10:]
-    assert claim.found(Oracle(), [one_gallery], last) == (1.0, 1.0)
-    assert claim.found(Oracle(wrong=4), [one_gallery], last)[0] == pytest.approx(0.6)
-    assert claim.found(Oracle(wrong=4), [one_gallery], all_scenes()[:10]) == (1.0, 1.0)
+    assert claim.recall_both_ways(Oracle(), [one_gallery], last) == (1.0, 1.0)
+    assert claim.recall_both_ways(Oracle(wrong=4), [one_gallery], last)[0] == pytest.approx(0.6)
+    assert claim.recall_both_ways(Oracle(wrong=4), [one_gallery], all_scenes()[:10]) == (1.0, 1.0)
 
 
 def test_each_way_of_the_recall_has_its_own_number(one_gallery):
@@ -58,19 +58,19 @@ def test_each_way_of_the_recall_has_its_own_number(one_gallery):
             scores[-4:, -1] += 2
             return scores
 
-    texts, images = claim.found(Fond(), [one_gallery], all_scenes()[-10:])
+    texts, images = claim.recall_both_ways(Fond(), [one_gallery], all_scenes()[-10:])
     assert texts == pytest.approx(0.7)
     assert images == 1.0
 
 
 def test_places_are_those_among_all_scenes():
     chosen = torch.tensor([5, 170, 0])
-    assert claim.places(all_scenes()[chosen]).tolist() == chosen.tolist()
+    assert claim.indices_of(all_scenes()[chosen]).tolist() == chosen.tolist()
 
 
 def test_pictures_show_what_was_answered(one_gallery):
     asked = all_scenes()[-3:]
-    told = claim.answers(Oracle(wrong=2), one_gallery, asked)
+    told = claim.retrieved_examples(Oracle(wrong=2), one_gallery, asked)
     assert told["said right"].tolist() == [1, 0, 0]
     assert told["said words"].tolist() == one_gallery[2][[-3, -1, 0]].tolist()
     assert torch.equal(torch.tensor(told["said images"]), one_gallery[0][-3:])

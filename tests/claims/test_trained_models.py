@@ -33,7 +33,7 @@ def unit(inputs):
 
 
 @pytest.mark.parametrize("sink", [0, 3])
-def test_each_change_changes_what_it_says_and_nothing_else(sink):
+def test_each_change_changes_what_it_describes_and_nothing_else(sink):
     before, drawn = head(), sinks.drawn(sink, M, seed=1)
     rest = [j for j in range(M) if j != sink]
     assert drawn.other in rest
@@ -65,7 +65,7 @@ def test_each_change_changes_what_it_says_and_nothing_else(sink):
     torch.testing.assert_close(P.sum(-1), torch.ones(2, M))
 
 
-def test_a_sink_by_its_length_alone_is_told_from_one_by_its_direction():
+def test_a_sink_by_its_length_alone_is_distinguished_from_one_by_its_direction():
     """All queries point along e₁. A long key of ordinary direction, and a short key along e₁, are both sinks."""
     q = 4 * torch.eye(4)[0].expand(M, 4)
     k = torch.tensor([[0.5, 3.0**0.5 / 2, 0, 0]]).repeat(M, 1)  # the same small angle for all
@@ -181,7 +181,7 @@ def test_the_rest_is_without_the_first_token_and_the_largest_coordinates():
     path[0, 1:, 90] -= 50
     path[1, 1:, 3] += 50
     path[:, 0, 11] = 1000  # only in the first token
-    rest = depth.ordinary(path)
+    rest = depth.without_extremes(path)
     assert rest.shape == (2, 4, 198)
     assert rest.abs().max() < 10
     kept = [j for j in range(200) if j not in (7, 90)]

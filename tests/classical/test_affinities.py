@@ -1,6 +1,4 @@
-"""Affinities compared with those of established libraries on real data, and the table of methods."""
-
-from pathlib import Path
+"""Affinities compared with those of established libraries on real data."""
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from sklearn.preprocessing import KernelCenterer, scale
 from sklearn.svm import SVC
 
 from limelight import ConvergenceError, Dot, InputError
-from limelight.classical import affinities, table
-from limelight.classical.methods import METHODS
+from limelight.classical import affinities
 from limelight.classical.operators import Centered
 
 REAL = {
@@ -144,45 +141,3 @@ def test_an_outlier_changes_no_neighbor_of_the_others(far):
     assert torch.equal(plain[1], beside[1][:-1])
     nearest = np.argsort(squares(X.numpy(), X.numpy()) + np.diag(np.full(500, np.inf)), 1)[:, :5]
     np.testing.assert_array_equal(plain[0].numpy(), nearest)
-
-
-def test_the_table_is_generated():
-    written = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
-    assert written == table.page(METHODS), "run `python docs/methods.py`"
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_the_operator_of_each_method_in_the_table_is_one(method):
-    A = method.operator(tensor(REAL["wine"])[:12])
-    assert 12 in A.shape
-    sums = A @ torch.ones(A.shape[1], 1).double()
-    if method.name == "Attention with sinks":
-        assert ((sums > 0) & (sums < 1)).all()
-    else:
-        right = 0.8 if method.name == "Differential attention" else 1.0
-        torch.testing.assert_close(sums, torch.full_like(sums, right))
-    assert f"`{table.written(A)}`" in method.row(tensor(REAL["wine"])[:12])
-
-
-def test_the_table_has_the_methods_that_the_paper_recasts():
-    names = " ".join(method.name for method in METHODS)
-    for name in (
-        "attention",
-        "GAT",
-        "Metric attention",
-        "MDS",
-        "Isomap",
-        "LLE",
-        "Laplacian eigenmaps",
-        "Diffusion maps",
-        "SNE",
-        "t-SNE",
-        "UMAP",
-        "k-means",
-        "Fuzzy c-means",
-        "Markov clustering",
-        "k nearest",
-        "SVM",
-        "GCN",
-    ):
-        assert name in names

@@ -92,7 +92,7 @@ def test_float32_answers_in_float32():
     )
 
 
-def test_points_that_no_label_reaches_stay_unlabeled_and_are_told():
+def test_points_that_no_label_reaches_stay_unlabeled_and_are_reported():
     X = np.array([[0.0], [0.1], [1.0], [1.1], [100.0], [200.0]])
     with pytest.warns(UserWarning, match=r"no label reaches 2 of the points to be labeled.*smaller gamma than 20"):
         model = LabelSpreading().fit(X, [0, -1, 1, -1, -1, -1])
@@ -108,7 +108,7 @@ def test_one_point_and_duplicates_keep_their_labels():
     np.testing.assert_array_equal(LabelSpreading().fit([[1.0, 2.0]] * 4, [3, -1, 3, -1]).transduction_, 3)
 
 
-def test_too_few_steps_are_told():
+def test_too_few_steps_are_reported():
     X, y, gamma = REAL["iris"]
     with pytest.warns(ConvergenceWarning, match="max_iter=2 was reached without convergence"):
         model = LabelSpreading(gamma=gamma, max_iter=2).fit(X, hidden(y))

@@ -13,7 +13,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from limelight import InputError
-from limelight.classical.modes import BlurringMeanShift, MeanShift, seen_share
+from limelight.classical.modes import BlurringMeanShift, MeanShift, bandwidth_of_share
 from limelight.classical.points import median_distance
 
 BOTH = [MeanShift, BlurringMeanShift]
@@ -91,7 +91,7 @@ def test_the_default_bandwidth_finds_blobs():
 
 
 def test_a_point_belongs_to_the_mode_it_climbs_to_and_not_to_the_nearest():
-    """A long thin tail reaches towards the wrong center, so assignment by distance would be wrong."""
+    """A long thin tail reaches toward the wrong center, so assignment by distance would be wrong."""
     tail = np.linspace(0, 6, 61)[:, None] * np.array([[1.0, 0.0]])
     X = np.vstack([np.repeat(tail[:1], 30, 0), tail, np.repeat([[7.5, 0.0]], 200, 0)])
     model = MeanShift(0.8, max_iter=2000).fit(X)
@@ -136,7 +136,7 @@ def test_points_that_coincide_are_one_cluster(kind, X):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_too_few_steps_are_told(kind):
+def test_too_few_steps_are_reported(kind):
     with pytest.warns(ConvergenceWarning, match=r"\d+ points still move after max_iter=1 steps"):
         model = kind(0.5, max_iter=1).fit(REAL["iris"][0])
     assert model.n_iter_ == 1
@@ -210,10 +210,10 @@ def test_the_default_bandwidth_is_as_good_as_scikit_learns_on_its_own_example():
 def test_no_order_of_the_rows_changes_the_default_bandwidth():
     hours = np.column_stack([np.tile(np.arange(24.0), 1000), np.repeat(np.arange(1000.0), 24)])
     mixed = np.random.default_rng(1).permutation(hours)
-    for default in (seen_share, median_distance):
+    for default in (bandwidth_of_share, median_distance):
         assert default(torch.from_numpy(hours)) == default(torch.from_numpy(mixed))
     assert 200 < median_distance(torch.from_numpy(hours)) < 400
-    assert 20 < seen_share(torch.from_numpy(hours)) < 60
+    assert 20 < bandwidth_of_share(torch.from_numpy(hours)) < 60
 
 
 def test_autocast_and_inference_mode_change_nothing():

@@ -1,4 +1,4 @@
-"""Scenes hold the digit that their box and their label say, among clutter that neither tells of."""
+"""Scenes hold the digit that their box and their label say, among clutter that neither describes."""
 
 import torch
 

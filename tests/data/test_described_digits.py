@@ -1,4 +1,4 @@
-"""Described digits: what is drawn is what is told, and no pair that is held out is ever seen."""
+"""Described digits: what is drawn is what is described, and no pair that is held out is ever seen."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_every_image_of_a_digit_is_drawn():
     assert {round(float(x), 3) for x in drawn[:, 4, 0]} == {round(float(x), 3) for x in images[labels == 9, 0, 0]}
 
 
-def test_a_digit_without_an_image_is_told():
+def test_a_digit_without_an_image_is_reported():
     images, labels = flat_digits()
     with pytest.raises(InputError, match="none of 9"):
         draw_scenes(torch.tensor([[9, 2, 0]]), images[labels < 9], labels[labels < 9], seeded())

@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_graph():
     assert not torch.equal(first.labels, other.labels)
 
 
-def test_few_of_each_class_are_told():
+def test_the_class_of_a_few_nodes_of_each_class_is_known():
     graph = community_graph(300, 4, seeded())
     told = graph.few_of_each_class(7, seeded(1))
     assert graph.labels[told].bincount().tolist() == [7] * 4
@@ -119,7 +119,7 @@ def test_without_files_the_error_says_where_cora_is(tmp_path):
 )
 def test_files_of_another_form_are_refused(tmp_path, content, cites):
     write(tmp_path, content, cites)
-    with pytest.raises(InputError, match=r"cora\.(content|cites) expects"):
+    with pytest.raises(InputError, match=r"cora\.(content|cites) must have"):
         cora(tmp_path)
 
 

@@ -25,7 +25,7 @@ def test_a_high_question_finds_the_value_of_the_largest_key_and_a_low_one_that_o
     torch.testing.assert_close(found, torch.tensor([2.0, 3.0, 2.0]))
 
 
-def test_scores_have_the_standard_deviation_that_is_told():
+def test_scores_have_the_standard_deviation_that_is_given():
     x, _ = soft_lookup(20_000, 2, seeded())
     scores = SHARPNESS * x[:, 0, 0] * x[:, 1, 1]
     assert float(scores.std()) == pytest.approx(SHARPNESS, rel=0.05)

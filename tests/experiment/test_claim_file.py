@@ -42,7 +42,7 @@ def test_list_show_and_report_take_a_file(tmp_path, monkeypatch):
     assert str(tmp_path) not in sys.path
 
 
-def test_a_claim_is_told_of_by_the_path_of_its_file(tmp_path, monkeypatch):
+def test_a_claim_is_named_by_the_path_of_its_file(tmp_path, monkeypatch):
     (tmp_path / "a b").mkdir()
     write(tmp_path / "a b")
     monkeypatch.chdir(tmp_path / "a b")
@@ -78,7 +78,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_file_that_is_no_claim_is_told_of_in_a_sentence(tmp_path, what):
+def test_a_file_that_is_no_claim_is_reported_in_a_sentence(tmp_path, what):
     text, says = BAD[what]
     path = write(tmp_path, own=text)
     with pytest.raises(InputError, match=says) as caught:

@@ -296,7 +296,7 @@ def test_definitions_may_move_and_be_renamed():
     assert digest(split) == NAME
 
 
-def test_two_functions_of_one_text_are_told_apart_by_what_calls_them():
+def test_two_functions_of_one_text_are_distinguished_by_what_calls_them():
     one = "def f(x):\n    return x + {}\ndef g(x):\n    return x * {}\n"
     main = "from outside import Claim\nfrom a import f, g\nclass C(Claim):\n    def measure(self): return f(g(1))\n"
 
@@ -396,7 +396,7 @@ def test_a_module_constant_that_a_function_sets_is_followed():
     assert Definition("p.other", "COUNT") in found
 
 
-def test_classes_that_tell_their_base_of_themselves_are_reached_with_it():
+def test_classes_that_register_with_their_base_are_reached_with_it():
     text = "class Base:\n    known = []\n    def __init_subclass__(cls):\n        cls.known.append(cls)\n"
     other = f"{text}class Derived(Base):\n    pass\nclass Apart:\n    pass\n"
     names = {one.name for one in measured("return other.Base.known", other=other)}
@@ -834,7 +834,7 @@ print("torch" in sys.modules)
     assert found == [[expected, "False"]] * 2
 
 
-def test_a_module_without_source_is_told_of():
+def test_a_module_without_source_is_reported():
     with pytest.raises(ModuleNotFoundError, match=r"cannot read the source of limelight\.nowhere"):
         AS_IT_IS["limelight.nowhere"]
 

@@ -264,7 +264,7 @@ def test_an_entry_of_another_type_is_read_from_its_file(folder, column, value):
     assert Store(folder).results(Toy()).records == from_files(folder)
 
 
-def test_a_locked_index_is_told_of_once_and_the_files_are_read(folder, monkeypatch):
+def test_a_locked_index_is_reported_once_and_the_files_are_read(folder, monkeypatch):
     monkeypatch.setattr(index, "_PATIENCE", 0)
     with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -76,7 +76,7 @@ BROKEN = {
     "an exit": ({"own": "brought.own:Own"}, {"own": "raise SystemExit"}, "cannot be imported: SystemExit"),
     "no claim": ({"own": "brought.levels:LEVELS"}, {}, "should be a subclass of Claim, and is {"),
     "parts": ({"own": "brought.own:Own"}, {"own": CLAIM.replace("control =", "controls =")}, "lacks control"),
-    "two names": ({"mine": "brought.own:Own"}, {}, "calls itself 'own'; its name and that of the entry point"),
+    "two names": ({"mine": "brought.own:Own"}, {}, "has the name 'own'; its name and that of the entry point"),
     "a built-in": (
         {"slopes": "brought.own:Own"},
         {},

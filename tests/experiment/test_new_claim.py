@@ -40,7 +40,7 @@ def test_what_it_writes_runs_and_ends_with_a_verdict():
     assert claim.figures(Store("results").results(claim))
 
 
-def test_json_tells_the_file_and_the_command(tmp_path):
+def test_json_has_the_file_and_the_command(tmp_path):
     assert json.loads(call("new-claim", "own", "--json").stdout) == {
         "file": str(tmp_path / "own.py"), "command": "limelight run ./own.py --quick",
     }  # fmt: skip

@@ -207,7 +207,7 @@ def test_a_right_value_works_and_a_wrong_one_is_a_sentence(call, option):
 
 
 @pytest.mark.parametrize("option", [case for case in CASES if case[0] == "lab"])
-def test_the_lab_is_told_the_right_value_and_refuses_the_wrong_one(call, option, monkeypatch):
+def test_the_lab_takes_the_right_value_and_refuses_the_wrong_one(call, option, monkeypatch):
     server = pytest.importorskip("limelight.lab.server", reason="needs Dash: pip install -e '.[lab]'")
     monkeypatch.setattr("limelight.lab.sessions.warm", lambda: None)  # no process of workers is needed here
     right, shows, wrong, code, says = CASES[option]

@@ -79,7 +79,7 @@ def test_asked_to_end_it_says_what_is_kept_and_leaves_no_process(tmp_path, gate,
         seconds_until_nothing_is_left_of(mark)
     assert "3 of 30 runs" in first
     assert process.returncode == INTERRUPTED
-    assert "the same command goes on from there" in rest
+    assert "the same command runs the others" in rest
     assert "Traceback" not in rest
     assert 3 <= len(list((tmp_path / "results" / "toy").glob("*.json"))) <= 15
 

@@ -215,7 +215,7 @@ def test_an_unreadable_claim_folder_is_reported_once(store, strange):
         store.require_writable([Toy()])
 
 
-def test_a_damaged_file_that_cannot_be_set_aside_is_told_of(store):
+def test_a_damaged_file_that_cannot_be_set_aside_is_reported(store):
     run_trial(Toy(), "one", 3, store.folder)
     store.path(Toy(), "one", 3).write_text("half of")
     a_file(store.folder / "damaged")

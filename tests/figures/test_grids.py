@@ -26,6 +26,13 @@ def test_a_table_of_images_has_its_rows_and_columns():
     assert np.isnan(shown[:, 4]).all()
 
 
+def test_rows_and_columns_are_numbered_from_one_or_from_zero():
+    for first in (1, 0):
+        (figure,) = figures.matrices({"": np.eye(2, 3)}, "head", "layer", "score", **({} if first else {"first": 0}))
+        assert list(figure.data[0].y) == [first, first + 1]
+        assert list(figure.data[0].x) == [first, first + 1, first + 2]
+
+
 def test_a_strip_plot_draws_true_values_only_if_there_are_some():
     series = {"one": np.array([[1.0, 2.0], [3.0, 4.0]]), "two": np.array([[5.0, 6.0]])}
     without = figures.strip_plot(series, None, [1, 2], "layer", "value", "A title")

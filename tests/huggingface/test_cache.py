@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from limelight import ALiBi, Cosine, Dot, Euclidean, InputError, Laplacian, Metric, Sparsemax, StudentT
 from limelight.huggingface import AttentionCache, register, transplant
-from limelight.huggingface.cache import GrowingLayer, lender_of
+from limelight.huggingface.cache import GrowingLayer, cache_layer_of
 from limelight.kept_keys import KeptKeys
 from tests.huggingface.tiny import CACHE, DECODERS, ENCODER_DECODERS, model, tokens
 
@@ -340,18 +340,18 @@ def test_memory_is_taken_when_it_is_full():
 def test_only_views_of_the_present_keys_are_recognized():
     layer = GrowingLayer()
     first, _ = layer.update(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4))
-    assert lender_of(first) == (layer, 5)
-    assert lender_of(layer.keys) == (layer, None)
-    assert lender_of(first.clone()) is None
-    assert lender_of(first[:, :1]) is None
+    assert cache_layer_of(first) == (layer, 5)
+    assert cache_layer_of(layer.keys) == (layer, None)
+    assert cache_layer_of(first.clone()) is None
+    assert cache_layer_of(first[:, :1]) is None
     later, _ = layer.update(torch.randn(1, 2, 1, 4), torch.randn(1, 2, 1, 4))
-    assert lender_of(first) is None
-    assert lender_of(later) == (layer, 1)
+    assert cache_layer_of(first) is None
+    assert cache_layer_of(later) == (layer, 1)
     layer.crop(-1)
-    assert lender_of(later) is None
+    assert cache_layer_of(later) is None
     layer.reset()
     assert layer.keys is None
-    assert lender_of(first) is None
+    assert cache_layer_of(first) is None
 
 
 @torch.no_grad()
@@ -365,7 +365,7 @@ def test_a_view_does_not_keep_the_layer():
         assert gone() is None
     finally:
         gc.enable()
-    assert lender_of(view) is None
+    assert cache_layer_of(view) is None
 
 
 @torch.no_grad()

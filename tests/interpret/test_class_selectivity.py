@@ -9,7 +9,7 @@ from limelight import InputError
 from limelight.interpret.class_selectivity import class_areas, tolerance
 
 
-def test_areas_count_the_pairs_in_which_a_class_answers_more():
+def test_areas_count_the_pairs_in_which_the_response_to_a_class_is_larger():
     generator = torch.Generator().manual_seed(0)
     responses = torch.randint(0, 6, (60, 4), generator=generator).double()  # many ties
     labels = torch.arange(60) % 3

@@ -36,7 +36,7 @@ def test_its_extremes_and_what_does_not_change_it():
     assert float(circular_variance(opposite, ANGLES)) == pytest.approx(1)
 
 
-def test_a_unit_that_answers_to_nothing_has_no_selectivity():
+def test_a_unit_that_responds_to_nothing_has_no_selectivity():
     assert circular_variance(torch.zeros(2, 12, dtype=torch.float64), ANGLES).isnan().all()
 
 

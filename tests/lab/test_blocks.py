@@ -256,7 +256,7 @@ def test_what_is_written_is_shown_up_to_its_end():
 def test_memory_does_not_grow(kind, numbers, monkeypatch):
     learner = kind(read(FIELDS, {})[0])
     monkeypatch.setattr(kind, "_measured", lambda self: numbers)
-    monkeypatch.setattr(kind, "_look", lambda self: None)
+    monkeypatch.setattr(kind, "_evaluate", lambda self: None)
     for _ in range(2000):
         learner._measure()
     assert len(learner._at) <= 401
@@ -265,7 +265,7 @@ def test_memory_does_not_grow(kind, numbers, monkeypatch):
 
 @pytest.mark.parametrize(("what", "network", "name"), [("diffusion", "_classifier", "classifier"),
                                                        ("transformer", "_model", "Transformer")])  # fmt: skip
-def test_a_loss_that_is_not_finite_is_told_each_time(what, network, name):
+def test_a_loss_that_is_not_finite_is_reported_each_time(what, network, name):
     playing = live(what=what)
     with torch.no_grad():
         next(getattr(playing._chosen, network).parameters()).fill_(torch.nan)

@@ -11,7 +11,7 @@ from dash.exceptions import PreventUpdate
 
 from limelight.lab.app import build
 from limelight.lab.calls import HTTP, SOCKET, Calls, Checked, checked
-from limelight.lab.messages import heard
+from limelight.lab.messages import parsed
 from limelight.lab.runs import Runs
 from limelight.lab.sessions import Sessions
 from tests.lab.mutation import RECORDED, deep, mutants
@@ -98,7 +98,7 @@ def test_messages_that_are_no_calls_are_refused(calls, text):
     with pytest.raises(ValueError, match=r"."):
         calls.over_http(text.encode())
     with pytest.raises(ValueError, match="no such message"):
-        heard(text)
+        parsed(text)
 
 
 def test_a_callback_gets_only_values_of_its_signature():
@@ -206,7 +206,7 @@ def test_mutants_of_recorded_calls_raise_nothing(app, capfd, caplog, monkeypatch
                 statuses.append(post(app.server, payload.encode())[0])
             else:
                 with suppress(ValueError):
-                    heard(text)
+                    parsed(text)
     assert set(statuses) <= {200, 204, 400}
     assert statuses.count(400) > len(statuses) / 3
     assert caplog.records == []

@@ -29,7 +29,7 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch):
     assert "in a clone of Limelight, run: pip install -e '.[lab]'" in found.stderr
 
 
-def test_it_is_bound_to_this_machine_unless_told(monkeypatch):
+def test_it_is_bound_to_this_machine_by_default(monkeypatch):
     given = []
     monkeypatch.setattr(server, "serve", lambda *values: given.append(values))
     assert CliRunner().invoke(app, ["lab"]).exit_code == 0

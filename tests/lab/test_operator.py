@@ -14,13 +14,13 @@ import torch
 from limelight import figures
 from limelight.data.plane_points import ARRANGEMENTS, COORDINATE_MAX, arrangement
 from limelight.errors import InputError, UnknownNameError
-from limelight.figures.plane import Attended, plane_traces
+from limelight.figures.plane import PlaneScene, plane_traces
 from limelight.lab.address import from_query, read, to_query
 from limelight.lab.pages.operator import settings
 from limelight.lab.pages.operator.process import MOVING
 from limelight.lab.pages.operator.settings import FIELDS, MASKS, MOST, NORMALIZATIONS, PROCESSES, SIMILARITIES
 from limelight.lab.pages.operator.simulation import OperatorSimulation
-from limelight.lab.places import decoded, encoded
+from limelight.lab.point_text import decoded, encoded
 from limelight.propagation import resolvent, steps
 
 
@@ -324,7 +324,7 @@ def test_an_unknown_arrangement_is_refused():
 def shown(**other):
     x = arrangement("ring", 6, 0)
     weights = np.array([0.03, 0.08, 1.0, 0.15, 0.5, 0.01])
-    return Attended(x.numpy(), x.numpy(), weights, 2, weights, "weight", (0.0, 1.0), **other)
+    return PlaneScene(x.numpy(), x.numpy(), weights, 2, weights, "weight", (0.0, 1.0), **other)
 
 
 def test_every_key_of_some_weight_has_a_line_and_heavier_ones_a_thicker():

@@ -78,7 +78,7 @@ from limelight.lab.runs import Runs
 from tests.experiment.toy import Toy
 
 def command(name, seeds, folder):
-    attended = "import limelight.lab.attended as a, runpy; a.attend(); "
+    attended = "import limelight.lab.stop_with_stdin as a, runpy; a.interrupt_at_end_of_stdin(); "
     run = "runpy.run_module('tests.experiment.command', run_name='__main__')"
     options = ["--seeds", str(seeds), "--workers", "1", "--results", str(folder)]
     return [sys.executable, "-c", attended + run, "run", name, *options]
@@ -95,4 +95,4 @@ print(runs.progress("toy").state, code, 0 < runs.progress("toy").kept < 600)
 """
     environment["LIMELIGHT_TOY_HARD"] = "1"
     said, wrong = python(environment, "-c", program).communicate(timeout=PATIENCE)
-    assert said.split() == ["cancelled", "130", "True"], wrong
+    assert said.split() == ["canceled", "130", "True"], wrong

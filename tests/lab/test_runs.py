@@ -28,7 +28,7 @@ time.sleep(600)
 
 def drive(name, seeds, folder):
     attended = (
-        "import limelight.lab.attended as a; a.attend(); "
+        "import limelight.lab.stop_with_stdin as a; a.interrupt_at_end_of_stdin(); "
         "import runpy; runpy.run_module('tests.experiment.drive', run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", attended, str(folder), str(seeds)]
@@ -96,7 +96,7 @@ def test_a_run_computes_what_is_missing(begin, tmp_path):
         runs.start(Toy(), 4)
 
 
-def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path, monkeypatch):
+def test_what_was_computed_before_it_was_canceled_is_kept(begin, gate, tmp_path, monkeypatch):
     monkeypatch.setattr("limelight.lab.runs._GRACE", 2 * PATIENCE)  # so that it ends by the request and not by the kill
     runs = begin()
     runs.start(Toy(), 8)
@@ -105,9 +105,9 @@ def test_what_was_computed_before_it_was_cancelled_is_kept(begin, gate, tmp_path
     family = family_of(runs)
     assert len(family) > 1
     runs.cancel("toy")
-    assert runs.progress("toy").state in ("stopping", "cancelled")
+    assert runs.progress("toy").state in ("stopping", "canceled")
     found = ended(runs)
-    assert (found.state, found.kept, found.total) == ("cancelled", 15, 24)
+    assert (found.state, found.kept, found.total) == ("canceled", 15, 24)
     until(lambda: not any(_lives(each) for each in family))
     assert len(missing(trials([Toy()], 8), Store(tmp_path))) == 9
 
@@ -117,15 +117,15 @@ def test_a_process_that_does_not_stop_is_killed(begin, monkeypatch):
     runs = begin(stubborn)
     runs.start(Toy(), 1)
     run = runs._runs["toy"]
-    until(lambda: os.fstat(run._said.fileno()).st_size)  # it ignores signals from now on
+    until(lambda: os.fstat(run._errors.fileno()).st_size)  # it ignores signals from now on
     runs.cancel("toy")
-    assert ended(runs).state == "cancelled"
+    assert ended(runs).state == "canceled"
 
 
 def test_every_process_ends_with_the_lab(begin):
     runs = begin(a_stubborn_family)
     runs.start(Toy(), 8)
-    said = runs._runs["toy"]._said
+    said = runs._runs["toy"]._errors
     until(lambda: os.fstat(said.fileno()).st_size == len("up\n") * 2)
     family = family_of(runs)
     assert len(family) == 2
@@ -208,6 +208,6 @@ def test_the_last_message_of_a_run_is_shown(begin):
 
 def test_what_runs_is_the_command_of_this_python(tmp_path):
     told = command("slopes", 10, tmp_path)
-    assert told[:6] == [sys.executable, "-P", "-m", "limelight.lab.attended", "run", "slopes"]
+    assert told[:6] == [sys.executable, "-P", "-m", "limelight.lab.stop_with_stdin", "run", "slopes"]
     assert int(told[told.index("--workers") + 1]) >= 1
     assert told[told.index("--results") + 1] == str(tmp_path)

@@ -104,7 +104,7 @@ def test_a_history_stays_short_and_keeps_its_whole_length():
     np.testing.assert_array_equal(history.values[0], history.steps)
 
 
-def test_a_loss_that_is_no_longer_finite_is_told_again_and_again():
+def test_a_loss_that_is_no_longer_finite_is_reported_again_and_again():
     playing = live()
     with torch.no_grad():
         playing._models["gate"][0].experts.fill_(float("nan"))

@@ -45,11 +45,11 @@ def table(text, encoding="utf-8"):
 def test_separators_and_decimal_marks_are_recognized_and_reported(separator, mark, told, names, end):
     read = table(written(separator, mark, names, end=end))
     np.testing.assert_array_equal(read.values, VALUES)
-    assert told in read.told
-    assert "in UTF-8" in read.told
-    assert "The first row is read as −3, 0.25, −0." in read.told
+    assert told in read.description
+    assert "in UTF-8" in read.description
+    assert "The first row is read as −3, 0.25, −0." in read.description
     first = "Inputs: “x” and “y”; output: “z”" if names else "Inputs: column 1 and column 2; output: column 3"
-    assert first in read.told
+    assert first in read.description
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_encodings_are_recognized_and_reported(encoding, mark, told):
     read = table(mark + written(";", ",", ("Größe", "Höhe", "Z")).encode(encoding))
     np.testing.assert_array_equal(read.values, VALUES)
     assert read.names == ("Größe", "Höhe", "Z")
-    assert f"in {told}." in read.told
+    assert f"in {told}." in read.description
 
 
 def test_a_byte_that_windows_does_not_have_is_latin_1():
-    assert "in Latin-1." in table(written(names=("a\x81", "b", "c")).encode("latin-1")).told
+    assert "in Latin-1." in table(written(names=("a\x81", "b", "c")).encode("latin-1")).description
 
 
 @pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "\n\nsep=;"])
@@ -84,7 +84,7 @@ def test_a_line_that_names_the_separator_is_followed(line, encoding):
 def test_a_separator_of_its_own_is_followed_where_a_line_names_it():
     read = table("sep=:\n" + written(":"))
     np.testing.assert_array_equal(read.values, VALUES)
-    assert "separated by “:”" in read.told
+    assert "separated by “:”" in read.description
 
 
 def test_decimal_commas_in_quotes_between_commas():
@@ -96,8 +96,8 @@ def test_decimal_commas_in_quotes_between_commas():
 def test_an_index_is_left_out_and_reported(separator, index, why):
     read = table(written(separator, index=index))
     np.testing.assert_array_equal(read.values, VALUES)
-    assert f"The first column {why} and is left out." in read.told
-    assert "Inputs: “x” and “y”" in read.told
+    assert f"The first column {why} and is left out." in read.description
+    assert "Inputs: “x” and “y”" in read.description
 
 
 def test_an_index_of_words_as_r_writes_it():
@@ -109,7 +109,7 @@ def test_an_index_of_words_as_r_writes_it():
 def test_an_index_without_any_names():
     read = table(written(names=(), index=""))
     np.testing.assert_array_equal(read.values, VALUES)
-    assert "Inputs: column 2 and column 3; output: column 4." in read.told
+    assert "Inputs: column 2 and column 3; output: column 4." in read.description
 
 
 def test_four_columns_of_which_none_is_an_index_are_refused():
@@ -138,8 +138,8 @@ def test_numbers_with_signs_and_exponents(minus):
     assert table("".join(rows)).values[0].tolist() == [-0.0015, 2.0, 0.5]
 
 
-def test_numbers_alike_under_every_reading_are_told_as_they_were_read():
-    told = table("1,234;2;3\n" * 20).told
+def test_numbers_alike_under_every_reading_are_shown_as_they_were_read():
+    told = table("1,234;2;3\n" * 20).description
     assert "decimal commas" in told
     assert "1.234, 2, 3" in told
 
@@ -196,4 +196,4 @@ def test_a_damaged_file_raises_only_input_errors(seed):
             continue
         assert np.isfinite(read.values).all()
         assert read.values.shape[1] == 3
-        assert read.told
+        assert read.description

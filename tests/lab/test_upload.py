@@ -29,7 +29,7 @@ def test_rows_are_scaled_to_the_drawn_data(head):
     assert abs(float(rows[:, 2].mean())) < 1e-6
     assert math.isclose(float(rows[:, 2].std(correction=0)), 1, rel_tol=1e-5)
     assert require_rows(rows.tolist()).shape == (50, 3)
-    assert read.told.startswith("50 rows, separated by commas")
+    assert read.description.startswith("50 rows, separated by commas")
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e26])

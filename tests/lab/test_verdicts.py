@@ -43,7 +43,7 @@ def text(shown):
     return "" if shown is None else str(shown)
 
 
-def test_a_row_tells_the_verdict_and_its_chief_effect(results):
+def test_a_row_has_the_verdict_and_its_main_effect(results):
     found = ResultsCache(results).status(Toy())
     told = [text(cell) for cell in cells(Toy(), found)]
     assert told[0] == "supported"
@@ -65,7 +65,7 @@ def test_no_style_changes_a_letter():
     assert not any("text-transform" in sheet or "font-variant-caps" in sheet for sheet in sheets)
 
 
-def test_a_claim_in_full_tells_all_that_the_report_does(results):
+def test_a_claim_in_full_has_all_that_the_report_has(results):
     found = ResultsCache(results).status(Diverging())
     told = " ".join([text(verdict_view(found)), text(evidence(found))])
     for expected in ("inconclusive", "one is more than zero by a half", "at least 0.500", "5 of 30 runs failed",
@@ -113,7 +113,7 @@ def test_without_results_it_says_so_and_leaves_no_folder(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_runs_without_a_complete_seed_are_told_and_others_do_not_count(tmp_path):
+def test_runs_without_a_complete_seed_are_reported_and_others_do_not_count(tmp_path):
     run_trial(Toy(), "one", 0, tmp_path)
     (tmp_path / "toy" / f"{0:064x}.json").write_text("{}")
     found = ResultsCache(tmp_path).status(Toy())
@@ -178,13 +178,13 @@ def progress(state, done=3, known=2, left=None, reason=""):
     return Progress(state, 10, 12, known, done, left, reason)
 
 
-def test_a_run_is_told_with_its_progress_and_its_end():
+def test_a_run_is_shown_with_its_progress_and_its_end():
     bar, far, cancel = progress_view("toy", progress("running", left=70))
     assert (bar.value, bar.max, cancel.disabled) == ("5", "12", False)
     assert "5 of 12 runs" in text(far)
     assert progress_view("toy", progress("stopping"))[2].disabled
     assert end_message(progress("done", 10)) == "Done: 10 runs, besides 2 that had a result before."
-    assert end_message(progress("cancelled")) == "Cancelled. 5 of 12 runs are kept; the next run goes on from there."
+    assert end_message(progress("canceled")) == "Canceled. 5 of 12 runs are kept; the next run computes the rest."
     assert "ended early: no room left. 5 of 12" in end_message(progress("failed", reason="no room left."))
     assert progress_view("toy", None) == []
     assert (

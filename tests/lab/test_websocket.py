@@ -140,7 +140,7 @@ class Forgetful(Sessions):
         return await super().frame(key, module, values, after)
 
 
-def test_a_page_whose_worker_has_ended_is_told_before_its_simulation_starts_again():
+def test_a_page_whose_worker_has_ended_is_reported_before_its_simulation_starts_again():
     sessions = Forgetful()
     frames = [json.loads(each["text"]) for each in talk(*[asked()] * 3, sessions=sessions)[1:]]
     assert [list(frame) for frame in frames] == [["n"], ["again", "note"], ["n"]]

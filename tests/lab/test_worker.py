@@ -181,7 +181,7 @@ def test_the_worker_of_a_hidden_page_takes_no_step(monkeypatch):
     player = Player(theirs, Counting, {"n": 0})
 
     def hear(**message):
-        player._hear(message)
+        player._handle(message)
         player._answer()
 
     hear(do="frame", after=-1)
@@ -312,18 +312,18 @@ def test_where_nothing_can_be_forked_a_worker_starts_by_itself(sessions, monkeyp
 def test_a_session_with_a_pending_request_is_kept(sessions, monkeypatch):
     monkeypatch.setattr(module, "_QUIET", 0.0)
     session = sessions.of("a", SIMULATION, values())
-    assert session.is_quiet(session.heard + 1)
+    assert session.is_idle(session.last_message + 1)
     with session._asking:
-        assert not session.is_quiet(session.heard + 1)
+        assert not session.is_idle(session.last_message + 1)
     with session._starting:
-        assert not session.is_quiet(session.heard + 1)
+        assert not session.is_idle(session.last_message + 1)
 
 
 def test_a_busy_worker_of_a_closed_page_is_ended(sessions, monkeypatch):
     session = sessions.of("a", SIMULATION, values())
     with session._asking:
-        assert not session.is_quiet(session.heard + 60)
-        assert session.is_quiet(session.heard + 600)
+        assert not session.is_idle(session.last_message + 60)
+        assert session.is_idle(session.last_message + 600)
 
 
 def test_a_worker_that_is_slow_is_not_lost(sessions, monkeypatch):
@@ -415,17 +415,17 @@ def test_a_page_without_requests_loses_its_worker(sessions, monkeypatch):
 
 def test_an_open_page_that_is_hidden_keeps_its_worker_for_some_time(sessions, monkeypatch):
     session = sessions.of("a", SIMULATION, values())
-    assert session.is_quiet(session.heard + 60)
-    assert not session.is_quiet(session.seen + 599, connected=True)
-    assert session.is_quiet(session.seen + 601, connected=True)
+    assert session.is_idle(session.last_message + 60)
+    assert not session.is_idle(session.seen + 599, connected=True)
+    assert session.is_idle(session.seen + 601, connected=True)
 
 
 def test_a_page_may_reconnect_to_its_worker_for_some_seconds(sessions):
     session = sessions.of("a", SIMULATION, values())
     with sessions.connected("a"):
-        session.heard -= 500  # hidden
-    assert not session.is_quiet(time.monotonic() + 7)
-    assert session.is_quiet(time.monotonic() + 9)
+        session.last_message -= 500  # hidden
+    assert not session.is_idle(time.monotonic() + 7)
+    assert session.is_idle(time.monotonic() + 9)
 
 
 def test_connected_sessions_are_not_ended(sessions, monkeypatch):

@@ -258,7 +258,7 @@ def test_with_a_cache_the_mean_is_over_the_tokens_so_far():
     with scope.intervene(Ablate([(0, HEAD)])):
         with pytest.raises(InputError, match="a cache that was filled outside the block"):
             one(input_ids=ids[:, 8:], **cache)
-        with pytest.raises(InputError, match="got a single token, of which the mean over the text is its own output"):
+        with pytest.raises(InputError, match="got a single token, whose own output is the mean over the text"):
             one(input_ids=ids[:, :1])
         one(input_ids=ids)
 
@@ -459,7 +459,7 @@ def test_changes_combine_and_one_may_write_their_own():
     torch.testing.assert_close(ours, one.layers[1](x + out.transpose(1, 2).flatten(2)), **EXACT)
 
 
-def test_what_an_intervention_is_told_is_in_its_repr():
+def test_the_arguments_of_an_intervention_are_in_its_repr():
     assert repr(Ablate([(0, 1)], "zero")) == "Ablate(zero, 1 head)"
     assert repr(Ablate([(0, 1), (0, 1), (1, 1)])) == "Ablate(mean, 2 heads)"
     assert repr(EqualKeyNorms()) == "EqualKeyNorms()"
@@ -510,7 +510,7 @@ def test_errors_of_the_scope_are_one_sentence():
         scope.intervene(Ablate([("layers.7", 0)]))
     with pytest.raises(InputError, match="this ablates all 4 heads of the model, which leaves no attention"):
         scope.intervene(Ablate([(layer, head) for layer in (0, 1) for head in (0, 1)]))
-    with pytest.raises(InputError, match=r"head 0 of layers\.1 is changed by Temperature twice"):
+    with pytest.raises(InputError, match=r"head 0 of layers\.1 is changed by two Temperature"):
         scope.intervene(Temperature(2.0), Temperature(3.0, [(1, 0)]))
     with pytest.raises(InputError, match="each change expects an Intervention object, got 2"):
         scope.intervene(2)

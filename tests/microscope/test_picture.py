@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from limelight import InputError, cli
 from limelight.microscope import picture
 from limelight.microscope.load import load
-from limelight.microscope.reading import look, read
+from limelight.microscope.reading import read, read_picture
 from limelight.report.microscope.page import render
 from tests.microscope import folders
 
@@ -37,7 +37,7 @@ def data_of(page):
 
 
 def test_the_patches_are_tokens_after_the_class_token(vit, tmp_path):
-    reading = look(load(vit), saved(tmp_path / "a.png"))
+    reading = read_picture(load(vit), saved(tmp_path / "a.png"))
     assert reading.texts[0][:3] == ["class token", "row 1, column 1", "row 1, column 2"]
     assert reading.texts[0][-1] == "row 4, column 4"
     assert len(reading.texts[0]) == 17
@@ -46,25 +46,25 @@ def test_the_patches_are_tokens_after_the_class_token(vit, tmp_path):
 
 
 def test_registers_stand_before_the_patches(tmp_path):
-    reading = look(load(folders.vision(tmp_path / "dino", registers=2)), saved(tmp_path / "a.png"))
+    reading = read_picture(load(folders.vision(tmp_path / "dino", registers=2)), saved(tmp_path / "a.png"))
     assert reading.texts[0][:4] == ["class token", "extra token 1", "extra token 2", "row 1, column 1"]
     assert len(reading.texts[0]) == 19
 
 
 def test_the_pixels_are_those_that_the_model_got(vit, tmp_path):
     path = saved(tmp_path / "a.png", 32, 32)
-    seen = look(load(vit), path).picture
+    seen = read_picture(load(vit), path).picture
     assert torch.equal(seen.pixels, torch.tensor(list(Image.open(path).tobytes()), dtype=torch.uint8).view(32, 32, 3))
     assert not seen.was_resized
 
 
 @pytest.mark.parametrize(("mode", "name"), [("L", "a.png"), ("RGBA", "a.png"), ("RGB", "a.jpg"), ("RGB", "a.webp")])
 def test_kinds_of_pictures(vit, tmp_path, mode, name):
-    assert look(load(vit), saved(tmp_path / name, mode=mode)).picture.size == (50, 40)
+    assert read_picture(load(vit), saved(tmp_path / name, mode=mode)).picture.size == (50, 40)
 
 
 def test_the_maps_of_the_class_token_are_whole_in_the_page(vit, tmp_path):
-    reading = look(load(vit), saved(tmp_path / "a.png"))
+    reading = read_picture(load(vit), saved(tmp_path / "a.png"))
     page = render(reading)
     data = data_of(page)
     packed = gzip.decompress(base64.b64decode(re.search(r'id="packed">(.*?)</script>', page, re.S)[1]))
@@ -109,27 +109,27 @@ def test_what_is_no_picture_is_said_in_a_sentence(vit, tmp_path, monkeypatch):
         ("none.png", "cannot be read as a picture: .*No such file"),
     ):
         with pytest.raises(InputError, match=sentence):
-            look(loaded, tmp_path / name)
+            read_picture(loaded, tmp_path / name)
     monkeypatch.setattr(picture, "_PIXELS", 1000)
     with pytest.raises(InputError, match="has 50 × 40 pixels, more than 1,000; scale it down"):
-        look(loaded, tmp_path / "a.png")
+        read_picture(loaded, tmp_path / "a.png")
 
 
 def test_another_size_without_resizing(tmp_path):
     loaded = load(folders.vision(tmp_path / "vit", do_resize=False))
     with pytest.raises(InputError, match=r"vit takes pictures of 32 × 32 pixels and does not resize; .* has 50 × 40"):
-        look(loaded, saved(tmp_path / "a.png"))
-    assert not look(loaded, saved(tmp_path / "b.png", 32, 32)).picture.was_resized
+        read_picture(loaded, saved(tmp_path / "a.png"))
+    assert not read_picture(loaded, saved(tmp_path / "b.png", 32, 32)).picture.was_resized
 
 
 def test_a_text_is_no_picture_and_a_picture_no_text(vit, tmp_path):
     with pytest.raises(InputError, match="tiny-vit looks at pictures; give one with --image"):
         read(load(vit), "the cat")
     with pytest.raises(InputError, match="reads text; give it with --text or --file"):
-        look(load(folders.causal(tmp_path / "llama")), saved(tmp_path / "a.png"))
+        read_picture(load(folders.causal(tmp_path / "llama")), saved(tmp_path / "a.png"))
     done = run(vit, "--image", tmp_path / "a.png", "--text", "the cat")
     assert done.exit_code == 2
-    assert "--image is looked at alone" in done.stderr
+    assert "--image is read by itself" in done.stderr
 
 
 def test_windows_are_refused(tmp_path):
@@ -141,4 +141,4 @@ def test_windows_are_refused(tmp_path):
         (tmp_path / "swin" / name).unlink()
     hf.SwinModel(config).save_pretrained(folder)
     with pytest.raises(InputError, match="swin does not attend from each patch of a picture to all of them"):
-        look(load(folder), saved(tmp_path / "a.png"))
+        read_picture(load(folder), saved(tmp_path / "a.png"))

@@ -6,7 +6,7 @@ import torch
 from limelight import Attention, causal, documents, window
 from limelight.mask import Band, Boolean
 from limelight.microscope.pair_bias import PairBias
-from limelight.microscope.text_mask import Given, visible
+from limelight.microscope.text_mask import CallMask, visible
 
 N = 9
 
@@ -17,7 +17,7 @@ def boolean(mask, n=N, m=N):
 
 def only(allowed, **given):
     n, m = allowed.shape[-2:]
-    (text,) = visible(Given(1, n, m, allowed[None, None], is_causal=False, is_cross=False, **given))
+    (text,) = visible(CallMask(1, n, m, allowed[None, None], is_causal=False, is_cross=False, **given))
     return text
 
 
@@ -44,7 +44,7 @@ def test_other_patterns_are_kept_as_they_are(mask):
 
 def test_heads_with_masks_of_their_own():
     allowed = torch.stack([boolean(causal), boolean(window(2, 0))])
-    (text,) = visible(Given(1, N, N, allowed[None], is_causal=False, is_cross=False))
+    (text,) = visible(CallMask(1, N, N, allowed[None], is_causal=False, is_cross=False))
     assert isinstance(text.mask, Boolean)
     assert torch.equal(text.mask.allowed, allowed)
 

@@ -261,7 +261,7 @@ def test_inference_mode_and_autocast(mode):
     assert all(x > 0 for x in scope.table()["entropy"])
 
 
-def test_a_part_that_was_not_watched_is_told():
+def test_a_part_that_was_not_watched_is_reported():
     model = nn.Sequential(Causal(), OwnAttention())
     with microscope.attach(model) as scope:
         model(drawn(1, 3, 8))

@@ -140,7 +140,7 @@ def test_a_cache_of_fixed_size(name):
 
 
 @torch.no_grad()
-def test_a_shared_layer_is_told_apart_by_its_runs():
+def test_a_shared_layer_is_distinguished_by_its_runs():
     made = tiny.model("albert")
     right = made(**tiny.tokens(), output_attentions=True).attentions
     with microscope.attach(made) as scope:

@@ -1,4 +1,4 @@
-"""Two towers: scores are cosines by the temperature, and the loss asks both ways."""
+"""Two towers: scores are cosines by the temperature, and the loss is symmetric in images and texts."""
 
 import math
 

@@ -13,7 +13,7 @@ from limelight.models import digit_generators as draws
 from limelight.models.autoencoder import Autoencoder, DenoisingAutoencoder
 from limelight.models.fresh import fresh
 from limelight.models.gan import Discriminator, Generator, discriminator_loss, generator_loss, steering_loss
-from limelight.models.judges import told_apart
+from limelight.models.judges import judge_accuracies
 from limelight.models.training import descend
 from limelight.models.variational_autoencoder import VariationalAutoencoder, kl_from_standard_normal
 
@@ -110,29 +110,31 @@ def test_a_classifier_can_steer_a_generator():
     assert brightness[::2].min() > 0 > brightness[1::2].max()
 
 
-def test_a_judge_tells_what_differs_and_only_guesses_where_nothing_does():
+def test_a_judge_recognizes_what_differs_and_only_guesses_where_nothing_does():
     images, _ = digits()
     order = torch.randperm(len(images), generator=seeded())
     first, second = images[order[:600]], images[order[600:1200]]
-    same = told_apart(first, second, 0)
+    same = judge_accuracies(first, second, 0)
     assert set(same) == {"logistic regression", "random forest", "small network"}
     assert all(0.4 < value < 0.6 for value in same.values())
-    assert all(0.4 < value < 0.6 for value in told_apart(first, second[second.mean((1, 2)).argsort()], 0).values())
+    assert all(
+        0.4 < value < 0.6 for value in judge_accuracies(first, second[second.mean((1, 2)).argsort()], 0).values()
+    )
     pixels = second.flatten(1)
     alone = torch.stack([column[torch.randperm(600, generator=seeded(i))] for i, column in enumerate(pixels.T)], 1)
-    random = told_apart(first, alone.view(600, 8, 8), 0)
+    random = judge_accuracies(first, alone.view(600, 8, 8), 0)
     assert random["logistic regression"] < 0.65  # every pixel by itself is as it should be
     assert random["random forest"] > 0.9
-    assert all(value > 0.98 for value in told_apart(first, torch.rand(600, 8, 8), 0).values())
+    assert all(value > 0.98 for value in judge_accuracies(first, torch.rand(600, 8, 8), 0).values())
 
 
 def test_judging_draws_nothing_from_the_global_generator():
     state = torch.random.get_rng_state()
     images = torch.rand(20, 4, 4, generator=seeded())
-    first = told_apart(images[:10], images[10:], 1)
+    first = judge_accuracies(images[:10], images[10:], 1)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.rand(5)
-    assert told_apart(images[:10], images[10:], 1) == first
+    assert judge_accuracies(images[:10], images[10:], 1) == first
 
 
 def test_gray_values_go_there_and_back():
@@ -212,6 +214,6 @@ def test_bad_input_is_refused_in_a_sentence():
     with pytest.raises(InputError, match=r"Generator expects codes \(n, 2\)"):
         generator(torch.zeros(3, 5), torch.tensor([0, 1, 2]))
     with pytest.raises(InputError, match="as many generated images"):
-        told_apart(torch.zeros(5, 8, 8), torch.zeros(4, 8, 8), 0)
+        judge_accuracies(torch.zeros(5, 8, 8), torch.zeros(4, 8, 8), 0)
     with pytest.raises(InputError, match="at least four"):
-        told_apart(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), 0)
+        judge_accuracies(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), 0)

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 from limelight import GAT, Graph, Metric
 from limelight.data.labeled_graphs import with_loops
-from limelight.models.graph_network import AlikeNeighbors, AllNeighbors, AskedNeighbors, GraphLayer, GraphNetwork
+from limelight.models.graph_network import (
+    DotProductNeighbors,
+    GraphLayer,
+    GraphNetwork,
+    SimilarityNeighbors,
+    UniformNeighbors,
+)
 from limelight.models.propagation_network import TanhResidual
 
 NODES = 6
@@ -32,10 +38,10 @@ def metric(attention, z):
 @pytest.mark.parametrize(
     ("make", "scores"),
     [
-        (AskedNeighbors, dot),
-        (lambda width: AlikeNeighbors(GAT(width)), gat),
-        (lambda width: AlikeNeighbors(Metric(TanhResidual(width))), metric),
-        (lambda width: AllNeighbors(), lambda attention, z: torch.zeros(NODES, NODES).to(z)),
+        (DotProductNeighbors, dot),
+        (lambda width: SimilarityNeighbors(GAT(width)), gat),
+        (lambda width: SimilarityNeighbors(Metric(TanhResidual(width))), metric),
+        (lambda width: UniformNeighbors(), lambda attention, z: torch.zeros(NODES, NODES).to(z)),
     ],
     ids=["dot", "GAT", "metric", "mean"],
 )
@@ -54,7 +60,7 @@ def test_a_layer_is_a_softmax_over_the_neighbors(make, scores):
 
 
 def test_a_network_without_neighbors_is_fully_connected():
-    network = GraphNetwork(3, 8, 2, AskedNeighbors).eval()
+    network = GraphNetwork(3, 8, 2, DotProductNeighbors).eval()
     x, alone = torch.randn(NODES, 3), Graph(torch.arange(NODES).expand(2, -1), NODES)
     hidden = F.elu(network.first.project(x) + network.first.bias)
     torch.testing.assert_close(network(x, alone), network.second.project(hidden) + network.second.bias)
@@ -62,13 +68,13 @@ def test_a_network_without_neighbors_is_fully_connected():
 
 def test_two_layers_reach_the_neighbors_of_neighbors_and_no_more():
     chain = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 5]])
-    network, x = GraphNetwork(3, 8, 2, AskedNeighbors).eval(), torch.randn(NODES, 3, requires_grad=True)
+    network, x = GraphNetwork(3, 8, 2, DotProductNeighbors).eval(), torch.randn(NODES, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(network(x, Graph(chain, NODES))[0].sum(), x)
     assert gradient.abs().sum(1).nonzero().flatten().tolist() == [2]
 
 
 def test_inputs_are_left_out_only_while_it_is_trained():
-    network, x = GraphNetwork(3, 8, 2, AskedNeighbors, dropout=0.5), torch.randn(NODES, 3)
+    network, x = GraphNetwork(3, 8, 2, DotProductNeighbors, dropout=0.5), torch.randn(NODES, 3)
     assert not torch.equal(network(x, GRAPH), network(x, GRAPH))
     torch.manual_seed(3)
     found = network(x, GRAPH)

@@ -164,7 +164,7 @@ def test_the_gradient_by_a_state_is_what_a_small_change_of_it_does(memory):
         return net.said(states[-2:]).square().sum((-1, -2))[0]
 
     def moved_step(reading, x):
-        """A step like `Reading.step`, whose state is moved before anything reads it."""
+        """A step like `SequenceState.step`, whose state is moved before anything reads it."""
         gates = torch.baddbmm(x, reading.s.expand(*x.shape[:-1], WIDTH), net.recurrent)
         enter, forget, out, new = gates.chunk(4, -1)
         reading.content = forget.sigmoid() * reading.content + enter.sigmoid() * new.tanh()

@@ -116,7 +116,7 @@ def test_a_causal_mask_is_recognized_in_every_form():
 
 
 def test_the_future_is_looked_for_a_few_rows_at_a_time(monkeypatch):
-    monkeypatch.setattr("limelight.mask.base._ENTRIES", 14)
+    monkeypatch.setattr("limelight.mask.base_mask._ENTRIES", 14)
     assert is_causal(Boolean(band(9, 7, after=0)), 9, 7)
     assert is_causal(Boolean(band(3, 7, after=4)), 3, 7)
     assert not is_causal(Boolean(band(9, 7, 3, 1)), 9, 7)

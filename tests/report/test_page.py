@@ -78,7 +78,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula():
         (Part("a", exact([1.0, 2.0, 3.0]), "at most", 9.0, "cm"), "2.00 (exact: 1.00 to 3.00 in 3 runs) cm"),
     ],
 )
-def test_an_effect_is_told_as_what_it_is(part, words):
+def test_an_effect_is_written_as_what_it_is(part, words):
     assert effect_text(part) == words
 
 

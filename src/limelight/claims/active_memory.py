@@ -1,7 +1,7 @@
 """Active memory: convolutions that change a whole sequence at once, in the place of self-attention or beside it.
 
 Dowdell & Zhang (1912.11959) put convolutional active memories into a Transformer where it has self-attention. They
-report that active memory alone is comparable for language modelling, that both together are mostly best, that for some
+report that active memory alone is comparable for language modeling, that both together are mostly best, that for some
 algorithmic tasks active memory alone is better than attention and than both, and that attention remembers better.
 
 Here the same Transformer has one or the other. On each task it learns sequences of 4 symbols first, and longer ones as

@@ -138,7 +138,7 @@ class AttentionAndAblation(Claim):
             Picture(
                 f"The passage of seed {seed}: each dot is a head, or a token, with what its attention says across and the change of "
                 "the embedding up.",
-                *(figures.cloud(*drawn[arm], arm, "1 − cosine, after ablation") for arm in (SHARP, MOVED, RECEIVED)),
+                *(figures.scatter(*drawn[arm], arm, "1 − cosine, after ablation") for arm in (SHARP, MOVED, RECEIVED)),
             ),
         ]
 

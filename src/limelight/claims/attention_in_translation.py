@@ -173,7 +173,7 @@ class AttentionInTranslation(TunedClaim):
             {
                 "loss": losses[::EVERY],
                 "perplexity by epoch": np.array(perplexities),
-                **({} if arm == NO_CROSS else {"look": looks(model, asked.of(slice(row, row + 1)))}),
+                **({} if arm == NO_CROSS else {"look": attention_to_source(model, asked.of(slice(row, row + 1)))}),
             },
         )
 
@@ -340,7 +340,7 @@ def longest(pairs: Sequence[Pair]) -> int:
 
 
 @torch.no_grad()
-def looks(model: Transformer, sentence: Text) -> np.ndarray:
+def attention_to_source(model: Transformer, sentence: Text) -> np.ndarray:
     """The weights of the source's words while each word is written, the mean over heads."""
     found: np.ndarray = model.cross_weights(sentence.source, sentence.target[:, :-1])[0].mean(0).numpy()
     return found

@@ -43,7 +43,7 @@ from limelight.experiment.results import Results
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.mask import Graph
-from limelight.models.graph_network import AlikeNeighbors, AllNeighbors, AskedNeighbors, GraphNetwork
+from limelight.models.graph_network import DotProductNeighbors, GraphNetwork, SimilarityNeighbors, UniformNeighbors
 from limelight.models.propagation_network import TanhResidual, linear_map
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
@@ -63,18 +63,18 @@ MEAN, EDGES, FEATURES = "mean", "edges alone", "features alone"
 OTHERS = (ADDITIVE, EUCLIDEAN, DOT)  # metric attention is claimed to be better than each
 
 
-def distance(phi: nn.Module, width: int) -> AlikeNeighbors:
+def distance(phi: nn.Module, width: int) -> SimilarityNeighbors:
     """Scores −½|φ(z_i) − φ(z_j)|²/√width: at the scale of dot products."""
-    return AlikeNeighbors(Scaled(Metric(phi), 1 / math.sqrt(width)))
+    return SimilarityNeighbors(Scaled(Metric(phi), 1 / math.sqrt(width)))
 
 
 WEIGHTS: dict[str, Callable[[int], nn.Module]] = {
     METRIC: lambda width: distance(TanhResidual(width), width),
     EUCLIDEAN: lambda width: distance(linear_map(width), width),
-    DOT: AskedNeighbors,
-    ADDITIVE: lambda width: AlikeNeighbors(GAT(width)),
-    MEAN: lambda width: AllNeighbors(),
-    FEATURES: lambda width: AllNeighbors(),
+    DOT: DotProductNeighbors,
+    ADDITIVE: lambda width: SimilarityNeighbors(GAT(width)),
+    MEAN: lambda width: UniformNeighbors(),
+    FEATURES: lambda width: UniformNeighbors(),
 }
 
 

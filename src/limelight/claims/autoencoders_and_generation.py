@@ -32,7 +32,7 @@ from limelight.experiment.verdict import Part, Verdict
 from limelight.models import digit_generators as draws
 from limelight.models import digit_training as trained
 from limelight.models.autoencoder import Autoencoder
-from limelight.models.judges import FOREST, LINEAR, NETWORK, told_apart
+from limelight.models.judges import FOREST, LINEAR, NETWORK, judge_accuracies
 from limelight.report.comparison import comparison
 
 SEEN, UNSEEN, VARIED = 997, 800, 200  # images to learn from, images to judge by, and how many of the latter are varied
@@ -61,7 +61,7 @@ def _coded(codes: Callable[[Tensor, int], draws.DrawCodes]) -> Callable[[Tensor,
     def build(seen: Tensor, seed: int) -> draws.DigitGenerator:
         network = autoencoder(seed)
         with torch.no_grad():
-            return draws.Coded(network, codes(network.encode(seen), seed))
+            return draws.AutoencoderGenerator(network, codes(network.encode(seen), seed))
 
     return build
 
@@ -69,7 +69,7 @@ def _coded(codes: Callable[[Tensor, int], draws.DrawCodes]) -> Callable[[Tensor,
 def _denoising(seen: Tensor, seed: int) -> draws.DigitGenerator:
     network = trained.denoising_autoencoder(seen, seed, NOISE)
     with torch.no_grad():
-        return draws.Coded(network, draws.gaussian_codes(network.encode(seen)))
+        return draws.AutoencoderGenerator(network, draws.gaussian_codes(network.encode(seen)))
 
 
 ARMS: dict[str, Callable[[Tensor, int], draws.DigitGenerator]] = {
@@ -135,7 +135,7 @@ class AutoencodersAndGeneration(Claim):
         noisy = unseen + NOISE * torch.randn(unseen.shape, generator=generator)  # the same for all arms
         filtered = _filtered(seen, noisy, unseen, generator)
         samples = as_scanned(model.draw(UNSEEN, generator))
-        judged = told_apart(unseen, samples, seed)
+        judged = judge_accuracies(unseen, samples, seed)
         kept, apart, shown = _variations(model, unseen, labels, generator)
         part = FRACTIONS.index(PART)
         return Measurement(
@@ -281,7 +281,7 @@ _ROWS = ("the image", *(f"{fraction:.0%} of the way" for fraction in FRACTIONS[1
 @torch.no_grad()
 def _code_map(model: draws.DigitGenerator, seen: Tensor, generator: torch.Generator) -> dict[str, np.ndarray]:
     """Codes of training images and codes that are drawn, in the plane in which the former vary most; none without codes."""
-    if not isinstance(model, draws.Coded):
+    if not isinstance(model, draws.AutoencoderGenerator):
         return {}
     codes = model.network.encode(seen)
     middle = codes.mean(0)

@@ -37,7 +37,7 @@ from limelight.models import digit_training as trained
 from limelight.models.denoiser import Denoiser, NoisyClassifier
 from limelight.models.diffusion import ddim_samples, guided
 from limelight.models.fresh import fresh
-from limelight.models.judges import told_apart
+from limelight.models.judges import judge_accuracies
 from limelight.models.mlp import mlp
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
@@ -113,7 +113,7 @@ def _walk(seed: int, scale: float, steering: NoisyClassifier, count: int, seen: 
     return ddim_samples(noise_of, model.schedule, noise, STEPS, START)
 
 
-def _way(seed: int) -> np.ndarray:
+def _guided_path(seed: int) -> np.ndarray:
     """Ten images of guided diffusion at some of the steps, as gray values."""
     seen: list[Tensor] = []
     last = _walk(seed, SCALE, classifier(seed), trained.CLASSES, seen)
@@ -225,12 +225,12 @@ class ClassifierGenerator(Claim):
                 "accuracy": taught,
                 "gain": taught - alone,
                 "variety": _variety(images, labels) / _variety(*data.test),
-                "told": max(told_apart(data.test[0], images, seed).values()),
+                "told": max(judge_accuracies(data.test[0], images, seed).values()),
             },
             arrays={
                 "images": images[:SHOWN].numpy(),
                 "alone": np.array([alone]),
-                **({"way": _way(seed)} if arm == GUIDED else {}),
+                **({"way": _guided_path(seed)} if arm == GUIDED else {}),
             },
         )
 

@@ -80,12 +80,9 @@ class ConformalMetric(Claim):
         "error": Measure("distance from p^a Δ_ḡ h at the smallest ε", "of its size", "lower", failed=9.0),
         "identity": Measure(
             "distance of p^a Δ_ḡ h from Δh + 2⟨∇log p, ∇h⟩, both exact",
-            "of its size",
-            "lower",
-            failed=9.0,
-            summary="exact",
+            "of its size", "lower", failed=9.0, summary="exact",
         ),
-    }
+    }  # fmt: skip
 
     def measure(self, arm: str, seed: int) -> Measurement:
         setting, torus = SETTINGS[arm], Torus(SETTINGS[arm].n)

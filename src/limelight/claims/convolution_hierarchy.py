@@ -120,9 +120,9 @@ class ConvolutionHierarchy(Claim):
         known, unseen = digits.split(TRAIN, TEST, generator)
         shown = Shown(arm == SHUFFLED, generator)
         model = network(arm, shown, *known, generator)
-        shapes, orientation, curved = answers_to_shapes(model)
-        characters, pictures = answers_to_digits(model, shown, known, unseen, generator)
-        fields, field_pictures = fields_of(model, shown(on_canvas(unseen[0][:FIELD_IMAGES], still(FIELD_IMAGES))))
+        shapes, orientation, curved = responses_to_shapes(model)
+        characters, pictures = responses_to_digits(model, shown, known, unseen, generator)
+        fields, field_pictures = fields_of(model, shown(on_canvas(unseen[0][:FIELD_IMAGES], no_shift(FIELD_IMAGES))))
         growth = [fields[f"field {layer + 1}"] / fields[f"field {layer}"] for layer in (1, 2)]
         filters = first_filters(model)
         return Measurement(
@@ -343,7 +343,7 @@ def excitation(model: ConvolutionalHierarchy, images: Tensor, ground: float) -> 
     return [(each - rest[0]).clamp(min=0) for each, rest in zip(peaks(model, images), empty, strict=True)]
 
 
-def answers_to_shapes(model: ConvolutionalHierarchy) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+def responses_to_shapes(model: ConvolutionalHierarchy) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     """The measures by bars, gratings and arcs; and for pictures the tuning curves of layer 1, (units, orientations), and
     each layer's mean response to segments and arcs relative to the segment, (layers, turns)."""
     to_bars = [each.amax(1).mT for each in excitation(model, bars(SIDE, ORIENTATIONS, OFFSETS), 0.0)]
@@ -355,9 +355,9 @@ def answers_to_shapes(model: ConvolutionalHierarchy) -> tuple[dict[str, float], 
     values = {}
     for layer, bar, wave, s, c in zip(LAYERS, to_bars, to_gratings, segment, arc, strict=True):
         preference = curvature_preference(s, c)
-        values[f"orientation {layer}"] = mean_of_answering(1 - circular_variance(bar, ORIENTATIONS))
-        values[f"gratings {layer}"] = mean_of_answering(1 - circular_variance(wave, ORIENTATIONS))
-        values[f"curved {layer}"] = mean_of_answering(
+        values[f"orientation {layer}"] = mean_of_responding(1 - circular_variance(bar, ORIENTATIONS))
+        values[f"gratings {layer}"] = mean_of_responding(1 - circular_variance(wave, ORIENTATIONS))
+        values[f"curved {layer}"] = mean_of_responding(
             torch.where(preference.isnan(), preference, (preference >= CURVED).float())
         )
     relative = [torch.cat([s[:, None], c], 1).sum(0) for s, c in zip(segment, arc, strict=True)]
@@ -370,12 +370,12 @@ def best_wave(responses: Float[Tensor, "wavelengths orientations units"]) -> Flo
     return responses.permute(2, 0, 1)[torch.arange(len(best)), best]
 
 
-def mean_of_answering(values: Float[Tensor, " units"]) -> float:
+def mean_of_responding(values: Float[Tensor, " units"]) -> float:
     """The mean over the units whose value is a number; a unit that nothing excites has none."""
     return float(values[~values.isnan()].mean())
 
 
-def answers_to_digits(
+def responses_to_digits(
     model: ConvolutionalHierarchy,
     shown: Shown,
     known: tuple[Tensor, Tensor],
@@ -413,7 +413,7 @@ def left_by_changes(
     model: ConvolutionalHierarchy, shown: Shown, images: Tensor, generator: torch.Generator
 ) -> dict[str, float]:
     """What a shift leaves of the responses of the units in the middle, and a turn of the largest over all places."""
-    middle = on_canvas(images, still(len(images)))
+    middle = on_canvas(images, no_shift(len(images)))
     ways = SHIFT * torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
     moved = on_canvas(images, ways[torch.randint(len(ways), (len(images),), generator=generator)])
     rolled = turned(middle, TURN)
@@ -422,7 +422,7 @@ def left_by_changes(
         "turn": (peaks(model, shown(middle)), peaks(model, shown(rolled))),
     }
     return {
-        f"{name} {layer}": mean_of_answering(tolerance(first, second))
+        f"{name} {layer}": mean_of_responding(tolerance(first, second))
         for name, both in pairs.items()
         for layer, first, second in zip(LAYERS, *both, strict=True)
     }
@@ -444,7 +444,7 @@ def fields_of(model: ConvolutionalHierarchy, images: Tensor) -> tuple[dict[str, 
     values, pictures = {}, {}
     for i, layer in enumerate(LAYERS):
         fields = receptive_fields(lambda pixels, i=i: middle_of(model.layers(pixels)[i]), images)  # type: ignore[misc]
-        values[f"field {layer}"] = mean_of_answering(effective_side(fields))
+        values[f"field {layer}"] = mean_of_responding(effective_side(fields))
         moved = fields[fields.amax((1, 2)) > 0][:SHOWN]
         pictures[f"fields {layer}"] = (moved / moved.amax((1, 2), keepdim=True)).numpy().round(3)
     return values, pictures
@@ -481,6 +481,6 @@ def first_filters(model: ConvolutionalHierarchy) -> Float[Tensor, "units 5 5"]:
     return weight.detach()[:, 0]
 
 
-def still(count: int) -> Int[Tensor, "n 2"]:
+def no_shift(count: int) -> Int[Tensor, "n 2"]:
     """No shift, for so many images."""
     return torch.zeros(count, 2, dtype=torch.long)

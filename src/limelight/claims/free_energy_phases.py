@@ -60,10 +60,7 @@ class FreeEnergyPhases(Claim):
     measures = {
         "gap": Measure(
             "free energy against −τ log Σ exp(−E/τ) and against E − τH",
-            "relative gap",
-            "neither",
-            failed=1.0,
-            summary="exact",
+            "relative gap", "neither", failed=1.0, summary="exact",
         ),
         "excess": Measure(
             "least free energy of other distributions, less its own", "τ", "neither", failed=-1e3, summary="exact"
@@ -71,7 +68,7 @@ class FreeEnergyPhases(Claim):
         "half": Measure("temperature of half the entropy over √2·τ_c", "times the prediction", "neither", failed=10.0),
         "frozen": Measure("temperature where Σp² = ½ over τ_c/2", "times the prediction", "neither", failed=10.0),
         "width": Measure("temperature of ¾ of the entropy over that of ¼", "ratio", "neither", failed=10.0),
-    }
+    }  # fmt: skip
 
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
@@ -160,7 +157,7 @@ class FreeEnergyPhases(Claim):
             Picture(
                 "Entropy, the sum of squared weights, and free energy of a row by temperature: the median over seeds, the "
                 "middle half, and the limit of many keys. Below τ_c a few keys hold all the weight; above it the entropy "
-                "rises towards log n.",
+                "rises toward log n.",
                 *(figures.curves(by_temperature(name), list(t), "τ / τ_c", labels[name]) for name in model),
             ),
             Picture(

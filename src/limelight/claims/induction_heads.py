@@ -162,8 +162,14 @@ class InductionHeads(Claim):
             ),
             Picture(
                 "How much each head attends to what followed earlier occurrences of a token, on the texts on which the heads were "
-                "chosen. Rows are layers and columns are heads, both counted from one.",
-                *figures.matrices({"induction scores": induction}, "head", "layer", "induction score"),
+                "chosen. Rows are layers and columns are heads, both counted from zero, as the microscope counts them.",
+                *figures.matrices(
+                    {"induction scores": induction},
+                    "head, counted from 0",
+                    "layer, counted from 0",
+                    "induction score",
+                    first=0,
+                ),
             ),
         ]
 

@@ -59,19 +59,13 @@ class Lipschitz(Claim):
         ),
         "share of the bound": Measure(
             f"largest slope at {CLOUDS} random clouds of tokens and at 0, ±s·u",
-            "of the bound",
-            "lower",
-            failed=1e9,
-            summary="exact",
+            "of the bound", "lower", failed=1e9, summary="exact",
         ),
         "formula": Measure(
             "slope at the token 0 against the dot product's formula",
-            "relative gap",
-            "neither",
-            failed=1.0,
-            summary="exact",
+            "relative gap", "neither", failed=1.0, summary="exact",
         ),
-    }
+    }  # fmt: skip
 
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)

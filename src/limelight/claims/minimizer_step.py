@@ -1,4 +1,4 @@
-"""A step towards the minimizer: attention with any pseudo-metric, to first order.
+"""A step toward the minimizer: attention with any pseudo-metric, to first order.
 
 With weights exp(−f(x, y)/ε) and one minimizer y*(x) of f(x, ·), the result of a step tends to h(y*). In one dimension,
 with the second and third derivatives c and d of f with respect to y at y*, the expansion is

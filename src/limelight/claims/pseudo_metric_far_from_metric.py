@@ -110,26 +110,17 @@ class PseudoMetricFarFromMetric(Claim):
             parts += [
                 Part(
                     f"{model}: the symmetric share of W_Qᵀ W_K is at most 0.75, nearer to that of random maps than to a metric's",
-                    results.summary(f"{TRAINED}, {model}", "symmetric"),
-                    "at most",
-                    MIDDLE,
-                    "of |M|²",
+                    results.summary(f"{TRAINED}, {model}", "symmetric"), "at most", MIDDLE, "of |M|²",
                 ),
                 Part(
                     f"{model}: so is the positive share of its eigenvalues",
-                    results.summary(f"{TRAINED}, {model}", "positive"),
-                    "at most",
-                    MIDDLE,
-                    "of Σ |λ|",
+                    results.summary(f"{TRAINED}, {model}", "positive"), "at most", MIDDLE, "of Σ |λ|",
                 ),
                 Part(
                     f"{model}: at least half as many triples of tokens form no triangle as with random maps",
-                    results.ratio(f"{TRAINED}, {model}", f"{RANDOM}, {model}", "defect"),
-                    "at least",
-                    0.5,
-                    "times",
+                    results.ratio(f"{TRAINED}, {model}", f"{RANDOM}, {model}", "defect"), "at least", 0.5, "times",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(
@@ -139,7 +130,7 @@ class PseudoMetricFarFromMetric(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        return " ".join(told(results, model) for model in MODELS) + " With W_K = W_Q all of them do."
+        return " ".join(findings_in(results, model) for model in MODELS) + " With W_K = W_Q all of them do."
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
@@ -159,7 +150,7 @@ class PseudoMetricFarFromMetric(Claim):
                 "Each dot is a head: the symmetric share of its form across, and the positive share of its eigenvalues up. A metric is "
                 "at the right upper corner, 1 and 1; random maps are in the middle, at one half.",
                 *(
-                    whole(figures.cloud(*drawn, f"symmetric share, {arm}", "positive share"))
+                    whole(figures.scatter(*drawn, f"symmetric share, {arm}", "positive share"))
                     for arm, drawn in heads.items()
                 ),
             ),
@@ -181,7 +172,7 @@ def whole(figure: Figure) -> Figure:
     return figure.update_xaxes(axis).update_yaxes(axis)
 
 
-def told(results: Results, model: str) -> str:
+def findings_in(results: Results, model: str) -> str:
     """What was found in one model, in a sentence."""
     symmetric, positive, defect = (
         number(results.summary(f"{TRAINED}, {model}", name).estimate) for name in ("symmetric", "positive", "defect")

@@ -74,7 +74,7 @@ class Towers(Model):
         super().__init__()
         positions = LearnedPositions(longest=3, width=WIDTH) if order else nn.Identity()
         reader = SequenceClassifier(len(WORDS), WIDTH, WIDTH, positions, [EncoderLayer(WIDTH, 4, 2 * WIDTH)])
-        self.towers = TwoTowers(seer(WIDTH), reader, temperature, learned)
+        self.towers = TwoTowers(image_network(WIDTH), reader, temperature, learned)
 
     def scores(self, images: Tensor, scenes: Int[Tensor, "m 3"], texts: Int[Tensor, "m words"]) -> Float[Tensor, "n m"]:
         return self.towers(images, texts)
@@ -88,7 +88,7 @@ class Classifiers(Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = seer(2 * len(DIGITS) + 2)
+        self.network = image_network(2 * len(DIGITS) + 2)
 
     def scores(self, images: Tensor, scenes: Int[Tensor, "m 3"], texts: Int[Tensor, "m words"]) -> Float[Tensor, "n m"]:
         parts = self.network(images).split([len(DIGITS), len(DIGITS), 2], 1)
@@ -98,7 +98,7 @@ class Classifiers(Model):
         return -self.scores(images, scenes, texts).diagonal().mean()
 
 
-def seer(outputs: int) -> nn.Module:
+def image_network(outputs: int) -> nn.Module:
     """The fully connected network by which every arm sees an image."""
     return nn.Sequential(nn.Flatten(), mlp(SIDE**2, HIDDEN, HIDDEN, outputs))
 
@@ -171,7 +171,7 @@ class SharedEmbedding(TunedClaim):
         seen, unseen = split_scenes(HELD_OUT, generator)
         galleries = [gallery(tested, generator) for _ in range(GALLERIES)]
         model = ARMS[arm]()
-        before, matrix = found(model, galleries, unseen), shares(model, galleries[0], unseen)
+        before, matrix = recall_both_ways(model, galleries, unseen), shares(model, galleries[0], unseen)
 
         def loss() -> Tensor:
             scenes = seen[torch.randperm(len(seen), generator=generator)[:BATCH]]
@@ -179,8 +179,8 @@ class SharedEmbedding(TunedClaim):
             return model.loss(draw_scenes(scenes, *written, generator), scenes, describe(named, generator))
 
         losses = list(descend(model, loss, STEPS, rate))
-        texts, images = found(model, galleries, unseen)
-        texts_seen, images_seen = found(model, galleries, seen)
+        texts, images = recall_both_ways(model, galleries, unseen)
+        texts_seen, images_seen = recall_both_ways(model, galleries, seen)
         return Measurement(
             values={
                 "texts, unseen": texts,
@@ -195,7 +195,9 @@ class SharedEmbedding(TunedClaim):
                 "loss": np.array(losses)[::EVERY],
                 "before": matrix,
                 "after": shares(model, galleries[0], unseen),
-                **answers(model, galleries[0], unseen[torch.randperm(len(unseen), generator=generator)[:SHOWN]]),
+                **retrieved_examples(
+                    model, galleries[0], unseen[torch.randperm(len(unseen), generator=generator)[:SHOWN]]
+                ),
             },
         )
 
@@ -297,15 +299,15 @@ def gallery(written: tuple[Tensor, Tensor], generator: torch.Generator) -> Galle
     return draw_scenes(scenes, *written, generator), scenes, describe(scenes, generator)
 
 
-def places(scenes: Int[Tensor, "n 3"]) -> Int[Tensor, " n"]:
+def indices_of(scenes: Int[Tensor, "n 3"]) -> Int[Tensor, " n"]:
     """Where these scenes are among all of them."""
     return (scenes[:, None] == all_scenes()).all(-1).int().argmax(1)
 
 
 @torch.no_grad()
-def found(model: Model, galleries: Sequence[Gallery], scenes: Int[Tensor, "n 3"]) -> tuple[float, float]:
+def recall_both_ways(model: Model, galleries: Sequence[Gallery], scenes: Int[Tensor, "n 3"]) -> tuple[float, float]:
     """recall@1 of these scenes among all: of images that find their description, and of descriptions that find theirs."""
-    which = places(scenes)
+    which = indices_of(scenes)
     scores = [model.scores(*each) for each in galleries]
     texts = torch.stack([recall(each[which], which).mean() for each in scores])
     images = torch.stack([recall(each.mT[which], which).mean() for each in scores])
@@ -316,15 +318,15 @@ def found(model: Model, galleries: Sequence[Gallery], scenes: Int[Tensor, "n 3"]
 def shares(model: Model, given: Gallery, unseen: Int[Tensor, "n 3"]) -> np.ndarray:
     """The softmax over descriptions of the scores of `CELLS` images with unseen pairs, the scenes of a pair together."""
     pair = unseen[:, :2].amin(1) * len(DIGITS) + unseen[:, :2].amax(1)
-    which = places(unseen[pair.argsort(stable=True)][:CELLS])
+    which = indices_of(unseen[pair.argsort(stable=True)][:CELLS])
     return model.scores(*given)[which][:, which].softmax(1).numpy()
 
 
 @torch.no_grad()
-def answers(model: Model, given: Gallery, scenes: Int[Tensor, "n 3"]) -> dict[str, np.ndarray]:
+def retrieved_examples(model: Model, given: Gallery, scenes: Int[Tensor, "n 3"]) -> dict[str, np.ndarray]:
     """For the pictures: images with what is said of them, and descriptions with the images that are found for them."""
     images, _, texts = given
-    which, scores = places(scenes), model.scores(*given)
+    which, scores = indices_of(scenes), model.scores(*given)
     said, drawn = scores[which].argmax(1), scores.mT[which].argmax(1)
     return {
         "said images": images[which].numpy(),

@@ -96,19 +96,13 @@ class SimilaritySearch(TunedClaim):
     measures = {
         "seen": Measure(
             f"values fetched, all {BITS} bits, by keys of the training pool",
-            "share",
-            "higher",
-            failed=0.0,
-            summary="median",
+            "share", "higher", failed=0.0, summary="median",
         ),
         "new": Measure(
             f"values fetched, all {BITS} bits, by keys never seen in training",
-            "share",
-            "higher",
-            failed=0.0,
-            summary="median",
+            "share", "higher", failed=0.0, summary="median",
         ),
-    }
+    }  # fmt: skip
 
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)

@@ -184,33 +184,21 @@ class SinksByKeyNorms(Claim):
             parts += [
                 Part(
                     f"{model}: if all keys of a head are equally long, at most half of the heads with a sink still have it",
-                    results.summary(f"{EQUAL}, {model}", "kept"),
-                    "at most",
-                    HALF,
-                    "of heads",
+                    results.summary(f"{EQUAL}, {model}", "kept"), "at most", HALF, "of heads",
                 ),
                 Part(
                     f"{model}: if the sink's key alone gets the mean length of the others, at most half still have it",
-                    results.summary(f"{LENGTH}, {model}", "kept"),
-                    "at most",
-                    HALF,
-                    "of heads",
+                    results.summary(f"{LENGTH}, {model}", "kept"), "at most", HALF, "of heads",
                 ),
                 Part(
                     f"{model}: another length takes the sink from at least as many heads as another direction",
-                    results.difference(f"{LENGTH}, {model}", f"{DIRECTION}, {model}", "kept"),
-                    "at most",
-                    0.0,
-                    "of heads",
+                    results.difference(f"{LENGTH}, {model}", f"{DIRECTION}, {model}", "kept"), "at most", 0.0, "of heads",
                 ),
                 Part(
                     f"{model}: key lengths explain at least half of the variance of a query's scores, in heads with a sink",
-                    results.summary(f"{WHOLE}, {model}", "explained"),
-                    "at least",
-                    HALF,
-                    "of the variance",
+                    results.summary(f"{WHOLE}, {model}", "explained"), "at least", HALF, "of the variance",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(
@@ -220,7 +208,7 @@ class SinksByKeyNorms(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        return " ".join(told(results, model) for model in MODELS)
+        return " ".join(findings_in(results, model) for model in MODELS)
 
     def figures(self, results: Results) -> Sequence[Picture]:
         seed = results.seeds()[0]
@@ -236,14 +224,16 @@ class SinksByKeyNorms(Claim):
             ),
             Picture(
                 f"The weight that a query gives the sink in each head of {LANGUAGE}, on the text of seed {seed}. Rows are layers and "
-                "columns are heads, both counted from one.",
-                *figures.matrices(rates, "head", "layer", "weight of the sink"),
+                "columns are heads, both counted from zero, as the microscope counts them.",
+                *figures.matrices(
+                    rates, "head, counted from 0", "layer, counted from 0", "weight of the sink", first=0
+                ),
             ),
             Picture(
                 f"Each dot is a head, on the text of seed {seed}: how long the key of the sink is, of the mean of the others, and the "
                 "weight that it gets.",
                 *(
-                    figures.cloud(
+                    figures.scatter(
                         longer.flatten(), rate.flatten(), f"length of the sink's key, {model}", "weight of the sink"
                     )
                     for model, (longer, rate) in found.items()
@@ -253,7 +243,7 @@ class SinksByKeyNorms(Claim):
         ]
 
 
-def told(results: Results, model: str) -> str:
+def findings_in(results: Results, model: str) -> str:
     """What was found in one model, in a sentence."""
     kept = {kind: f"{results.summary(f'{kind}, {model}', 'kept').estimate:.0%}" for kind in CHANGES}
     harm = {kind: number(results.summary(f"{kind}, {model}", "damage").estimate) for kind in CHANGES}

@@ -110,7 +110,7 @@ class TokenClusters(Claim):
                 ),
                 Part(
                     f"and these last: from time {MIDDLE} to {TIME}, thrice as long, at most a third is lost",
-                    lasting(results, SHARPER), "at least", 2 / 3, "times",
+                    persistence(results, SHARPER), "at least", 2 / 3, "times",
                 ),
                 Part(
                     "one cluster takes at least twice as long with β = 4 as with β = 1",
@@ -128,7 +128,7 @@ class TokenClusters(Claim):
         return (
             f"With flat attention (β = 1) all {TOKENS} tokens end in one cluster in {round(one.estimate * one.n)} of {one.n} runs. "
             f"With sharp attention (β = 16) {number(results.summary(SHARPER, 'middle').estimate)} clusters stand at time {MIDDLE}, "
-            f"and {lasting(results, SHARPER).estimate:.0%} of them at time {TIME}: a meta-stable state."
+            f"and {persistence(results, SHARPER).estimate:.0%} of them at time {TIME}: a meta-stable state."
         )
 
     def figures(self, results: Results) -> Sequence[Picture]:
@@ -194,7 +194,7 @@ def clusters(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
     return (-Attention(x, x, Euclidean(RESOLUTION)).logsumexp()).exp().sum(-1)
 
 
-def lasting(results: Results, arm: str) -> Interval:
+def persistence(results: Results, arm: str) -> Interval:
     """The number of clusters at the end divided by that in the middle, as the geometric mean over seeds."""
     end, middle = (results.values(arm, measure) for measure in ("end", "middle"))
     return mean(np.log(end) - np.log(middle)).map(np.exp)

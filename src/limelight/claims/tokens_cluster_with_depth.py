@@ -102,7 +102,7 @@ class TokensClusterWithDepth(Claim):
     def measure(self, arm: str, seed: int) -> Measurement:
         kind, name = ARMS[arm]
         path = states_of(kind, name, seed).double()
-        found = {"all": path, "rest": ordinary(path)}
+        found = {"all": path, "rest": without_extremes(path)}
         curves = {
             f"{what}_{way}": torch.stack([of(x) for x in found[way]]) for what, of in WHAT.items() for way in WAYS
         }
@@ -125,47 +125,29 @@ class TokensClusterWithDepth(Claim):
             parts += [
                 Part(
                     f"{model}: the mean cosine of two tokens rises by at least 0.2 from the embeddings to the last block",
-                    results.summary(trained, "cosine_all"),
-                    "at least",
-                    0.2,
-                    "of the cosine",
+                    results.summary(trained, "cosine_all"), "at least", 0.2, "of the cosine",
                 ),
                 Part(
                     f"{model}: so it does without the first token and the largest coordinates",
-                    results.summary(trained, "cosine_rest"),
-                    "at least",
-                    0.2,
-                    "of the cosine",
+                    results.summary(trained, "cosine_rest"), "at least", 0.2, "of the cosine",
                 ),
                 Part(
                     f"{model}: without them, the effective rank falls to at most three quarters",
-                    results.summary(trained, "rank_rest"),
-                    "at most",
-                    0.75,
-                    "times",
+                    results.summary(trained, "rank_rest"), "at most", 0.75, "times",
                 ),
                 Part(
                     f"{model}: without them, the number of clusters falls to at most three quarters",
-                    results.summary(trained, "clusters_rest"),
-                    "at most",
-                    0.75,
-                    "times",
+                    results.summary(trained, "clusters_rest"), "at most", 0.75, "times",
                 ),
                 Part(
                     f"{model}: without them, the cosine rises by at least 0.1 more than with random matrices of the trained size",
-                    results.difference(trained, f"{SIZE}, {model}", "cosine_rest"),
-                    "at least",
-                    0.1,
-                    "of the cosine",
+                    results.difference(trained, f"{SIZE}, {model}", "cosine_rest"), "at least", 0.1, "of the cosine",
                 ),
                 Part(
                     f"{model}: and than with the weights with which training begins",
-                    results.difference(trained, f"{START}, {model}", "cosine_rest"),
-                    "at least",
-                    0.1,
-                    "of the cosine",
+                    results.difference(trained, f"{START}, {model}", "cosine_rest"), "at least", 0.1, "of the cosine",
                 ),
-            ]
+            ]  # fmt: skip
         return Verdict.of(
             parts,
             control=Part(
@@ -175,7 +157,7 @@ class TokensClusterWithDepth(Claim):
         )  # fmt: skip
 
     def finding(self, results: Results) -> str:
-        return " ".join(told(results, model) for model in MODELS)
+        return " ".join(findings_in(results, model) for model in MODELS)
 
     def figures(self, results: Results) -> Sequence[Picture]:
         shown = (TRAINED, SIZE, START)
@@ -200,7 +182,7 @@ class TokensClusterWithDepth(Claim):
         ]  # fmt: skip
 
 
-def told(results: Results, model: str) -> str:
+def findings_in(results: Results, model: str) -> str:
     """What was found in one model, in a sentence."""
     found = {
         (kind, name): number(results.summary(f"{kind}, {model}", name).estimate)
@@ -238,7 +220,7 @@ def shuffled(path: Float[Tensor, "depths n width"], seed: int) -> Float[Tensor, 
     return path.gather(-1, noise.argsort(-1))
 
 
-def ordinary(path: Float[Tensor, "depths n width"]) -> Float[Tensor, "depths less fewer"]:
+def without_extremes(path: Float[Tensor, "depths n width"]) -> Float[Tensor, "depths less fewer"]:
     """Each depth without its first token and without its largest coordinates, by their mean squares over the others."""
     path = path[:, 1:]
     left_out = max(1, round(LARGEST * path.shape[-1]))

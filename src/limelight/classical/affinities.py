@@ -1,8 +1,8 @@
 """Affinities of further methods: each is initialized, strengthened and normalized here, but not optimized.
 
 The methods are MDS, Isomap, LLE, SNE, t-SNE, UMAP, support vector machines and graph convolution. What a method then
-does with its affinity (eigenvectors, gradient descent, a quadratic program) is left to scikit-learn. `methods.py` lists
-them all.
+does with its affinity (eigenvectors, gradient descent, a quadratic program) is left to scikit-learn. The page
+`docs/methods.md` lists them all.
 """
 
 from __future__ import annotations

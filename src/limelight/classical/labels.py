@@ -108,9 +108,9 @@ class LabelSpreading(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unreached.any():
             classes[unreached] = -1
             warnings.warn(
-                f"{type(self).__name__}: no label reaches {unreached.sum()} {whose}: every weight "
-                f"exp(−γ|x − y|²) towards one underflows. They stay −1; try a smaller gamma than {self.gamma:g}, or "
-                "scale the features.",
+                f"{type(self).__name__}: no label reaches {unreached.sum()} {whose}: every weight exp(−γ|x − y|²) of a "
+                f"labeled point underflows. They stay −1; try a smaller gamma than {self.gamma:g}, or scale the "
+                "features.",
                 stacklevel=4,
             )
         return classes

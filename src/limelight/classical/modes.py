@@ -35,7 +35,7 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         require_whole(self, "max_iter", self.max_iter, 1)
         require_positive(self, "tol", self.tol)
         known = points(self, X, reset=True)
-        given = seen_share(known) if self.bandwidth is None else self.bandwidth
+        given = bandwidth_of_share(known) if self.bandwidth is None else self.bandwidth
         self.bandwidth_ = bandwidth_for(self, known, given)
         self._middle, self._unit = known.double().mean(0), power_of_two(self.bandwidth_)
         return self._measured(known)
@@ -53,7 +53,7 @@ class _Modes(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         # sorted by density, and one that is nearer than h to a denser center belongs to that center's mode.
         places = torch.unique(at, dim=0)
         density = gaussian(places, keys, self._h).logsumexp()
-        self._centers = _apart(places, density, self._h)
+        self._centers = _separated(places, density, self._h)
         self.cluster_centers_ = (self._centers.double() * self._unit + self._middle).to(at.dtype).numpy()
         self.labels_ = _nearest(at, self._centers).numpy()
 
@@ -120,7 +120,7 @@ class MeanShift(_Modes):
                 at[moving], steps = after.to(Q.dtype), steps + 1
                 moving = moving[(after - before).norm(dim=1) > self.tol * self._h]
                 if len(moving) and steps % _EVERY == 0:
-                    moving, leader = _together(at, moving, leader, _CELL * self._h)
+                    moving, leader = _merged(at, moving, leader, _CELL * self._h)
         return at[leader], steps, int(torch.isin(leader, moving).sum())
 
 
@@ -152,7 +152,7 @@ class BlurringMeanShift(_Modes):
         return self
 
 
-def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
+def bandwidth_of_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
     """The h for which the mean of exp −|x_i − x_j|²/2h² over different points is `share`; None if all coincide."""
     # The mean grows with h, from 0 to 1, so bisection of log h finds it. Distances are divided by their median before,
     # so that one interval serves every unit. For Gaussian points of deviation σ in d dimensions the mean is
@@ -171,7 +171,7 @@ def seen_share(X: Float[Tensor, "n d"], share: float = _SHARE) -> float | None:
     return unit * math.exp(high)
 
 
-def _together(
+def _merged(
     at: Float[Tensor, "n d"], moving: Int[Tensor, " m"], leader: Int[Tensor, " n"], cell: float
 ) -> tuple[Int[Tensor, " fewer"], Int[Tensor, " n"]]:
     """The points that still move, one for each cell of a grid, and for every point the leader that it follows."""
@@ -185,7 +185,7 @@ def _together(
     return moving[first], lead[leader]
 
 
-def _apart(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> Float[Tensor, "clusters d"]:
+def _separated(at: Float[Tensor, "n d"], density: Float[Tensor, " n"], h: float) -> Float[Tensor, "clusters d"]:
     """The densest point, then the densest that is at least h away from those before, and so on."""
     order = density.argsort(descending=True, stable=True)
     left, centers = at[order], []

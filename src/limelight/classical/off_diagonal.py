@@ -19,7 +19,7 @@ _SAFE = 1e-280  # the least degree whose terms float64 still represents with all
 _STORED = 2000  # for at most so many points the matrix is stored, in 32 MB, since a product with it is faster
 
 
-class _Way(Protocol):
+class _Application(Protocol):
     """A way to apply P."""
 
     log_degree: Float[Tensor, " n"]
@@ -37,31 +37,33 @@ class OffDiagonalAttention:
 
     def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
         # If no degree underflows, the weights are applied without normalization and the result is divided by the
-        # degrees (`_Divided`). This is fast: no row needs its maximum, and weights that are not stored are computed
-        # once for both of their points. Otherwise attention is used, whose sums are kept as logarithms (`_Sides`).
+        # degrees (`_DividedByDegrees`). This is fast: no row needs its maximum, and weights that are not stored are
+        # computed once for both of their points. Otherwise attention is used, whose sums are kept as logarithms
+        # (`_TwoHalves`).
         X = X.double()
-        self._way = _fast(X, h) or _Sides(X, h)
-        self.log_degree: Float[Tensor, " n"] = self._way.log_degree
+        self._application = _fast(X, h) or _TwoHalves(X, h)
+        self.log_degree: Float[Tensor, " n"] = self._application.log_degree
 
     def __matmul__(self, v: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         """P v; zero for a single point."""
-        return self._way.apply(v)
+        return self._application.apply(v)
 
     def conjugate(self) -> WalkConjugate:
         """The symmetric matrix of P."""
-        return WalkConjugate(self._way.apply, self.log_degree, self._way.dense)
+        return WalkConjugate(self._application.apply, self.log_degree, self._application.dense)
 
 
-def _fast(X: Float[Tensor, "n d"], h: float) -> _Way | None:
+def _fast(X: Float[Tensor, "n d"], h: float) -> _Application | None:
     """P as weights divided by degrees; None if a degree underflows, or if many points need differences."""
     exact, unit = distances_resolvable(X, X, h, X.dtype), power_of_two(h)
     if len(X) <= _STORED:
-        way = _Divided(_stored(X / unit, h / unit, exact))
+        application = _DividedByDegrees(_stored(X / unit, h / unit, exact))
     elif exact:
-        way = _Divided(SymmetricWeights(Euclidean().as_inner_product(X / unit, X / unit), (h / unit) ** -2))
+        product = Euclidean().as_inner_product(X / unit, X / unit)
+        application = _DividedByDegrees(SymmetricWeights(product, (h / unit) ** -2))
     else:
         return None
-    return None if bool((way.degree < _SAFE).any()) else way
+    return None if bool((application.degree < _SAFE).any()) else application
 
 
 def _stored(X: Float[Tensor, "n d"], h: float, exact: bool) -> Float[Tensor, "n n"]:
@@ -80,7 +82,7 @@ def _stored(X: Float[Tensor, "n d"], h: float, exact: bool) -> Float[Tensor, "n 
     return scores.exp_().fill_diagonal_(0)
 
 
-class _Divided:
+class _DividedByDegrees:
     def __init__(self, weights: Tensor | SymmetricWeights) -> None:
         self._weights = weights
         n = len(weights) if isinstance(weights, Tensor) else weights.size
@@ -95,7 +97,7 @@ class _Divided:
         return self._weights / self.degree[:, None] if isinstance(self._weights, Tensor) else None
 
 
-class _Sides:
+class _TwoHalves:
     def __init__(self, X: Float[Tensor, "n d"], h: float) -> None:
         # Without its diagonal, which is 1, a row may sum to 1e-400, so the diagonal cannot be included and then
         # subtracted. A causal mask leaves it out: query i + 1 sees the keys up to i, and with the points in reverse

@@ -62,7 +62,8 @@ class Manifold(ABC):
             accepted, proposed = accepted + len(kept[-1]), proposed + 2 * n
             if proposed > 1000 and accepted < _LEAST_ACCEPTED * proposed:
                 raise InputError(
-                    f"the density is too concentrated to draw by rejection: {accepted} of {proposed} proposals accepted"
+                    f"the density is too concentrated to draw by rejection, which accepted {accepted} of {proposed} "
+                    "proposals; use a less concentrated density"
                 )
         return torch.cat(kept)[:n]
 

@@ -9,7 +9,7 @@ numbers would be too large for 64 bits.
     not        each bit inverted
     add        a + b, of two numbers with (length − 1) // 2 bits each
     multiply   a · b, of two such numbers
-    remember   the first length // 4 symbols, asked for in as many places at the end; all between does not matter
+    remember   the first length // 4 symbols, repeated in as many places at the end; those between do not matter
 """
 
 from __future__ import annotations

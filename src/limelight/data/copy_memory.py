@@ -1,7 +1,7 @@
-"""Generated data: symbols that have to be remembered for a while and then said again, in their order.
+"""Generated data: symbols that have to be remembered for a while and then repeated in their order.
 
 A sequence of `blanks` + 2·`LENGTH` tokens has `LENGTH` symbols, blanks, a delimiter, and `LENGTH` blanks at its end, at
-which the symbols have to be said. The tokens 0 … `SYMBOLS` − 1 are symbols.
+which the symbols have to be repeated. The tokens 0 … `SYMBOLS` − 1 are symbols.
 
     copy memory    a c b _ _ _ _ _ _ : _ _ _    →  a c b
     denoise        _ _ a _ c _ _ b _ : _ _ _    →  a c b

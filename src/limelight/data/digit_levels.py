@@ -14,7 +14,7 @@ MIDDLE, SPREAD = 0.25, 0.5  # mean and standard deviation of all pixels after th
 def as_scanned(images: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
     """The nearest of the gray values 0, 1/16, …, 1 to each pixel, which may lie outside [0, 1].
 
-    A judge could otherwise tell any image that was computed from a scanned one, by a third of a sixteenth.
+    Otherwise a classifier could recognize every computed image by gray values that no scanned image has.
 
     >>> import torch
     >>> from limelight.data.digit_levels import as_scanned

@@ -36,14 +36,14 @@ class LabeledGraph:
         return int(self.labels.max()) + 1
 
     def few_of_each_class(self, count: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
-        """True for `count` nodes of each class, drawn at random: those whose class a learner is told.
+        """True for `count` nodes of each class, drawn at random: those whose class is given in training.
 
         Raises `InputError` where a class has no more nodes than that.
         """
         least = int(self.labels.bincount().min())
         if not 0 < count < least:
             raise InputError(
-                f"count expects a number from 1 to {least - 1}, one less than the least class, got {count}"
+                f"count expects a number from 1 to {least - 1}, fewer than the smallest class has nodes, got {count}"
             )
         order = torch.randperm(self.nodes, generator=generator)
         chosen = torch.zeros(self.nodes, dtype=torch.bool)
@@ -158,11 +158,14 @@ def _papers(path: Path) -> tuple[list[str], Float[Tensor, "n words"], list[str]]
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     names = [row[0] for row in rows]
     if not rows or {len(row) for row in rows} != {max(len(rows[0]), 3)} or len({*names}) < len(names):
-        raise InputError(f"{path} expects lines of a paper's name, given once, as many numbers in each, and a field")
+        raise InputError(
+            f"{path} must have a line for each paper: its name, which no other line has, as many numbers as every "
+            "other line, and its field"
+        )
     try:
         words = torch.tensor([[float(number) for number in row[1:-1]] for row in rows])
     except ValueError as problem:
-        raise InputError(f"{path} expects numbers between a paper's name and its field: {problem}") from None
+        raise InputError(f"{path} must have numbers between a paper's name and its field: {problem}") from None
     return names, words, [row[-1] for row in rows]
 
 
@@ -170,7 +173,7 @@ def _citations(path: Path) -> list[list[str]]:
     """The names of two papers for each line, of which one cites the other."""
     pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
-        raise InputError(f"{path} expects two papers in each line")
+        raise InputError(f"{path} must have the names of two papers in each line")
     return pairs
 
 

@@ -26,7 +26,7 @@ def arrangement(name: str, n: int, seed: int) -> Float[Tensor, "n 2"]:
     if name not in ARRANGEMENTS:
         raise UnknownNameError("arrangement", name, ARRANGEMENTS)
     if n < 1:
-        raise InputError(f"an arrangement has at least one point, got n = {n}")
+        raise InputError(f"arrangement(n=…) expects at least one point, got {n}")
     generator = torch.Generator().manual_seed(seed)
     return ARRANGEMENTS[name](n, generator).clamp(-COORDINATE_MAX, COORDINATE_MAX).round(decimals=3)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def repeated(half: int, least: int, most: int, generator: torch.Generator) -> Int[Tensor, "1 n"]:
-    """Random tokens least … most − 1, `half` of them, twice in a row: what comes in the second half, the first tells.
+    """Random tokens least … most − 1, `half` of them, twice in a row: the first half determines the second.
 
     >>> import torch
     >>> from limelight.data.repeats import repeated

@@ -81,7 +81,7 @@ def sentence_pairs(n: int, seed: int) -> list[Pair]:
     ('the small doctors never fed some quiet cranes', 'le medai pike une gruai silente nutrutn nea')
     """
     if not 1 <= n <= 100_000:
-        raise InputError(f"the number of sentences expects a whole number from 1 to 100,000, got {n}")
+        raise InputError(f"sentence_pairs(n) expects a whole number from 1 to 100,000, got {n}")
     draw, found = random.Random(seed), dict[str, str]()
     while len(found) < n:
         english, other = _sentence(draw)
@@ -101,14 +101,14 @@ def _sentence(draw: random.Random) -> Pair:
         verb.english[2 if past else 0 if plural else 1],
         verb.other + ("ut" if past else "a") + ("n" if plural else ""),
     )
-    beside, never = _beside(draw), (("never", "nea") if draw.random() < NEVER else ("", ""))
+    beside, never = _prepositional_phrase(draw), (("never", "nea") if draw.random() < NEVER else ("", ""))
     return (
         _joined(who[0], beside[0], never[0], does[0], what[0]),
         _joined(who[1], what[1], beside[1], does[1], never[1]),
     )
 
 
-def _beside(draw: random.Random) -> Pair:
+def _prepositional_phrase(draw: random.Random) -> Pair:
     """A phrase with a preposition in English, which comes after its noun in the invented language; or nothing."""
     if draw.random() >= PHRASE:
         return "", ""

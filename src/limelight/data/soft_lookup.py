@@ -9,7 +9,7 @@ from torch import Tensor
 from limelight.attention import Attention
 from limelight.errors import InputError
 
-NUMBERS = 3  # of a token: what it asks for, what it answers to, and the value that it holds
+NUMBERS = 3  # of a token: its query, its key and its value
 SHARPNESS = 3.0  # standard deviation of the scores
 
 

@@ -1,4 +1,4 @@
-"""Generated stimuli that show what a unit of a vision network answers to: bars, arcs, gratings, and Gabor functions.
+"""Generated stimuli that show what a unit of a vision network responds to: bars, arcs, gratings, and Gabor functions.
 
 All are drawn on square images, whose middle is the origin, x to the right and y up; lengths are in pixels, angles in
 radians, counterclockwise from the x axis. Strokes are white (1) on black (0), with edges of one pixel on which the
@@ -21,7 +21,7 @@ def bars(
 ) -> Float[Tensor, "orientations offsets side side"]:
     """Bars through the whole image, of each orientation, moved across themselves by each offset.
 
-    A bar has no end within the image, so that a unit's answer depends on its orientation and its place alone.
+    A bar has no end within the image, so that a unit's response depends on its orientation and its place alone.
 
     Raises `InputError` for a side below 1 or a width that is not positive.
 
@@ -93,8 +93,8 @@ def gabors(
 ) -> Float[Tensor, "orientations side side"]:
     """exp(−(x² + y²) / 2σ²) cos(2π d / wavelength + phase) minus its mean, scaled to Σ w² = 1, for each orientation.
 
-    These are the textbook's model of a cell that answers to an edge (phase ±π/2) or a line (phase 0) of one orientation
-    (Daugman 1985): a filter whose orientation is known, by which a measure can be checked.
+    These are the textbook's model of a cell that responds to an edge (phase ±π/2) or a line (phase 0) of one
+    orientation (Daugman 1985): a filter whose orientation is known, by which a measure can be checked.
 
     Raises `InputError` for a side below 2, and a wavelength or sigma that is not positive.
 
@@ -114,7 +114,7 @@ def gabors(
 def _require_positive(who: str, **given: float) -> None:
     for name, value in given.items():
         if not value > 0:
-            raise InputError(f"{who}({name}=…) is too small: it must leave a number above 0, got {value!r}")
+            raise InputError(f"{who}({name}=…) expects a number above 0, got {value!r}")
 
 
 def _turned(side: int, orientations: Tensor) -> tuple[Tensor, Tensor]:

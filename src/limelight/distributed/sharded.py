@@ -119,7 +119,7 @@ class ShardedAttention:
 
     @kept
     def _term(self) -> Float[Tensor, "*batch m 1"] | None:
-        """The bias b_j that the normalization gives this rank's keys, from column sums that travelled."""
+        """The bias b_j that the normalization gives this rank's keys, from column sums over all ranks."""
         normalization = self._normalization
         if not normalization.uses_column_sums:
             return None
@@ -348,8 +348,8 @@ def _require_shardable(similarity: Similarity, normalization: Normalization) -> 
     for part in similarity.modules():
         if isinstance(part, Bias | Forgetting):
             raise InputError(
-                f"{type(part).__name__} holds numbers for the whole sequence, of which no rank has the part that it "
-                "needs; use a similarity of contents, ALiBi or RelativeBias"
+                f"{type(part).__name__} holds numbers for the whole sequence, and they are not dealt to the ranks; use "
+                "a similarity of contents, ALiBi or RelativeBias"
             )
         if part.training and isinstance(part, _OF_SEVERAL_TOKENS):
             raise InputError(

@@ -31,8 +31,8 @@ class ShardedMask:
         for part in conjuncts(mask):
             if type(part) not in _SHARDED:  # a subclass may show other pairs
                 raise InputError(
-                    f"the mask {part!r} cannot be sharded, since no rank has the part that its queries need for the "
-                    "keys of the others; use causal, window(…), padding(keys=…), documents(…), or several joined by &"
+                    f"the mask {part!r} cannot be sharded, since its entries for this rank's queries and other ranks' "
+                    "keys are unknown; use causal, window(…), padding(keys=…), documents(…), or several joined by &"
                 )
         return cls([part for part in conjuncts(mask) if isinstance(part, _SHARDED)])
 

@@ -97,7 +97,7 @@ def _loky(count: int, address: str | None) -> Iterator[ParallelMap]:
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process ended during a run, perhaps because the memory of this machine is full; finished runs "
-            "are kept, and the same command goes on from there; a smaller number for --workers needs less memory"
+            "are kept, and the same command runs the others; a smaller number for --workers needs less memory"
         ) from None
     finally:
         with processes.uninterrupted():
@@ -236,7 +236,7 @@ def _as_cluster_error() -> Iterator[None]:
             raise cause from None
         raise ClusterError(
             f"the cluster did not finish a run ({type(cause).__name__}: {_first_line(cause)}); expected workers with "
-            "the same version of Limelight as here; finished runs are kept, and the same command goes on from there"
+            "the same version of Limelight as here; finished runs are kept, and the same command runs the others"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """The list of claims: the modules of `limelight.claims`, those that installed packages bring, and files of one's own.
 
 A new file in `limelight.claims` is a new claim. A package brings claims by entry points of the group
-`limelight.claims`, each of which says the claim's name and its class. A claim in a file anywhere is named by the path
+`limelight.claims`, each of which has the claim's name and its class. A claim in a file anywhere is named by the path
 of the file.
 """
 
@@ -66,7 +66,7 @@ def claim(name: str) -> Claim:
 
 
 def claims(wanted: Sequence[str] = ()) -> list[Claim]:
-    """The claims with these names or paths; if none is given, all but those of which `problems` tells.
+    """The claims with these names or paths; if none is given, all but those that `problems` lists.
 
     >>> from limelight.experiment.catalog import claims
     >>> [claim.name for claim in claims(['slopes', 'lipschitz'])]
@@ -154,7 +154,7 @@ def _from_package(entry: EntryPoint) -> Claim:
     except InputError as problem:
         raise InputError(f"{what} cannot be used: {problem}") from None
     if found.name != entry.name:
-        raise InputError(f"{what} calls itself {found.name!r}; its name and that of the entry point must be the same")
+        raise InputError(f"{what} has the name {found.name!r}; its name and that of the entry point must be the same")
     return found
 
 

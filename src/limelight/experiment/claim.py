@@ -77,7 +77,7 @@ class Claim(Experiment):
         """The verdict, by thresholds that are written here. It must also work without results, for `expected`."""
 
     def finding(self, results: Results) -> str:
-        """What was found, in one plain sentence with its numbers; if empty, the verdict's own sentence is told."""
+        """What was found, in one plain sentence with its numbers; if empty, the verdict's own sentence is shown."""
         return ""
 
     @abstractmethod

@@ -62,9 +62,9 @@ _DECODE = json.JSONDecoder().raw_decode
 Answer = TypeVar("Answer")
 
 
-# What tells that a file has not changed: its size, and when its content and its entry in the folder last changed. These
-# are plain tuples, and an `Entry` is a row of the table as SQLite returns it, since they are made a hundred thousand
-# times.
+# A file counts as unchanged if these are equal: its size, and when its content and its entry in the folder last
+# changed. These are plain tuples, and an `Entry` is a row of the table as SQLite returns it, since they are made a
+# hundred thousand times.
 Stamp = tuple[int, int, int]
 Entry = tuple[int, int, int, bytes, bytes, int]  # the stamp, what the result has of its own and shared, the checksum
 

@@ -20,7 +20,7 @@ Read = Callable[[Path, Experiment, str, int], tuple[Record, str] | None]
 
 
 class IndexedReading:
-    """The files of a claim as they are listed in `stamps`; `read` reads one of them, and tells of what is wrong."""
+    """The files of a claim as they are listed in `stamps`; `read` reads one of them, and reports what is wrong."""
 
     def __init__(self, folder: Path, claim: Experiment, stamps: Stamps, index: Index, read: Read) -> None:
         self._folder, self._claim, self._stamps, self._index, self._read = folder, claim, stamps, index, read

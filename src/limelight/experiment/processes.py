@@ -1,6 +1,6 @@
 """Ending processes: a worker ends when the process that started it ends, on every operating system.
 
-A process that is killed cannot tell its workers. So each worker checks again and again whether the process that it
+A process that is killed cannot stop its workers. So each worker checks again and again whether the process that it
 works for still runs, and ends itself if not. Nothing here needs a signal that some systems lack.
 """
 

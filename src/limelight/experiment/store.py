@@ -133,7 +133,7 @@ class Store:
             yield lambda arm, seed: None
             return
         stamps = stamps_in(folder)
-        if stamps is None:  # then every file is told of as unreadable
+        if stamps is None:  # then every file is reported as unreadable
             yield lambda arm, seed: self.load(claim, arm, seed)
             return
         reading = IndexedReading(folder, claim, stamps, self._index, self._read)

@@ -20,8 +20,8 @@ from limelight.figures.grids import hues, image_rows, image_tables, images, matr
 from limelight.figures.heads import changed_bars, head_grid, heads_by, token_map
 from limelight.figures.learning import accuracies
 from limelight.figures.lines import curves, stacked_area
-from limelight.figures.pairs import before_and_after, cloud, strips
-from limelight.figures.plane import Attended, bars, chosen_row, plane
+from limelight.figures.pairs import before_and_after, dot_rows, scatter
+from limelight.figures.plane import PlaneScene, bars, chosen_row, plane
 from limelight.figures.point_panels import point_panels
 from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
@@ -29,7 +29,7 @@ from limelight.figures.spheres import spheres
 from limelight.figures.surfaces import surface, surfaces
 
 __all__ = [
-    "Attended",
+    "PlaneScene",
     "accuracies",
     "animated_scatter",
     "bars",
@@ -38,8 +38,8 @@ __all__ = [
     "captioned_images",
     "changed_bars",
     "chosen_row",
-    "cloud",
     "curves",
+    "dot_rows",
     "drift",
     "head_grid",
     "heads_by",
@@ -53,11 +53,11 @@ __all__ = [
     "point_panels",
     "prediction_grid",
     "saliency_overlay",
+    "scatter",
     "signed_images",
     "spheres",
     "stacked_area",
     "strip_plot",
-    "strips",
     "surface",
     "surfaces",
     "token_map",

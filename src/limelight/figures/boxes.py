@@ -1,4 +1,4 @@
-"""Gray images with boxes around what was found in them, and with the maps that say where a network looked."""
+"""Gray images with boxes around what was found in them, and maps of the same size beside them."""
 
 from __future__ import annotations
 

@@ -16,15 +16,18 @@ _BLUE, _RED, _GREEN, _PINK, _, _ORANGE = COLORS
 _CIRCLE = [[i / 5, color] for i, color in enumerate((_BLUE, _GREEN, _ORANGE, _RED, _PINK, _BLUE))]
 
 
-def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str) -> tuple[Figure, ...]:
-    """A figure for each matrix, with the first row at the top. All have one color scale, which begins at zero."""
+def matrices(series: Mapping[str, np.ndarray | None], x: str, y: str, value: str, first: int = 1) -> tuple[Figure, ...]:
+    """A figure for each matrix, with the first row at the top. All have one color scale, which begins at zero.
+
+    Rows and columns are numbered from `first` on: from 0 where the numbers are indices, as those of layers and heads.
+    """
     present = {name: np.asarray(matrix) for name, matrix in series.items() if matrix is not None}
     most = max((float(matrix.max()) for matrix in present.values()), default=1.0)
-    return tuple(_matrix(name, matrix, x, y, value, most) for name, matrix in present.items())
+    return tuple(_matrix(name, matrix, x, y, value, most, first) for name, matrix in present.items())
 
 
-def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: float) -> Figure:
-    rows, columns = (np.arange(1, length + 1) for length in matrix.shape)
+def _matrix(name: str, matrix: np.ndarray, x: str, y: str, value: str, most: float, first: int) -> Figure:
+    rows, columns = (first + np.arange(length) for length in matrix.shape)
     figure = Figure(
         Heatmap(
             z=matrix, x=columns, y=rows, zmin=0, zmax=most, colorscale=SCALE, xgap=1, ygap=1,

@@ -29,7 +29,7 @@ def before_and_after(before: np.ndarray, after: np.ndarray, y: str, change: str)
     return styled(figure, 380, change)
 
 
-def strips(series: Mapping[str, np.ndarray], x: str) -> Figure:
+def dot_rows(series: Mapping[str, np.ndarray], x: str) -> Figure:
     """A row for each name, with a dot for each text and a bar at the mean."""
     figure = Figure()
     for number, (name, values) in enumerate(series.items()):
@@ -50,7 +50,7 @@ def strips(series: Mapping[str, np.ndarray], x: str) -> Figure:
     return styled(figure, 110 + 36 * len(series))
 
 
-def cloud(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str) -> Figure:
+def scatter(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str) -> Figure:
     """A dot for each pair of numbers."""
     marker = {"color": COLORS[0], "size": 7, "opacity": 0.6}
     dots = Scatter(

@@ -22,7 +22,7 @@ _MIXED = [[0.0, COLORS[1]], [0.5, "#bdbab4"], [1.0, COLORS[0]]]
 
 
 @dataclass(frozen=True)
-class Attended:
+class PlaneScene:
     """The content of `plane`: points (n, 2) that attend to keys (n, 2), and the weights (n,) of one chosen point.
 
     `values` (n,) color the points, on a scale from `limits[0]` to `limits[1]`; `mixed` selects the scale for values
@@ -43,7 +43,7 @@ class Attended:
     apart: bool = False
 
 
-def plane(shown: Attended, reach: float) -> Figure:
+def plane(shown: PlaneScene, reach: float) -> Figure:
     """The points, and lines from the chosen one to its keys, thicker for larger weights. Axes span −reach to reach."""
     figure = Figure()
     for changes in plane_traces(shown):
@@ -55,7 +55,7 @@ def plane(shown: Attended, reach: float) -> Figure:
     return figure.update_layout(margin={"l": 34, "r": 14, "t": 56, "b": 30})
 
 
-def plane_traces(shown: Attended) -> list[dict[str, Any]]:
+def plane_traces(shown: PlaneScene) -> list[dict[str, Any]]:
     """The attributes of each trace of `plane`, in order; with them a picture that is drawn already can be updated."""
     points, chosen = shown.points, shown.chosen
     text = {"mode": "lines", "hoverinfo": "skip"}
@@ -80,7 +80,7 @@ def plane_traces(shown: Attended) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _marker(shown: Attended) -> dict[str, Any]:
+def _marker(shown: PlaneScene) -> dict[str, Any]:
     labeled = set(shown.labeled)
     n = len(shown.points)
     low, high = shown.limits
@@ -105,7 +105,7 @@ def _at(points: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": points[:, 0], "y": points[:, 1]}
 
 
-def _weight_lines(shown: Attended) -> list[np.ndarray]:
+def _weight_lines(shown: PlaneScene) -> list[np.ndarray]:
     """For each level of weight, lines (2, lines, 2) from the chosen point to the keys with such a weight."""
     share = shown.weights / max(float(shown.weights.max()), 1e-30)
     which = np.digitize(share, _LEVELS) - 1  # weights below the first level get −1 and are not drawn

@@ -69,7 +69,7 @@ def _buttons() -> dict[str, object]:
 def _run(duration: int) -> dict[str, object]:
     """The animation settings that show each frame for `duration` milliseconds, beginning at the slider's position.
 
-    With a duration of 0, the frame that is asked for is shown at once.
+    With a duration of 0, the chosen frame is shown at once.
     """
     frame = {"duration": duration, "redraw": True}
     return {"frame": frame, "transition": {"duration": 0}, "mode": "immediate", "fromcurrent": duration > 0}

@@ -14,7 +14,7 @@ _GAP = 2  # pixels between two images
 
 
 def prediction_grid(
-    images: np.ndarray, truth: Sequence[int], said: Mapping[str, Sequence[int]], chosen: int, rows: int = 2
+    images: np.ndarray, truth: Sequence[int], predicted: Mapping[str, Sequence[int]], chosen: int, rows: int = 2
 ) -> Figure:
     """Gray images (n, h, w) in rows, and below each its digit and each network's prediction, with ✓ or ✗.
 
@@ -26,8 +26,8 @@ def prediction_grid(
     height, width = images.shape[1:]
     pitch = width + _GAP
     figure = Figure()
-    listed = answer_texts(truth, said, rows)
-    lines = len(said) + 1
+    listed = answer_texts(truth, predicted, rows)
+    lines = len(predicted) + 1
     for row in range(rows):
         at = range(row * across, min((row + 1) * across, len(images)))
         strip, whose = _strip(images[at.start : at.stop], at)
@@ -43,7 +43,7 @@ def prediction_grid(
                 **listed[row],
             )
         )  # fmt: skip
-    _lay_out(figure, list(said), rows, across * pitch - _GAP)
+    _lay_out(figure, list(predicted), rows, across * pitch - _GAP)
     row, column = divmod(chosen, across)
     x, y = column * pitch - 0.5, -0.5
     figure.add_shape(
@@ -53,17 +53,19 @@ def prediction_grid(
     return figure
 
 
-def answer_texts(truth: Sequence[int], said: Mapping[str, Sequence[int]], rows: int = 2) -> list[dict[str, object]]:
+def answer_texts(
+    truth: Sequence[int], predicted: Mapping[str, Sequence[int]], rows: int = 2
+) -> list[dict[str, object]]:
     """The texts below the images of each row, as attributes of a trace: the digit, and each network's prediction."""
     texts, colors = [], []
     for i, digit in enumerate(truth):
         texts.append(f"{digit}")
         colors.append(NEUTRAL)
-        for found in said.values():
+        for found in predicted.values():
             right = found[i] == digit
             texts.append(f"{found[i]} {'✓' if right else '✗'}")
             colors.append(RIGHT if right else WRONG)
-    across = -(-len(truth) // rows) * (len(said) + 1)
+    across = -(-len(truth) // rows) * (len(predicted) + 1)
     parts = [slice(row * across, (row + 1) * across) for row in range(rows)]
     return [{"text": texts[part], "textfont": {"color": colors[part]}} for part in parts]
 
@@ -89,11 +91,11 @@ def _lay_out(figure: Figure, names: Sequence[str], rows: int, width: int) -> Non
             **shared, "visible": False, "domain": [middle, top], "scaleanchor": "x", "constrain": "domain",
             "constraintoward": "bottom", "autorange": "reversed",
         }  # fmt: skip
-        said = {
+        predicted = {
             **shared, "domain": [top - 0.97 * share, middle], "range": [len(names) + 0.5, -0.5], "ticklen": 0,
             "showline": False, "tickvals": list(range(len(names) + 1)), "ticktext": ["digit", *names],
         }  # fmt: skip
-        figure.update_layout({f"yaxis{2 * row + 1}" if row else "yaxis": image, f"yaxis{2 * row + 2}": said})
+        figure.update_layout({f"yaxis{2 * row + 1}" if row else "yaxis": image, f"yaxis{2 * row + 2}": predicted})
 
 
 def saliency_overlay(image: np.ndarray, weights: np.ndarray, value: str) -> Figure:

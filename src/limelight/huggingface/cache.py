@@ -2,7 +2,7 @@
 
 transformers' own cache concatenates: each step copies all keys and values of all layers into new tensors, and an
 attention function that gets such a tensor cannot know that all but its last row are those of the step before. Here each
-layer writes new rows behind the earlier ones and lends a view of them. The view carries a note (`Loan`) by which the
+layer writes new rows behind the earlier ones and returns a view of them. The view has a tag (`CacheTag`) by which the
 attention function finds the layer, and with it what the similarity has computed from these keys before: norms,
 directions, a learned φ of them.
 """
@@ -24,7 +24,7 @@ from limelight.kept_keys import KeptKeys
 from limelight.similarity import Similarity
 from limelight.tracing import in_transform
 
-_NOTE = "limelight_loan"  # the attribute of a lent view
+_TAG = "limelight_cache_tag"  # the attribute of a view of cached keys
 
 
 class AttentionCache(DynamicCache):
@@ -84,7 +84,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     @property
     def keys(self) -> Tensor | None:
         """All keys so far, or None."""
-        return self._lend(None) if self._keys.length else None
+        return self._tagged_view(None) if self._keys.length else None
 
     @keys.setter
     def keys(self, keys: Tensor | None) -> None:
@@ -114,7 +114,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         in_place = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform())
         for held, rows in ((self._keys, key_states), (self._values, value_states)):
             held.append(rows) if in_place else held.concatenate(rows)
-        return self._lend(key_states.shape[-2]), self._values.all()
+        return self._tagged_view(key_states.shape[-2]), self._values.all()
 
     def get_seq_length(self) -> int:
         return self._keys.length
@@ -173,10 +173,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """True if the tensor is a view of all keys that the layer has now."""
         return keys.shape[-2] == self._keys.length and self._keys.begins_with(keys)
 
-    def _lend(self, appended: int | None) -> Tensor:
+    def _tagged_view(self, appended: int | None) -> Tensor:
         view = self._keys.all()
         if not torch.compiler.is_compiling():
-            setattr(view, _NOTE, Loan(ref(self), appended))
+            setattr(view, _TAG, CacheTag(ref(self), appended))
         return view
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,28 +184,28 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return {**self.__dict__, "_kept": None}
 
 
-class Loan(NamedTuple):
-    """The note on a lent view of keys: whose they are, and how many were just appended; None if none were."""
+class CacheTag(NamedTuple):
+    """The tag on a view of cached keys: their layer, and how many were just appended; None if none were."""
 
-    # An operation on the view returns a tensor without the note, so a model that changes its keys after the cache has
+    # An operation on the view returns a tensor without the tag, so a model that changes its keys after the cache has
     # returned them (repeats heads, say) is served in the ordinary way. The reference is weak: otherwise view and layer
     # would keep each other's memory until Python looks for cycles.
     layer: ReferenceType[GrowingLayer]
     appended: int | None
 
 
-class Lender(NamedTuple):
+class KeysOfLayer(NamedTuple):
     layer: GrowingLayer
     appended: int | None
 
 
-def lender_of(keys: Tensor) -> Lender | None:
+def cache_layer_of(keys: Tensor) -> KeysOfLayer | None:
     """The layer of an `AttentionCache` whose present keys these are, and how many of them were just appended."""
-    loan: Loan | None = None if torch.compiler.is_compiling() else getattr(keys, _NOTE, None)
-    if loan is None:
+    tag: CacheTag | None = None if torch.compiler.is_compiling() else getattr(keys, _TAG, None)
+    if tag is None:
         return None
-    layer = loan.layer()
-    return None if layer is None or not layer.are_own(keys) else Lender(layer, loan.appended)
+    layer = tag.layer()
+    return None if layer is None or not layer.are_own(keys) else KeysOfLayer(layer, tag.appended)
 
 
 def _state_of(similarity: Similarity) -> tuple[int | None, ...]:

@@ -14,7 +14,7 @@ from limelight.errors import InputError
 from limelight.heads_operator import heads_operator, read_masks
 from limelight.huggingface import arguments
 from limelight.huggingface.agreement import require_agreement
-from limelight.huggingface.cache import GrowingLayer, lender_of
+from limelight.huggingface.cache import GrowingLayer, cache_layer_of
 from limelight.huggingface.masks import AdditiveMask
 from limelight.kept_keys import are_few, average, is_row_softmax
 from limelight.mask import Mask, causal, padding
@@ -59,8 +59,8 @@ class Mechanism:
         **rest: Any,
     ) -> tuple[Float[Tensor, "B n H e"], Float[Tensor, "B H n m"] | None]:
         arguments.refuse_unknown(rest)
-        lender = lender_of(key)
-        offset = _offset_of_queries(self.similarity, query, key, None if lender is None else lender.appended)
+        cached = cache_layer_of(key)
+        offset = _offset_of_queries(self.similarity, query, key, None if cached is None else cached.appended)
         attention_mask, is_causal = self._given_mask(module, query, key, attention_mask, rest)
         layer_arguments = {"position_bias": position_bias, "softcap": softcap, "s_aux": s_aux, "sinks": sinks, **rest}
         mask_kind = "causal" if is_causal else "none" if attention_mask is None else "given"
@@ -76,8 +76,8 @@ class Mechanism:
         dropout = dropout if module.training else 0.0
         returns_weights = _must_return_weights(rest)
         is_plain = softcap is None and sinks is None and dropout == 0 and not returns_weights
-        if is_plain and lender is not None:
-            out = self._from_kept(lender.layer, query, value, offset, mask, biases, scale)
+        if is_plain and cached is not None:
+            out = self._from_kept(cached.layer, query, value, offset, mask, biases, scale)
             if out is not None:
                 return out.transpose(1, 2).contiguous(), None
         similarity = self.similarity.at(offset) if offset else self.similarity
@@ -111,7 +111,7 @@ class Mechanism:
     ) -> Float[Tensor, "B H n e"] | None:
         """The outputs of a few queries from what the layer of the cache keeps, or None if they must be computed anew.
 
-        None also where an output is not finite: the operator knows which keys padding hides, or tells what is wrong.
+        None also where an output is not finite: the operator then leaves out padded keys, or raises the error.
         """
         groups = query.shape[-3] // value.shape[-3]
         if torch.is_grad_enabled() or not is_row_softmax(self.normalization) or not are_few(query, groups):
@@ -164,7 +164,7 @@ def _offset_of_queries(similarity: Similarity, query: Tensor, key: Tensor, appen
 def _require_encoder(module: nn.Module, normalization: Normalization) -> None:
     """Raise `InputError` for a layer of a decoder, in which a normalization that mixes queries would show the future.
 
-    Masks alone do not tell this: cross-attention, and decoding of one query at a time, have no causal mask.
+    Masks alone do not determine this: cross-attention, and decoding of one query at a time, have no causal mask.
     """
     config = getattr(module, "config", None)
     causal = getattr(module, "is_causal", False) and getattr(config, "is_causal", True)

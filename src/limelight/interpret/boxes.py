@@ -1,4 +1,4 @@
-"""Boxes of maps that say where a network looked, and how well they agree with the true boxes.
+"""Boxes around the peaks of maps, such as of a network's attention, and how well they agree with true boxes.
 
 A box is (top, left, bottom, right) in pixels, whose last two are exclusive.
 """
@@ -21,7 +21,7 @@ def boxes_around_peaks(maps: Float[Tensor, "n h w"], share: float) -> Float[Tens
     """The box around the connected pixels that have at least `share` of a map's largest value, and contain its place.
 
     Of several peaks only the highest counts; pixels are connected that share an edge. A map whose largest value is not
-    positive speaks for no place, and its box is the whole image.
+    positive shows no place, and its box is the whole image.
 
     Raises `InputError` for maps that are not (n, h, w) or not finite, and a share that is not between 0 and 1.
 

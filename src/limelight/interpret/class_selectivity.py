@@ -14,9 +14,9 @@ def class_areas(
 ) -> Float[Tensor, "units classes"]:
     """A_uc = P(r_u(x) > r_u(x')) + ½ P(r_u(x) = r_u(x')), x of class c and x' of another: the area under the ROC curve.
 
-    It is 1 for a unit that answers to every image of the class more than to any other, ½ for one that does not tell
-    them apart, and 0 for one that answers to all others more. Only the order of responses counts. Choose a unit's
-    class on other images than those it is judged by, or the largest of several areas is above ½ by chance.
+    It is 1 for a unit that responds to every image of the class more than to any other, ½ for one that does not
+    distinguish them, and 0 for one that responds to all others more. Only the order of responses counts. Choose a
+    unit's class on other images than those it is judged by, or the largest of several areas is above ½ by chance.
 
     It is computed from the ranks of the responses (Mann & Whitney 1947), where equal ones share their mean rank.
 
@@ -38,15 +38,15 @@ def class_areas(
     from scipy.stats import rankdata  # imported here, since it takes most of a second
 
     ranks = torch.from_numpy(rankdata(responses.detach().double().numpy(), axis=0))
-    above = ranks.mT @ inside - count * (count + 1) / 2  # the number of pairs in which the class answers more
+    above = ranks.mT @ inside - count * (count + 1) / 2  # the number of pairs where the class's response is larger
     return (above / (count * (len(labels) - count))).to(responses.dtype)
 
 
 def tolerance(responses: Float[Tensor, "n units"], changed: Float[Tensor, "n units"]) -> Float[Tensor, " units"]:
     """The correlation, over images, of each unit's responses to them and to the same images after a change.
 
-    1 says that a shift, say, or a turn leaves what the unit tells of images as it is, 0 that nothing of it is left. NaN
-    for a unit that answers to all images alike, before or after.
+    1 means that a shift, say, or a turn leaves the differences between a unit's responses as they are, 0 that nothing
+    of them is left. NaN for a unit that responds to all images alike, before or after.
 
     Raises `InputError` for responses that are NaN, of different shapes, or to fewer than two images.
 

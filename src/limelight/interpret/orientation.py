@@ -16,12 +16,12 @@ _DEGREE = 4  # of the polynomial that is fitted across a filter's lines
 def circular_variance(
     responses: Float[Tensor, "*units orientations"], orientations: Float[Tensor, " orientations"]
 ) -> Float[Tensor, " *units"]:
-    """V = 1 − |Σ_k r_k exp(2iθ_k)| / Σ_k r_k: 0 for a unit that answers to one orientation, 1 for one that answers to
+    """V = 1 − |Σ_k r_k exp(2iθ_k)| / Σ_k r_k: 0 for a unit that responds to one orientation, 1 for one that responds to
     all alike (Ringach, Shapley & Hawken 2002, J. Neurosci. 22, 5639).
 
     responses r: at least 0, each unit's to lines of the orientations θ in radians, which are spread evenly over a half
     turn; orientations that differ by π are the same, hence the 2. The whole tuning curve counts, not its width at the
-    peak alone. 1 − V is the orientation selectivity. V is NaN for a unit that answers to none.
+    peak alone. 1 − V is the orientation selectivity. V is NaN for a unit that responds to none.
 
     Raises `InputError` for responses that are negative or not finite, and orientations that are not spread evenly.
 
@@ -39,7 +39,7 @@ def circular_variance(
 def preferred_orientation(
     responses: Float[Tensor, "*units orientations"], orientations: Float[Tensor, " orientations"]
 ) -> Float[Tensor, " *units"]:
-    """½ arg Σ_k r_k exp(2iθ_k), in [0, π): the mean of the orientations that a unit answers to, weighted by responses.
+    """½ arg Σ_k r_k exp(2iθ_k), in [0, π): the mean of the orientations, weighted by a unit's responses.
 
     It means nothing where the circular variance is near 1. Takes and raises what `circular_variance` does.
 

@@ -14,7 +14,7 @@ from limelight.errors import InputError
 def receptive_fields(f: Callable[[Tensor], Tensor], images: Float[Tensor, "n h w"]) -> Float[Tensor, "units h w"]:
     """G_u(p) = mean over images of (∂f_u(x) / ∂x_p)²: how much each pixel moves a unit (Luo et al. 2016, 1701.04128).
 
-    Where the architecture only says which pixels could matter, this says which do. f maps images to activations
+    The architecture determines which pixels could matter; this measures which do. f maps images to activations
     (n, units) of single places, each image independently. G is 0 for a unit that no image excites.
 
     Raises `InputError` if images do not have the shape (n, h, w), or f does not give activations for each.

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
-from limelight.lab.places import decoded, encoded
+from limelight.lab.point_text import decoded, encoded
 
 Value = float | int | str | bool
 Values = dict[str, Value]

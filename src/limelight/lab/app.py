@@ -181,16 +181,16 @@ def content(page: Page, values: Values, wrong: Sequence[str]) -> Component:
         role="group",
         **{"aria-label": "Play" if page.plays else "Share"},
     )
-    told = controls.settings(page.fields, values, wrong)
+    settings = controls.settings(page.fields, values, wrong)
     panel = [
         buttons,
         html.P(id="note", role="status"),
-        html.P(told["wrong"], id="wrong", role="status"),
+        html.P(settings["wrong"], id="wrong", role="status"),
         *controls.panel(page.fields, page.groups, values),
         *page.extra(),
     ]
     stores = [
-        dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4()), **told}),
+        dcc.Store(id="page", data={"name": page.name, "key": str(uuid.uuid4()), **settings}),
         dcc.Store(id="playing"),  # Dash does not call a callback without an output when a page is added
     ]
     return html.Div(

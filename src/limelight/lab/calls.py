@@ -63,13 +63,13 @@ class Request(Message):
     payload: Call
 
 
-class Beat(Message):
+class Heartbeat(Message):
     """The heartbeat by which an open page keeps its websocket alive."""
 
     type: Literal["heartbeat"]
 
 
-_SAID: TypeAdapter[Request | Beat] = TypeAdapter(Request | Beat)
+_MESSAGE: TypeAdapter[Request | Heartbeat] = TypeAdapter(Request | Heartbeat)
 
 
 class Calls:
@@ -86,7 +86,7 @@ class Calls:
 
     def over_socket(self, text: str) -> str:
         """The validated text of a websocket message. Raises `ValueError` if it is not a valid message."""
-        said = _SAID.validate_json(text)
+        said = _MESSAGE.validate_json(text)
         if isinstance(said, Request):
             self._require(said.payload)
         return said.model_dump_json(exclude_unset=True)

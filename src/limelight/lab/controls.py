@@ -22,7 +22,7 @@ def control(field: Field, value: Value) -> Component:
         return html.Label(
             [
                 html.Span(field.label),
-                html.Span(_said(value), id={"said": field.name}, className="value"),
+                html.Span(_shown(value), id={"said": field.name}, className="value"),
                 dcc.Input(id=key, type="range", min=low, max=high, step=step, value=to_control(field, value)),
             ],
             className="number",
@@ -86,16 +86,18 @@ def from_control(field: Field, held: Any, before: Value | None = None) -> Any:
 def held(fields: Sequence[Field], controls: Mapping[str, Any], before: Values) -> tuple[Values, list[str]]:
     """The values of the controls, validated by `address.read`. A field without a control has its value in `before`.
 
-    So has a field for a text, if its text cannot be used: what the page shows then stays.
+    So does a text field whose text cannot be used, so that the page goes on showing what it showed.
     """
     known = {field.name: field for field in fields}
     came = {name: from_control(known[name], value, before[name]) for name, value in controls.items() if name in known}
     values, wrong = read(fields, {**before, **came})
-    kept = {name: before[name] for name, field in known.items() if isinstance(field, Text) and _told(field, wrong)}
+    kept = {
+        name: before[name] for name, field in known.items() if isinstance(field, Text) and _sentences_on(field, wrong)
+    }
     return {**values, **kept}, wrong
 
 
-def _told(field: Field, wrong: Sequence[str]) -> list[str]:
+def _sentences_on(field: Field, wrong: Sequence[str]) -> list[str]:
     """The sentences on this field, all of which begin with its label."""
     return [sentence for sentence in wrong if sentence.startswith(f"{field.label}: ")]
 
@@ -105,15 +107,15 @@ def settings(fields: Sequence[Field], values: Values, wrong: Sequence[str]) -> d
 
     `faults` are the sentences that are shown at their fields, `wrong` all others.
     """
-    numbers = {field.name: _said(values[field.name]) for field in fields if isinstance(field, Number)}
-    faults = {field.name: " ".join(_told(field, wrong)) for field in fields if isinstance(field, Text | Listed)}
+    numbers = {field.name: _shown(values[field.name]) for field in fields if isinstance(field, Number)}
+    faults = {field.name: " ".join(_sentences_on(field, wrong)) for field in fields if isinstance(field, Text | Listed)}
     others = " ".join(sentence for sentence in wrong if sentence not in faults.values())
     return {
         "values": values, "said": numbers, "query": to_query(fields, values), "wrong": others, "faults": faults
     }  # fmt: skip
 
 
-def _said(value: Value) -> str:
+def _shown(value: Value) -> str:
     return f"{value:g}".replace("-", "−")
 
 

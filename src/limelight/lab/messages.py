@@ -41,39 +41,41 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-class Ask(Message):
+class FrameRequest(Message):
     """The request for a frame newer than `after`. The first request carries the values to begin with."""
 
     after: Whole
     values: Settings | None = None
 
 
-class Set(Message):
+class ControlValues(Message):
     """The values that the controls hold."""
 
     set: Settings
 
 
-class Press(Message):
+class ButtonPress(Message):
     """A button was pressed."""
 
     press: Literal["play", "pause", "step", "reset"]
 
 
-class Act(Message):
+class Action(Message):
     """Any other action of a visitor. The simulation of the page validates `given`."""
 
     act: Name
     given: Json = None
 
 
-_SAID: TypeAdapter[Ask | Set | Press | Act] = TypeAdapter(Ask | Set | Press | Act)
+_MESSAGE: TypeAdapter[FrameRequest | ControlValues | ButtonPress | Action] = TypeAdapter(
+    FrameRequest | ControlValues | ButtonPress | Action
+)
 
 
-def heard(text: str) -> Ask | Set | Press | Act:
+def parsed(text: str) -> FrameRequest | ControlValues | ButtonPress | Action:
     """The message in a text. Raises `ValueError` if it holds no valid message."""
     try:
-        return _SAID.validate_json(text)
+        return _MESSAGE.validate_json(text)
     except ValidationError:
         raise ValueError("no such message") from None
 

@@ -37,7 +37,7 @@ def policy(hashes: Sequence[str]) -> str:
     )
 
 
-class Guard:
+class RequestLimits:
     """ASGI middleware that refuses other host names and requests that are too large, and adds the security policy.
 
     `/alive` returns the identity of this server; `/bye?key` ends the worker of a page."""

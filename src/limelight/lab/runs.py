@@ -28,7 +28,7 @@ SEEDS = (1, 200)
 _GRACE = 8.0  # seconds between the request to stop and the kill
 _FAULTS, _INTERRUPTED = 1, 130  # exit codes
 
-State = Literal["running", "stopping", "done", "cancelled", "failed"]
+State = Literal["running", "stopping", "done", "canceled", "failed"]
 Command = Callable[[str, int, Path], Sequence[str]]
 
 
@@ -57,7 +57,7 @@ def command(name: str, seeds: int, folder: Path) -> list[str]:
     """The command that runs a claim on all cores but one, which is left for the browser."""
     workers = max(1, backends.cores() - 1)
     return [
-        sys.executable, "-P", "-m", "limelight.lab.attended", "run", name, "--seeds", str(seeds),
+        sys.executable, "-P", "-m", "limelight.lab.stop_with_stdin", "run", name, "--seeds", str(seeds),
         "--workers", str(workers), "--results", str(folder),
     ]  # fmt: skip
 
@@ -67,11 +67,11 @@ class Run:
 
     def __init__(self, seeds: int, total: int, missing: Sequence[Path], arguments: Sequence[str]) -> None:
         self.seeds, self.total, self._missing = seeds, total, {path: _stamp(path) for path in missing}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (read when the process has ended)
         self._asked_to_end = False
         self._began = time.monotonic()
         self._process = subprocess.Popen(  # in its own session: Ctrl-C in the terminal must reach the lab only
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True
         )
 
     @property
@@ -87,23 +87,26 @@ class Run:
         if code is None:
             return ("stopping" if self._asked_to_end else "running"), ""
         if self._asked_to_end or code == _INTERRUPTED:
-            return "cancelled", ""
+            return "canceled", ""
         complete = done == len(self._missing)
         if code != 0 and not (code == _FAULTS and complete):  # the verdict lists trials that raised
-            return "failed", self._last_words(code)
+            return "failed", self._last_line(code)
         if not complete:
             return "failed", "its results come from code that differs from this lab's; start the lab again"
         return "done", ""
 
-    def _last_words(self, code: int) -> str:
-        self._said.seek(0)
-        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+    def _last_line(self, code: int) -> str:
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         if code < 0:
             return f"it was ended by signal {-code}, {signal.strsignal(-code)}"
         return lines[-1].removeprefix("limelight: ")[:300] if lines else f"exit code {code}"
 
     def cancel(self) -> None:
-        """Ask the process to end by closing its input (see `limelight.lab.attended`). Kill it after a grace period."""
+        """Ask the process to end by closing its input. Kill it after a grace period.
+
+        See `limelight.lab.stop_with_stdin`.
+        """
         if self._process.poll() is None and not self._asked_to_end:
             self._asked_to_end = True
             assert self._process.stdin is not None

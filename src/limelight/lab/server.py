@@ -15,7 +15,7 @@ import uvicorn
 
 from limelight.errors import InputError
 from limelight.lab.app import build
-from limelight.lab.middleware import MOST, Guard
+from limelight.lab.middleware import MOST, RequestLimits
 from limelight.lab.sessions import Sessions
 
 LOOPBACK = "127.0.0.1"
@@ -31,7 +31,7 @@ def serve(host: str, port: int, browser: bool, sessions: int, results: Path, rea
     with listening(host, port) as (listener, address):
         workers = Sessions(sessions)
         app = build(workers, results)
-        application = Guard(app.server, host, app.csp_hashes(), workers)
+        application = RequestLimits(app.server, host, app.csp_hashes(), workers)
         server = _Server(
             uvicorn.Config(
                 application, log_level="warning", lifespan="on", server_header=False, timeout_graceful_shutdown=1,

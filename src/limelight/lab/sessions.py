@@ -21,7 +21,7 @@ from typing import Any
 from limelight.experiment.processes import without_current_folder
 from limelight.lab.worker import main
 
-_QUIET = 8.0  # seconds after the page has hung up, in which it may come back to its worker
+_QUIET = 8.0  # seconds for which the worker of a disconnected page is kept, in case the page connects again
 _HIDDEN = 600.0  # seconds in which an open page requests no frame, because it is hidden, before its worker is ended
 _GONE = 120.0  # the same limit while a request is pending, since the worker may be slow
 _LOOK = 1.0  # seconds between two searches for idle sessions
@@ -54,7 +54,7 @@ class Session:
 
     def __init__(self, module: str, values: dict[str, Any]) -> None:
         self.module = module
-        self.heard = self.seen = time.monotonic()  # of the last message, and of the last frame
+        self.last_message = self.seen = time.monotonic()  # of the last message, and of the last frame
         self._connection, self._theirs = _CONTEXT.Pipe()
         self._sending, self._asking, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
         self._process = _CONTEXT.Process(target=main, args=(self._theirs, module, values), daemon=True)
@@ -68,7 +68,7 @@ class Session:
                 self._theirs.close()
 
     def send(self, do: str, **more: Any) -> None:
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         with self._sending:
             self._connection.send_bytes(json.dumps({"do": do, **more}).encode())
 
@@ -81,19 +81,19 @@ class Session:
                 if not self.alive:
                     raise EOFError("the worker has ended")
             answer = self._connection.recv_bytes().decode()
-        self.heard = self.seen = time.monotonic()
+        self.last_message = self.seen = time.monotonic()
         return answer
 
     @property
-    def waits(self) -> bool:
+    def is_answering(self) -> bool:
         """True while a request for a frame is pending."""
         return self._asking.locked() or self._starting.locked()
 
-    def is_quiet(self, now: float, connected: bool = False) -> bool:
+    def is_idle(self, now: float, connected: bool = False) -> bool:
         """True if the worker is to be ended: its page is gone or, if it is still connected, has long been hidden."""
-        if self.waits:
-            return now - self.heard > _GONE
-        return now - self.seen > _HIDDEN if connected else now - self.heard > _QUIET
+        if self.is_answering:
+            return now - self.last_message > _GONE
+        return now - self.seen > _HIDDEN if connected else now - self.last_message > _QUIET
 
     @property
     def alive(self) -> bool:
@@ -147,7 +147,7 @@ class Sessions:
             self._connected += Counter()  # without those that have none left
             session = self._open.get(key)
             if session is not None:
-                session.heard = time.monotonic()
+                session.last_message = time.monotonic()
 
     def of(self, key: str, module: str, values: dict[str, Any]) -> Session:
         """The session of this key, created with these values if needed. Raises `FullError` at the limit of sessions."""
@@ -164,7 +164,7 @@ class Sessions:
 
     def _make_room(self) -> None:
         """End the worker of the page that has been hidden longest. Raises `FullError` if all pages are seen."""
-        hidden = {key: each.seen for key, each in self._open.items() if not each.waits}
+        hidden = {key: each.seen for key, each in self._open.items() if not each.is_answering}
         key = min(hidden, key=hidden.__getitem__, default=None)
         if key is None or time.monotonic() - hidden[key] < _QUIET:
             raise FullError
@@ -185,10 +185,10 @@ class Sessions:
             now = time.monotonic()
             for session in list(self._open.values()):
                 stalled = max(now - due, 0.0)  # messages that arrived while this process was stalled are unread
-                session.heard += stalled
+                session.last_message += stalled
                 session.seen += stalled
             for key, session in list(self._open.items()):
-                if session.is_quiet(now, key in self._connected) or not session.alive:
+                if session.is_idle(now, key in self._connected) or not session.alive:
                     await asyncio.to_thread(self.end, key)
 
     def end(self, key: str) -> None:

@@ -35,7 +35,7 @@ class Table:
     index: str | None  # why the first column was left out; None if it was not
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """One sentence on how the file was read, so that a user can check it."""
         marks = {"": "without decimals", ".": "with decimal points", ",": "with decimal commas"}
         parts = [f"separated by {SEPARATORS.get(self.separator, shown(self.separator))}", marks[self.mark],

@@ -25,7 +25,7 @@ class Upload:
     """Scaled rows (x, y, z), and a sentence on how the file was read."""
 
     rows: list[list[float]]
-    told: str
+    description: str
 
 
 def upload_of(contents: str) -> Upload:
@@ -35,7 +35,7 @@ def upload_of(contents: str) -> Upload:
     file is too large, is not a table of three columns (see `read_table`), or has a column that does not vary.
     """
     table = read_table(_bytes(contents), *ROWS)
-    return Upload(_scaled(table).tolist(), f"{len(table.values)} rows, {table.told}")
+    return Upload(_scaled(table).tolist(), f"{len(table.values)} rows, {table.description}")
 
 
 def require_rows(given: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from limelight.lab import controls
 from limelight.lab.address import read
-from limelight.lab.messages import Act, Ask, Press, Set, heard, is_from_here
+from limelight.lab.messages import Action, ButtonPress, ControlValues, FrameRequest, is_from_here, parsed
 from limelight.lab.page import Page
 from limelight.lab.sessions import FullError, Sessions, key_of
 
@@ -59,7 +59,7 @@ class _Visitor:
                 message = await self._socket.receive()
                 if message["type"] == "websocket.disconnect":
                     break
-                await self._hear(heard(message.get("text") or ""))
+                await self._handle(parsed(message.get("text") or ""))
         except WebSocketDisconnect:  # the page was closed while an answer was sent
             pass
         except ValueError:
@@ -68,22 +68,22 @@ class _Visitor:
             if self._answer is not None:
                 self._answer.cancel()
 
-    async def _hear(self, message: Ask | Set | Press | Act) -> None:
-        if isinstance(message, Act):
-            await self._tell("act", name=message.act, given=message.given)
-        elif isinstance(message, Press):
-            await self._tell(message.press)
-        elif isinstance(message, Set):
+    async def _handle(self, message: FrameRequest | ControlValues | ButtonPress | Action) -> None:
+        if isinstance(message, Action):
+            await self._send_to_worker("act", name=message.act, given=message.given)
+        elif isinstance(message, ButtonPress):
+            await self._send_to_worker(message.press)
+        elif isinstance(message, ControlValues):
             self._values, wrong = controls.held(self._page.fields, message.set, self._values)
-            await self._tell("change", values=self._values)
-            told = controls.settings(self._page.fields, self._values, wrong)
-            await self._socket.send_text(json.dumps({"settings": told}))
+            await self._send_to_worker("change", values=self._values)
+            settings = controls.settings(self._page.fields, self._values, wrong)
+            await self._socket.send_text(json.dumps({"settings": settings}))
         elif self._answer is None or self._answer.done():  # at most one pending request for each page
             if message.values is not None:
                 self._values = read(self._page.fields, message.values)[0]
             self._answer = asyncio.create_task(self._send(message.after))
 
-    async def _tell(self, do: str, **more: Any) -> None:
+    async def _send_to_worker(self, do: str, **more: Any) -> None:
         await asyncio.to_thread(self._sessions.send, self._key, do, **more)
 
     async def _send(self, after: int) -> None:

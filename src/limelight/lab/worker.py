@@ -76,7 +76,7 @@ class Player:
                 self._play()
             self._answer()
             while self._connection.poll(self._wait()):
-                self._hear(json.loads(self._connection.recv_bytes()))
+                self._handle(json.loads(self._connection.recv_bytes()))
                 self._answer()
 
     @property
@@ -120,7 +120,7 @@ class Player:
         self._playing = self._playing and on
         self._version += 1
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         what = message["do"]
         if what == "change" and not self._live.differing(message["values"]):
             return

@@ -7,7 +7,7 @@ causal & documents(ids)
 
 from limelight.mask.additive import split_additive
 from limelight.mask.band import Band, causal, window
-from limelight.mask.base import And, Boolean, Mask, Not, Or, as_mask, conjuncts
+from limelight.mask.base_mask import And, Boolean, Mask, Not, Or, as_mask, conjuncts
 from limelight.mask.given import Documents, Padding, documents, padding, real_keys
 from limelight.mask.graph import Graph, edges_of
 

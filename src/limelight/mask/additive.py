@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limelight.mask.base import Boolean
+from limelight.mask.base_mask import Boolean
 from limelight.tracing import is_readable
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.mask.base import Mask
+from limelight.mask.base_mask import Mask
 
 
 class Band(Mask):

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from limelight.errors import DtypeError, InputError
-from limelight.mask.base import Mask, conjuncts, require_bool, require_device
+from limelight.mask.base_mask import Mask, conjuncts, require_bool, require_device
 from limelight.shapes import broadcast_shapes
 from limelight.tracing import is_readable
 

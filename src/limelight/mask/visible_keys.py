@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from limelight.mask.band import Band
-from limelight.mask.base import Mask, conjuncts
+from limelight.mask.base_mask import Mask, conjuncts
 from limelight.mask.given import Padding, real_keys
 
 _ENTRIES = 1 << 22  # entries of a mask that are counted at a time

@@ -30,15 +30,16 @@ def attach(model: nn.Module, *, separators: Iterable[int] | None = None) -> Iter
 
     Watched are the layers of transformers that use its AttentionInterface (with the attention "sdpa" or "eager"),
     `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`, and every module that calls
-    `torch.nn.functional.scaled_dot_product_attention`. Queries and keys are kept, in memory linear in the tokens; no
-    n × m matrix is, unless a mask or a table of biases is none that a few numbers describe. Gradients are not.
+    `torch.nn.functional.scaled_dot_product_attention`. Queries and keys are kept, without gradients and in memory
+    linear in the tokens. An n × m matrix is kept only for a mask or a table of position biases that a few numbers
+    cannot describe.
 
     `separators` are the tokens that separate or end texts, for the measure of that name; None takes those that the
     model's configuration names.
 
-    Raises `InputError` for what is not a model of torch, for a compiled model, for a layer whose attention is another
-    one than these, and when the model has run without any attention that could be seen. When the model is called:
-    `InputError` if watching changes its output, or if the attention of a layer is more than can be seen.
+    Raises `InputError` for what is not a model of torch, for a compiled model, for a layer with another kind of
+    attention, and if the model has run and none of its attention could be watched. When the model is called:
+    `InputError` if watching changes its output, or if a layer's attention depends on something that is not watched.
 
     >>> import torch
     >>> from limelight import microscope
@@ -103,7 +104,7 @@ class Compared(Watch):
         self.told.difference = max(off, self.told.difference or 0.0)
         if off:
             raise InputError(
-                f"watching {type(module).__name__} changes its output by {off:.1g}: it chooses what it computes by the "
+                f"watching {type(module).__name__} changes its output by {off:.1g}: what it computes depends on the "
                 "name of its attention; use limelight.huggingface.transplant, or another attn_implementation"
             )
         self._compared.add(module)

@@ -119,5 +119,5 @@ class Call:
 
     @property
     def name(self) -> tuple[str, int]:
-        """What tells the layers of a model apart: the module, and which of its calls in a pass this is."""
+        """A name that no other layer has: that of the module, and which of its calls in a pass this is."""
         return self.layer, self.run

@@ -44,7 +44,7 @@ class HeadInputs:
     where: str = ""
 
     def changed(self, **parts: Any) -> HeadInputs:
-        """The same with these parts in place of its own."""
+        """A copy in which these fields have other values."""
         return replace(self, **parts)
 
     def attention(self) -> Attention:

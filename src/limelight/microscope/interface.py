@@ -19,7 +19,7 @@ from transformers import AttentionInterface
 
 from limelight.errors import InputError
 from limelight.huggingface.layers import own_attention, uses_attention_interface
-from limelight.microscope.recorder import Recorder, Seen
+from limelight.microscope.recorder import Observation, Recorder
 from limelight.microscope.text_mask import split
 
 NAME = "limelight_microscope"
@@ -63,7 +63,7 @@ def _require_watchable(layer: nn.Module, name: str) -> None:
             "model.set_attn_implementation('sdpa') first"
         )
     if own_attention(layer) is None:
-        raise InputError(f"{name} ({type(layer).__name__}) hides the function that computes its attention")
+        raise InputError(f"{name} cannot be watched: no function of {type(layer).__name__} computes its attention")
 
 
 class _Watcher:
@@ -75,7 +75,7 @@ class _Watcher:
         self.is_cross = False
 
     def reads(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the layer runs: does it get the states of another text?"""
+        """Called before the layer runs: notes whether it gets the states of another text."""
         given = inspect.signature(layer.forward).bind_partial(*args, **kwargs).arguments
         told = getattr(layer, "is_cross_attention", False) or "Cross" in type(layer).__name__
         self.is_cross = bool(told) or any(isinstance(given.get(name), Tensor) for name in _OTHER_TEXT)
@@ -100,7 +100,7 @@ class _Watcher:
         attention_mask: Tensor | None,
         given: dict[str, Any],
         out: Tensor,
-    ) -> Seen:
+    ) -> Observation:
         n, m = query.shape[-2], key.shape[-2]
         mask = None if attention_mask is None else attention_mask[..., :m]
         bias, sinks = given.get("position_bias"), given.get("s_aux")
@@ -110,7 +110,7 @@ class _Watcher:
         is_causal = given.get("is_causal")
         is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         drops = given.get("dropout", 0.0) > 0  # then the output is not P @ value
-        return Seen(
+        return Observation(
             self.name,
             type(module).__name__,
             query,

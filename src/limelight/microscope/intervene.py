@@ -21,7 +21,7 @@ from limelight.errors import InputError
 from limelight.microscope.call import Call, sinks_of
 from limelight.microscope.head_inputs import HeadInputs
 from limelight.microscope.interventions import Ablate, AttentionChange, Intervention
-from limelight.microscope.recorder import PerHead, Recorder, Seen, expanded
+from limelight.microscope.recorder import Observation, PerHead, Recorder, expanded
 from limelight.microscope.text_mask import Visible
 from limelight.microscope.watch import Watch
 from limelight.similarity import upcast
@@ -48,7 +48,7 @@ def planned(
             of_head = plan.setdefault(name, {}).setdefault(head, [])
             if any(type(other) is type(change) for other in of_head):
                 raise InputError(
-                    f"head {head} of {name[0]} is changed by {type(change).__name__} twice; give one for each head"
+                    f"head {head} of {name[0]} is changed by two {type(change).__name__}; give one for each head"
                 )
             of_head.append(change)
     ablated = sum(isinstance(change, Ablate) for heads in plan.values() for of in heads.values() for change in of)
@@ -93,7 +93,7 @@ class _Changing(Recorder):
     def changes(self, layer: str) -> bool:
         return any(layer == name for name, _ in self.plan)
 
-    def result(self, seen: Seen, out: PerHead, weights: Tensor | None = None) -> tuple[PerHead, Tensor | None]:
+    def result(self, seen: Observation, out: PerHead, weights: Tensor | None = None) -> tuple[PerHead, Tensor | None]:
         of_heads = self.plan.get((seen.layer, self.runs_of(seen.layer)))
         if of_heads is None:
             self.skip(seen.layer)
@@ -107,7 +107,7 @@ class _Changing(Recorder):
             return self._with_ablated(call, seen, of_heads, out), weights
 
     def _with_ablated(
-        self, call: Call, seen: Seen, of_heads: Mapping[int, Sequence[Intervention]], out: PerHead
+        self, call: Call, seen: Observation, of_heads: Mapping[int, Sequence[Intervention]], out: PerHead
     ) -> PerHead:
         chosen = {to: _ablated(of_heads, to) for to in ("mean", "zero")}
         if chosen["zero"]:
@@ -127,7 +127,7 @@ class _Changing(Recorder):
             now = _added(self._before(call), now)
         if 1 in now.counts:
             raise InputError(
-                f"{call.layer} got a single token, of which the mean over the text is its own output, so that the mean "
+                f"{call.layer} got a single token, whose own output is the mean over the text, so that the mean "
                 'ablates nothing; use Ablate(heads, to="zero"), or a longer text'
             )
         self._sums[call.name] = now
@@ -162,7 +162,7 @@ def _replaced(out: PerHead, heads: list[int], values: Tensor) -> PerHead:
 
 
 def _with_changed_attention(
-    call: Call, seen: Seen, of_heads: Mapping[int, Sequence[Intervention]], out: PerHead, weights: Tensor | None
+    call: Call, seen: Observation, of_heads: Mapping[int, Sequence[Intervention]], out: PerHead, weights: Tensor | None
 ) -> tuple[PerHead, Tensor | None]:
     """The outputs, and the weights if there are any, with those of changed operators P at their heads and queries."""
     groups: dict[tuple[AttentionChange, ...], list[int]] = {}  # heads with the same changes are computed together
@@ -188,7 +188,7 @@ def _with_changed_attention(
     return out, weights
 
 
-def _inputs_of(call: Call, seen: Seen, text: int, own: Visible, heads: list[int]) -> HeadInputs:
+def _inputs_of(call: Call, seen: Observation, text: int, own: Visible, heads: list[int]) -> HeadInputs:
     """What these heads read in one text, without its padding, and with gradients."""
     assert seen.value is not None
     key, value = (x[..., : call.m, :] for x in (seen.key, seen.value))  # without what a cache has not filled yet
@@ -216,7 +216,7 @@ def _of_heads(x: Float[Tensor, "B Hk m e"], text: int, heads: Tensor, total: int
     return own[heads // (total // len(own))]
 
 
-def _require_no_dropout(seen: Seen) -> None:
+def _require_no_dropout(seen: Observation) -> None:
     if seen.value is None:
         raise InputError(
             f"{seen.layer} drops weights at random, so that its heads cannot be changed; call model.eval() first"

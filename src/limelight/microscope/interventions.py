@@ -1,6 +1,6 @@
 """What can be changed in the heads of a model: one small class for each thing, and any of them together.
 
-    scope.intervene(Ablate([(5, 1), (6, 9)]))                     # these heads say the same everywhere
+    scope.intervene(Ablate([(5, 1), (6, 9)]))                     # their output is the same at every token
     scope.intervene(WithoutSinks(), Temperature(2.0, [(3, 0)]))   # two changes, each of heads of its own
 
 Each change is an object with the heads that it is for, rather than an argument of one function, so that two changes
@@ -41,7 +41,7 @@ class Intervention:
 
     @property
     def settings(self) -> str:
-        """What this change is told besides its heads, as in its repr."""
+        """The arguments of this change other than its heads, as its repr shows them."""
         return ""
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class AttentionChange(Intervention, ABC):
     """A change of what the heads attend to. A base class for your own: define `change`.
 
     >>> from limelight.microscope import AttentionChange
-    >>> class Reversed(AttentionChange):  # the keys that a head liked least, it likes most
+    >>> class Reversed(AttentionChange):  # the keys with the least weight get the most
     ...     def change(self, head):
     ...         return head.changed(scale=-head.scale)
     >>> Reversed([(0, 1)])
@@ -68,12 +68,12 @@ class AttentionChange(Intervention, ABC):
 class Ablate(Intervention):
     """o_i ← mean_i o_i: the output of a head at each token becomes its mean over the text, or 0.
 
-    A head's output usually has a large constant part, which later layers rely on. Zero takes this away, too, and so
-    puts the model where it never was; the loss then also counts what any missing constant does. The mean keeps it and
-    takes away only what differs from token to token, which is what attention can have moved. So the mean is the default
-    (Wang et al. 2022, 2211.00593, take it over other texts; here it is over the same one).
+    A head's output usually has a large constant part, which later layers rely on. Zero takes this away, too, so that
+    later layers get inputs unlike any in training; the loss then also counts the missing constant. The mean keeps it
+    and takes away only what differs from token to token, which is what attention can have moved. So the mean is the
+    default (Wang et al. 2022, 2211.00593, take it over other texts; here it is over the same one).
 
-    The mean is over all tokens of the text, later ones included: of these it tells a token no more than their mean.
+    The mean is over all tokens of the text, later ones included, so a token learns their mean and nothing else of them.
     While a model writes with a cache, it is over the tokens so far.
 
     Raises `InputError` for no head at all, and for `to` other than "mean" and "zero". When the model is called: for
@@ -98,8 +98,8 @@ class Ablate(Intervention):
 
 
 class WithoutSinks(AttentionChange):
-    """P'_ij = P_ij / (1 − P_i0) for j > 0, and P'_i0 = 0: nobody attends to the first token, and no learned sink takes
-    weight.
+    """P'_ij = P_ij / (1 − P_i0) for j > 0, and P'_i0 = 0: no query attends to the first token, and no learned sink
+    takes weight.
 
     It is the softmax over the other keys. A query that sees no other key, as the first one in a causal model, still
     sees it. In cross-attention it is the first token of the text that is read.

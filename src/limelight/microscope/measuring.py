@@ -16,7 +16,7 @@ from limelight.microscope.call import Call
 from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table, tabulate
 from limelight.microscope.output_maps import value_then_output
-from limelight.microscope.recorder import Recorder, Seen
+from limelight.microscope.recorder import Recorder, Observation
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
 
@@ -79,7 +79,7 @@ class _Measuring(Recorder):
         self.tables: list[Table] = []  # one for each call; those of a pass that was not finished are overwritten
 
     @torch.no_grad()
-    def record(self, seen: Seen) -> Call:
+    def record(self, seen: Observation) -> Call:
         call = super().record(seen)
         with self.telling():  # measures call attention, too
             table = self.measure(call)

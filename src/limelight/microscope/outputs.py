@@ -17,7 +17,7 @@ _LARGE = 1 << 26  # bytes
 
 @dataclass(frozen=True)
 class Digest:
-    """What is left of a large tensor: enough to tell whether another one has the same bits."""
+    """A checksum of a large tensor, with which another tensor can be compared to the bit."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -41,7 +41,7 @@ def remembered(x: Tensor) -> Remembered:
 def difference(right: Remembered, x: Tensor) -> float:
     """The largest difference; 0 if all numbers are equal, also NaN to NaN, and ∞ for other shapes or dtypes.
 
-    Of a digest only equality can be told, so that it is 0 or ∞.
+    For digests only equality can be checked, so the result is 0 or ∞.
     """
     if isinstance(right, Digest):
         return 0.0 if Digest.of(x) == right else math.inf

@@ -1,4 +1,4 @@
-"""A model reads a text or a picture, watched: the scope, the table of measures, and the tokens as people read them."""
+"""A model is watched while it reads a text or a picture: the scope, the table of measures, and readable tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANSWER = 64  # tokens that an encoder-decoder writes at most
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen while a model read a text, or looked at a picture.
+    """What was measured while a model read a text or a picture.
 
     `texts` are the labels of the tokens of the text, and of the answer that an encoder-decoder wrote; `ids` are these
     tokens. Of a picture the tokens are its patches, which have no ids. `measures` are the columns of the table.
@@ -95,8 +95,8 @@ def read(
 
 
 @torch.no_grad()
-def look(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
-    """Let a model of images look at the picture in a file.
+def read_picture(loaded: Loaded, path: Path, more: Sequence[Callable[[Scope, Any], Measure]] = ()) -> Reading:
+    """Let a model of images read the picture in a file.
 
     Raises `InputError` for a model of text, for what is no picture, and for a model that does not attend to all patches
     of the whole picture, as one with windows.

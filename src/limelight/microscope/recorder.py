@@ -15,9 +15,9 @@ from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.microscope.call import Call, Keys, key_heads
-from limelight.microscope.freed import Freed
+from limelight.microscope.memory_trimmer import MemoryTrimmer
 from limelight.microscope.pair_bias import PairBias
-from limelight.microscope.text_mask import Given, Visible, visible
+from limelight.microscope.text_mask import CallMask, Visible, visible
 from limelight.microscope.watched_attention import watched
 
 _CHECKED = 2  # steps of a layer that are checked: a whole text, and the first token after it
@@ -26,8 +26,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.06, tor
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a watcher saw of one call of a layer.
+class Observation:
+    """What a watcher observed of one call of a layer.
 
     `allowed` and `bias` are masks over (B or 1, H or 1, n, m): True where a query may see a key, and numbers that are
     added to the scores. `is_causal` means j ≤ i. `offset` is the position of the first query among the keys, where a
@@ -54,7 +54,7 @@ class Seen:
 
 @dataclass
 class Inputs:
-    """The tokens that the innermost running model was called with, and which of them it was told are real."""
+    """The tokens with which the innermost running model was called, and which of them its mask marks as real."""
 
     ids: Tensor | None = None
     real: Bool[Tensor, "B length"] | None = None
@@ -68,7 +68,7 @@ class Recorder:
     calls: list[Call] = field(default_factory=list)
     inputs: list[Inputs] = field(default_factory=list)  # of the models that are running, the innermost last
     is_told: bool = False  # while a layer runs that reports by itself
-    _freed: Freed = field(default_factory=Freed)
+    _freed: MemoryTrimmer = field(default_factory=MemoryTrimmer)
     _runs: Counter[str] = field(default_factory=Counter)  # how often each layer was called in this pass
     _steps: Counter[tuple[str, int]] = field(default_factory=Counter)
     _latest: dict[tuple[str, int], Call] = field(default_factory=dict)
@@ -108,14 +108,14 @@ class Recorder:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """While a watched layer calls its own function, whose parts need no record of their own."""
+        """Within the block a watched layer runs its own function, inside which no other call is recorded."""
         before, self.is_told = self.is_told, True
         try:
             yield
         finally:
             self.is_told = before
 
-    def result(self, seen: Seen, out: PerHead, weights: Tensor | None = None) -> tuple[PerHead, Tensor | None]:
+    def result(self, seen: Observation, out: PerHead, weights: Tensor | None = None) -> tuple[PerHead, Tensor | None]:
         """Keep the call. Returns the output of its heads and their weights, which watching does not change."""
         self.record(seen)
         return out, weights
@@ -125,7 +125,7 @@ class Recorder:
         return False
 
     @torch.no_grad()
-    def record(self, seen: Seen) -> Call:
+    def record(self, seen: Observation) -> Call:
         """Keep the call, after a check that P @ value is the layer's own output, the first times that a layer runs."""
         name = (seen.layer, self._runs[seen.layer])
         self._runs[seen.layer] += 1
@@ -161,8 +161,8 @@ class Recorder:
         self._freed.keeping(seen.query.nbytes + seen.key.nbytes)
         return call
 
-    def _filled(self, seen: Seen) -> Seen:
-        """Without the end of a cache of fixed size, which is not filled yet and which no query sees."""
+    def _filled(self, seen: Observation) -> Observation:
+        """The observation without the end of a cache of fixed size that is not filled yet, and that no query sees."""
         n, m = seen.query.shape[-2], seen.key.shape[-2]
         if seen.is_cross or n >= m or seen.offset is not None:
             return seen
@@ -187,7 +187,7 @@ class Recorder:
         self._shared[at] = (now, [weakref.ref(mask) for mask in given], found)
         return found
 
-    def _history(self, seen: Seen, before: Call | None) -> Tensor | None:
+    def _history(self, seen: Observation, before: Call | None) -> Tensor | None:
         """All tokens so far of the text that the keys are of (B, length), or None if they are unknown."""
         m, n, ids = seen.key.shape[-2], seen.query.shape[-2], self.inputs[-1].ids
         if seen.is_cross:
@@ -212,15 +212,15 @@ class Recorder:
         return None
 
 
-def expanded(seen: Seen) -> Seen:
-    """With queries for each text, and a row for each query in the masks; there may be one for all."""
+def expanded(seen: Observation) -> Observation:
+    """The observation with queries for each text and a mask row for each query, where one served for all."""
     n, texts = seen.query.shape[-2], max(len(seen.query), len(seen.key))
     query = seen.query.expand(texts, -1, -1, -1)
     masks = [None if x is None else x.expand(*x.shape[:-2], n, -1) for x in (seen.allowed, seen.bias)]
     return replace(seen, query=query, allowed=masks[0], bias=masks[1])
 
 
-def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:
+def _keys(seen: Observation, before: Call | None) -> tuple[Keys, bool]:
     """(the keys, True if they go on with those of the layer's last call, as with a cache, or are the same ones)."""
     key, n = _lasting(seen.key), seen.query.shape[-2]
     if before is None:
@@ -230,8 +230,8 @@ def _keys(seen: Seen, before: Call | None) -> tuple[Keys, bool]:
     return before.keys.after(key, n) if n < key.shape[-2] else (Keys(key), False)
 
 
-def _real_keys(seen: Seen, now: Inputs, before: Call | None) -> Tensor | None:
-    """Which keys (B, m) are no padding, as the model was told, now or before; None if it was not."""
+def _real_keys(seen: Observation, now: Inputs, before: Call | None) -> Tensor | None:
+    """Which keys (B, m) are no padding by the attention masks of this call and earlier ones; None without a mask."""
     m = seen.key.shape[-2]
     if seen.is_cross:
         return now.other_real if now.other_real is not None and now.other_real.shape[1] == m else None
@@ -246,11 +246,11 @@ def _real_keys(seen: Seen, now: Inputs, before: Call | None) -> Tensor | None:
     return torch.nn.functional.pad(real[:, before.m - kept :], (0, m - kept), value=True).to(seen.key.device)
 
 
-def _visible(seen: Seen, now: Inputs, real_keys: Tensor | None) -> list[Visible]:
+def _visible(seen: Observation, now: Inputs, real_keys: Tensor | None) -> list[Visible]:
     n = seen.query.shape[-2]
     real = now.real if now.real is not None and now.real.shape[1] >= n else None
     return visible(
-        Given(
+        CallMask(
             texts=len(seen.query),
             n=n,
             m=seen.key.shape[-2],
@@ -278,7 +278,7 @@ def _end(allowed: Tensor | None) -> int:
     return int(seen[-1]) + 1 if len(seen) else 0
 
 
-def _sizes(seen: Seen) -> tuple[Any, ...]:
+def _sizes(seen: Observation) -> tuple[Any, ...]:
     return (*seen.query.shape[:3], seen.key.shape[-2], seen.is_causal, seen.is_cross, seen.offset)
 
 
@@ -288,7 +288,7 @@ def _lasting(key: Tensor) -> Tensor:
     return key.clone() if key.is_inference() or key._version else key
 
 
-def _biases(seen: Seen, texts: Sequence[Visible]) -> list[PairBias | None]:
+def _biases(seen: Observation, texts: Sequence[Visible]) -> list[PairBias | None]:
     """For each text what is added to its scores; one object for all texts that have the same."""
     if seen.bias is None:
         return [None] * len(texts)
@@ -305,7 +305,7 @@ def _biases(seen: Seen, texts: Sequence[Visible]) -> list[PairBias | None]:
     return out
 
 
-def _require_explained(call: Call, seen: Seen) -> None:
+def _require_explained(call: Call, seen: Observation) -> None:
     """Raise `InputError` unless the layer's own output is P @ value for each text, up to rounding."""
     assert seen.value is not None
     assert seen.output is not None

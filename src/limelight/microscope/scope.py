@@ -1,4 +1,4 @@
-"""What was seen of a model's attention."""
+"""The attention of a model that was watched, layer by layer."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ class Scope:
         return len(self._recorder.calls) and len(self._names)
 
     def intervene(self, *changes: Intervention) -> AbstractContextManager[None]:
-        """Within the `with` block the model runs with some heads changed: it answers what would be, if they were so.
+        """Within the `with` block the model runs with some heads changed, and returns what it computes with these.
 
         The changes are `Ablate`, `WithoutSinks`, `EqualKeyNorms`, `Temperature`, `Renormalize`, `Replace`, or classes
         of your own, and any of them together; those of one head take effect in the order in which they are given, and
-        ablation last. Everything after a changed head runs on what it now says. Heads that are not changed keep their
+        ablation last. Everything after a changed head gets its new output. Heads that are not changed keep their
         own output to the bit, in `nn.MultiheadAttention` up to rounding; with no change at all the model's output is
-        equal to the bit. Gradients pass, but for those of a position bias that learns. After the block the model is as
-        it was.
+        equal to the bit. Gradients flow, except to a position bias that learns. After the block the model is as it
+        was.
 
         Leave the block of `attach` first. Raises `InputError` for a head or a layer that is not there, for two changes
         of one kind of the same head, and if every head is ablated; when the model is called, for dropout of weights;

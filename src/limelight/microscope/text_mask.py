@@ -39,12 +39,13 @@ class Visible:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What is known of one call: its sizes, its mask, and which tokens the model was told are real.
+class CallMask:
+    """What is known of one call: its sizes, its mask, and which tokens the model's attention mask marks as real.
 
     `allowed` (B or 1, heads or 1, n, m) is True where a query may see a key; None with `is_causal` means j ≤ i, and
-    None without it that all keys are seen. `real_queries` and `real_keys` are what the model was told about its
-    tokens, or None. `offset` is the position of the first query among the keys, if the layer is known to have one.
+    None without it that all keys are seen. `real_queries` and `real_keys` are the rows of the model's
+    attention mask, or None. `offset` is the position of the first query among the keys, if the layer is known to have
+    one.
     """
 
     texts: int
@@ -58,7 +59,7 @@ class Given:
     offset: int | None = None
 
 
-def visible(given: Given) -> list[Visible]:
+def visible(given: CallMask) -> list[Visible]:
     """One `Visible` for each text of the batch."""
     if given.allowed is None:
         one = _without_mask(given)
@@ -66,7 +67,7 @@ def visible(given: Given) -> list[Visible]:
     return [_of_text(given, text) for text in range(given.texts)]
 
 
-def _without_mask(given: Given) -> Visible:
+def _without_mask(given: CallMask) -> Visible:
     n, m = given.n, given.m
     queries, keys = torch.arange(n), torch.arange(m)
     offset = given.offset if given.offset is not None else m - n
@@ -74,13 +75,13 @@ def _without_mask(given: Given) -> Visible:
     return Visible(queries, keys, positions, Band(None, 0) if given.is_causal and m > 1 else None)
 
 
-def _of_text(given: Given, text: int) -> Visible:
+def _of_text(given: CallMask, text: int) -> Visible:
     assert given.allowed is not None
     allowed = given.allowed[text if len(given.allowed) > 1 else 0]
     seen = allowed.flatten(0, -2).any(0)  # (m,): keys that some query sees
     sees = allowed.any(-1).any(0)  # (n,): queries that see some key
     if given.is_cross:
-        keys, queries, offset = _told(given.real_keys, text, seen), _of(given.real_queries, text), None
+        keys, queries, offset = _marked_real(given.real_keys, text, seen), _of(given.real_queries, text), None
     else:
         keys, queries, offset = _own(given, text, seen)
     queries = sees if queries is None else queries & sees
@@ -89,11 +90,11 @@ def _of_text(given: Given, text: int) -> Visible:
     return Visible(q.cpu(), k.cpu(), positions, _pattern(allowed[:, q][:, :, k]))
 
 
-def _own(given: Given, text: int, seen: Tensor) -> tuple[Tensor, Tensor | None, int | None]:
+def _own(given: CallMask, text: int, seen: Tensor) -> tuple[Tensor, Tensor | None, int | None]:
     """(real keys, real queries, the first query's position) where queries and keys are tokens of one text.
 
     In a whole text (n = m) padding is a key that no query sees. With a cache (n < m) a window hides keys too, so a key
-    is real unless the model was told that it is padding.
+    is real unless the model's attention mask marks it as padding.
     """
     n, m = given.n, given.m
     if given.offset is not None:
@@ -102,12 +103,12 @@ def _own(given: Given, text: int, seen: Tensor) -> tuple[Tensor, Tensor | None, 
         return keys, keys[given.offset : given.offset + n], given.offset
     if n > m:
         return seen, None, None
-    keys = seen if n == m else _told(given.real_keys, text, torch.ones_like(seen), seen)
+    keys = seen if n == m else _marked_real(given.real_keys, text, torch.ones_like(seen), seen)
     return keys, keys[m - n :], m - n
 
 
-def _told(told: Tensor | None, text: int, otherwise: Tensor, seen: Tensor | None = None) -> Tensor:
-    """The keys that the model was told are real, unless it sees others, as where it was told of other tokens."""
+def _marked_real(told: Tensor | None, text: int, otherwise: Tensor, seen: Tensor | None = None) -> Tensor:
+    """The keys that the attention mask marks as real, unless others are seen, as where the mask is of another text."""
     own = _of(told, text)
     return otherwise if own is None or bool(((otherwise if seen is None else seen) & ~own).any()) else own
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from limelight.errors import InputError
-from limelight.microscope.recorder import Recorder, Seen
+from limelight.microscope.recorder import Observation, Recorder
 from limelight.microscope.text_mask import split
 
 
@@ -151,13 +151,13 @@ def _sdpa(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Seen:
+) -> Observation:
     if query.is_nested:
         raise InputError(f"{name} gives attention a nested tensor, which cannot be watched; pad the texts")
     query, key, value, out = (_four(x) for x in (query, key, value, out))
     mask = None if attn_mask is None else _four(attn_mask).expand(-1, -1, query.shape[-2], key.shape[-2])
     allowed, bias = split(mask)
-    return Seen(
+    return Observation(
         name,
         type(module).__name__,
         query,
@@ -200,7 +200,7 @@ class _Layer:
     mode: _Sdpa
 
 
-class _Given(NamedTuple):
+class _AttentionInputs(NamedTuple):
     """What a call of nn.MultiheadAttention attends to and from, in its own order and with its own masks."""
 
     query: Tensor
@@ -223,7 +223,7 @@ def _multihead(
     is_causal: bool = False,
 ) -> Any:
     """nn.MultiheadAttention.forward, and then a record of it, or its output with other heads."""
-    recorder, given = layer.recorder, _Given(query, key, value, key_padding_mask, attn_mask)
+    recorder, given = layer.recorder, _AttentionInputs(query, key, value, key_padding_mask, attn_mask)
     with layer.mode.left():
         if not (recorder.is_running and recorder.changes(layer.name)):
             out = forward(
@@ -238,15 +238,15 @@ def _multihead(
 
 
 @torch.no_grad()
-def _record_multihead(layer: _Layer, given: _Given, out: Tensor | None) -> None:
+def _record_multihead(layer: _Layer, given: _AttentionInputs, out: Tensor | None) -> None:
     if given.query.is_nested:
         x, padding = _padded(given.query)
-        given, out = _Given(x, x, x, padding, given.attn_mask), None
+        given, out = _AttentionInputs(x, x, x, padding, given.attn_mask), None
     layer.recorder.record(_seen_multihead(layer, given, out))
 
 
 def _changed_multihead(
-    layer: _Layer, given: _Given, out: Tensor, weights: Tensor | None
+    layer: _Layer, given: _AttentionInputs, out: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """The layer's output with changed heads: these enter its output projection together, which `out` has passed.
 
@@ -269,7 +269,7 @@ def _changed_multihead(
     return projected if own.batch_first else projected.transpose(0, 1), one
 
 
-def _attended(seen: Seen) -> Tensor:
+def _attended(seen: Observation) -> Tensor:
     """The output of torch's attention for what was seen, before the output projection (B, H, n, e)."""
     assert seen.value is not None
     mask = seen.allowed
@@ -278,7 +278,7 @@ def _attended(seen: Seen) -> Tensor:
     return F.scaled_dot_product_attention(seen.query, seen.key, seen.value, mask, scale=seen.scale)
 
 
-def _seen_multihead(layer: _Layer, given: _Given, out: Tensor | None) -> Seen:
+def _seen_multihead(layer: _Layer, given: _AttentionInputs, out: Tensor | None) -> Observation:
     own: Any = layer.module
     query, key, value, key_padding_mask, attn_mask = given
     is_cross = query is not key and not (query.shape == key.shape and torch.equal(query, key))
@@ -293,7 +293,7 @@ def _seen_multihead(layer: _Layer, given: _Given, out: Tensor | None) -> Seen:
         theirs = _batch_first(out, own.batch_first)[text][queries]
         return F.linear(mixed.flatten(1).to(theirs.dtype), own.out_proj.weight, own.out_proj.bias), theirs
 
-    return Seen(
+    return Observation(
         layer.name,
         type(own).__name__,
         q,
@@ -379,5 +379,5 @@ def _encoder_layer(
             if src.is_nested:
                 src, padding = _padded(src)
             x = own.norm1(src) if own.norm_first else src
-            _record_multihead(attention, _Given(x, x, x, padding, src_mask), None)
+            _record_multihead(attention, _AttentionInputs(x, x, x, padding, src_mask), None)
     return out

@@ -75,7 +75,7 @@ class Watch:
 
 
 def _is_of_transformers(module: nn.Module) -> bool:
-    """True for a model of transformers, told by the names of its bases, so that nothing has to be imported."""
+    """True for a model of transformers, recognized by the names of its bases, so that nothing has to be imported."""
     bases = type(module).__mro__
     return any(base.__name__ == "PreTrainedModel" and base.__module__.startswith("transformers.") for base in bases)
 

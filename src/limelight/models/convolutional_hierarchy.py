@@ -1,4 +1,4 @@
-"""Three convolutions on each other, whose units can be asked layer by layer what they answer to."""
+"""Three convolutions, one after the other, with the activations of each layer, to measure what its units respond to."""
 
 from __future__ import annotations
 

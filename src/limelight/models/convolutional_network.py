@@ -1,4 +1,4 @@
-"""A convolutional network whose class scores are sums over places, so that it can be asked where a class was seen."""
+"""Convolutional networks whose class scores are sums over places, so that a map shows each place's contribution."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ConvolutionalTrunk(nn.Module):
 class ClassActivationNetwork(nn.Module):
     """y_c = b_c + mean over places p of ⟨w_c, f_p⟩: convolutions, a global average pool, and a linear layer.
 
-    The mean and the linear layer may be exchanged, so that M_c(p) = ⟨w_c, f_p⟩ says how much place p speaks for class
-    c: the class activation map (Zhou et al. 2016, 1512.04150).
+    The mean and the linear layer may be exchanged, so that M_c(p) = ⟨w_c, f_p⟩ is what place p contributes to the score
+    of class c: the class activation map (Zhou et al. 2016, 1512.04150).
 
     >>> import torch
     >>> from limelight.models.convolutional_network import ClassActivationNetwork
@@ -69,7 +69,7 @@ class ClassActivationNetwork(nn.Module):
 class AttentionPooledNetwork(nn.Module):
     """y = W Σ_p a_p f_p + b with a = softmax_p(⟨q, W_k f_p⟩ / √d): the same network, pooled by one learned query.
 
-    What the average pool gives every place alike, attention gives to the places that the query asks for.
+    The average pool gives every place the same weight; here places whose keys match the learned query get more.
 
     >>> import torch
     >>> from limelight.models.convolutional_network import AttentionPooledNetwork

@@ -120,19 +120,19 @@ def _log_probabilities(scores: Tensor, n: int, end: int) -> Float[Tensor, "n tok
     """log softmax of the scores. Raises `InputError` unless they are (n, tokens) and each row is a distribution."""
     if scores.ndim != 2 or len(scores) != n:
         raise InputError(
-            f"a step expects to return scores ({n}, tokens), one row for each prefix; got {tuple(scores.shape)}"
+            f"a step must return scores ({n}, tokens), one row for each prefix; it returned {tuple(scores.shape)}"
         )
     if not 0 <= end < scores.shape[1]:
         raise InputError(f"end expects one of the {scores.shape[1]} tokens, 0 to {scores.shape[1] - 1}; got {end}")
     found = upcast(scores).log_softmax(-1)
     if found.isnan().any():
-        raise InputError("a step expects scores without NaN and +∞, and in each row at least one that is not −∞")
+        raise InputError("a step must return scores without NaN and +∞, and in each row at least one that is not −∞")
     return found
 
 
 def _require_prefixes(prefixes: Tensor, most: int) -> None:
     require_size("most", most)
     if prefixes.ndim != 2 or 0 in prefixes.shape:
-        raise InputError(f"prefixes expect the shape (n, t) with n ≥ 1 and t ≥ 1, got {tuple(prefixes.shape)}")
+        raise InputError(f"prefixes must have the shape (n, t) with n ≥ 1 and t ≥ 1, got {tuple(prefixes.shape)}")
     if prefixes.dtype not in (torch.int64, torch.int32):
-        raise InputError(f"prefixes expect whole numbers (int64 or int32), got {prefixes.dtype}")
+        raise InputError(f"prefixes must be whole numbers (int64 or int32), got {prefixes.dtype}")

@@ -1,4 +1,4 @@
-"""Fully connected networks that look at noisy images and know how noisy they are: a denoiser and a classifier."""
+"""Fully connected networks that are given noisy images and their noise level: a denoiser and a classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limelight.models.diffusion import NoiseSchedule, beside
+from limelight.models.diffusion import NoiseSchedule, per_sample
 from limelight.models.image_input import require_images
 from limelight.models.mlp import mlp
 
@@ -19,9 +19,9 @@ _WAVES = 6  # frequencies of the time features
 class Denoiser(nn.Module):
     """ε_θ(x_t, t) = √(1 − ᾱ_t) x_t + √ᾱ_t v_θ(x_t, t): the noise in each image, (n, side, side).
 
-    The network answers v = √ᾱ_t ε − √(1 − ᾱ_t) x, a mixture of noise and image. Where there is much noise, x_t itself
-    is a good guess of the noise, and the network need only say what is image; where there is little, it is the other
-    way round. So its answer is about equally large at all t (Salimans & Ho 2022).
+    The network predicts v = √ᾱ_t ε − √(1 − ᾱ_t) x, a mixture of noise and image. Where there is much noise, x_t itself
+    is a good guess of the noise, and the network need only predict the image; where there is little, it is the other
+    way round. So its output is about equally large at all t (Salimans & Ho 2022).
 
     Raises `InputError` for images of another size and for a t outside the schedule.
 
@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Float[Tensor, "n side side"], t: Int[Tensor, " n"]) -> Float[Tensor, "n side side"]:
         v = self.network(with_time(x, t, self.schedule, self.side, "Denoiser")).view_as(x)
-        kept = beside(self.schedule.alpha_bar[t], x)
+        kept = per_sample(self.schedule.alpha_bar[t], x)
         return (1 - kept).sqrt() * x + kept.sqrt() * v
 
 

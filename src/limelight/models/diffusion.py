@@ -1,8 +1,8 @@
 """Diffusion: noise is added to images step by step, and a network that predicts the noise walks back.
 
-A sampler asks only for a function (x_t, t) ↦ ε, which is the noise that is thought to be in x_t. A trained network is
-one (`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` makes one from another. The samplers
-work on arrays of any shape (n, …), images with values around −1 to 1 among them.
+A sampler asks only for a function (x_t, t) ↦ ε, an estimate of the noise in x_t. A trained network is
+one (`models/denoiser.py`), the exact answer for a Gaussian another, and `guided` adds the gradient of a classifier to
+one. The samplers work on arrays of any shape (n, …), images with values around −1 to 1 among them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NoiseSchedule:
     ) -> Float[Tensor, "n ..."]:
         """x_t = √ᾱ_t x + √(1 − ᾱ_t) ε. Raises `InputError` for a t outside 0 … T."""
         self.require_times(t)
-        kept = beside(self.alpha_bar[t], images)
+        kept = per_sample(self.alpha_bar[t], images)
         return kept.sqrt() * images + (1 - kept).sqrt() * noise
 
     def require_times(self, t: Int[Tensor, " n"]) -> None:
@@ -158,10 +158,10 @@ def variations(
     start: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "n ..."]:
-    """Noise the images up to `start`, and walk back: what the noise has hidden is made up anew.
+    """Noise the images up to `start`, and denoise them again: what the noise has hidden is generated anew.
 
-    A small `start` changes details, T forgets the image. Raises `InputError` for a start outside 0 … T. Ho et al. 2020
-    interpolate so (section 4.3); for editing it is SDEdit (Meng et al. 2022).
+    A small `start` changes details; with T nothing of the image is left. Raises `InputError` for a start outside 0 … T.
+    Ho et al. 2020 interpolate so (section 4.3); for editing it is SDEdit (Meng et al. 2022).
     """
     noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
     noised = schedule.noised(images, torch.full((len(images),), start), noise)
@@ -169,7 +169,7 @@ def variations(
 
 
 def guided(noise_of: NoiseOf, schedule: NoiseSchedule, log_probability: LogProbability, scale: float) -> NoiseOf:
-    """ε̂(x, t) = ε(x, t) − scale · √(1 − ᾱ_t) · ∇_x log p(y | x, t): each step also climbs what a classifier wants.
+    """ε̂(x, t) = ε(x, t) − scale · √(1 − ᾱ_t) · ∇_x log p(y | x, t): each step also increases log p.
 
     The noise is −√(1 − ᾱ_t) times the gradient of the log-density, so that adding the classifier's gradient is Bayes'
     rule: the samples are those of p(x | y) where both are exact and the scale is 1. The classifier must know noisy
@@ -180,12 +180,12 @@ def guided(noise_of: NoiseOf, schedule: NoiseSchedule, log_probability: LogProba
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(log_probability(at, t).sum(), at)
-        return noise_of(x, t) - scale * beside((1 - schedule.alpha_bar[t]).sqrt(), x) * gradient
+        return noise_of(x, t) - scale * per_sample((1 - schedule.alpha_bar[t]).sqrt(), x) * gradient
 
     return with_guidance
 
 
-def beside(values: Float[Tensor, " n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+def per_sample(values: Float[Tensor, " n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """One number for each sample, with as many dimensions as the samples have, so that it broadcasts."""
     return values.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 

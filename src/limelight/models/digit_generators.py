@@ -30,7 +30,7 @@ DrawCodes = Callable[[int, torch.Generator], Tensor]  # from n to (n, latent)
 
 
 class DigitGenerator(ABC):
-    """Something that draws digits."""
+    """The interface of all ways to draw digits."""
 
     @abstractmethod
     def reconstruct(self, images: Images) -> Images:
@@ -67,7 +67,7 @@ class PrincipalComponents(DigitGenerator):
         return (self.mean + codes @ self.directions).unflatten(1, (SIDE, SIDE))
 
 
-class Coded(DigitGenerator):
+class AutoencoderGenerator(DigitGenerator):
     """An autoencoder; new images are those of codes that `codes` draws."""
 
     def __init__(self, network: Autoencoder, codes: DrawCodes) -> None:
@@ -110,7 +110,7 @@ def mixture_codes(codes: Codes, seed: int) -> DrawCodes:
 
 
 class Variational(DigitGenerator):
-    """A variational autoencoder; it varies an image by another code from the image's cloud."""
+    """A variational autoencoder; it varies an image by another code from the image's distribution."""
 
     def __init__(self, network: VariationalAutoencoder) -> None:
         self.network = network

@@ -17,7 +17,7 @@ _WEIGHT = 4.0  # of the one number that says how much the images of a batch diff
 class Generator(nn.Module):
     """G(z, y): an image, with values of any size, from noise z ~ N(0, 1) and the class y that is asked for.
 
-    Nothing in G says what a class looks like. It learns that from a classifier, which `steering_loss` asks.
+    G learns what a class looks like from a classifier alone, through `steering_loss`.
 
     Raises `InputError` for noise that is not (n, latent) and for labels outside 0 … classes − 1. Goodfellow et al.
     2014; the class as an input: Mirza & Osindero 2014.
@@ -44,10 +44,10 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """D(x): how real an image looks, as the log-odds that it is real, (n,).
 
-    Noise of standard deviation `blur` is added to all images that it sees. Without it a discriminator soon tells a few
-    images apart perfectly, and then says nothing of how to do better (Sønderby et al. 2017). Beside each image it sees
-    how much the images of the batch differ, the mean over pixels of their standard deviation. So a generator that
-    draws the same image again and again is found out (Karras et al. 2018, section 3).
+    Noise of standard deviation `blur` is added to all images that it sees. Without it a discriminator soon separates a
+    few images perfectly, and then its gradient does not show how to do better (Sønderby et al. 2017). Beside each image
+    it sees how much the images of the batch differ, the mean over pixels of their standard deviation. So a generator
+    that draws the same image again and again is recognized (Karras et al. 2018, section 3).
 
     Raises `InputError` for images that are not (n, side, side), or fewer than two.
 
@@ -74,9 +74,9 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """−½ log σ(D(x)) − ½ log(1 − σ(D(G(z)))), the means over images: call the real real and the generated generated.
+    """−½ log σ(D(x)) − ½ log(1 − σ(D(G(z)))), the means over images: low if D tells real from generated images.
 
-    It is log 2 for a discriminator that cannot tell. Goodfellow et al. 2014, equation 1.
+    It is log 2 for D = 0, which does not distinguish them. Goodfellow et al. 2014, equation 1.
 
     >>> import torch
     >>> from limelight.models.gan import discriminator_loss
@@ -87,7 +87,9 @@ def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " n"]) -> 
 
 
 def generator_loss(fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """−log σ(D(G(z))): look real. This form has a gradient where the discriminator is sure (Goodfellow et al. 2014).
+    """−log σ(D(G(z))): low if D takes generated images for real ones (Goodfellow et al. 2014).
+
+    Unlike log(1 − σ(D(G(z)))) it has a gradient where D is sure.
 
     >>> import torch
     >>> from limelight.models.gan import generator_loss
@@ -98,7 +100,7 @@ def generator_loss(fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 
 
 def steering_loss(scores: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-    """−log p(y | G(z, y)) by a given classifier: look like the class that was asked for.
+    """−log p(y | G(z, y)) by a given classifier: low if the image looks like the class y that was asked for.
 
     The classifier stays as it is; only the generator learns from it. In an auxiliary-classifier GAN (Odena, Olah &
     Shlens 2017) it is a part of the discriminator.

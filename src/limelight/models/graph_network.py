@@ -19,13 +19,13 @@ from limelight.models.propagation_network import linear_map
 from limelight.similarity import Dot, Similarity
 
 
-class AlikeNeighbors(nn.Module):
+class SimilarityNeighbors(nn.Module):
     """P_ij = softmax over the neighbors j of β(z_i, z_j), at the similarity's own scale or at another.
 
     >>> import torch
     >>> from limelight import GAT, Graph
-    >>> from limelight.models.graph_network import AlikeNeighbors
-    >>> AlikeNeighbors(GAT(4))(torch.randn(3, 4), Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)).kernel
+    >>> from limelight.models.graph_network import SimilarityNeighbors
+    >>> SimilarityNeighbors(GAT(4))(torch.randn(3, 4), Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)).kernel
     'sparse'
     """
 
@@ -37,13 +37,13 @@ class AlikeNeighbors(nn.Module):
         return Attention(z, z, self.similarity, mask=graph)
 
 
-class AskedNeighbors(nn.Module):
+class DotProductNeighbors(nn.Module):
     """P_ij = softmax over the neighbors j of ⟨W_q z_i, W_k z_j⟩/√width: attention by dot products.
 
     >>> import torch
     >>> from limelight import Graph
-    >>> from limelight.models.graph_network import AskedNeighbors
-    >>> AskedNeighbors(4)(torch.randn(3, 4), Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)).shape
+    >>> from limelight.models.graph_network import DotProductNeighbors
+    >>> DotProductNeighbors(4)(torch.randn(3, 4), Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)).shape
     (3, 3)
     """
 
@@ -55,13 +55,13 @@ class AskedNeighbors(nn.Module):
         return Attention(self.query(z), self.key(z), Dot(), mask=graph)
 
 
-class AllNeighbors(nn.Module):
+class UniformNeighbors(nn.Module):
     """P_ij = 1 / the number of neighbors: their plain mean, without attention.
 
     >>> import torch
     >>> from limelight import Graph
-    >>> from limelight.models.graph_network import AllNeighbors
-    >>> AllNeighbors()(torch.randn(2, 4), Graph(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2)).dense()
+    >>> from limelight.models.graph_network import UniformNeighbors
+    >>> UniformNeighbors()(torch.randn(2, 4), Graph(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2)).dense()
     tensor([[0.5000, 0.5000],
             [0.0000, 1.0000]])
     """
@@ -77,9 +77,9 @@ class GraphLayer(nn.Module):
 
     >>> import torch
     >>> from limelight import Graph
-    >>> from limelight.models.graph_network import AskedNeighbors, GraphLayer
+    >>> from limelight.models.graph_network import DotProductNeighbors, GraphLayer
     >>> graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)
-    >>> GraphLayer(5, 4, AskedNeighbors)(torch.randn(3, 5), graph).shape
+    >>> GraphLayer(5, 4, DotProductNeighbors)(torch.randn(3, 5), graph).shape
     torch.Size([3, 4])
     """
 
@@ -111,9 +111,9 @@ class GraphNetwork(nn.Module):
 
     >>> import torch
     >>> from limelight import Graph
-    >>> from limelight.models.graph_network import AllNeighbors, GraphNetwork
+    >>> from limelight.models.graph_network import UniformNeighbors, GraphNetwork
     >>> graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)
-    >>> GraphNetwork(5, 8, 2, lambda width: AllNeighbors())(torch.randn(3, 5), graph).shape
+    >>> GraphNetwork(5, 8, 2, lambda width: UniformNeighbors())(torch.randn(3, 5), graph).shape
     torch.Size([3, 2])
     """
 

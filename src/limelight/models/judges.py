@@ -1,4 +1,4 @@
-"""Judges: how well classifiers tell generated images from real ones."""
+"""Classifiers as judges of generated images: how often they tell them from real ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from limelight.models.training import descend
 LINEAR, FOREST, NETWORK = "logistic regression", "random forest", "small network"
 
 
-def told_apart(real: Float[Tensor, "n h w"], generated: Float[Tensor, "n h w"], seed: int) -> dict[str, float]:
-    """The share of images that each of three judges calls rightly: ½ if it cannot tell, 1 if it always can.
+def judge_accuracies(real: Float[Tensor, "n h w"], generated: Float[Tensor, "n h w"], seed: int) -> dict[str, float]:
+    """The share of images that each of three judges classifies rightly as real or generated: ½ if it is guessing.
 
-    Each judge learns from a random half of the real and of the generated images, and is asked about the other halves.
+    Each judge learns from a random half of the real and of the generated images, and classifies the other halves.
     A linear judge sees only whether some pixels are too bright or too dark; a forest sees which values pixels have, one
-    after the other; a network sees which strokes go together. Samples are as good as they look to the sharpest of them
+    after the other; a network sees which strokes go together. Samples are as good as the most accurate judge finds them
     (a two-sample test by classifiers, Lopez-Paz & Oquab 2017).
 
     Raises `InputError` unless both sets have the same shape, with at least four images.
     """
     if real.shape != generated.shape or real.dim() != 3 or len(real) < 4:
         raise InputError(
-            "told_apart expects as many generated images (n, h, w) as real ones, at least four, of the same size, "
-            f"got {tuple(real.shape)} and {tuple(generated.shape)}"
+            "judge_accuracies expects as many generated images (n, h, w) as real ones, at least four, of the same "
+            f"size, got {tuple(real.shape)} and {tuple(generated.shape)}"
         )
     generator, half = torch.Generator().manual_seed(seed), len(real) // 2
     real, generated = (images[torch.randperm(len(images), generator=generator)] for images in (real, generated))
@@ -41,7 +41,7 @@ def told_apart(real: Float[Tensor, "n h w"], generated: Float[Tensor, "n h w"], 
     return {name: float((answer == answers).float().mean()) for name, answer in called.items()}
 
 
-# A judge learns from points (n, pixels) and their answers 0 or 1, and returns what it calls the unseen ones.
+# A judge learns from points (n, pixels) and their answers 0 or 1, and returns its answers for the unseen ones.
 
 
 def _linear(

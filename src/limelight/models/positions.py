@@ -1,7 +1,7 @@
 """Where a token stands: position vectors that are added to the tokens, and a bias on the scores of two places.
 
-Attention by itself does not see order: it treats its keys as a set. A vector for each place, added to the token that
-stands there, tells the place; a bias that depends on the distance of query and key tells only how far apart they are.
+Attention by itself does not depend on order: it treats its keys as a set. A vector for each place, added to the token
+that stands there, gives the place; a bias that depends on the distance of query and key gives only their distance.
 """
 
 from __future__ import annotations

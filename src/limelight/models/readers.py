@@ -1,4 +1,4 @@
-"""The two shipped models as readers of a text, and twins of theirs that learned nothing.
+"""The two shipped models as readers of a text, and untrained copies of them.
 
 A claim on trained models is judged over texts and models. What both models share is here under one name: how a text
 becomes tokens, where the blocks are, and which maps make queries and keys.
@@ -102,7 +102,7 @@ def scrambled(model: Any, seed: int) -> Any:
     """The trained model with each matrix of its blocks replaced by random numbers of the same standard deviation.
 
     Its embeddings, norms and biases stay. So its attention and its networks are as strong as the trained ones, and all
-    that they learned is gone. That weights grow in training is not what then tells the two apart.
+    that they learned is gone. So a difference from the trained model is not due to the size of its weights.
     """
     twin, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
     for block in blocks(twin):

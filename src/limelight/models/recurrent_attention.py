@@ -1,4 +1,4 @@
-"""An LSTM whose next step reads, beside its last state, an average of its earlier states that attention has chosen.
+"""An LSTM whose next step gets its last state and an attention-weighted average of its earlier states.
 
     (h_t, C_t) = LSTM(x_t, s_{t−1}, C_{t−1})
     c_t = Σ_{i ∈ S_t} α_it h_i,    α_it = softmax_i ⟨W s_{t−1}, h_i⟩ / √d
@@ -112,7 +112,7 @@ class RecurrentAttention(nn.Module):
             self.bias[..., width : 2 * width] = forget
 
     def forward(self, tokens: Int[Tensor, "r n t"], last: int) -> Float[Tensor, "r n last outputs"]:
-        """What the networks say at the `last` steps."""
+        """The outputs of the networks at the `last` steps."""
         return self.said(self.unrolled(tokens)[-last:])
 
     def said(self, states: list[Float[Tensor, "r n width"]]) -> Float[Tensor, "r n s outputs"]:
@@ -142,12 +142,12 @@ class RecurrentAttention(nn.Module):
         one_hot = F.one_hot(tokens.flatten(1, 2), self.input.shape[1]).to(self.input.dtype)
         return torch.baddbmm(self.bias, one_hot, self.input).unflatten(1, tokens.shape[1:])
 
-    def start(self) -> Reading:
+    def start(self) -> SequenceState:
         """Sequences of which nothing has been read."""
-        return Reading(self, None if self.memory is None else self.memory())
+        return SequenceState(self, None if self.memory is None else self.memory())
 
 
-class Reading:
+class SequenceState:
     """A batch of sequences while it is read: the state s, the cell's content C, and the memory. All begin at zero."""
 
     def __init__(self, network: RecurrentAttention, memory: Memory | None) -> None:

@@ -27,7 +27,7 @@ from limelight.similarity import Dot, Similarity
 
 
 class ResidualAttention(nn.Module):
-    """h + MultiHead(norm h, x, x): each token asks, the tokens x answer, and the answer is added to what it was.
+    """h + MultiHead(norm h, x, x): each token attends to the tokens x, and the result is added to the token.
 
     In self-attention x is norm h, the same sequence; in cross-attention x is the memory, the encoder's output. Without
     the sum a token would keep nothing of itself; without the norm the sums would grow from layer to layer.
@@ -68,7 +68,7 @@ class ResidualAttention(nn.Module):
         return found
 
     def _normed(self, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The tokens that ask, and those that answer."""
+        """The tokens from which queries are made, and those from which keys and values are made."""
         x = self.norm(h)
         return x, x if memory is None else memory
 
@@ -132,7 +132,7 @@ class DecoderLayer(nn.Module):
     """Masked self-attention, cross-attention to the memory (n, s, width), and the feed-forward network.
 
     With the causal mask a place sees only what is written before it, so that all places can be trained at once on what
-    comes next; cross-attention asks the source what to write.
+    comes next; cross-attention reads the source.
 
     >>> import torch
     >>> from limelight.models.transformer import DecoderLayer

@@ -14,10 +14,11 @@ from limelight.models.mlp import mlp
 class VariationalAutoencoder(nn.Module):
     """Minimizes −ELBO = E_q |x − D(z)|² / 2σ² + KL(q(z | x) ‖ N(0, 1)) with q(z | x) = N(μ(x), diag s²(x)).
 
-    The encoder answers with a small cloud of codes in place of one, and all clouds together are pulled towards a
-    standard normal distribution. So a code drawn from N(0, 1) is one that the decoder knows. σ is the standard
-    deviation of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL divergence has.
-    The ELBO's constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma & Welling 2014.
+    The encoder gives a normal distribution of codes in place of one code, and all of these together are pulled toward
+    a standard normal distribution. So the decoder has been trained on codes like those drawn from N(0, 1). σ is the
+    standard deviation of a pixel about D(z), in units of gray values: the larger it is, the more weight the KL
+    divergence has. The ELBO's constant is left out. Raises `InputError` for images that are not (n, side, side). Kingma
+    & Welling 2014.
 
     >>> import torch
     >>> from limelight.models.variational_autoencoder import VariationalAutoencoder
@@ -33,7 +34,7 @@ class VariationalAutoencoder(nn.Module):
         self.encoder, self.decoder = mlp(side * side, hidden, 2 * latent), mlp(latent, hidden, side * side)
 
     def forward(self, images: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
-        """D(μ(x)): the image of the middle of each cloud."""
+        """D(μ(x)): the image of the mean code of each image."""
         return self.decode(self.posterior(images)[0])
 
     def posterior(
@@ -45,7 +46,7 @@ class VariationalAutoencoder(nn.Module):
         return mean, log_variance
 
     def draw(self, images: Float[Tensor, "n side side"], generator: torch.Generator) -> Float[Tensor, "n latent"]:
-        """A code for each image from its cloud q(z | x)."""
+        """A code for each image, drawn from its q(z | x)."""
         return drawn(*self.posterior(images), generator)
 
     def decode(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n side side"]:

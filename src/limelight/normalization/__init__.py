@@ -1,6 +1,6 @@
 """Normalizations, which turn scores into weights."""
 
-from limelight.normalization.base import KeyBiased, Normalization, RowWise
+from limelight.normalization.base_normalization import KeyBiased, Normalization, RowWise
 from limelight.normalization.scalable import ScalableSoftmax
 from limelight.normalization.sink import SoftmaxWithSink
 from limelight.normalization.softmax import Hybrid, LearnedSoftmax, Sinkhorn, Softmax

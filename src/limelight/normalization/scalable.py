@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from limelight.heads import FINITE, POSITIVE, batch_shape_of, hold, per_row, require_count
 from limelight.kernels.row_scale import log_visible_keys, scale_rows
 from limelight.kernels.scores import Scores
-from limelight.normalization.base import Normalization
+from limelight.normalization.base_normalization import Normalization
 from limelight.weights import SoftmaxWeights, Weights
 
 

@@ -15,7 +15,7 @@ from limelight.kept import kept
 from limelight.kernels.scores import Scores
 from limelight.kernels.softmax_with_sink import log_share, reduce_with_sink, times, with_sink
 from limelight.kernels.sparse import EdgeScores
-from limelight.normalization.base import Normalization
+from limelight.normalization.base_normalization import Normalization
 from limelight.weights import SoftmaxWeights, TopKWeights, Weights
 
 

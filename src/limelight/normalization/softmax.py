@@ -15,7 +15,7 @@ from limelight.edge_weights import along_edges
 from limelight.errors import ConvergenceError, InputError
 from limelight.heads import POSITIVE, SHARE, batch_shape_of, hold, per_head, require, require_count
 from limelight.kernels.scores import Scores, zero_neg_inf
-from limelight.normalization.base import KeyBiased, Normalization, require_steps, require_tolerance
+from limelight.normalization.base_normalization import KeyBiased, Normalization, require_steps, require_tolerance
 from limelight.similarity import squeeze_head
 from limelight.tracing import require_readable
 from limelight.weights import Mixture, SoftmaxWeights, Weights

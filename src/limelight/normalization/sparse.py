@@ -12,7 +12,7 @@ from limelight.errors import InputError
 from limelight.heads import require_count
 from limelight.kernels.largest import topk
 from limelight.kernels.scores import Scores, logsumexp_of, zero_neg_inf
-from limelight.normalization.base import RowWise
+from limelight.normalization.base_normalization import RowWise
 from limelight.tracing import in_transform, is_readable
 from limelight.weights import Weights
 

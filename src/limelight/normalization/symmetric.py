@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limelight.errors import ConvergenceError
 from limelight.kernels.scores import Scores, zero_neg_inf
-from limelight.normalization.base import KeyBiased, require_steps, require_tolerance
+from limelight.normalization.base_normalization import KeyBiased, require_steps, require_tolerance
 from limelight.tracing import require_readable
 
 

@@ -50,11 +50,11 @@ def packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
-def made() -> str:
+def timestamp() -> str:
     """The present time, for the foot of a page."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def made_with() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The versions for the foot of a page."""
     return {"limelight": limelight.__version__, **versions()}

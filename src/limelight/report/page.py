@@ -60,8 +60,8 @@ def render(entries: Sequence[Entry]) -> str:
             hashes=" ".join(f"'sha256-{html.sha256(code)}'" for code in (plotly, script)),
             style=Markup(html.text_of("report.css")),
             confidence=f"{CONFIDENCE:.0%}",
-            made=html.made(),
-            versions={**html.made_with(), "system": platform.system()},
+            made=html.timestamp(),
+            versions={**html.package_versions(), "system": platform.system()},
             commit=commit(),
         )
     )

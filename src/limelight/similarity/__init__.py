@@ -1,7 +1,7 @@
 """Similarities β(q, k) of a query and a key: one class for each, with its equation, its source and its properties."""
 
 from limelight.similarity.additive import GAT, Additive
-from limelight.similarity.base import Properties, Similarity, Sum, checked_dense
+from limelight.similarity.base_similarity import Properties, Similarity, Sum, checked_dense
 from limelight.similarity.distance import Euclidean, Laplacian, Metric, StudentT
 from limelight.similarity.forgetting import Forgetting
 from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product

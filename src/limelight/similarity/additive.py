@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.heads import require_count
-from limelight.similarity.base import Similarity
+from limelight.similarity.base_similarity import Similarity
 from limelight.similarity.forms import Parts
 from limelight.similarity.inner import require_widths
 from limelight.similarity.tensors import upcast

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limelight.errors import InputError
 from limelight.heads import POSITIVE, batch_shape_of, hold, per_head, require
-from limelight.similarity.base import Properties, Similarity
+from limelight.similarity.base_similarity import Properties, Similarity
 from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
 from limelight.similarity.tensors import center, concat_features, is_finite, shift_for_precision, upcast, upcast_pair
 from limelight.tracing import in_transform

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limelight.errors import DtypeError, InputError
 from limelight.heads import hold_tensor
-from limelight.similarity.base import Similarity
+from limelight.similarity.base_similarity import Similarity
 from limelight.similarity.forms import InnerProduct, Parts
 from limelight.similarity.position import Positional
 from limelight.similarity.tensors import is_finite, upcast

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limelight.errors import InputError
 from limelight.heads import require_count
-from limelight.similarity.base import Properties, Similarity
+from limelight.similarity.base_similarity import Properties, Similarity
 from limelight.similarity.forms import InnerProduct, KeyFactors
 from limelight.similarity.tensors import upcast
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from limelight.errors import DtypeError, InputError
 from limelight.heads import hold_tensor, require_count
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.base import Similarity
+from limelight.similarity.base_similarity import Similarity
 from limelight.similarity.forms import InnerProduct, Parts
 from limelight.similarity.tensors import is_finite, squeeze_head, upcast
 from limelight.tracing import holds, in_transform, is_readable

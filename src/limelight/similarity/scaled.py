@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limelight.heads import FINITE, hold, per_head
-from limelight.similarity.base import Properties, Similarity
+from limelight.similarity.base_similarity import Properties, Similarity
 from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
 from limelight.tracing import holds
 

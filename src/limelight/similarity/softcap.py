@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limelight.errors import InputError
-from limelight.similarity.base import Properties, Similarity, Sum
+from limelight.similarity.base_similarity import Properties, Similarity, Sum
 from limelight.similarity.forms import Parts
 from limelight.similarity.scaled import Scaled
 

@@ -1,4 +1,4 @@
-"""What would a model do if some of its heads did something else? The effect of that, with an interval over texts.
+"""The effect of changing some heads of a model on what it returns, with an interval over texts.
 
     with limelight.microscope.attach(model) as scope:
         model(**inputs)
@@ -7,8 +7,8 @@
     effect.table()     # a row for each text
     effect.figure()    # a line for each text, from before to after
 
-`OverTexts` says of each head's measures what they are on several texts: means, intervals, and the texts in which they
-are least and most.
+`OverTexts` has the measures of each head over several texts: means, intervals, and the texts in which they are least
+and most.
 
 The changes are those of `limelight.microscope`: `Ablate`, `WithoutSinks`, `EqualKeyNorms`, `Temperature`,
 `Renormalize`, `Replace`, and classes of your own. Needs the extra `claims`.

@@ -9,7 +9,7 @@ import numpy as np
 from plotly.graph_objects import Figure
 
 from limelight.experiment.statistics import Interval, mean
-from limelight.figures import before_and_after, strips
+from limelight.figures import before_and_after, dot_rows
 from limelight.microscope.head_table import Table
 from limelight.report.effect_text import number
 
@@ -48,7 +48,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Effect:
-    """The effect of some changes on a model: `repr` says it in words, `table` has a row for each text.
+    """The effect of some changes on a model: `repr` gives it in words, `table` has a row for each text.
 
     `changes` are the changes in words, `texts` what each text shows. `effect["loss_change"]` is the mean of a measure
     over texts with its interval, at the confidence of `limelight.experiment.statistics`.
@@ -89,14 +89,14 @@ class Effect:
             )
         name = "divergence" if "divergence" in self.measures else "moved"
         title, unit = _NAMES[name]
-        return strips({self.changes: self.values(name)}, f"{title}, {unit}")
+        return dot_rows({self.changes: self.values(name)}, f"{title}, {unit}")
 
     def __repr__(self) -> str:
-        said = ", ".join(_said(self, name) for name in _NAMES if name in self.measures)
+        said = ", ".join(_in_words(self, name) for name in _NAMES if name in self.measures)
         return f"Effect({self.changes or 'no change'}, {len(self.texts)} texts): {said}"
 
 
-def _said(effect: Effect, name: str) -> str:
+def _in_words(effect: Effect, name: str) -> str:
     """The measure in words, with its interval; equal values have none, and are said to be equal."""
     title, unit = _NAMES[name]
     found, values = effect[name], effect.values(name)

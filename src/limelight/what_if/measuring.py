@@ -23,7 +23,7 @@ Loss = Callable[[Any, Any], Tensor]  # (the model's output, its inputs) ↦ the 
 
 
 def effect_of(scope: Scope, texts: Iterable[Text], *changes: Intervention, loss: Loss | None = None) -> Effect:
-    """How much do these changes of its heads change what a model says of each text?
+    """The effect of these changes of its heads on a model's output for each text.
 
     The model that `scope` watched reads each text twice, as it is and changed as `scope.intervene` does it. A text is
     what the model is called with: a dict of keyword arguments with one text each, or a tensor, such as ids (1, n).

@@ -1,4 +1,4 @@
-"""What was seen inside a model, as one self-contained HTML file.
+"""What was measured inside a model, as one self-contained HTML file.
 
 It sends no requests, which its content security policy enforces; the policy admits one script, by its hash. Of each
 head's map the strongest keys of each query are stored, not the matrix: a weight is one byte (in steps of 1/255), a key
@@ -77,8 +77,8 @@ def render(reading: Reading, comparison: Comparison | None = None, over: OverTex
             script=Markup(script),
             hash=html.sha256(script),
             style=Markup(html.text_of("report.css") + html.text_of("page.css", _PACKAGE)),
-            made=html.made(),
-            versions=html.made_with(),
+            made=html.timestamp(),
+            versions=html.package_versions(),
         )
     )
 

@@ -1,4 +1,4 @@
-"""What `limelight inspect` asks of a model: to read one text, or several, or to look at a picture."""
+"""The work of `limelight inspect`: a model reads one text, several texts, or a picture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from limelight.microscope.head_measures import Measure
 from limelight.microscope.head_table import Table
 from limelight.microscope.load import Loaded
-from limelight.microscope.reading import Reading, look, read
+from limelight.microscope.reading import Reading, read, read_picture
 from limelight.microscope.scope import Scope
 from limelight.what_if.over_texts import OverTexts
 
-_LABEL = 60  # characters of a text that tell which one it is
+_LABEL = 60  # characters of a text by which it is named
 
 
 class Found(NamedTuple):
@@ -36,7 +36,7 @@ class Session:
     def of(self, loaded: Loaded) -> Found:
         """What is found in a model; of all texts but the first one only the table is kept."""
         if self.image is not None:
-            return Found(look(loaded, self.image, self.more), None)
+            return Found(read_picture(loaded, self.image, self.more), None)
         first = read(loaded, self.texts[0], self.tokens, self.more)
         if len(self.texts) == 1:
             return Found(first, None)

@@ -1,4 +1,4 @@
-"""What was seen inside a model, on the terminal and as JSON."""
+"""What was measured inside a model, on the terminal and as JSON."""
 
 from __future__ import annotations
 

@@ -80,12 +80,12 @@ class Diffusion(Learner):
             self._begin()
             return (_WALK, _LOSS)
         if "rate" in changed:
-            self._set_out()
+            self._start_descents()
         if changed & {"digit", "scale", "walk"}:
-            self._look_again()
+            self._evaluate_again()
         return ()
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         walk = self._walk()
         self._stages = {
             stage: _gray(walk[i * (len(walk) - 1) // (len(STAGES) - 1)][:SHOWN]) for i, stage in enumerate(STAGES)
@@ -148,7 +148,7 @@ class Diffusion(Learner):
     def _words(self) -> list[str]:
         return [str(digit) for digit in self._read[:SHOWN]]
 
-    def _looked(self) -> Mapping[str, Sequence[Change]]:
+    def _evaluated(self) -> Mapping[str, Sequence[Change]]:
         return {_WALK: [(0, {"z": numbers(tiled(self._images, STAGES[-1]))}), (1, {"text": self._words})]}
 
     def labels(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class Learner(Simulation):
     """A model in training. A subclass says what is trained, what is measured, and how that is drawn.
 
     Each measurement is a row of the history: the step, the mean of the training losses since the last one, and what
-    `_measured` returns. Pictures change only when something has been measured or looked at anew.
+    `_measured` returns. Pictures change only after a measurement, or after `_evaluate`.
     """
 
     columns: ClassVar[Sequence[str]]  # the names of what `_measured` returns
@@ -43,7 +43,7 @@ class Learner(Simulation):
         self._history = History(2 + len(self.columns))
         self._pace = Pace(_PAUSE, _SHARE)
         self._build(int(self.values["seed"]))
-        self._set_out()
+        self._start_descents()
         self._measure()
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Learner(Simulation):
         """The descents of all networks, at their usual learning rates times this factor; the first one's loss is drawn."""
 
     @abstractmethod
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         """Compute what the pictures show beside the curves."""
 
     @abstractmethod
@@ -71,10 +71,10 @@ class Learner(Simulation):
         """The curves (1, points) of each picture of curves."""
 
     @abstractmethod
-    def _looked(self) -> Mapping[str, Sequence[Change]]:
-        """The changes of the pictures that `_look` computes."""
+    def _evaluated(self) -> Mapping[str, Sequence[Change]]:
+        """The changes of the pictures that `_evaluate` computes."""
 
-    def _set_out(self) -> None:
+    def _start_descents(self) -> None:
         """Start new descents from the present weights."""
         self._descents = self._descents_at(float(self.values["rate"]))
 
@@ -96,7 +96,7 @@ class Learner(Simulation):
         if not self._is_finite:
             return
         with self._pace.measuring():
-            self._look()
+            self._evaluate()
             loss = float(np.mean(self._losses)) if self._losses else math.nan
             self._newest = dict(zip(self.columns, self._measured(), strict=True))
         self._history.add(self._rows, [self._steps, loss, *self._newest.values()])
@@ -108,11 +108,11 @@ class Learner(Simulation):
         if self._measured_at != self._steps and self._pace.is_due:
             self._measure()
 
-    def _look_again(self) -> None:
+    def _evaluate_again(self) -> None:
         if not self._is_finite:
             return
         with torch.no_grad(), self._pace.measuring():
-            self._look()
+            self._evaluate()
         self._is_drawn = False
 
     @property
@@ -148,4 +148,4 @@ class Learner(Simulation):
             ]
             for place, lines in self._curves().items()
         }
-        return {**self._looked(), **curves}
+        return {**self._evaluated(), **curves}

@@ -100,15 +100,15 @@ class Reversal(Learner):
             return _ALL
         if changed & {*PARTS, "rate"}:
             self._assemble()
-            self._set_out()
+            self._start_descents()
         if changed & set(PARTS):
             self._measure()
         elif "head" in changed:
-            self._look_again()
+            self._evaluate_again()
         return ()
 
     @torch.no_grad()
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         source, target = self._unseen[:1], self._target[:1, :-1]
         if not self.values["cross"]:
             self._weights = np.zeros((target.shape[1], source.shape[1]))
@@ -155,7 +155,7 @@ class Reversal(Learner):
         figure = figures.curves(self._curves()[_LOSS], list(self._at), "step", "cross-entropy", log=True)
         return figure.update_yaxes(tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
 
-    def _looked(self) -> Mapping[str, Sequence[Change]]:
+    def _evaluated(self) -> Mapping[str, Sequence[Change]]:
         return {_CROSS: [(0, {"z": numbers(self._weights)})]}
 
     def labels(self) -> Mapping[str, str]:
@@ -163,12 +163,12 @@ class Reversal(Learner):
         exact, letters = self._newest["exact"], self._newest["letters"]
         return {
             "blocks-step": f"step {self._steps} · {self._steps * BATCH:,} sequences seen",
-            "blocks-said-cross": self._said(),
+            "blocks-said-cross": self._text_on_cross_attention(),
             "blocks-said-exact": f"{exact:.0%} of {UNSEEN} unseen sequences are exact, {letters:.0%} of their letters are right.",
             "blocks-written": "\n".join(self._line(i) for i in range(LISTED)),
         }
 
-    def _said(self) -> str:
+    def _text_on_cross_attention(self) -> str:
         if not self.values["cross"]:
             return "Cross-attention is switched off: the decoder sees nothing of the input."
         length = self._unseen.shape[1]

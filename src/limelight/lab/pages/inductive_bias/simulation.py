@@ -68,14 +68,14 @@ class InductiveBiasSimulation(Simulation):
         self._sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in self._models.items()}
         self._steps = self._seen = 0
         self._history = History(1 + len(PLACES) * (len(TESTS) + 1))
-        self._measured = self._looked = 0  # how often each has been done
+        self._measured = self._evaluated = 0  # how often each has been done
         self._tests, self._looks = Pace(_PAUSE), Pace(_LOOK, share=0.05)
-        self._set_out()
+        self._start_descents()
         self._measure()
-        self._look()
-        self._drawn_at = self._measured, self._looked
+        self._evaluate()
+        self._drawn_at = self._measured, self._evaluated
 
-    def _set_out(self) -> None:
+    def _start_descents(self) -> None:
         """Start new descents from the present weights."""
         factor = float(self.values["rate"])
         self._batch = torch.zeros(0, dtype=torch.long)
@@ -105,9 +105,9 @@ class InductiveBiasSimulation(Simulation):
         if changed & _ANEW:
             self._begin()
         elif "rate" in changed:
-            self._set_out()
+            self._start_descents()
         if changed & {"tested", "look"}:
-            self._look()
+            self._evaluate()
         if changed <= {"look"}:
             return ["bias-answers"]
         return PICTURES if changed - {"batch", "rate", "speed"} else ()
@@ -147,26 +147,26 @@ class InductiveBiasSimulation(Simulation):
     def _chosen(self) -> int:
         return int(self.values["look"]) - 1
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         """Compute the networks' answers for the shown images, and the saliency maps of the chosen one."""
         with self._looks.measuring():
             with torch.no_grad():
-                self._said = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
+                self._predicted = {name: model(self._shown).argmax(-1).tolist() for name, model in self._models.items()}
             image = self._shown[self._chosen : self._chosen + 1]
             self._maps = {f"bias-map-{PLACES[name]}": saliency(model, image)[0] for name, model in self._models.items()}
             self._maps["bias-received"] = received_attention(self._models[ATTENTION], image)[0]  # type: ignore[arg-type]
-        self._looked += 1
+        self._evaluated += 1
         self._looked_at = self._steps
 
-    def _look_if_due(self) -> None:
+    def _evaluate_if_due(self) -> None:
         if self._looked_at != self._steps and self._looks.is_due:
-            self._look()
+            self._evaluate()
 
     def figures(self) -> Mapping[str, Figure]:
-        self._drawn_at = self._measured, self._looked
+        self._drawn_at = self._measured, self._evaluated
         seen, tested, training = self._curves()
         truth = self._data.truth[:SHOWN].tolist()
-        said = {_SHORT[name]: found for name, found in self._said.items()}
+        said = {_SHORT[name]: found for name, found in self._predicted.items()}
         image = self._shown[self._chosen].numpy()
         log = bool(self.values["log"])
         return Figures(
@@ -189,9 +189,9 @@ class InductiveBiasSimulation(Simulation):
         changed: dict[str, list[Change]] = {}
         if self._drawn_at[0] != self._measured:
             changed["bias-accuracy"] = self._new_curves()
-        if self._drawn_at[1] != self._looked:
+        if self._drawn_at[1] != self._evaluated:
             changed |= self._new_answers()
-        self._drawn_at = self._measured, self._looked
+        self._drawn_at = self._measured, self._evaluated
         return changed
 
     def _new_curves(self) -> list[Change]:
@@ -203,7 +203,7 @@ class InductiveBiasSimulation(Simulation):
 
     def _new_answers(self) -> dict[str, list[Change]]:
         image = numbers(self._shown[self._chosen])
-        texts = answer_texts(self._data.truth[:SHOWN].tolist(), self._said)
+        texts = answer_texts(self._data.truth[:SHOWN].tolist(), self._predicted)
         return {
             "bias-answers": [(2 * row + 1, attributes) for row, attributes in enumerate(texts)],
             **{
@@ -214,7 +214,7 @@ class InductiveBiasSimulation(Simulation):
 
     def labels(self) -> Mapping[str, str]:
         self._measure_if_due()
-        self._look_if_due()
+        self._evaluate_if_due()
         digit = int(self._data.truth[self._chosen])
         said = {
             "bias-step": f"step {self._steps} · {self._seen:,} images seen",
@@ -222,7 +222,7 @@ class InductiveBiasSimulation(Simulation):
         }
         newest = np.array(self._newest)
         for name, place in PLACES.items():
-            found = self._said[name][self._chosen]
+            found = self._predicted[name][self._chosen]
             said[f"bias-tested-{place}"] = f"{self._accuracy(name, str(self.values['tested']), newest):.2f}"
             said[f"bias-training-{place}"] = f"{self._accuracy(name, 'training', newest):.2f}"
             said[f"bias-size-{place}"] = f"{self._sizes[name]:,}"

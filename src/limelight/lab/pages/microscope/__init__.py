@@ -1,1 +1,1 @@
-"""The page of the microscope: a model reads a text, and its heads can be looked at and changed."""
+"""The page of the microscope: a model reads a text, and its heads are shown and can be changed."""

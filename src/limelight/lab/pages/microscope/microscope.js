@@ -6,7 +6,7 @@ document.addEventListener("lab:drawn", ({ target }) => {
     "scope-map": ({ y }) => ["token", `${y + 1}`],
     "scope-changed": ({ y }) => ["token", `${y + 1}`],
   }[target.id];
-  if (!chosen || target.dataset.heard || !target.on) { return; }
-  target.dataset.heard = "yes";
+  if (!chosen || target.dataset.listens || !target.on) { return; }
+  target.dataset.listens = "yes";
   target.on("plotly_click", ({ points }) => { if (points[0]) { limelight.pick(...chosen(points[0])); } });
 });

@@ -20,7 +20,7 @@ def _body(values: Values) -> Sequence[Component]:
         picture("scope-map", "The weights of the chosen head, as the model is: each row is a token, and shows to which tokens it attends. Click a row "
                 "to choose it.", 460, said="scope-said-map"),
         picture("scope-changed", "The same head, changed.", 460, said="scope-said-changed"),
-        picture("scope-result", "What the model says: for a language model the probabilities of the next token, for an encoder the similarity of the "
+        picture("scope-result", "What the model returns: for a language model the probabilities of the next token, for an encoder the similarity of the "
                 "text’s vector to those of eight sentences, which the unchanged model has read.", 440, said="scope-said-result"),
         _measures(),
     ]  # fmt: skip
@@ -40,19 +40,19 @@ PAGE = Page(
     label="Microscope",
     title="What each head of a model does with your text, and what happens without it",
     lead=f"A model reads a text of up to {MOST_TOKENS} tokens. You see what every attention head does, choose one, and change it: its temperature, its "
-    "normalization, or its output. The model then reads the text again, and you see what it says now.",
+    "normalization, or its output. The model then reads the text again, and you see how its output changes.",
     tour=(
-        TourStep("Look at the heads in the measure “induction”, and then choose layer 0, head 0.",
+        TourStep("Choose the measure “induction”, look at the heads, and then choose layer 0, head 0.",
              "The model that ships with the lab was built by hand, so that each of its eight heads has a known task. Two heads of its "
              "second layer look for what followed the last bytes earlier in the text: after “The c” they find the “a” of “cat”."),
         TourStep("Ablate layer 1, head 1: its output becomes its mean over the text. Then ablate layer 0, head 0 instead.",
-             "Without the first, “t” is as likely as “a”. The second writes down which byte came before, which the induction heads "
-             "read: without it they find nothing."),
+             "Without the first, “t” is as likely as “a”. The second stores at each byte which byte came before it. The induction heads "
+             "use this: without it they find nothing."),
         TourStep("Raise the temperature of all heads.",
              "Their weights spread over more tokens, and the copy fades. At a low temperature each query attends to one token."),
-        TourStep("Choose the stand-in that reads both ways, and layer 0, head 3. Raise α from 0 to 1.",
+        TourStep("Choose the hand-built model that reads both ways, and layer 0, head 3. Raise α from 0 to 1.",
              "This head is a sink: all queries attend to the first token. Doubly normalized, no token can get all the weight. A causal "
-             "model refuses α, since sums over all queries would tell it of later ones."),
+             "model refuses α, since a sum over all queries includes later ones."),
         TourStep("Choose SmolLM2-135M or MiniLM-L6, if they are installed, and a text of your own.",
              "Trained heads do several things at once. Many of SmolLM2’s put most of their weight on the first token; a few are "
              "induction heads. Its first reading takes some seconds, and it needs about 0.7 GB of memory."),

@@ -18,8 +18,8 @@ def _offered(label: str, package: Shipped) -> str:
 
 
 MODELS = {
-    "built": "stand-in: a language model of bytes, built by hand",
-    "both-ways": "stand-in: the same, reading both ways",
+    "built": "built by hand: a language model of bytes",
+    "both-ways": "built by hand: the same, reading both ways",
     "smollm2": _offered("SmolLM2-135M, a language model", LANGUAGE_MODEL),
     "minilm": _offered("MiniLM-L6, a sentence encoder", SENTENCE_ENCODER),
 }

@@ -210,16 +210,16 @@ class MicroscopeSimulation(Simulation):
         measures = self._text.measures((layer, head))
         return {
             **said,
-            "scope-said-heads": self._said_of_heads(),
-            "scope-said-map": f"Layer {layer}, head {head}, as it is. {self._said_of_row()}",
-            "scope-said-changed": self._said_of_change(),
-            "scope-said-result": self._said_of_result(),
+            "scope-said-heads": self._text_on_heads(),
+            "scope-said-map": f"Layer {layer}, head {head}, as it is. {self._text_on_row()}",
+            "scope-said-changed": self._text_on_change(),
+            "scope-said-result": self._text_on_result(),
             "scope-which": f"Layer {layer}, head {head}",
             **{f"scope-measure-{name}": _number(value) for name, value in measures.items()},
         }
 
     def _faults(self) -> dict[str, str]:
-        """Why what was chosen is not there, for each field whose choices depend on the model or the text."""
+        """Why the chosen value does not exist, for each field whose choices depend on the model or the text."""
         faults = {"text": self._long, "measure": "", "head": "", "token": ""}
         if self._text is None:
             return faults
@@ -244,7 +244,7 @@ class MicroscopeSimulation(Simulation):
         seconds += f", changed in {self._seconds['changed']:.2g} s" if self._changed is not None else ""
         return f"{self._reader.label}: {len(self._text.tokens)} tokens, {seconds}. Memory of this page: {_memory()}."
 
-    def _said_of_heads(self) -> str:
+    def _text_on_heads(self) -> str:
         assert self._text is not None
         layer, head = self._text.strongest(self._measure)
         values = self._text.grid(self._measure)
@@ -255,18 +255,18 @@ class MicroscopeSimulation(Simulation):
             f"the mean over {len(self._text.heads)} heads is {_number(float(np.nanmean(values)))}."
         )
 
-    def _said_of_row(self) -> str:
+    def _text_on_row(self) -> str:
         assert self._text is not None
         return _row(self._text.weights(self._head), self._text.tokens, self._token)
 
-    def _said_of_change(self) -> str:
+    def _text_on_change(self) -> str:
         assert self._text is not None
         if self._changed is None:
             return "Nothing is changed, so this is the same: pull T or α, or choose what becomes of the head’s output."
         ablated = " Ablation keeps its weights, and changes what it says." if self.values["ablate"] != "no" else ""
         return f"{_row(self._changed.weights, self._text.tokens, self._token)}{ablated}"
 
-    def _said_of_result(self) -> str:
+    def _text_on_result(self) -> str:
         assert self._text is not None
         after, changed, token = f"after “{self._text.tokens[self._token]}”", self._changed, self._token
         if not self._text.reader.predicts:

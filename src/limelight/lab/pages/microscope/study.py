@@ -92,7 +92,7 @@ class Changed:
     @torch.no_grad()
     def run(cls, text: Text, head: Head, changes: list[Intervention]) -> Changed:
         """Raises `InputError` as `Scope.intervene` does."""
-        looking = _Looking([head])
+        looking = _InputsKept([head])
         with text.scope.intervene(*changes, looking):
             rows = text.reader.rows(text.ids)
         assert looking.seen is not None
@@ -134,7 +134,7 @@ def _cosines(one: Float[Tensor, " width"], others: Float[Tensor, "k width"] | No
     return torch.cosine_similarity(one[None], others, dim=-1).numpy()
 
 
-class _Looking(AttentionChange):
+class _InputsKept(AttentionChange):
     """No change: it keeps what the head reads after the changes before it."""
 
     seen: HeadInputs | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from limelight.attention import Attention
-from limelight.figures.plane import Attended, plane_traces
+from limelight.figures.plane import PlaneScene, plane_traces
 from limelight.lab.pages.operator.process import MOVING, State, labeled
 from limelight.lab.simulation import Change, numbers
 
@@ -18,7 +18,7 @@ from limelight.lab.simulation import Change, numbers
 class Numbers:
     """The numbers that are drawn for one state."""
 
-    scene: Attended
+    scene: PlaneScene
     matrix: np.ndarray
     entropy: np.ndarray
     mass: np.ndarray
@@ -28,7 +28,7 @@ def measured(A: Attention, state: State, chosen: int, color: str, process: str, 
     """The numbers of a state, with the values that color the points."""
     matrix, entropy, mass = A.dense().numpy(), A.entropy().numpy(), A.column_mass().numpy()
     name, values, limits = _color(color, process, state, matrix[chosen], entropy, mass)
-    scene = Attended(
+    scene = PlaneScene(
         points=state.x.numpy(),
         keys=state.keys.numpy(),
         weights=matrix[chosen],
@@ -69,12 +69,12 @@ def _color(
     )  # 0.5 for a point that no label has reached
 
 
-def changes(scene: Attended) -> list[Change]:
+def changes(scene: PlaneScene) -> list[Change]:
     """The changes of the picture of the plane, with arrays in binary form."""
     return [(i, {name: _short(value) for name, value in trace.items()}) for i, trace in enumerate(_moving(scene))]
 
 
-def _moving(scene: Attended) -> list[dict[str, Any]]:
+def _moving(scene: PlaneScene) -> list[dict[str, Any]]:
     kept = ("x", "y")
     return [
         {

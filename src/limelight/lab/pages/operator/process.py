@@ -96,11 +96,11 @@ STEPS: dict[str, Callable[[Attention, State], State]] = {
 def written(process: str, steps: int, chosen: int, n: int) -> tuple[list[str], list[str]]:
     """The imports, and the lines of Python that take `steps` steps: from n points `x` and `attention(q, k)` to A, x and h."""
     if process == "drift":
-        return [], [*_again("x = attention(x, x) @ x", steps), "A = attention(x, x)"]
+        return [], [*_repeated("x = attention(x, x) @ x", steps), "A = attention(x, x)"]
     if process == "climb":
-        return [], ["keys = x", *_again("x = attention(x, keys) @ keys", steps), "A = attention(x, keys)"]
+        return [], ["keys = x", *_repeated("x = attention(x, keys) @ keys", steps), "A = attention(x, keys)"]
     if process == "circle":
-        again = _again("x = F.normalize(x + 0.1 * (attention(x, x) @ x), dim=-1)", steps)
+        again = _repeated("x = F.normalize(x + 0.1 * (attention(x, x) @ x), dim=-1)", steps)
         return ["import torch.nn.functional as F"], ["x = F.normalize(x, dim=-1)", *again, "A = attention(x, x)"]
     if process == "heat":
         return ["from limelight.propagation import steps"], [
@@ -115,9 +115,9 @@ def written(process: str, steps: int, chosen: int, n: int) -> tuple[list[str], l
         "y = torch.zeros(len(x), 2, dtype=x.dtype)",
         f"y[{first}, 0] = y[{second}, 1] = 1",
         "h = y",
-        *_again("h = 0.9 * (A @ h) + 0.1 * y  # tends to limelight.propagation.resolvent(A, y, 0.9)", steps),
+        *_repeated("h = 0.9 * (A @ h) + 0.1 * y  # tends to limelight.propagation.resolvent(A, y, 0.9)", steps),
     ]
 
 
-def _again(line: str, steps: int) -> list[str]:
+def _repeated(line: str, steps: int) -> list[str]:
     return [f"for _ in range({steps}):", f"    {line}"] if steps else []

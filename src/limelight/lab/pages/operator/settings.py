@@ -35,7 +35,7 @@ COLORS = {
     "weight": "weight from the chosen point",
     "entropy": "entropy",
     "mass": "column mass",
-    "value": "the value or label, or the number",
+    "value": "value or label, if there is one, else the number",
 }
 
 FIELDS: tuple[Field, ...] = (

@@ -23,7 +23,7 @@ from limelight.lab.pages.operator.code import code
 from limelight.lab.pages.operator.mechanism import Mechanism
 from limelight.lab.pages.operator.process import MOVING, STEPS, begin
 from limelight.lab.pages.operator.settings import COORDINATE_MAX, MOST
-from limelight.lab.places import decoded, encoded
+from limelight.lab.point_text import decoded, encoded
 from limelight.lab.simulation import Figures, Simulation, Updates, numbers
 
 PICTURES = ("operator-plane", "operator-matrix", "operator-entropy", "operator-mass")

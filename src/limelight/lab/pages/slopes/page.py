@@ -76,7 +76,7 @@ def _callbacks(app: Dash, sessions: Sessions, _results: Path) -> None:
                 read = upload_of(contents or "")
             except InputError as problem:
                 return f"{shown(name)}: {problem}", None
-            rows, said = read.rows, f"{shown(name)}: {read.told}"
+            rows, said = read.rows, f"{shown(name)}: {read.description}"
         sessions.send(page["key"], "act", name="data", given=rows)
         return said, None
 

@@ -64,9 +64,9 @@ class SlopesSimulation(Simulation):
         self._pieces: dict[str, int] = {}
         self._pace = Pace(_PAUSE)
         self._history.add(0, [self._error(model) for model in self._models.values()])
-        self._set_out()
+        self._start_descents()
 
-    def _set_out(self) -> None:
+    def _start_descents(self) -> None:
         """Start new descents from the present weights, for example with another learning rate or on other data."""
         gate = self._models[GATE][0]
         assert isinstance(gate, MixtureOfLinearExperts)
@@ -97,7 +97,7 @@ class SlopesSimulation(Simulation):
         if changed & {"experts", "width", "seed"}:
             self._begin()
         else:
-            self._set_out()
+            self._start_descents()
         self._pace.postpone()  # so that the picture is drawn before the linear pieces are counted
         surfaces = _SURFACES if changed & (_OF_THE_DATA | {"outside"}) else ()
         return {*surfaces, *(["slopes-weights"] if "experts" in changed else [])}

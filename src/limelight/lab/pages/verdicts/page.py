@@ -249,7 +249,7 @@ PAGE = Page(
              "It is compared with the same threshold and ought to fail. Where it does not fail, the test could not tell a true "
              "claim from a false one, and the claim is inconclusive whatever its parts say."),
         TourStep("Run a claim, and cancel it in the middle.",
-             "Each finished run is a file of its own: what was computed is kept, and the next run goes on from there. When a run "
+             "Each finished run is a file of its own: what was computed is kept, and the next run computes the rest. When a run "
              "is done, its verdict on this page is computed again. It may be mixed or refuted: those are results, too."),
     ),
     body=_body,

@@ -51,9 +51,9 @@ def end_message(run: Progress) -> str:
     if run.state == "done":
         before = f", besides {run.known} that had a result before" if run.known else ""
         return f"Done: {run.done} run{'' if run.done == 1 else 's'}{before}."
-    kept = f"{run.kept} of {run.total} runs are kept; the next run goes on from there."
-    if run.state == "cancelled":
-        return f"Cancelled. {kept}"
+    kept = f"{run.kept} of {run.total} runs are kept; the next run computes the rest."
+    if run.state == "canceled":
+        return f"Canceled. {kept}"
     return f"The run ended early: {run.reason.rstrip('.')}. {kept}"
 
 

@@ -9,8 +9,8 @@ from functools import cache
 _MANY = 1 << 23  # bytes
 
 
-class Freed:
-    """Counts what is kept, and after every few megabytes has the allocator give back what is free.
+class MemoryTrimmer:
+    """Counts the bytes that are kept, and after every few megabytes asks the allocator to return free memory.
 
     A model makes and frees large tensors in each layer. With what is kept lying between them, the C library finds no
     room for larger ones in what was freed, takes more memory, and gives nothing back: at 4,096 tokens of SmolLM2 the
@@ -21,7 +21,7 @@ class Freed:
         self._kept = 0
 
     def keeping(self, size: int) -> None:
-        """So many bytes more are kept."""
+        """Count this many more bytes as kept."""
         self._kept += size
         if self._kept >= _MANY:
             self._kept = 0
@@ -30,7 +30,7 @@ class Freed:
 
 @cache
 def _trim() -> Callable[[int], object]:
-    """glibc's malloc_trim, or what does nothing."""
+    """glibc's malloc_trim, or a function that does nothing."""
     try:
         found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
     except (OSError, TypeError, AttributeError):  # Windows has no such handle, other C libraries no such function

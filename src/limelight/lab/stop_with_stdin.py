@@ -1,4 +1,4 @@
-"""The command `limelight`, which stops as if by Ctrl-C when its standard input is closed.
+"""The command `limelight`, which stops, as after Ctrl-C, when its standard input is closed.
 
 A run that the lab has started therefore ends when the lab closes the pipe and when the lab itself ends, even if it was
 killed. The lab sends no signal, since not every system has them.
@@ -14,7 +14,7 @@ import threading
 from limelight.__main__ import main
 
 
-def attend() -> None:
+def interrupt_at_end_of_stdin() -> None:
     """Start a thread that interrupts the main thread when standard input ends."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set SIGINT to be ignored
     threading.Thread(target=_watch, args=(sys.stdin.fileno(),), daemon=True).start()
@@ -27,5 +27,5 @@ def _watch(number: int) -> None:
 
 
 if __name__ == "__main__":
-    attend()
+    interrupt_at_end_of_stdin()
     main()

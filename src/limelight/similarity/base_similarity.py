@@ -379,7 +379,7 @@ def checked_dense(similarity: Similarity, q: Tensor, k: Tensor) -> Float[Tensor,
         came = tuple(beta.shape) if isinstance(beta, Tensor) else type(beta).__name__
         raise InputError(
             f"{type(similarity).__name__}.dense must return {(*batch, *pairs)} for queries {tuple(q.shape)} and keys "
-            f"{tuple(k.shape)}; it returned {came}. Dimensions of its own before these two belong into `batch_shape`"
+            f"{tuple(k.shape)}; it returned {came}; declare further batch dimensions in `batch_shape`"
         )
     return beta
 
