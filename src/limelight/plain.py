@@ -43,7 +43,9 @@ def plain_attention(
     if not (is_few or is_dot):
         return None
     scale = similarity.default_scale(query.shape[-1]) if scale is None else scale
-    if type(scale) not in (float, int) or not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
+    if not isinstance(scale, (float, int)) or isinstance(scale, bool):
+        return None
+    if not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
         return None
     out = _of_few(query, key, value, similarity, scale, shares) if is_few else None
     return _of_products(query, key, value, is_causal, scale) if out is None and is_dot and not shares else out

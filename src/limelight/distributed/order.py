@@ -211,7 +211,7 @@ class _Gather(torch.autograd.Function):
         own, *homes = ctx.ring.homes()
         home_going = Homeward(ctx.ring, ctx.lengths, torch.add)
 
-        def part(home):  # type: ignore[no-untyped-def]
+        def part(home: int) -> Tensor:
             runs = ctx.dealt[home]
             return torch.cat([gradient[..., run.start : run.start + run.length, :] for run in runs], -2)
 
