@@ -167,16 +167,34 @@ def lines():
 
 
 LINES = [pytest.param(words, id=f"{name}: {' '.join(words)}") for name, words in lines()]
-STAND_INS = {"CLAIM": "slopes", "HOST": "127.0.0.1", "host": "127.0.0.1"}  # placeholders that a reader replaces
-OTHERS = {"dask", "ray", "jupyter", "marimo", "git", "source", "cd", "pre-commit"}  # programs that are not Limelight's
+STAND_INS = {
+    "CLAIM": "slopes",
+    "HOST": "127.0.0.1",
+    "host": "127.0.0.1",
+    "$address": "tcp://127.0.0.1:8786",
+}  # placeholders that a reader replaces
+OTHERS = {
+    "dask",
+    "ray",
+    "jupyter",
+    "marimo",
+    "git",
+    "source",
+    "cd",
+    "pre-commit",
+    "srun",
+    "sleep",
+}  # programs that are not Limelight's
 
 
 @pytest.mark.parametrize("words", LINES)
 def test_a_command_line_is_valid(words):
     program, *arguments = words
+    if re.fullmatch(r"\w+=.*", program):  # a variable of the shell
+        return
     if program == "limelight":
         limelight_line(
-            [re.sub(r"(?<!-)\b(CLAIM|HOST|host)\b", lambda found: STAND_INS[found[0]], a) for a in arguments]
+            [re.sub(r"(?<!-)\b(CLAIM|HOST|host)\b|\$address", lambda found: STAND_INS[found[0]], a) for a in arguments]
         )
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -221,9 +239,9 @@ def is_quick(words):
     Lines about a file of one's own run in the tutorial that writes the file (`tests/docs/test_tutorials.py`).
     """
     others = ("lab", "new-claim", "replicate", "inspect", "tune")
-    if any(word.endswith(".py") for word in words) or words[1] in others:
+    if words[0] != "limelight" or any(word.endswith(".py") for word in words) or words[1] in others:
         return False
-    return words[0] == "limelight" and not {"--full", "--backend", "--address"} & set(words)
+    return not {"--full", "--backend", "--address"} & set(words)
 
 
 @pytest.mark.slow

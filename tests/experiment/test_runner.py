@@ -142,7 +142,7 @@ def test_a_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
 class TestDask:
     """On a cluster of this machine, with threads, which must not share their random numbers."""
 
-    pytestmark = (pytest.mark.slow, pytest.mark.filterwarnings("ignore"))  # the warnings of distributed
+    pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the warnings of distributed
 
     def test_the_same_results_as_here(self, tmp_path):
         distributed = pytest.importorskip("distributed")

@@ -10,7 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limelight.claims.translation_prior import FULL, SIZES, TEST, TranslationPrior
+from limelight.claims.translation_prior import (
+    ATTENTION,
+    CONV,
+    FULL,
+    NO_LABELS,
+    RELATIVE,
+    SHUFFLED,
+    SIZES,
+    STEM,
+    TEST,
+    TranslationPrior,
+)
 from limelight.data import fashion_mnist
 
 SIDE = 8  # pixels, each way, as the digits have
@@ -28,7 +39,9 @@ class TranslationPriorClothes(TranslationPrior):
         "relative positions? And when all images are shuffled in one way, does the convolution's prior still help?"
     )
 
-    chosen = TranslationPrior.chosen | {FULL: 0.002}
+    chosen = {
+        FULL: 0.002, CONV: 0.02, ATTENTION: 0.006, STEM: 0.006, RELATIVE: 0.006, SHUFFLED: 0.02, NO_LABELS: 0.006
+    }  # fmt: skip
 
     def data(self) -> dict[str, str]:
         return {"fashion-mnist": fashion_mnist.fingerprint()}

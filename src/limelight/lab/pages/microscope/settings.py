@@ -39,12 +39,19 @@ MEASURES = {
     "least_mass": "least mass of a key",
     "key_norms": "scores explained by key norms",
     "temperature": "temperature, as 1/σ of the scores",
+    "free_energy": "free energy below even weights, in nats",
     "agreement": "agreement with the layer’s heads",
     "symmetry": "symmetry of the scores",
+    "detailed_balance": "detailed balance of a walk by the scores",
+    "definiteness": "definiteness: do alike tokens attract",
     "triangle_defect": "triples that break the triangle inequality",
     "copying": "copying, from −1 to 1",
     "key_rank": "effective rank of the keys",
+    "key_alignment": "how alike the keys’ directions are",
     "drift": "how far attention moves keys",
+    "diffusion": "how different the keys are that a token reads",
+    "spectral_gap": "spectral gap of a walk from token to token",
+    "mixing_time": "steps until such a walk has forgotten its start",
 }  # the names of `limelight.microscope.MEASURES`, which needs torch
 ABLATIONS = {"no": "stays", "mean": "becomes its mean over the text", "zero": "becomes zero"}
 SENTENCES = (
