@@ -34,7 +34,9 @@ def plain_attention(
         return None
     if not (_fit(query, key, value, is_causal) and _need_no_gradient(query, key, value)):
         return None
-    if not (scale is None or 0 < scale < math.inf):  # torch's causal mask is −∞ times the scale
+    if not (
+        scale is None or (type(scale) in (int, float) and 0 < scale < math.inf)
+    ):  # torch's causal mask is −∞ times the scale
         return None
     if not is_causal and are_few(query):
         return _of_few(query, key, value, scale)
@@ -66,6 +68,8 @@ def _is_softmax_of_dot(similarity: Similarity, normalization: Normalization) -> 
 def _fit(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> bool:
     """True for CPU tensors (batch, heads, length, d) of one dtype, without gaps between the numbers of a row."""
     if not type(query) is type(key) is type(value) is Tensor:
+        return False
+    if query.is_nested or key.is_nested or value.is_nested:
         return False
     shape, keys, dtype = query.shape, key.shape, query.dtype
     if len(shape) != 4 or value.shape != keys or 0 in shape or 0 in keys:
