@@ -33,6 +33,7 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
     for name, x in (("q", q), ("k", k)):
         if not isinstance(x, Tensor):
             raise DtypeError(f"{name} expects a torch tensor, got {type(x).__name__}")
+        dense(name, x)
         if x.dtype not in DTYPES:
             raise DtypeError(f"{name} expects one of {', '.join(map(str, DTYPES))}, got {x.dtype}")
         if x.ndim < 2:
@@ -46,6 +47,14 @@ def operands(q: Tensor, k: Tensor, same_width: bool) -> None:
             f"q and k must have the same width ≥ 1, got {q.shape[-1]} and {k.shape[-1]} "
             f"(shapes {tuple(q.shape)} and {tuple(k.shape)})"
         )
+
+
+def dense(name: str, x: Tensor) -> None:
+    """Raise `InputError` for a nested or a sparse tensor."""
+    if x.layout is torch.strided and not x.is_nested:
+        return
+    came = "nested; pad it, and hide the padding by a mask" if x.is_nested else "sparse; write .to_dense()"
+    raise InputError(f"{name} expects a tensor with all of its entries, got one that is {came}")
 
 
 def finite(q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
@@ -123,6 +132,7 @@ def values(name: str, v: Tensor, dtype: torch.dtype, device: torch.device, lengt
     """Raise unless v is (*batch, length, e), for any e, in this dtype and on this device."""
     if not isinstance(v, Tensor):
         raise DtypeError(f"{name} expects a torch tensor, got {type(v).__name__}")
+    dense(name, v)
     if v.ndim < 2 or v.shape[-2] != length:
         hint = "; for a vector use v[:, None]" if v.shape == (length,) else ""
         raise InputError(f"{name} expects (*batch, {length}, e), got {tuple(v.shape)}{hint}")

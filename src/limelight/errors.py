@@ -45,7 +45,7 @@ class UnknownNameError(LimelightError, LookupError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         choices = sorted(known)
         near = get_close_matches(name, choices, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         listed = ", ".join(choices) if choices else "none"
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {listed}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from limelight import check
 from limelight.errors import InputError
 from limelight.heads_operator import heads_operator, read_masks, require_groups
 from limelight.kernels import Kernel
@@ -51,13 +52,17 @@ def attend(
     >>> torch.allclose(ours, torchs, atol=1e-5)
     True
     """
-    if isinstance(dropout_p, bool) or not 0 <= dropout_p < 1:
+    if isinstance(dropout_p, bool) or not isinstance(dropout_p, (int, float)) or not 0 <= dropout_p < 1:
         raise InputError(f"dropout_p expects a number in [0, 1), got {dropout_p!r}")
+    if not isinstance(is_causal, bool):
+        raise InputError(f"is_causal expects True or False, got {is_causal!r}")
     if mask is attn_mask is None and dropout_p == 0 and kernel == "auto":
         out = plain_attention(query, key, value, similarity, normalization, is_causal, scale, enable_gqa)
         if out is not None:
             return out
-    allowed, biases = read_masks(query.shape[-2], key.shape[-2], attn_mask, mask, causal if is_causal else None)
+    check.instance("similarity", similarity, Similarity)
+    check.operands(query, key, similarity.same_width)
+    allowed, biases = read_masks(query, key, attn_mask, mask, causal if is_causal else None)
     if enable_gqa:
         for name, x in (("key", key), ("value", value)):
             require_groups(query, x, name)

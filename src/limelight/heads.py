@@ -72,6 +72,15 @@ def require_count(name: str, value: object) -> None:
         raise InputError(f"{name} expects a whole number ≥ 1, got {value!r}")
 
 
+def require_offset(name: str, value: object, least: int | None = None) -> None:
+    """Raise `InputError` unless `value` is a whole number, ≥ `least` if that is given: the first query's position."""
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        raise InputError(
+            f"{name} expects a whole number{'' if least is None else f' ≥ {least}'}, the position of the first query; "
+            f"got {value!r}"
+        )
+
+
 def groups_of(heads: int, key_heads: int) -> int | None:
     """The number of query heads that share each key head, or None if they cannot be shared out equally."""
     if heads == key_heads:

@@ -103,12 +103,14 @@ def heads_operator(
     return HeadsOperator(Attention(query, key, similarity, normalization, mask, scale, kernel=kernel), heads, groups)
 
 
-def read_masks(n: int, m: int, *given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
-    """(a mask of the pairs that all given masks allow, the arrays that float masks add to the scores of n × m pairs).
+def read_masks(query: Tensor, key: Tensor, *given: Mask | Tensor | None) -> tuple[Mask | None, list[Tensor]]:
+    """(a mask of the pairs that all given masks allow, the arrays that float masks add to the scores of all pairs).
 
     A boolean mask is True where a query may see a key. In a float mask, −∞ and its dtype's least number hide a pair;
-    they become part of the mask, and only finite numbers are added.
+    they become part of the mask, and only finite numbers are added. A float mask of zeros is left out, unless it has
+    batch dimensions that the queries lack: they are those of the output, whatever the numbers.
     """
+    n, m = query.shape[-2], key.shape[-2]
     allowed: Mask | None = None
     biases: list[Tensor] = []
     for mask in given:
@@ -116,15 +118,28 @@ def read_masks(n: int, m: int, *given: Mask | Tensor | None) -> tuple[Mask | Non
         if isinstance(mask, Tensor) and mask.is_floating_point():
             _require_shape(mask, n, m)
             own, added = split_additive(mask, n)
+            if own is added is None and not _is_batch_of(mask, query):
+                added = mask
             biases += [] if added is None else [added]
         if own is not None:
             allowed = as_mask(own) if allowed is None else allowed & own
     return allowed, biases
 
 
+def _is_batch_of(mask: Tensor, query: Tensor) -> bool:
+    """True if the mask's batch dimensions broadcast to those of the queries."""
+    own, whole = mask.shape[:-2], query.shape[:-2]
+    return len(own) <= len(whole) and all(a in (1, b) for a, b in zip(reversed(own), reversed(whole), strict=False))
+
+
 def _require_shape(mask: Tensor, n: int, m: int) -> None:
     """Raise `InputError` unless the float mask broadcasts to (*batch, n, m)."""
-    shape = (1,) * (2 - mask.ndim) + tuple(mask.shape)
+    check.dense("a mask that is added to the scores", mask)
+    if mask.ndim < 2:
+        raise InputError(
+            f"a mask that is added to the scores must have the shape (*batch, {n}, {m}), got {tuple(mask.shape)}"
+        )
+    shape = tuple(mask.shape)
     if shape[-2] not in (1, n) or shape[-1] not in (1, m):
         raise InputError(
             f"a mask that is added to the scores of {n} queries and {m} keys must have the shape (*batch, {n}, {m}), "

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limelight.edge_weights import along_edges
 from limelight.errors import ConvergenceError, InputError
+from limelight.heads import require_offset
 from limelight.mask import Mask
 from limelight.tracing import require_readable
 from limelight.weights import TopKWeights, Weights
@@ -26,6 +27,7 @@ def mean_position(weights: Weights) -> Float[Tensor, "*#batch n"]:
 
 def mean_distance(weights: Weights, offset: int) -> Float[Tensor, "*#batch n"]:
     """Σ_j P_ij |i + offset − j|, rows divided by their sums; 0 where every key is masked."""
+    require_offset("mean_distance(offset)", offset)
     return along_edges(weights).mean_distance(offset)
 
 

@@ -93,6 +93,8 @@ def _fit(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """True for CPU tensors (batch, heads, length, d) of one dtype, without gaps between the numbers of a row."""
     if not type(query) is type(key) is type(value) is Tensor:
         return False
+    if query.is_nested or key.is_nested or value.is_nested:
+        return False
     shape, keys, dtype = query.shape, key.shape, query.dtype
     if len(shape) != 4 or len(keys) != 4 or value.shape != keys or shape[3] != keys[3] or 0 in shape or 0 in keys:
         return False

@@ -126,3 +126,11 @@ def test_a_causal_model_does_not_see_the_future():
     after = attend(q, k, v, mask=causal, similarity=Euclidean(2.0))
     torch.testing.assert_close(after[..., :5, :], before[..., :5, :])
     assert (after[..., 5:, :] - before[..., 5:, :]).abs().max() > 0.1
+
+
+def test_batch_dimensions_of_a_float_mask_are_the_output_s_also_if_all_is_zero():
+    q = torch.randn(3, 5, 4)
+    for mask in (torch.zeros(2, 1, 5, 5), torch.ones(2, 1, 5, 5)):
+        out = attend(q, q, q, mask)
+        assert out.shape == (2, 3, 5, 4)
+        torch.testing.assert_close(out, attend(q, q, q).expand(2, 3, 5, 4))

@@ -1,6 +1,7 @@
 """Bad input gets one clear sentence: what was expected, what came, what to try."""
 
 import ast
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,20 @@ from limelight import (
     ALiBi,
     Attention,
     Bilinear,
+    Convolution,
     Cosine,
     DeviceError,
     Dot,
     DtypeError,
     Euclidean,
+    Forgetting,
     Graph,
     InputError,
     KernelError,
     LimelightError,
     Metric,
+    RelativeBias,
+    Sigmoid,
     Sinkhorn,
     Softmax,
     SymmetricSinkhorn,
@@ -33,6 +38,13 @@ from limelight import (
 from limelight.kernels import choose
 
 Q, K, V = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 6)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # torch's, that nested tensors may change
+    NESTED = torch.nested.nested_tensor([torch.randn(3, 5, 4), torch.randn(3, 7, 4)])
+JAGGED = torch.nested.nested_tensor([torch.randn(5, 4), torch.randn(7, 4)], layout=torch.jagged)
+SPARSE = torch.eye(5).to_sparse()
 
 
 def spoilt(x, value):
@@ -108,6 +120,28 @@ def spoilt(x, value):
         ),
         (lambda: Attention(Q, K, Dot() + ALiBi(heads=4)), InputError, r"do not broadcast: .*the similarity \(4,\)"),
         (lambda: attend(Q, K, V, dropout_p=1.0), InputError, r"in \[0, 1\), got 1.0"),
+        (lambda: attend(Q, K, V, dropout_p="a"), InputError, r"in \[0, 1\), got 'a'"),
+        (lambda: attend(Q, Q, Q, scale="a"), InputError, "scale must be finite"),
+        (lambda: attend(Q, Q, Q, is_causal="yes"), InputError, "is_causal expects True or False, got 'yes'"),
+        (lambda: attend(None, K, V), DtypeError, "q expects a torch tensor, got NoneType"),
+        (lambda: attend(Q[0, 0, 0], K, V), InputError, r"at least \(length, width\)"),
+        (lambda: attend(NESTED, NESTED, NESTED), InputError, "q expects.*nested; pad it"),
+        (lambda: attend(JAGGED, JAGGED, JAGGED), InputError, "q expects.*nested; pad it"),
+        (lambda: Attention(Q, Q) @ NESTED, InputError, "v expects.*nested; pad it"),
+        (lambda: Attention(Q, Q) @ SPARSE, InputError, r"v expects.*sparse; write .to_dense\(\)"),
+        (lambda: attend(SPARSE, SPARSE, SPARSE), InputError, "q expects.*sparse"),
+        (lambda: attend(Q, Q, Q, SPARSE), InputError, "added to the scores expects.*sparse"),
+        (lambda: attend(Q, Q, Q, torch.zeros(5)), InputError, r"\(\*batch, 5, 5\), got \(5,\)"),
+        (lambda: attend(Q, Q, Q, torch.zeros(7, 1, 5, 5)), InputError, "do not broadcast"),
+        (lambda: ALiBi(slopes=[1.0]), InputError, "a tensor \\(heads,\\) of finite numbers ≥ 0"),
+        (lambda: ALiBi(slopes=torch.tensor([float("inf")])), InputError, "finite numbers ≥ 0"),
+        (lambda: ALiBi(offset="a"), InputError, r"ALiBi\(offset=…\) expects a whole number, .*got 'a'"),
+        (lambda: RelativeBias(2, offset=0.5), InputError, "expects a whole number"),
+        (lambda: Convolution(torch.tensor([float("nan")])), InputError, "finite numbers"),
+        (lambda: Convolution(torch.ones(1), sharpness="a"), InputError, "sharpness=….*positive and finite"),
+        (lambda: Forgetting(torch.zeros(3), offset=-1), InputError, "expects a whole number ≥ 0"),
+        (lambda: Sigmoid("a"), InputError, "a finite number, got 'a'"),
+        (lambda: Attention(Q, K).mean_distance(0.5), InputError, "expects a whole number, .*got 0.5"),
         (lambda: attend(Q, K, V, torch.full((5, 7), float("nan"))), InputError, "finite numbers"),
         (lambda: attend(Q, K, V, torch.full((5, 6), 0.5)), InputError, r"\(\*batch, 5, 7\), got \(5, 6\)"),
         (

@@ -83,7 +83,7 @@ def _compare(
                 f"{layer}'s own attention could not be compared with Limelight's "
                 f"({type(error).__name__}: {error}); use 'eager' for this model"
             ) from error
-        allowed, biases = read_masks(*hidden.shape[-2:], hidden)
+        allowed, biases = read_masks(q, k, hidden)
         tables, softcap = (*biases, given.get("position_bias")), given.get("softcap")
         sinks = given.get("s_aux", given.get("sinks"))
         P = heads_operator(q, k, Dot(), Softmax(), allowed, biases=tables, scale=scaling, softcap=softcap, sinks=sinks)

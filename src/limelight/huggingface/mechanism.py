@@ -66,7 +66,7 @@ class Mechanism:
         mask_kind = "causal" if is_causal else "none" if attention_mask is None else "given"
         require_agreement(module, query, key, value, mask_kind, scaling, layer_arguments)
         selected = arguments.selected_keys(module, indices, block_indices, query.shape[1], key.shape[2])
-        mask, biases = read_masks(query.shape[-2], key.shape[-2], causal if is_causal else attention_mask, selected)
+        mask, biases = read_masks(query, key, causal if is_causal else attention_mask, selected)
         biases += [] if position_bias is None else [position_bias]
         scale = scaling if isinstance(self.similarity, Dot) else None
         if self.normalization.uses_column_sums:

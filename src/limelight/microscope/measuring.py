@@ -16,7 +16,7 @@ from limelight.microscope.call import Call
 from limelight.microscope.head_measures import MEASURES, Measure
 from limelight.microscope.head_table import Table, tabulate
 from limelight.microscope.output_maps import value_then_output
-from limelight.microscope.recorder import Recorder, Observation
+from limelight.microscope.recorder import Observation, Recorder
 from limelight.microscope.watched_attention import WatchedAttention, watched
 
 

@@ -246,7 +246,9 @@ class Sigmoid(RowWise):
 
     def __init__(self, bias: float | None = None) -> None:
         super().__init__()
-        if bias is not None and not math.isfinite(bias):
+        if bias is not None and (
+            isinstance(bias, bool) or not isinstance(bias, (int, float)) or not math.isfinite(bias)
+        ):
             raise InputError(f"Sigmoid(bias=…) expects a finite number, got {bias!r}")
         self.bias = bias
 

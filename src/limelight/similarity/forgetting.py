@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limelight.errors import DtypeError, InputError
-from limelight.heads import hold_tensor
+from limelight.heads import hold_tensor, require_offset
 from limelight.similarity.base_similarity import Similarity
 from limelight.similarity.forms import InnerProduct, Parts
 from limelight.similarity.position import Positional
@@ -56,6 +56,7 @@ class Forgetting(Positional):
                 "Forgetting(log_gates) expects finite numbers (*batch, m) that are at most 0, the logarithms of gates "
                 "in (0, 1]; take them from torch.nn.functional.logsigmoid"
             )
+        require_offset("Forgetting(offset=…)", offset, least=0)
         self.log_gates: Tensor
         hold_tensor(self, "log_gates", log_gates)
         self.offset = offset

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limelight.errors import DtypeError, InputError
-from limelight.heads import hold_tensor, require_count
+from limelight.heads import POSITIVE, hold_tensor, require, require_count, require_offset
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.base_similarity import Similarity
 from limelight.similarity.forms import InnerProduct, Parts
@@ -127,8 +127,9 @@ class ALiBi(Positional):
         if slopes is None:
             require_count("ALiBi(heads=…)", heads)
             slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
-        if slopes.ndim != 1 or not len(slopes) or not holds((slopes >= 0).all()):
-            raise InputError(f"ALiBi's slopes expect (heads,) numbers ≥ 0, got {slopes!r}")
+        if not isinstance(slopes, Tensor) or slopes.ndim != 1 or not len(slopes) or not holds(_are_slopes(slopes)):
+            raise InputError(f"ALiBi(slopes=…) expects a tensor (heads,) of finite numbers ≥ 0, got {slopes!r}")
+        require_offset("ALiBi(offset=…)", offset)
         self.register_buffer("slopes", slopes)
         self.slopes: Tensor
         self.offset = offset
@@ -154,6 +155,10 @@ class ALiBi(Positional):
 
     def extra_repr(self) -> str:
         return f"heads={len(self.slopes)}"
+
+
+def _are_slopes(slopes: Tensor) -> Tensor:
+    return ((slopes >= 0) & slopes.isfinite()).all()
 
 
 class _Ramp(Similarity):
@@ -204,6 +209,7 @@ class RelativeBias(Positional):
         if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
             raise InputError(f"RelativeBias(reach=…) expects a whole number ≥ 0, got {reach!r}")
         require_count("RelativeBias(heads=…)", heads)
+        require_offset("RelativeBias(offset=…)", offset)
         self.table = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
         self.reach, self.offset = reach, offset
 
@@ -244,8 +250,10 @@ class Convolution(Positional):
 
     def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
         super().__init__()
-        if not isinstance(shifts, Tensor) or shifts.ndim != 1 or not len(shifts):
-            raise InputError(f"Convolution(shifts) expects a tensor (heads,) of at least one head, got {shifts!r}")
+        if not isinstance(shifts, Tensor) or shifts.ndim != 1 or not len(shifts) or not is_finite(shifts):
+            raise InputError(f"Convolution(shifts) expects a tensor (heads,) of finite numbers, got {shifts!r}")
+        require("Convolution(sharpness=…)", sharpness, POSITIVE)
+        require_offset("Convolution(offset=…)", offset)
         self.shifts = nn.Parameter(shifts.float(), requires_grad=False)
         self.sharpness, self.offset = sharpness, offset
 
