@@ -149,11 +149,10 @@ def test_a_worker_that_dies_is_one_sentence(tmp_path):
 
 def test_a_tree_ends_with_all_that_it_has_started():
     mark = uuid.uuid4().hex
-    child = "import time; time.sleep(600)"
-    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print('up', flush=True); "
-    process = subprocess.Popen(
-        [sys.executable, "-c", parent + child], env=os.environ | {MARK: mark}, stdout=subprocess.PIPE
-    )
+    wait = "import time; time.sleep(600)"
+    child = f"print('up', flush=True); {wait}"  # not the parent, since a process that starts has no environment yet
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); {wait}"
+    process = subprocess.Popen([sys.executable, "-c", parent], env=os.environ | {MARK: mark}, stdout=subprocess.PIPE)
     process.stdout.readline()
     assert len(left_of(mark)) == 2
     processes.end_tree(process.pid)
