@@ -118,7 +118,7 @@ def read_masks(query: Tensor, key: Tensor, *given: Mask | Tensor | None) -> tupl
         if isinstance(mask, Tensor) and mask.is_floating_point():
             _require_shape(mask, n, m)
             own, added = split_additive(mask, n)
-            if own is added is None and not _is_batch_of(mask, query):
+            if own is None and added is None and not _is_batch_of(mask, query):
                 added = mask
             biases += [] if added is None else [added]
         if own is not None:

@@ -96,11 +96,9 @@ class Entmax(RowWise):
         """dt · ∂t/∂s, where the root t is an implicit function of s; the score that is subtracted is held fixed."""
         # With w(s_j, t) = u((α − 1) s_j − t) the sum Σ_j w stays one where Σ_j u′_j ((α − 1) ds_j − dt) = 0, so that
         # ∂t/∂s_j = (α − 1) u′_j / Σ_l u′_l. A factor that all u′ share cancels.
-        above = self._above(s - t[..., :1], t[..., 1:])
-        if self.alpha == 2:
-            slope = above.sign()  # 1 where a key has weight; a comparison takes six times as long
-        else:
-            slope = above if self.alpha == 1.5 else above ** (1 / (self.alpha - 1) - 1)
+        slope = self._above(s - t[..., :1], t[..., 1:])
+        if self.alpha != 1.5:  # for α = 2, the sign is 1 where a key has weight; a comparison takes six times as long
+            slope = slope.sign() if self.alpha == 2 else slope ** (1 / (self.alpha - 1) - 1)
         total = slope.sum(-1, keepdim=True)
         return (self.alpha - 1) * dt[..., 1:] / total.masked_fill(total == 0, 1) * slope
 
