@@ -153,14 +153,15 @@ def test_bias_cap_and_sinks_are_of_the_scores(similarity, scale, scores, sinks, 
 
 def test_a_float_mask_is_taken_apart_into_what_it_hides_and_what_it_adds():
     least = torch.finfo(torch.float64).min
+    q, k = torch.zeros(2, 4, 5, 3), torch.zeros(2, 4, 6, 3)
     numbers = torch.zeros(2, 1, 5, 6, dtype=torch.float64).masked_fill(~SEEN, least)
-    allowed, added = read_masks(*numbers.shape[-2:], numbers)
+    allowed, added = read_masks(q, k, numbers)
     assert added == []  # so that the fused kernel can be taken
     assert torch.equal(allowed.allowed, SEEN)
-    allowed, added = read_masks(*numbers.shape[-2:], numbers + BIAS, None, BIAS)
+    allowed, added = read_masks(q, k, numbers + BIAS, None, BIAS)
     torch.testing.assert_close(sum(added), (2 * BIAS).where(SEEN, BIAS))
-    assert read_masks(*numbers.shape[-2:], 0 * numbers[:1, :, 1:2]) == (None, [])
-    allowed, added = read_masks(*BIAS.shape[-2:], causal, BIAS)
+    assert read_masks(q, k, 0 * numbers[:1, :, 1:2]) == (None, [])
+    allowed, added = read_masks(q, k, causal, BIAS)
     assert allowed is causal
     assert len(added) == 1
 

@@ -128,7 +128,9 @@ class ALiBi(Positional):
             require_count("ALiBi(heads=…)", heads)
             slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
         if not isinstance(slopes, Tensor) or slopes.ndim != 1 or not len(slopes) or not holds(_are_slopes(slopes)):
-            raise InputError(f"ALiBi(slopes=…) expects a tensor (heads,) of finite numbers ≥ 0, got {slopes!r}")
+            raise InputError(
+                f"ALiBi(slopes=…) expects a tensor (heads,) of finite numbers ≥ 0, at least one, got {slopes!r}"
+            )
         require_offset("ALiBi(offset=…)", offset)
         self.register_buffer("slopes", slopes)
         self.slopes: Tensor
@@ -251,7 +253,9 @@ class Convolution(Positional):
     def __init__(self, shifts: Float[Tensor, " heads"], sharpness: float = 20.0, offset: int = 0) -> None:
         super().__init__()
         if not isinstance(shifts, Tensor) or shifts.ndim != 1 or not len(shifts) or not is_finite(shifts):
-            raise InputError(f"Convolution(shifts) expects a tensor (heads,) of finite numbers, got {shifts!r}")
+            raise InputError(
+                f"Convolution(shifts) expects a tensor (heads,) of finite numbers, at least one, got {shifts!r}"
+            )
         require("Convolution(sharpness=…)", sharpness, POSITIVE)
         require_offset("Convolution(offset=…)", offset)
         self.shifts = nn.Parameter(shifts.float(), requires_grad=False)
