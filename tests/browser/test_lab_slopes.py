@@ -52,6 +52,7 @@ HIDE = """
 """
 
 
+@pytest.mark.slow
 def test_a_hidden_page_asks_for_no_frame_and_plays_on_when_it_is_seen_again(visit):
     visitor = visit("slopes").drawn()
     visitor.page.get_by_role("button", name="Play", exact=True).click()

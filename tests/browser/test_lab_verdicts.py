@@ -75,6 +75,7 @@ def test_a_run_survives_its_page_and_what_it_computed_is_kept_when_it_is_cancele
     assert visitor.complaints == []
 
 
+@pytest.mark.slow
 def test_a_name_without_a_claim_gets_a_sentence_and_the_history_works(visit):
     visitor = visit("verdicts?claim=sloped")
     read(visitor)

@@ -290,6 +290,7 @@ def test_a_claim_without_results_shows_its_thresholds(place):
     assert not Path("none").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_may_be_typed_as_ascii_shows_it(place, monkeypatch):
     class Greek(Toy):
         arms = {"α = ½": "half", **Toy.arms}

@@ -64,6 +64,7 @@ print(*{"torch", "scipy.stats", "sklearn", "pandas"} & sys.modules.keys())
     assert of_a_new_python(program) == []
 
 
+@pytest.mark.slow
 def test_what_workers_need_later_is_loaded_where_they_are_forked_from():
     program = """
 import importlib, signal, sys

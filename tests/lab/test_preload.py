@@ -61,6 +61,7 @@ def probes(folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs /proc, which only Linux has")
+@pytest.mark.slow
 def test_workers_share_what_they_import(tmp_path):
     """One test, because to start the lab's processes takes most of its time."""
     found = probes(tmp_path)
