@@ -10,9 +10,9 @@ Self-attention over patches knows neither neighborhoods nor that positions do no
 two: a convolutional stem makes its tokens, or a bias for each offset of two patches takes the place of vectors that
 tell where each patch is.
 
-Every arm has the best of the learning rates that all arms tried, and trains until its loss has settled. How many
-images an arm saves against another is read from their accuracies after 50 to 1,200 images, at the accuracy that the
-worse of the two reaches with all of them.
+Every arm has the best of the learning rates that all arms tried, and trains until its loss has settled or the steps of
+its architecture are used up. How many images an arm saves against another is read from their accuracies after 50 to
+1,200 images, at the accuracy that the worse of the two reaches with all of them.
 """
 
 from __future__ import annotations
