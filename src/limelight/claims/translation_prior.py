@@ -221,8 +221,8 @@ class TranslationPrior(TunedClaim):
             ),
             Picture(
                 f"What relative positions learned from {SIZES[-1]} images on seed {seed}: the weight of a patch for each head by "
-                "where it lies to the one that looks, which is the middle cell; contents left aside.",
-                *figures.matrices(offsets, "patches to the right", "patches down", "weight"),
+                "where it lies to the one that looks, which is the cell in row 3 and column 3; contents left aside.",
+                *figures.matrices(offsets, "column", "row", "weight"),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
