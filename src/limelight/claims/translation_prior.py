@@ -10,9 +10,9 @@ Self-attention over patches knows neither neighborhoods nor that positions do no
 two: a convolutional stem makes its tokens, or a bias for each offset of two patches takes the place of vectors that
 tell where each patch is.
 
-Every arm has the best of the learning rates that all arms tried, and trains until its loss has settled. How many
-images an arm saves against another is read from their accuracies after 50 to 1,200 images, at the accuracy that the
-worse of the two reaches with all of them.
+Every arm has the best of the learning rates that all arms tried, and trains until its loss has settled or the steps of
+its architecture are used up. How many images an arm saves against another is read from their accuracies after 50 to
+1,200 images, at the accuracy that the worse of the two reaches with all of them.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ class TranslationPrior(TunedClaim):
             ),
             Picture(
                 f"What relative positions learned from {SIZES[-1]} images on seed {seed}: the weight of a patch for each head by "
-                "where it lies to the one that looks, which is the middle cell; contents left aside.",
-                *figures.matrices(offsets, "patches to the right", "patches down", "weight"),
+                "where it lies to the one that looks, which is the cell in row 3 and column 3; contents left aside.",
+                *figures.matrices(offsets, "column", "row", "weight"),
             ),
             Picture(
                 "A dot for each seed, and the mean with its interval.",
