@@ -8,6 +8,7 @@ differentiably and, on the fused kernel, in memory linear in n and m.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -22,6 +23,7 @@ from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores, few
 from limelight.kernels.part_of_whole import reduce_within
+from limelight.kernels.scores import zero_neg_inf
 from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -287,7 +289,9 @@ class Attention(LinearOperator):
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
             raise InputError(f"free_energy() expects a scale > 0, since its temperature is T/scale; got {self.scale!r}")
-        return -self._potential / scale
+        # Where every key is masked, L = −∞, and in the gradient of a learned scale 0 · ∞ would be NaN.
+        potential = self._potential
+        return (-zero_neg_inf(potential) / scale).masked_fill(potential == -math.inf, math.inf)
 
     @_apart_from_autocast
     def mean_position(self) -> Float[Tensor, "*batch n"]:
