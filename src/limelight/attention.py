@@ -64,8 +64,10 @@ class Attention(LinearOperator):
 
     The kernel is chosen automatically and shown as `A.kernel`: "sparse" under a `Graph`, "fused" if the
     similarity is an inner product plus two terms and the normalization a row softmax, else "chunked".
-    The last two take memory linear in n and m. "reference" stores the matrix. A kernel that you name is
-    used, or `KernelError` is raised.
+    The last two take memory linear in n and m. "reference" stores the matrix. On a GPU in half precision "flex"
+    compiles, by FlexAttention, what would else be "chunked", if it is a function of an inner product and of positions
+    (`StudentT`, `GAT`, `SoftCap`, `Dot() + ALiBi(…)`): the first call takes seconds, later ones about a tenth of the
+    time, and there are no second derivatives. A kernel that you name is used, or `KernelError` is raised.
 
     Statistics are in at least float32, entropies in nats. Results of one object may share an
     autograd graph: call backward once on their sum, or with `retain_graph=True`.

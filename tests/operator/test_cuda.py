@@ -133,7 +133,7 @@ def random_table(bias):
 
 
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of what it uses itself
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("mask", ["none", "causal", "padding", "alpha"])
 @pytest.mark.parametrize("similarity", FLEX)
 def test_flex_attention(similarity, mask, dtype):

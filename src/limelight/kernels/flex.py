@@ -4,8 +4,8 @@
 
 FlexAttention (2412.05496) puts a function of single scores into a kernel like FlashAttention's. Averages and
 log-sum-exps of these scores, and their derivatives, come from it; single entries are computed as by the chunked kernel.
-On an H200 in bfloat16, ALiBi takes 1.5 times as long as torch's attention and 30 times as long on the chunked kernel.
-The price is a compiler: the first call of each kind takes some ten seconds, and there are no second derivatives.
+On an H200 in bfloat16, ALiBi takes twice as long as torch's attention, and 32 times as long on the chunked kernel. The
+price is a compiler: the first call of each kind and shape takes some ten seconds, and there are no second derivatives.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from limelight.similarity import Parts, Similarity  # noqa: F401 (the annotation
 from limelight.similarity.forms import PairFunction
 
 _DEVICES = ("cuda",)
-_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+_DTYPES = (torch.bfloat16, torch.float16)  # in float32 it takes many times as long as the chunked kernel
 _MULTIPLE = 16  # the kernel takes no narrower tensors
-_SPLIT = 3  # columns that hold a number of float32 in half precision
+_SPLIT = 3  # columns of half precision that hold a number of float32
 
 _Seen = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, row, column) ↦ True if the pair is not masked
 
@@ -62,7 +62,9 @@ class FlexScores(ChunkedScores):
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
     ) -> tuple[Float[Tensor, "*#batch n e"], Float[Tensor, "*#batch n"]]:
-        if torch.compiler.is_compiling():  # a compiler that is compiling already cannot be called
+        # A compiler that is compiling already cannot be called. And every pair would add its part of a learned table's
+        # gradient to the table, one after the other: on an H200 that takes seven times as long as the chunked kernel.
+        if torch.compiler.is_compiling() or self._learns_a_table:
             return super().reduce(v)
         batch = _Batch(broadcast_shapes(self.batch, v.shape[:-2]))
         left, right = self._factors(batch)
@@ -70,6 +72,10 @@ class FlexScores(ChunkedScores):
         out, lse = _attention(left, right, values.to(self.of_tokens), self._score_mod(batch), self._block_mask())
         out, lse = (x.reshape(*batch.shape, *x.shape[2:]) for x in (out[..., : v.shape[-1]].to(v.dtype), lse))
         return out, lse if self.row_bias is None else lse + self.row_bias
+
+    @property
+    def _learns_a_table(self) -> bool:
+        return torch.is_grad_enabled() and any(x.requires_grad and x.shape[-1] > 1 for x in self.function.shared)
 
     def _factors(self, batch: _Batch) -> tuple[Tensor, Tensor]:
         """What the rows and the columns have an inner product of: that of the function's factors, with its biases."""
@@ -165,7 +171,7 @@ class _Batch:
 
 
 class _Columns(torch.autograd.Function):
-    """(q, k, a, b) ↦ q' and k' with ⟨q', k'⟩ = ⟨q, k⟩ + a + b, to float32's accuracy also in half precision.
+    """(q, k, a, b) ↦ q' and k' with ⟨q', k'⟩ = ⟨q, k⟩ + a + b, to float32's accuracy.
 
     As in `backends/cuda.py`, a bias is the sum of three numbers of half precision, in three columns beside columns of
     a constant. Each of the three has the same derivative, so the first gives the gradient of the bias.
@@ -190,7 +196,7 @@ class _Columns(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dleft: Tensor, dright: Tensor) -> tuple[Tensor | None, ...]:
         d, (has_a, has_b) = ctx.d, ctx.has
-        after = d + (1 if dleft.dtype == torch.float32 else _SPLIT) * has_a
+        after = d + _SPLIT * has_a
         da = dleft[..., d : d + 1].float() / ctx.constant if has_a else None
         db = dright[..., after : after + 1].float() / ctx.constant if has_b else None
         return dleft[..., :d], dright[..., :d], da, db
@@ -199,7 +205,7 @@ class _Columns(torch.autograd.Function):
 def _split(bias: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """Numbers of this dtype whose sum is the bias."""
     parts: list[Tensor] = []
-    for _ in range(1 if dtype == torch.float32 else _SPLIT):
+    for _ in range(_SPLIT):
         parts.append(bias.to(dtype))
         bias = bias - parts[-1]
     return parts
@@ -221,7 +227,9 @@ def _band(before: int | None, after: int | None, rows: int, cols: int, device: t
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Any]:
-    return torch.compile(flex_attention, fullgraph=True)
+    return torch.compile(
+        flex_attention, fullgraph=True, dynamic=False
+    )  # for shapes of variables it fails in torch 2.11
 
 
 def _attention(
