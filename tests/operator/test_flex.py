@@ -4,6 +4,8 @@ FlexAttention has no derivative on the CPU. So the tests give the functions of p
 FlexAttention is defined to compute. On a GPU `test_cuda.py` runs the kernel itself.
 """
 
+import itertools
+
 import pytest
 import torch
 
@@ -104,8 +106,16 @@ def results(similarity, normalization, mask, kernel, dtype=torch.float32):
     return [out, A.entropy(), A.column_mass(), *(x for x in found if x is not None)]
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("similarity", SIMILARITIES)
+QUICK = {*((name, "window and padding") for name in SIMILARITIES), *(("soft cap", name) for name in MASKS)}
+
+
+@pytest.mark.parametrize(
+    ("similarity", "mask"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in itertools.product(SIMILARITIES, MASKS)
+    ],
+)
 def test_it_is_the_formula(similarity, mask):
     torch.manual_seed(1)
     own = SIMILARITIES[similarity]()
