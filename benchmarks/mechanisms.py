@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -145,7 +146,29 @@ def _measured(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     return A @ v, A.entropy(), A.column_mass(), A.free_energy()
 
 
-MECHANISMS = {row.name: row for row in _rows()}
+def _on_flex() -> list[Contender]:
+    """The mechanisms that FlexAttention compiles for a GPU, where there is one."""
+    if not torch.cuda.is_available():
+        return []
+    torch._dynamo.config.recompile_limit = 64  # each is compiled for two lengths, with and without a derivative
+    similarities: dict[str, Callable[[int, int], Any]] = {
+        "SoftCap(50)": lambda h, d: SoftCap(Dot(), 50.0),
+        "StudentT": lambda h, d: StudentT(),
+        "Dot + ALiBi": lambda h, d: Dot() + ALiBi(h),
+        "Dot + RelativeBias(64)": lambda h, d: Dot() + _position(64, h),
+        "GAT": lambda h, d: GAT(d),
+    }
+    rows = []
+    for name, make in similarities.items():
+
+        def arguments(h: int, d: int, make: Callable[[int, int], Any] = make) -> dict[str, Any]:
+            return {"similarity": make(h, d), "kernel": "flex"}
+
+        rows.append(replace(_row(f"{name}, flex", arguments), compiled=True))
+    return rows
+
+
+MECHANISMS = {row.name: row for row in (*_rows(), *_on_flex())}
 
 # The cost of the measures, compared with A @ v instead of SDPA, and without gradients.
 MEASURED = Contender(

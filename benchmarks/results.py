@@ -29,6 +29,12 @@ class Row:
     memory: float | None = None  # the peak divided by the baseline's
     note: str = ""
 
+    @staticmethod
+    def of(record: dict[str, Any]) -> Row:
+        """A row from its record in a file."""
+        ratios = {name: Ratio(**record[name]) for name in ("forward", "training") if record[name]}
+        return Row(**record | ratios)
+
     @property
     def memory_target(self) -> float | None:
         """The target for memory, which only Limelight's rows have."""
@@ -45,6 +51,18 @@ class Results:
     alike: dict[str, Row] = field(default_factory=dict)  # peer → the Limelight row that computes the same, at its n
     statistics: Row | None = None
     overhead: Ratio | None = None  # µs
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> Results:
+        """The results of a run from the record that `write` stores."""
+        rows = {name: [Row.of(row) for row in record[name]] for name in ("limelight", "peers")}
+        return Results(
+            setting=record["setting"],
+            alike={name: Row.of(row) for name, row in record["alike"].items()},
+            statistics=record["statistics"] and Row.of(record["statistics"]),
+            overhead=record["overhead"] and Ratio(**record["overhead"]),
+            **rows,
+        )
 
     def write(self, path: Path) -> None:
         """Write the results to a JSON file."""

@@ -8,6 +8,7 @@ differentiably and, on the fused kernel, in memory linear in n and m.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -22,6 +23,7 @@ from limelight.heads import per_head, per_row
 from limelight.kept import kept
 from limelight.kernels import Kernel, Scores, choose, compute, dense_scores, few
 from limelight.kernels.part_of_whole import reduce_within
+from limelight.kernels.scores import zero_neg_inf
 from limelight.kernels.stored import softmax_with_learned_bias
 from limelight.linear_operator import LinearOperator
 from limelight.mask import Mask, as_mask
@@ -62,8 +64,10 @@ class Attention(LinearOperator):
 
     The kernel is chosen automatically and shown as `A.kernel`: "sparse" under a `Graph`, "fused" if the
     similarity is an inner product plus two terms and the normalization a row softmax, else "chunked".
-    The last two take memory linear in n and m. "reference" stores the matrix. A kernel that you name is
-    used, or `KernelError` is raised.
+    The last two take memory linear in n and m. "reference" stores the matrix. On a GPU in half precision "flex"
+    compiles, by FlexAttention, what would else be "chunked", if it is a function of an inner product and of positions
+    (`StudentT`, `GAT`, `SoftCap`, `Dot() + ALiBi(…)`): the first call takes seconds, later ones about a tenth of the
+    time, and there are no second derivatives. A kernel that you name is used, or `KernelError` is raised.
 
     Statistics are in at least float32, entropies in nats. Results of one object may share an
     autograd graph: call backward once on their sum, or with `retain_graph=True`.
@@ -287,7 +291,9 @@ class Attention(LinearOperator):
         scale = per_row(self.scale)
         if not (holds((scale > 0).all()) if isinstance(scale, Tensor) else scale > 0):
             raise InputError(f"free_energy() expects a scale > 0, since its temperature is T/scale; got {self.scale!r}")
-        return -self._potential / scale
+        # Where every key is masked, L = −∞, and in the gradient of a learned scale 0 · ∞ would be NaN.
+        potential = self._potential
+        return (-zero_neg_inf(potential) / scale).masked_fill(potential == -math.inf, math.inf)
 
     @_apart_from_autocast
     def mean_position(self) -> Float[Tensor, "*batch n"]:

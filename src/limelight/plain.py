@@ -47,8 +47,8 @@ def plain_attention(
         return None
     if not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
         return None
-    out = _of_few(query, key, value, similarity, scale, shares) if is_few else None
-    return _of_products(query, key, value, is_causal, scale) if out is None and is_dot and not shares else out
+    out = _of_few(query, key, value, similarity, float(scale), shares) if is_few else None
+    return _of_products(query, key, value, is_causal, float(scale)) if out is None and is_dot and not shares else out
 
 
 def _of_few(

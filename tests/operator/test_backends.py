@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limelight.kernels import backends
-from limelight.kernels.backends import Tile, cuda
+from limelight.kernels.backends import Tile, cuda, cuda_pairs
 
 
 def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
@@ -61,7 +61,7 @@ def test_a_row_that_sees_nothing_has_no_gradient():
 def test_a_bias_in_columns_keeps_float32s_accuracy(dtype, size):
     """The CUDA path's form of the bias, on the CPU's arithmetic: the products of the columns are exact there too."""
     q, k, _, bias, _, _ = operands(dtype)
-    wide_q, wide_k = cuda.bias_in_columns(q, k, size * bias, 0.4)
+    wide_q, wide_k = cuda.bias_in_columns(q, k, size * bias, 0.4, 16)
     assert wide_q.shape[-1] == wide_k.shape[-1] == 16
     assert wide_q.dtype == wide_k.dtype == dtype
     got = 0.4 * wide_q.double() @ wide_k.double().mT
@@ -85,6 +85,33 @@ def test_the_cuda_calls_are_well_formed(dtype, allowed):
     assert gradients.v.shape == v.shape
     assert gradients.bias is not None
     assert gradients.bias.shape == bias.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("pair", [cuda_pairs.CUDNN, cuda_pairs.FLASH], ids=lambda pair: pair.name)
+def test_the_calls_of_the_faster_pairs_are_well_formed(pair, has_bias, dtype, monkeypatch):
+    monkeypatch.setattr(cuda, "pair_for", lambda *_: pair)
+    q, k, v, bias, dout, dlse = operands(dtype, m=19, device="meta")
+    own = bias if has_bias else None
+    tile = Tile(None, True, 0.4)
+    out, lse = cuda.forward(q, k, v, own, tile)
+    assert (out.shape, lse.shape, lse.dtype) == (dout.shape, dlse.shape, torch.float32)
+    gradients = cuda.backward(dout, q, k, v, own, out, lse, tile, bias_gradient=has_bias)
+    assert [x.shape for x in (gradients.q, gradients.k, gradients.v)] == [q.shape, k.shape, v.shape]
+    assert (gradients.bias is None) != has_bias
+    assert gradients.bias is None or gradients.bias.shape == bias.shape
+
+
+def test_the_faster_pairs_take_half_precision_without_a_mask_alone(monkeypatch):
+    monkeypatch.setattr(cuda_pairs.CUDNN, "_can_use", lambda arguments: True, raising=False)
+    q, k, *_ = operands(torch.bfloat16, m=19)
+    serves = cuda_pairs.CUDNN.serves
+    assert serves(q, k, 32, Tile(None, True, 0.4))
+    assert not serves(q.float(), k.float(), 32, Tile(None, True, 0.4))
+    assert not serves(q, k, 32, Tile(torch.ones(1, 1, 1, 19, dtype=torch.bool), False, 0.4))
+    assert not serves(q, k[:, :, 1:], 32, Tile(None, True, 0.4))
+    assert serves(q, k[:, :, 1:], 32, Tile(None, False, 0.4))
 
 
 def test_where_it_runs():

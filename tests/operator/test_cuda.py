@@ -7,7 +7,23 @@ pytest alone.
 import pytest
 import torch
 
-from limelight import Attention, Dot, Euclidean, Graph, InputError, Softmax, StudentT, attend, causal, padding, window
+from limelight import (
+    GAT,
+    ALiBi,
+    Attention,
+    Dot,
+    Euclidean,
+    Graph,
+    InputError,
+    RelativeBias,
+    SoftCap,
+    Softmax,
+    StudentT,
+    attend,
+    causal,
+    padding,
+    window,
+)
 from tests.operator.mechanisms import NORMALIZATIONS, SIMILARITIES, WIDTH
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -100,6 +116,47 @@ def test_second_derivatives(similarity, normalization, kernel):
         results.append(torch.autograd.grad(sum(g.square().sum() for g in gradients), x))
     for mine, right in zip(*results, strict=True):
         assert (mine - right).norm() / right.norm() <= 1e-4
+
+
+FLEX = {
+    "student": lambda: StudentT(torch.nn.Parameter(torch.tensor([1.0, 3.0]))),
+    "gat": lambda: GAT(64),
+    "alibi": lambda: Dot() + ALiBi(2),
+    "relative": lambda: Dot() + random_table(RelativeBias(64, 2)),
+    "cap": lambda: SoftCap(Euclidean(8.0), 5.0),
+}
+
+
+def random_table(bias):
+    torch.nn.init.normal_(bias.table)
+    return bias
+
+
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of what it uses itself
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("mask", ["none", "causal", "padding", "alpha"])
+@pytest.mark.parametrize("similarity", FLEX)
+def test_flex_attention(similarity, mask, dtype):
+    """FlexAttention's output, measures and gradients, of what is learned too, beside those of the chunked kernel."""
+    torch.compiler.reset()  # one process may compile FlexAttention a few times only
+    torch.manual_seed(0)
+    own = FLEX[similarity]().cuda()
+    length = 500
+    real = (torch.arange(length, device="cuda") < 400).expand(2, 1, length)
+    hidden = {"causal": causal, "padding": padding(keys=real, queries=real)}.get(mask)
+    tensors = [torch.randn(2, 2, length, 64, device="cuda").to(dtype) for _ in range(3)]
+    results = []
+    for kernel, cast in (("flex", dtype), ("chunked", dtype), ("chunked", torch.float64)):
+        q, k, v = (x.to(cast).requires_grad_() for x in tensors)
+        A = Attention(q, k, own.to(cast), Softmax(0.5 if mask == "alpha" else 0.0), hidden, kernel=kernel)
+        out = A @ v
+        learned = [p for p in own.parameters() if p.requires_grad]
+        loss = out.to(torch.promote_types(cast, torch.float32)).square().sum()
+        results.append([out, A.column_mass(), *torch.autograd.grad(loss, (q, k, v, *learned))])
+        own = own.to(torch.float32)
+    for mine, other, right in zip(*results, strict=True):
+        error, allowed = ((x.double() - right).norm() / right.norm().clamp(min=1e-6) for x in (mine, other))
+        assert error <= 4 * allowed + 16 * torch.finfo(dtype).eps
 
 
 def test_memory_is_linear_in_length():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from limelight import Attention, Dot, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
+from limelight import Attention, Dot, Euclidean, InputError, Sinkhorn, SymmetricSinkhorn, causal, padding
 from tests.operator.mechanisms import EVERY_NORMALIZATION, EVERY_SIMILARITY, WIDTH
 
 SHAPES = {"no queries": (2, 0, 5), "no keys": (2, 5, 0), "neither": (2, 0, 0), "no batch": (0, 4, 5)}
@@ -63,3 +63,16 @@ def test_the_rest():
     with pytest.raises(InputError, match="from 1 to the 0 keys"):
         Attention(torch.randn(3, 4), q).topk(1)
     assert (Attention(torch.randn(3, 4), q).logsumexp() == -torch.inf).all()
+
+
+def test_a_learned_scale_has_a_gradient_beside_queries_without_keys():
+    bandwidth = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    q, k = torch.randn(6, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    real = torch.arange(6) < 4
+    whole, some = (
+        Attention(x, k, Euclidean(bandwidth), mask=mask).free_energy()
+        for x, mask in ((q, padding(queries=real)), (q[real], None))
+    )
+    assert (whole[~real] == torch.inf).all()
+    found, right = (torch.autograd.grad(x.sum(), bandwidth) for x in (whole[real], some))
+    torch.testing.assert_close(found, right)

@@ -3,6 +3,7 @@
 `reference` is the specification, and stores the matrix. `fused` runs on torch's fused kernels; it needs a similarity
 that is an inner product plus two terms, and a normalization that is a row softmax. `chunked` takes any of them, a few
 rows at a time, and computes these again in the backward pass. `sparse` computes one score for each edge of a graph.
+`flex` compiles scores that are a function of an inner product and of positions for a GPU, where a caller names it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from limelight.errors import KernelError, UnknownNameError
 from limelight.heads import learns
 from limelight.kernels.backends import unsupported
 from limelight.kernels.chunked import chunked_scores
+from limelight.kernels.flex import flex_scores, reason_not_flex
 from limelight.kernels.fused import inner_product_scores
 from limelight.kernels.reference import DenseScores, dense_scores
 from limelight.kernels.scores import Scores
@@ -24,7 +26,7 @@ from limelight.mask import Mask, edges_of
 from limelight.similarity import Similarity
 from limelight.tracing import in_transform
 
-Kernel = Literal["auto", "fused", "chunked", "sparse", "reference"]
+Kernel = Literal["auto", "fused", "chunked", "flex", "sparse", "reference"]
 _NAMES = get_args(Kernel)
 
 __all__ = ["DenseScores", "Kernel", "Scores", "choose", "compute", "dense_scores"]
@@ -47,7 +49,7 @@ def choose(
     """
     if kernel not in _NAMES:
         raise UnknownNameError("kernel", kernel, _NAMES)
-    if kernel in ("fused", "chunked") and in_transform():
+    if kernel in ("fused", "chunked", "flex") and in_transform():
         raise KernelError(
             f"kernel={kernel!r} does not support torch.func and forward-mode differentiation; use kernel='auto' there, "
             "which stores the matrix"
@@ -61,6 +63,8 @@ def choose(
         reason = "it has no gradient for a bias of pairs, and here its scale learns"
     if kernel == "fused" and reason:
         raise KernelError(f"kernel='fused' cannot serve this call: {reason}; use kernel='auto' or 'chunked'")
+    if kernel == "flex" and (why := reason_not_flex(device, dtype, similarity)):
+        raise KernelError(f"kernel='flex' cannot serve this call: {why}; use kernel='auto'")
     if kernel == "sparse" or (kernel == "auto" and mask is not None):
         if edges_of(mask) is not None:
             return "sparse"
@@ -83,5 +87,5 @@ def compute(
         edges = edges_of(mask)
         assert edges is not None
         return edge_scores(q, k, similarity, scale, edges)
-    hold = inner_product_scores if kernel == "fused" else chunked_scores
+    hold = {"fused": inner_product_scores, "flex": flex_scores}.get(kernel, chunked_scores)
     return hold(q, k, similarity, scale, mask)

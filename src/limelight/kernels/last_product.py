@@ -26,6 +26,9 @@ _VALUE_IS_NEEDED = ContextVar("_VALUE_IS_NEEDED", default=True)
 @contextmanager
 def only_derivative(only: bool) -> Iterator[None]:
     """Within the block, if `only` is True, `last_product` has a first derivative and no value."""
+    if torch.compiler.is_compiling():  # a compiler traces no variables of a context, and computes only what is needed
+        yield
+        return
     before = _VALUE_IS_NEEDED.set(not only)
     try:
         yield
@@ -35,7 +38,7 @@ def only_derivative(only: bool) -> Iterator[None]:
 
 def last_product(p: Float[Tensor, "*#batch r m"], v: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch r e"]:
     """P v; inside `only_derivative` a tensor of its shape whose entries must not be read."""
-    if _VALUE_IS_NEEDED.get():
+    if torch.compiler.is_compiling() or _VALUE_IS_NEEDED.get():
         return p @ v
     return _Derivative.apply(p, v)  # type: ignore[no-untyped-call]
 

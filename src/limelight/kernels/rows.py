@@ -26,6 +26,7 @@ from limelight.similarity import upcast
 from limelight.tracing import in_transform
 
 ENTRIES = 700_000  # entries of rows at a time; autograd holds a dozen such arrays, and with fewer sorting is slower
+_MORE_ELSEWHERE = 16  # so many times as many on a GPU, where starting an operation takes as long as a million entries
 Dim = int | None  # the dimension of a result that runs over the rows; None if the result is a sum over the rows
 _Tree = TypeVar("_Tree")
 _Measure = Callable[[Any, slice], tuple[Tensor, ...]]
@@ -113,8 +114,9 @@ class _Walk:
         if self.entries_per_row == 0 or torch.compiler.is_exporting():  # an exported graph takes any number of rows
             yield slice(0, self.rows)
             return
-        # So many rows that they have `ENTRIES` entries, at least one: memory does not grow with the number of rows.
-        step = max(1, ENTRIES // self.entries_per_row)
+        # So many rows that they have about `ENTRIES` entries, at least one: memory does not grow with the rows.
+        on_cpu = all(x.device.type == "cpu" for x in tensors_of(self.tree))
+        step = max(1, (ENTRIES if on_cpu else _MORE_ELSEWHERE * ENTRIES) // self.entries_per_row)
         for start in range(0, max(self.rows, 1), step):
             yield slice(start, min(start + step, self.rows))
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from limelight.heads import require_count
 from limelight.similarity.base_similarity import Similarity
-from limelight.similarity.forms import Parts
+from limelight.similarity.forms import InnerProduct, PairFunction, Parts
 from limelight.similarity.inner import require_widths
-from limelight.similarity.tensors import upcast
+from limelight.similarity.tensors import upcast, upcast_pair
 
 
 class Additive(Similarity):
@@ -98,6 +98,21 @@ class GAT(Similarity):
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)
+
+    @property
+    def has_pair_function(self) -> bool:
+        return True
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        parts, slope = self.parts(*upcast_pair(q, k), real), self.slope
+        left, right = parts.queries[0][..., 0], parts.keys[0][..., 0]
+        nothing = InnerProduct(q[..., :0], k[..., :0], left, right)
+        return PairFunction(nothing, lambda s, i, j, read: F.leaky_relu(s, slope))
 
     def extra_repr(self) -> str:
         d, e = self.query.in_features, self.key.in_features

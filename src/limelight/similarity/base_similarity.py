@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import batch_shape_of, learns, per_row
 from limelight.shapes import broadcast_shapes
-from limelight.similarity.forms import InnerProduct, KeyFactors, Parts, as_one_product
+from limelight.similarity.forms import InnerProduct, KeyFactors, PairFunction, Parts, as_one_product
 from limelight.similarity.tensors import concat_features, times, upcast, upcast_pair
 from limelight.tracing import is_readable
 
@@ -65,7 +65,7 @@ class Properties:
 # The methods and attributes that compute the β of `dense` in another form, or say which form that is.
 _FORMS = {
     "as_inner_product", "rounded_inner_product", "is_inner_product", "has_pair_bias", "parts", "block", "coefficient",
-    "of_few", "key_factors", "query_factors", "of_product", "under",
+    "of_few", "key_factors", "query_factors", "of_product", "under", "pair_function", "has_pair_function",
 }  # fmt: skip
 
 
@@ -86,6 +86,7 @@ class Similarity(nn.Module, ABC):
     properties: Properties = Properties()
     same_width: bool = True  # True if queries and keys must have the same width
     pair_size: int = 1  # numbers held for each pair while a block is computed
+    depends_on_contents: bool = True  # False if β depends on the positions of query and key alone
     coefficient: float = 1.0  # β = coefficient · block: the kernel multiplies by it together with the scale
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
@@ -134,6 +135,20 @@ class Similarity(nn.Module, ABC):
     ) -> Float[Tensor, "*#batch n m"]:
         """β of ⟨q', k'⟩ + b(k): the number itself, up to a(q), or a function of it and the query, as for `StudentT`."""
         return product
+
+    @property
+    def has_pair_function(self) -> bool:
+        """True if `pair_function` is defined."""
+        return self.is_inner_product and not self.has_pair_bias
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        """β as a function of an inner product and of positions, for q and k in their own dtype."""
+        return PairFunction(self.rounded_inner_product(q, k, real))
 
     def at(self, offset: int) -> Similarity:
         """The same β for queries of which the first is at position `offset`. Similarities of contents do not change."""
@@ -364,6 +379,28 @@ class Sum(Similarity):
         if q.ndim == k.ndim == 2 and blocks and blocks[0].ndim == 2:
             return torch.addmm(reduce(torch.add, blocks), q, k.mT)
         return reduce(_plus, blocks, q @ k.mT)
+
+    @property
+    def has_pair_function(self) -> bool:
+        # The kernel has one inner product for each pair, so all terms but positional ones must be in it.
+        others = [term for term in self.parts_of_sum() if not _is_product(term)]
+        return all(term.has_pair_function and not term.depends_on_contents for term in others)
+
+    @property
+    def depends_on_contents(self) -> bool:  # type: ignore[override]
+        return any(term.depends_on_contents for term in self.parts_of_sum())
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        scaled = self._scaled(q)
+        products = [(term.rounded_inner_product(q, k, real), scale) for term, scale in scaled if _is_product(term)]
+        factors = _add_factors(products) if products else None
+        others = [term.pair_function(q, k, real).times(scale) for term, scale in scaled if not _is_product(term)]
+        return reduce(PairFunction.plus, others, PairFunction(factors))
 
     def under(self, mask: Mask | None) -> Similarity:
         terms = self.parts_of_sum()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limelight.errors import InputError
 from limelight.heads import POSITIVE, batch_shape_of, hold, per_head, require
 from limelight.similarity.base_similarity import Properties, Similarity
-from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
+from limelight.similarity.forms import InnerProduct, KeyFactors, PairFunction, Parts
 from limelight.similarity.tensors import center, concat_features, is_finite, shift_for_precision, upcast, upcast_pair
 from limelight.tracing import in_transform
 from limelight.twice import twice_differentiable
@@ -262,6 +262,23 @@ class StudentT(Similarity):
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return (parts.queries[0] @ parts.keys[0].mT).log1p()
+
+    @property
+    def has_pair_function(self) -> bool:
+        return True
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        # The product is −½|q − k|². Where q = k, rounding may make |q − k|² negative.
+        factors, nu = _factors(q, k, real, q.dtype), per_head(self.nu)
+        if isinstance(nu, Tensor):
+            of = lambda s, i, j, read: -torch.log1p((-2 * s).clamp(min=0) / read(0))  # noqa: E731
+            return PairFunction(factors, of, (nu.reshape(nu.shape or (1, 1)),))
+        return PairFunction(factors, lambda s, i, j, read: -torch.log1p((-2 / nu * s).clamp(min=0)))
 
     def extra_repr(self) -> str:
         return f"nu={self.nu}"

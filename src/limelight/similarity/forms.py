@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,6 +26,47 @@ class InnerProduct:
     query_bias: Float[Tensor, "*#batch n"] | None = None
     key_bias: Float[Tensor, "*#batch m"] | None = None
     pair_bias: Float[Tensor, "*#batch #n #m"] | None = None
+
+
+class Read(Protocol):
+    """read(t) and read(t, c): the number, or entry c of the row, that `shared[t]` has for the head of a pair."""
+
+    def __call__(self, t: int, c: Tensor | None = None) -> Tensor: ...
+
+
+def _product(product: Tensor, i: Tensor, j: Tensor, read: Read) -> Tensor:
+    return product
+
+
+@dataclass(frozen=True)
+class PairFunction:
+    """β_ij = of(⟨q_i, k_j⟩ + a_i + b_j, i, j, read), with the factors q, k, a and b; the product is 0 without factors.
+
+    `of` is written for the four numbers of one pair, in operations of torch, so that a compiler can put it into the
+    kernel of attention (FlexAttention, 2412.05496). What it reads beside them lies in `shared`, with one number or one
+    row for each head.
+    """
+
+    factors: InnerProduct | None
+    of: Callable[[Tensor, Tensor, Tensor, Read], Tensor] = _product
+    shared: tuple[Float[Tensor, "*#batch 1 _"], ...] = ()
+
+    def times(self, scale: float | Float[Tensor, "*#batch 1 1"]) -> PairFunction:
+        """scale · β."""
+        of, last = self.of, len(self.shared)
+        if not isinstance(scale, Tensor):
+            return self if scale == 1 else replace(self, of=lambda s, i, j, read: scale * of(s, i, j, read))
+        shared = (*self.shared, scale.reshape(scale.shape or (1, 1)))
+        return PairFunction(self.factors, lambda s, i, j, read: read(last) * of(s, i, j, read), shared)
+
+    def plus(self, positions: PairFunction) -> PairFunction:
+        """The sum of β and of a function that has no factors."""
+        first, second, start = self.of, positions.of, len(self.shared)
+
+        def of(s: Tensor, i: Tensor, j: Tensor, read: Read) -> Tensor:
+            return first(s, i, j, read) + second(s, i, j, lambda t, c=None: read(start + t, c))
+
+        return PairFunction(self.factors, of, (*self.shared, *positions.shared))
 
 
 class KeyFactors(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,7 @@ from limelight.errors import DtypeError, InputError
 from limelight.heads import POSITIVE, hold_tensor, require, require_count, require_offset
 from limelight.shapes import broadcast_shapes
 from limelight.similarity.base_similarity import Similarity
-from limelight.similarity.forms import InnerProduct, Parts
+from limelight.similarity.forms import InnerProduct, PairFunction, Parts, Read
 from limelight.similarity.tensors import is_finite, squeeze_head, upcast
 from limelight.tracing import holds, in_transform, is_readable
 
@@ -30,6 +31,7 @@ class Positional(Similarity):
     """Base class for β_ij = of(j − i, *learned), where `learned` returns the tensors that `of` needs."""
 
     same_width = False
+    depends_on_contents = False
     offset: int
 
     @property
@@ -48,6 +50,24 @@ class Positional(Similarity):
     @abstractmethod
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         """β where the key is `ahead` = j − i positions ahead of the query."""
+
+    def of_pair(self) -> _OfPair | None:
+        """`of` as a function of one pair, written for a compiler; it reads what `learned` returns."""
+        return None
+
+    @property
+    def has_pair_function(self) -> bool:
+        return self.of_pair() is not None
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m e"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        of, offset = self.of_pair(), self.offset
+        assert of is not None
+        return PairFunction(None, lambda s, i, j, read: of(j - i - offset, read), self.parts(q, k).shared)
 
     def dense(self, q: Float[Tensor, "*#batch n d"], k: Float[Tensor, "*#batch m e"]) -> Float[Tensor, "*#batch n m"]:
         parts, n, m = self.parts(q, k), q.shape[-2], k.shape[-2]
@@ -74,6 +94,9 @@ class Positional(Similarity):
         if in_transform() or torch.compiler.is_exporting():
             return _toeplitz(along[..., 0, :], r, c)
         return _Toeplitz.apply(along[..., 0, :], r, c)  # type: ignore[no-untyped-call]
+
+
+_OfPair = Callable[[Tensor, Read], Tensor]  # (j − i, read) ↦ β of one pair
 
 
 def _toeplitz(t: Float[Tensor, "*#batch t"], r: int, c: int) -> Float[Tensor, "*#batch r c"]:
@@ -146,6 +169,9 @@ class ALiBi(Positional):
 
     def of(self, ahead: Int[Tensor, "*r t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch _ t"]:
         return -learned[0] * ahead.abs()
+
+    def of_pair(self) -> _OfPair:
+        return lambda ahead, read: -read(0) * ahead.abs()
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         # Slopes do not learn, so computing the product costs less than copying a Toeplitz matrix.
@@ -222,6 +248,10 @@ class RelativeBias(Positional):
         at = ahead.clamp(-self.reach, self.reach) + self.reach
         return learned[0][..., at]
 
+    def of_pair(self) -> _OfPair:
+        reach = self.reach
+        return lambda ahead, read: read(0, ahead.clamp(-reach, reach) + reach)
+
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch #r #c"]:
         if is_readable(i):
             least, most = int(j[0] - i[-1]) - self.offset, int(j[-1] - i[0]) - self.offset
@@ -269,6 +299,9 @@ class Convolution(Positional):
 
     def of(self, ahead: Int[Tensor, " t"], *learned: Float[Tensor, "*#batch _ _"]) -> Float[Tensor, "*#batch 1 t"]:
         return -0.5 * (ahead - learned[0]).square()
+
+    def of_pair(self) -> _OfPair:
+        return lambda ahead, read: -0.5 * (ahead - read(0)) * (ahead - read(0))
 
 
 class Bias(Similarity):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limelight.heads import FINITE, hold, per_head
 from limelight.similarity.base_similarity import Properties, Similarity
-from limelight.similarity.forms import InnerProduct, KeyFactors, Parts
+from limelight.similarity.forms import InnerProduct, KeyFactors, PairFunction, Parts
 from limelight.tracing import holds
 
 if TYPE_CHECKING:
@@ -93,6 +93,22 @@ class Scaled(Similarity):
         real: Bool[Tensor, "*#batch m"] | None = None,
     ) -> InnerProduct:
         return self.similarity.rounded_inner_product(q, k, real)
+
+    @property
+    def has_pair_function(self) -> bool:
+        return self.similarity.has_pair_function
+
+    @property
+    def depends_on_contents(self) -> bool:  # type: ignore[override]
+        return self.similarity.depends_on_contents
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        return self.similarity.pair_function(q, k, real)
 
     def parts(
         self,

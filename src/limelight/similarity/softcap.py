@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limelight.errors import InputError
 from limelight.similarity.base_similarity import Properties, Similarity, Sum
-from limelight.similarity.forms import Parts
+from limelight.similarity.forms import PairFunction, Parts
 from limelight.similarity.scaled import Scaled
 
 if TYPE_CHECKING:
@@ -70,6 +72,23 @@ class SoftCap(Similarity):
 
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return (self.scores.block(parts, i, j) / self.cap).tanh()
+
+    @property
+    def has_pair_function(self) -> bool:
+        return self.scores.has_pair_function
+
+    @property
+    def depends_on_contents(self) -> bool:  # type: ignore[override]
+        return self.scores.depends_on_contents
+
+    def pair_function(
+        self,
+        q: Float[Tensor, "*#batch n d"],
+        k: Float[Tensor, "*#batch m d"],
+        real: Bool[Tensor, "*#batch m"] | None = None,
+    ) -> PairFunction:
+        within, cap = self.scores.pair_function(q, k, real), self.cap
+        return replace(within, of=lambda s, i, j, read: cap * torch.tanh(within.of(s, i, j, read) / cap))
 
     def under(self, mask: Mask | None) -> Similarity:
         return SoftCap(self.scores.under(mask), self.cap)

@@ -51,14 +51,51 @@ _CUDA_BACKWARD = _Expected(
     ("scale",),
     results=4,
 )  # fmt: skip
-EXPECTED = {"cpu": (_CPU, _CPU_BACKWARD), "cuda": (_CUDA, _CUDA_BACKWARD)}
+_CUDNN = _Expected(
+    "_scaled_dot_product_cudnn_attention",
+    (
+        "query", "key", "value", "attn_bias", "compute_log_sumexp", "dropout_p", "is_causal", "return_debug_mask",
+    ),
+    ("scale",),
+    results=9,
+)  # fmt: skip
+_CUDNN_BACKWARD = _Expected(
+    "_scaled_dot_product_cudnn_attention_backward",
+    (
+        "grad_out", "query", "key", "value", "out", "logsumexp", "philox_seed", "philox_offset", "attn_bias",
+        "cum_seq_q", "cum_seq_k", "max_q", "max_k", "dropout_p", "is_causal",
+    ),
+    ("scale",),
+    results=3,
+)  # fmt: skip
+_FLASH = _Expected(
+    "_scaled_dot_product_flash_attention",
+    ("query", "key", "value", "dropout_p", "is_causal", "return_debug_mask"),
+    ("scale",),
+    results=9,
+)
+_FLASH_BACKWARD = _Expected(
+    "_scaled_dot_product_flash_attention_backward",
+    (
+        "grad_out", "query", "key", "value", "out", "logsumexp", "cum_seq_q", "cum_seq_k", "max_q", "max_k",
+        "dropout_p", "is_causal", "philox_seed", "philox_offset",
+    ),
+    ("scale",),
+    results=3,
+)  # fmt: skip
+EXPECTED = {
+    "cpu": (_CPU, _CPU_BACKWARD),
+    "cuda": (_CUDA, _CUDA_BACKWARD),
+    "cudnn": (_CUDNN, _CUDNN_BACKWARD),
+    "flash": (_FLASH, _FLASH_BACKWARD),
+}
 
-_reasons: dict[str, str | None] = {}  # by device: why its operations cannot be used, or None
+_reasons: dict[str, str | None] = {}  # by name of a pair: why its operations cannot be used, or None
 
 
-def operations(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and the backward operation of a device for which `reason_missing` is None."""
-    forward, backward = EXPECTED[device]
+def operations(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The forward and the backward operation of a device, "cpu" or "cuda", or of the faster pairs "cudnn", "flash"."""
+    forward, backward = EXPECTED[name]
     return getattr(torch.ops.aten, forward.name), getattr(torch.ops.aten, backward.name)
 
 
@@ -71,6 +108,13 @@ def reason_missing(device: str) -> str | None:
         if reason is not None:
             warnings.warn(f"{reason}: on {device} attention runs on the slower chunked kernel", stacklevel=2)
     return _reasons[device]
+
+
+def is_available(name: str) -> bool:
+    """True if torch has both operations of this name as they are called here."""
+    if name not in _reasons:
+        _reasons[name] = next(filter(None, map(_missing, EXPECTED[name])), None)
+    return _reasons[name] is None
 
 
 def _missing(expected: _Expected) -> str | None:

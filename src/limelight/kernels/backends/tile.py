@@ -75,6 +75,11 @@ def pad(x: Tensor, width: int) -> Tensor:
     return padded
 
 
+def rounded_up(width: int, multiple: int) -> int:
+    """The smallest positive multiple that is no less than the width."""
+    return max(multiple, width + -width % multiple)
+
+
 def pad_away(x: Tensor, width: int) -> Tensor:
     if width == 0:
         return x.new_empty(*x.shape[:-1], 0)  # a view would keep all of x
