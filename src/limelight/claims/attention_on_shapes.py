@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from plotly.graph_objects import Figure
 from torch import Tensor, nn
 
 from limelight import figures
@@ -51,17 +52,19 @@ from limelight.models.surface_network import (
     PlainSurfaceNetwork,
     Similar,
     SurfaceNetwork,
+    Weights,
 )
 from limelight.models.training import descend
 from limelight.report.comparison import comparison
 from limelight.similarity import Metric, Scaled
 
-TRAIN, TEST, POINTS = 100, 30, 128  # bodies to learn from, unseen bodies, and points of each
-WIDTH, BLOCKS, BATCH, WEIGHT_DECAY = 32, 2, 4, 1e-4
-STEPS, PAPER_STEPS, PAPER_RATE = 240, 100, 0.01
+TRAIN, TEST, POINTS = 60, 20, 100  # bodies to learn from, unseen bodies, and points of each
+BEND = 0.5  # of the joints: a share of the angles that a generated body can have
+WIDTH, BLOCKS, BATCH, WEIGHT_DECAY = 32, 2, 8, 1e-4
+STEPS, PAPER_STEPS, PAPER_RATE = 200, 80, 0.01
 EVERY = 4  # steps between two points of a curve
 GOAL, OVER = 0.5, 10  # a share of the loss of a guess, and the steps over whose mean loss it has to be reached
-NOISE = (0.0, 0.05, 0.1, 0.2, 0.3)  # added to coordinates of unseen bodies, in standard deviations of a coordinate
+NOISE = (0.0, 0.1, 0.2, 0.3, 0.4)  # added to coordinates of unseen bodies, in standard deviations of a coordinate
 NOISY = 2  # the place in `NOISE` of the level at which robustness is judged
 METRIC, EUCLIDEAN, DOT, MEAN, ALONE = "metric", "euclidean", "dot", "mean", "alone"
 ATTENTIONS = (METRIC, EUCLIDEAN, DOT)
@@ -100,10 +103,12 @@ PAPER_WEIGHTS: dict[str, Callable[[], nn.Module]] = {
 
 
 def transformer() -> Recipe:
+    """The blocks of a Transformer, and bodies that lie in any direction."""
     return Recipe(SurfaceNetwork, WEIGHTS, upright=False, steps=STEPS)
 
 
 def papers() -> Recipe:
+    """The network of Ruan & Zhang, and upright bodies."""
     return Recipe(PlainSurfaceNetwork, PAPER_WEIGHTS, upright=True, steps=PAPER_STEPS)
 
 
@@ -157,13 +162,14 @@ class AttentionOnShapes(TunedClaim):
 
     def bodies(self, generator: torch.Generator) -> tuple[Bodies, Bodies]:
         """The bodies of a trial: those to learn from, and unseen ones."""
-        found = articulated_bodies(TRAIN + TEST, POINTS, generator).standardized()
+        found = articulated_bodies(TRAIN + TEST, POINTS, generator, bend=BEND).standardized()
         return found[:TRAIN], found[TRAIN:]
 
     def measure(self, arm: str, seed: int) -> Measurement:
-        found = self.measure_at(arm, self.chosen[arm], seed)
         generator = torch.Generator().manual_seed(seed)
-        other = trained(arm, papers(), *self.bodies(generator), PAPER_RATE, generator)
+        bodies = self.bodies(generator)
+        found = trained(arm, transformer(), *bodies, self.chosen[arm], generator)
+        other = trained(arm, papers(), *bodies, PAPER_RATE, generator)
         return Measurement(
             {**found.values, f"{PAPER}: accuracy": other.values["accuracy"]},
             {**found.arrays, f"{PAPER}: loss": other.arrays["loss"]},
@@ -280,14 +286,14 @@ class AttentionOnShapes(TunedClaim):
         ]  # fmt: skip
 
 
-def body_pictures(results: Results, arms: Sequence[str], seed: int) -> list[figures.Figure]:
+def body_pictures(results: Results, arms: Sequence[str], seed: int) -> list[Figure]:
     """An animation whose frames are the true parts of a body and those that each arm names; none without a result."""
     if not arms:
         return []
-    said = {arm: results.array(arm, "predicted", seed) for arm in arms}
-    frames = {"true parts": results.array(arms[0], "true parts", seed), **said}
-    points = results.array(arms[0], "points", seed)
-    return [figures.animated_scatter(points, np.stack([*frames.values()]), [*frames], "part", "")]
+    points, truth = (results.array(arms[0], name, seed) for name in ("points", "true parts"))
+    said = [results.array(arm, "predicted", seed) for arm in arms]
+    frames = [np.asarray(parts) for parts in (truth, *said)]
+    return [figures.animated_scatter(np.asarray(points), np.stack(frames), ["true parts", *arms], "part", "")]
 
 
 def inputs(bodies: Bodies) -> Tensor:
@@ -299,7 +305,10 @@ def trained(
     arm: str, recipe: Recipe, seen: Bodies, unseen: Bodies, rate: float, generator: torch.Generator
 ) -> Measurement:
     """What an arm's network says of unseen bodies after it has learned from others, and its loss by step."""
-    turned = lambda some: some.rotated(random_rotations(len(some), generator, upright=recipe.upright))  # noqa: E731
+
+    def turned(some: Bodies) -> Bodies:
+        return some.rotated(random_rotations(len(some), generator, upright=recipe.upright))
+
     parts = int(max(seen.parts.max(), unseen.parts.max())) + 1
     unseen = turned(unseen)
     noise = torch.randn(unseen.points.shape, generator=generator)
@@ -342,7 +351,7 @@ def steps_to(losses: np.ndarray, goal: float) -> float:
     return float(reached[0] + OVER - 1) if len(reached) else float(len(losses))
 
 
-def own_part(P: Tensor, parts: Tensor, count: int) -> float:
+def own_part(P: Weights, parts: Tensor, count: int) -> float:
     """The mean over points of the weight that goes to points of their own part."""
     to_part = P @ F.one_hot(parts, count).float()
     return float(to_part.gather(-1, parts[..., None]).mean())

@@ -2,8 +2,9 @@
 
 A body is made of capsules: a head, a torso, and left and right an upper arm, a lower arm, a hand, an upper leg, a lower
 leg and a foot. It stands in for scanned bodies (Maron et al. 2017, see `limelight.data.human_bodies`), which would have
-to be downloaded, and has the same eight parts. Left and right share a label, as they do there: the mirror image of a body
-exchanges them and leaves every distance and every angle as it is, so that no score of distances could tell them apart.
+to be downloaded, and like them it has eight parts. Left and right share a label, as they do there: the mirror image of
+a body exchanges them and leaves every distance and every angle as it is, so that no score of distances could tell them
+apart.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ class Bodies:
 def articulated_bodies(
     count: int, points: int, generator: torch.Generator, *, proportions: float = 0.1, bend: float = 1.0
 ) -> Bodies:
-    """Bodies that stand upright along z, face y, and have random proportions and poses; points spread over the surface.
+    """x = a + t (b − a) + r n on capsules with the axis from a to b and the radius r: bodies along z that face y.
 
-    Lengths and radii differ between bodies with the standard deviation `proportions` of their logarithm. `bend` scales
-    all joint angles: with 0 all stand with hanging arms. Points are uniform on the surface; none lies inside another
-    part.
+    Lengths and radii differ between bodies; `proportions` is the standard deviation of their logarithm. `bend` scales
+    all joint angles: with 0 all bodies stand with hanging arms. Points are spread evenly over the surface, and none
+    lies inside another part.
 
     Raises `InputError` for fewer than one body or point, or a negative spread.
 
@@ -71,8 +72,8 @@ def articulated_bodies(
     """
     if count < 1 or points < 1 or not 0 <= proportions < math.inf or not math.isfinite(bend):
         raise InputError(
-            "articulated bodies expect at least one body and one point, a spread of proportions of 0 or more and a finite "
-            f"bend; got {count} bodies, {points} points, proportions {proportions:g}, bend {bend:g}"
+            "articulated bodies expect at least one body and one point, a spread of proportions of 0 or more and a "
+            f"finite bend; got {count} bodies, {points} points, proportions {proportions:g}, bend {bend:g}"
         )
     starts, ends, radii = capsules(count, generator, proportions, bend)
     found, normals, capsule = _on_surface(starts, ends, radii, 3 * points, generator)
@@ -88,7 +89,6 @@ def capsules(
     """The two ends of each capsule's axis, and its radius."""
     size = (proportions * torch.randn(count, 2, len(PARTS), generator=generator)).exp()
     lengths, radii = torch.tensor(LENGTHS) * size[:, 0], torch.tensor(RADII) * size[:, 1]
-    lengths[:, 0] = lengths[:, 0].clamp(max=0.15)
     turn = _Turns(count, generator, bend)
 
     pelvis, trunk = torch.zeros(count, 3), turn.about(RIGHT, -10, 25)
@@ -175,8 +175,8 @@ def _on_surface(
     """
     side, sphere = (ends - starts).norm(dim=-1) * radii, 2 * radii.square()  # divided by 2π
     capsule = torch.multinomial(side + sphere, points, replacement=True, generator=generator)
-    of = lambda x: x.gather(1, capsule[..., None].expand(-1, -1, 3))  # noqa: E731
-    start, axis = of(starts), of(ends - starts)
+    of = capsule[..., None].expand(-1, -1, 3)
+    start, axis = starts.gather(1, of), (ends - starts).gather(1, of)
     on_side = torch.rand(capsule.shape, generator=generator) < (side / (side + sphere)).gather(1, capsule)
     normal = torch.nn.functional.normalize(torch.randn(*capsule.shape, 3, generator=generator), dim=-1)
     unit = torch.nn.functional.normalize(axis, dim=-1)
