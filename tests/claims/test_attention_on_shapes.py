@@ -9,6 +9,7 @@ import torch
 
 from limelight import Attention
 from limelight.claims import attention_on_shapes as claim
+from limelight.data import human_bodies
 from limelight.data.articulated_bodies import Bodies, articulated_bodies
 from limelight.experiment import catalog
 from limelight.experiment.claim_file import load
@@ -143,10 +144,10 @@ def test_the_file_of_the_docstring_runs_the_same_on_scanned_bodies(tmp_path, mon
     lines = [line.removeprefix("    ") for line in text.splitlines()]
     write_bodies(tmp_path)
     path = tmp_path / "attention_on_scans.py"
-    path.write_text("\n".join(lines).replace("folder/of/bodies", str(tmp_path)).replace("TRAIN,", "3,", 2))
-    path.write_text(path.read_text().replace("POINTS, 3,", "POINTS, TRAIN,"))
-    monkeypatch.setattr(claim, "STEPS", 10)
-    monkeypatch.setattr(claim, "PAPER_STEPS", 10)
+    path.write_text("\n".join(lines).replace("folder/of/bodies", str(tmp_path)))
+    for name, value in (("STEPS", 10), ("PAPER_STEPS", 10), ("TRAIN", 3)):
+        monkeypatch.setattr(claim, name, value)
+    monkeypatch.setattr(human_bodies, "UNSEEN", 2)
     on_scans = load(str(path))
     assert on_scans.name == "attention_on_scans"
     assert [len(bodies) for bodies in on_scans.bodies(seeded())] == [3, 2]

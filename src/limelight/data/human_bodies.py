@@ -20,6 +20,7 @@ from limelight.data.mesh_files import Mesh, read_mesh
 from limelight.errors import InputError, MissingExtraError
 
 LABELS = 8
+UNSEEN = 18  # bodies to test on
 MESHES = (".off", ".obj", ".ply")
 SOURCE = "https://www.dropbox.com/sh/cnyccu3vtuhq1ii/AADgGIN6rKbvWzv0Sh-Kr417a?dl=0"
 Labeled = tuple[Mesh, Int[Tensor, " faces"]]
@@ -67,8 +68,8 @@ def pairs(folder: Path) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]
 def _of_shrec(folder: Path) -> list[tuple[Path, Path]]:
     """The bodies to test on. Where a mesh is there twice, the one counts whose orientation was fixed."""
     files = sorted((folder / "segs" / "test" / "shrec").glob("shrec_*_full.txt"))
-    if not files:
-        raise _missing(folder / "segs" / "test" / "shrec" / "shrec_*_full.txt")
+    if len(files) < UNSEEN:
+        raise _missing(folder / "segs" / "test" / "shrec" / "shrec_*_full.txt", f"{UNSEEN} files ")
     meshes = {mesh.stem: mesh for mesh in _meshes_in(folder / "meshes" / "test" / "shrec")}
     found = []
     for file in files:
@@ -87,11 +88,11 @@ def _meshes_in(folder: Path) -> list[Path]:
     return found
 
 
-def _missing(path: Path) -> MissingExtraError:
+def _missing(path: Path, count: str = "") -> MissingExtraError:
     return MissingExtraError(
-        f"the human bodies of Maron et al. 2017 need {path}, which is not there: download human_benchmark_sig_17.zip "
-        f"from {SOURCE}, unpack it, and give the folder that holds meshes and segs; without it the claim "
-        "attention_on_shapes runs on generated bodies, of limelight.data.articulated_bodies"
+        f"the human bodies of Maron et al. 2017 need {count}{path}, not all of which are there: download "
+        f"human_benchmark_sig_17.zip from {SOURCE}, unpack it, and give the folder that holds meshes and segs; without "
+        "it the claim attention_on_shapes runs on generated bodies, of limelight.data.articulated_bodies"
     )
 
 
