@@ -70,14 +70,14 @@ def _of_shrec(folder: Path) -> list[tuple[Path, Path]]:
     files = sorted((folder / "segs" / "test" / "shrec").glob("shrec_*_full.txt"))
     if len(files) < UNSEEN:
         raise _missing(folder / "segs" / "test" / "shrec" / "shrec_*_full.txt", f"{UNSEEN} files ")
-    meshes = {mesh.stem: mesh for mesh in _meshes_in(folder / "meshes" / "test" / "shrec")}
+    in_order = _meshes_in(folder / "meshes" / "test" / "shrec")  # 12.off comes before 12_fix_orientation.off
+    meshes = {mesh.stem.split("_")[0]: mesh for mesh in in_order}
     found = []
     for file in files:
         number = file.stem.split("_")[1]
-        mesh = meshes.get(f"{number}_fix_orientation") or meshes.get(number)
-        if mesh is None:
+        if number not in meshes:
             raise _missing(folder / "meshes" / "test" / "shrec" / f"{number}.off")
-        found.append((mesh, file))
+        found.append((meshes[number], file))
     return found
 
 
