@@ -274,9 +274,9 @@ class AttentionOnShapes(TunedClaim):
                 *body_pictures(results, arms, seed),
             ),
             Picture(
-                f"What is said of the points of each part, on the unseen bodies of seed {seed}: each row is a true part "
-                f"({', '.join(PARTS)}), and its numbers are shares of that part's points.",
-                *figures.matrices(confusion, "part that is said", "true part", "share"),
+                f"What is said of the points of each part, on the unseen bodies of seed {seed}: each row is a true part, "
+                f"in the order {', '.join(PARTS)}, and its numbers are shares of that part's points.",
+                *figures.matrices(confusion, "part that is said", "true part", "share", first=0),
             ),
             Picture(
                 "Steps to half of a guess's loss, weight within a point's own part, and the accuracy of the paper's "
