@@ -9,8 +9,8 @@ coordinates and its normal, and attends to all points of the body.
 There are two networks. One has the blocks of a Transformer: a residual, a map of values and a fully connected layer. A
 body is turned at random each time it is seen, so that a point cannot know from its place alone what it is. All arms
 have a learning rate of their own, and distances and dot products have the same scale 1/√width. The other network is the
-paper's, H ← P H with one rate for all arms and unscaled scores. It learns nothing from bodies that lie in any direction,
-with any of these similarities, so that its bodies stand upright and are turned about the vertical axis only.
+paper's, H ← P H with one rate for all arms and unscaled scores. It learns hardly anything from bodies that lie in any
+direction, so that its bodies stand upright and are turned about the vertical axis only.
 
 With the scanned bodies, a file of one's own runs the same trials on them, with `limelight run ./attention_on_scans.py`:
 
