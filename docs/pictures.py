@@ -159,7 +159,7 @@ PICTURES: tuple[tuple[Callable[[], dict[str, Figure]], int, int], ...] = (
     (entropies, 540, 320),
     (regression, 540, 320),
     (search, 540, 340),
-    (in_use, 640, 1060),
+    (in_use, 640, 1150),
 )
 
 

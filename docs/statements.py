@@ -55,7 +55,7 @@ TEXTS = (
             Statement("“converges to a drift-diffusion process”", ("drift_diffusion", "singer_rates")),
             Statement("“could be transformed into a heat equation under a new metric”", ("conformal_metric",)),
             Statement("“a first-order analysis of attention mechanism with a general pseudo-metric function”", ("minimizer_step",)),
-            Statement("“[metric-attention] outperforms self-attention regarding training efficiency, accuracy, and robustness”", ("metric_attention", "attention_on_graphs", "attention_in_translation"), "its segmentation of shapes is not tested yet; graphs and sentences are generated, and stand in for Cora and Multi30k"),
+            Statement("“[metric-attention] outperforms self-attention regarding training efficiency, accuracy, and robustness”", ("metric_attention", "attention_on_graphs", "attention_on_shapes", "attention_in_translation"), "graphs, bodies and sentences are generated, and stand in for Cora, scanned bodies and Multi30k"),
             Statement("“a doubly-normalized attention scheme … [avoids] the ‘explaining away’ effect”", ("explaining_away",)),
             Statement("“a relevancy screening mechanism … allows for a scalable use of sparse self-attention with recurrence”", ("relevancy_screening",)),
             Statement("“active-memory mechanisms alone outperform both self-attention and a combination of the two [in some tasks]”", ("active_memory",)),

@@ -39,6 +39,7 @@ ABILITIES = (
     "explaining_away",
     "metric_attention",
     "attention_on_graphs",
+    "attention_on_shapes",
     "attention_in_translation",
     "translation_prior",
     "translation_prior_clothes",

@@ -10,6 +10,7 @@ from limelight.claims import (
     attention_and_ablation,
     attention_in_translation,
     attention_on_graphs,
+    attention_on_shapes,
     batch_norm_shift,
     binding_by_alignment,
     convolution_hierarchy,
@@ -184,6 +185,7 @@ FEWER = {
         {"sentence_encoder": tiny_encoder, "studied": anew(attention_and_ablation.studied), "FOREMOST": 2},
     ),
     "attention_on_graphs": (attention_on_graphs, {"STEPS": 20}),
+    "attention_on_shapes": (attention_on_shapes, {"STEPS": 12, "PAPER_STEPS": 12, "TRAIN": 8, "TEST": 4}),
     "attention_in_translation": (attention_in_translation, {"TRAIN": 200, "TEST": 40, "EPOCHS": 2}),
     "pseudo_metric_far_from_metric": (
         pseudo_metric_far_from_metric,

@@ -38,3 +38,14 @@ def test_maps_go_from_zero_to_their_own_peak():
     assert np.nanmax(z[:, 4:]) == 1
     assert (shown.data[0].zmin, shown.data[0].zmax) == (0, 1)
     assert np.array(scenes.data[0].z).shape == z.shape
+
+
+def test_a_photograph_is_white_where_it_is_bright():
+    """On a page of any color: a drawing has the color of ink instead."""
+    image = np.array([[[0.0, 1.0]]])
+    for photograph in (
+        figures.boxed_images(image, {}, colors=figures.PHOTOGRAPH),
+        figures.map_grid(image, {}, 1, figures.PHOTOGRAPH)[0],
+    ):
+        assert [color for _, color in photograph.data[0].colorscale] == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    assert figures.boxed_images(image, {}).data[0].colorscale[1][1] != "rgb(255, 255, 255)"

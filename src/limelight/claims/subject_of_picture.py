@@ -199,17 +199,21 @@ class SubjectOfPicture(Claim):
             Picture(
                 f"{len(seeds)} of the pictures in gray, the box of the subject, and the boxes around the peaks of two maps.",
                 figures.boxed_images(
-                    images, {"subject": shown(HEAD, "true"), HEAD: shown(HEAD, "box"), COLOR: shown(COLOR, "box")}
+                    images,
+                    {"subject": shown(HEAD, "true"), HEAD: shown(HEAD, "box"), COLOR: shown(COLOR, "box")},
+                    colors=figures.PHOTOGRAPH,
                 ),
             ),
             Picture(
                 "Four of them, and maps from their least value to their largest: the higher, the bluer.",
-                *figures.map_grid(images, {arm: shown(arm, "map") for arm in (HEAD, LAST, BACKGROUND, LENGTHS)}, 4),
+                *figures.map_grid(
+                    images, {arm: shown(arm, "map") for arm in (HEAD, LAST, BACKGROUND, LENGTHS)}, 4, figures.PHOTOGRAPH
+                ),
             ),
             Picture(
                 "How much of its weight each head gives the subject, by the subject's share of the area: 1 is what an even map "
-                "gives. The mean over pictures. Rows are layers and columns are heads, both counted from one.",
-                *figures.matrices(heads, "head", "layer", "times its share"),
+                "gives. The mean over pictures. Rows are layers and columns are heads, both counted from zero.",
+                *figures.matrices(heads, "head", "layer", "times its share", first=0),
             ),
             Picture(
                 "A dot for each run, the mean of four pictures; and the mean of all (for the weight the median) with its interval.",

@@ -182,16 +182,16 @@ class SubjectOfScene(Claim):
         return [
             Picture(
                 f"{SHOWN} scenes of seed {seed}, which the network never saw, the box of the digit, and boxes around peaks.",
-                figures.boxed_images(images, {"digit": truth, **boxes}),
+                figures.boxed_images(images, {"digit": truth, **boxes}, colors=figures.PHOTOGRAPH),
             ),
             Picture(
                 "Four of them, and maps from their least value to their largest: the higher, the bluer.",
-                *figures.map_grid(images, maps, 4),
+                *figures.map_grid(images, maps, 4, figures.PHOTOGRAPH),
             ),
             Picture(
                 "How much of its weight each head gives the digit, by the digit's share of the area: 1 is what an even map gives. "
-                "The mean over networks. Rows are blocks and columns are heads, both counted from one.",
-                *figures.matrices(heads, "head", "block", "times its share"),
+                "The mean over networks. Rows are blocks and columns are heads, both counted from zero.",
+                *figures.matrices(heads, "head", "block", "times its share", first=0),
             ),
             Picture(
                 "A dot for each network, and the mean with its interval.",

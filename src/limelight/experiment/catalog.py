@@ -27,8 +27,8 @@ _ORDER = (
     "subject_of_picture", "subject_of_scene", "convolution_hierarchy", "symmetry", "residual_depth",
     "batch_norm_shift", "memorization", "emulating_attention", "shared_embedding", "autoencoders_and_generation",
     "classifier_generator", "relevancy_screening", "active_memory", "binding_by_alignment", "attention_on_graphs",
-    "attention_in_translation", "faithful_translation", "induction_heads", "attention_and_ablation",
-    "sinks_by_key_norms", "tokens_cluster_with_depth", "pseudo_metric_far_from_metric",
+    "attention_on_shapes", "attention_in_translation", "faithful_translation", "induction_heads",
+    "attention_and_ablation", "sinks_by_key_norms", "tokens_cluster_with_depth", "pseudo_metric_far_from_metric",
     "drift_to_doubly_stochastic", "same_operator", "singer_rates", "drift_diffusion", "conformal_metric",
     "minimizer_step", "rank_collapse", "token_clusters", "lipschitz", "free_energy_phases",
 )  # fmt: skip

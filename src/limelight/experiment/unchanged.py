@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import limelight
-from limelight.experiment.index import Stamp, is_settled
-from limelight.experiment.indexed_reading import stamps_in
+from limelight.experiment.index import is_settled
 
 _SETTLED_CODE = 60  # seconds since its last change after which code is surely the code that this process has imported
 
@@ -35,16 +36,32 @@ def state(results: Path, claim: str) -> str | None:
     code, folder = _code(), results / claim
     if code is None or not os.path.lexists(folder):
         return code
-    stamps = stamps_in(folder)
-    known = [] if stamps is None else [stamp for stamp in stamps.values() if stamp is not None]
-    if stamps is None or len(known) < len(stamps) or not all(map(is_settled, _newest(known))):
+    found = _files_in(folder)
+    return None if found is None else _digest(f"{code} {found}")
+
+
+def _files_in(folder: Path) -> str | None:
+    """A text that changes with the names, sizes and times of a folder's files, in the order in which it lists them.
+
+    None if one of them has just been changed, is no file or cannot be seen. A study has a hundred thousand files, so
+    their numbers are gathered in one array, without an object for each.
+    """
+    names: list[str] = []
+    numbers = array("q")  # of each file its size, and two times in nanoseconds
+    try:
+        with os.scandir(folder) as files:
+            for file in files:
+                found = file.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    return None
+                names.append(file.name)
+                numbers.extend((found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    except OSError:
         return None
-    return _digest(f"{code} {sorted(stamps.items())}")
-
-
-def _newest(stamps: Sequence[Stamp]) -> list[Stamp]:
-    """The stamp of the file that changed last, if there is any."""
-    return [max(stamps, key=lambda stamp: max(stamp[1:]))] if stamps else []
+    newest = max((*numbers[1::3], *numbers[2::3]), default=0)
+    if not is_settled((0, newest, newest)):
+        return None
+    return hashlib.sha256("/".join(names).encode(errors="surrogateescape") + numbers.tobytes()).hexdigest()
 
 
 @cache

@@ -27,8 +27,10 @@ from limelight.figures.points import animated_scatter
 from limelight.figures.predictions import prediction_grid, saliency_overlay
 from limelight.figures.spheres import spheres
 from limelight.figures.surfaces import surface, surfaces
+from limelight.figures.theme import PHOTOGRAPH
 
 __all__ = [
+    "PHOTOGRAPH",
     "PlaneScene",
     "accuracies",
     "animated_scatter",

@@ -9,11 +9,15 @@ from plotly.graph_objects import Figure, Heatmap, Scatter
 
 from limelight.figures.theme import COLORS, GRAYS, SCALE, styled
 
+ColorScale = list[list[object]]  # a share from 0 to 1, and the color there
+
 _GAP = 2  # pixels between two images
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def boxed_images(images: np.ndarray | None, boxes: Mapping[str, np.ndarray | None], across: int = 4) -> Figure:
+def boxed_images(
+    images: np.ndarray | None, boxes: Mapping[str, np.ndarray | None], across: int = 4, colors: ColorScale = GRAYS
+) -> Figure:
     """Gray images (n, h, w) in rows of `across`, and on each a box (top, left, bottom, right) of every name.
 
     The traces are the images, then the boxes of each name, (n, 4); bottom and right are exclusive.
@@ -26,7 +30,7 @@ def boxed_images(images: np.ndarray | None, boxes: Mapping[str, np.ndarray | Non
     for image, (row, column) in zip(shown, corners, strict=True):
         canvas[row * height :, column * width :][: height - _GAP, : width - _GAP] = image
     figure = Figure(
-        Heatmap(z=canvas[:-_GAP, :-_GAP], colorscale=GRAYS, zmin=0, zmax=1, showscale=False, hoverinfo="skip")
+        Heatmap(z=canvas[:-_GAP, :-_GAP], colorscale=colors, zmin=0, zmax=1, showscale=False, hoverinfo="skip")
     )
     for i, (name, found) in enumerate(boxes.items()):
         if found is None:
@@ -49,12 +53,14 @@ def _outline(box: np.ndarray, down: int, across: int) -> np.ndarray:
     return np.array([x, y]) + np.array([[across], [down]])
 
 
-def map_grid(images: np.ndarray | None, maps: Mapping[str, np.ndarray | None], count: int) -> tuple[Figure, ...]:
+def map_grid(
+    images: np.ndarray | None, maps: Mapping[str, np.ndarray | None], count: int, colors: ColorScale = GRAYS
+) -> tuple[Figure, ...]:
     """A figure with the first `count` images, and one with the maps (n, h, w) of each name.
 
     Each map goes from zero to its own largest value; what is below zero has the color of zero.
     """
-    figures = [] if images is None else [_row("scene", np.asarray(images)[:count], GRAYS)]
+    figures = [] if images is None else [_row("scene", np.asarray(images)[:count], colors)]
     for name, found in maps.items():
         if found is not None:
             shown = np.asarray(found)[:count]
@@ -62,7 +68,7 @@ def map_grid(images: np.ndarray | None, maps: Mapping[str, np.ndarray | None], c
     return tuple(figures)
 
 
-def _row(name: str, batch: np.ndarray, scale: list[list[object]]) -> Figure:
+def _row(name: str, batch: np.ndarray, scale: ColorScale) -> Figure:
     padded = np.pad(batch, ((0, 0), (0, 0), (0, _GAP)), constant_values=np.nan)
     row = np.concatenate(list(padded), axis=1)[:, :-_GAP]
     figure = Figure(Heatmap(z=row, colorscale=scale, zmin=0, zmax=1, showscale=False, hoverinfo="skip"))

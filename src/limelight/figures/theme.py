@@ -16,7 +16,8 @@ NEUTRAL = "#8a8a8a"  # for references: true values, controls, ranges
 # The least value is nearly transparent, so that it has the color of the background, whether light or dark.
 SCALE = [[0.0, "rgba(31, 131, 196, 0.06)"], [1.0, "rgba(31, 131, 196, 1)"]]
 DIVERGING = [[0.0, "#D55E00"], [0.5, "#e8e6e1"], [1.0, "#1F83C4"]]
-GRAYS = [[0.0, "rgba(138, 138, 138, 0.12)"], [1.0, NEUTRAL]]  # of gray images, visible on light and on dark pages
+GRAYS = [[0.0, "rgba(138, 138, 138, 0.12)"], [1.0, NEUTRAL]]  # of drawings, visible on light and on dark pages
+PHOTOGRAPH = [[0.0, "rgb(0, 0, 0)"], [1.0, "rgb(255, 255, 255)"]]  # of photographs, which must not look like negatives
 _GRID = "rgba(128, 128, 128, 0.25)"
 _AXIS = {
     "gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True,
