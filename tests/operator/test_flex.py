@@ -171,6 +171,10 @@ def test_what_it_cannot_do_is_said(monkeypatch):
             Attention(q, q, similarity, kernel="flex")
     with pytest.raises(KernelError, match="not torch\\.float64"):
         Attention(q.double(), q.double(), StudentT(), kernel="flex")
+    with monkeypatch.context() as older:
+        older.delattr(flex.torchs, "AuxRequest")
+        with pytest.raises(KernelError, match="has no AuxRequest"):
+            Attention(q, q, StudentT(), kernel="flex")
     monkeypatch.undo()
     with pytest.raises(KernelError, match="not on cpu"):
         Attention(q, q, StudentT(), kernel="flex")

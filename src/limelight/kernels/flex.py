@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
+from torch.nn.attention import flex_attention as torchs
+from torch.nn.attention.flex_attention import BlockMask
 
 from limelight.errors import KernelError
 from limelight.kernels.backends.tile import pad, rounded_up
@@ -44,6 +45,8 @@ def reason_not_flex(device: torch.device, dtype: torch.dtype, similarity: Simila
         return f"it runs on {' and '.join(_DEVICES)}, not on {device.type}, where FlexAttention has no derivative"
     if dtype not in _DTYPES:
         return f"it takes {', '.join(map(str, _DTYPES))}, not {dtype}"
+    if not hasattr(torchs, "AuxRequest"):
+        return f"torch {torch.__version__} has no AuxRequest, by which FlexAttention returns a log-sum-exp"
     if not similarity.has_pair_function:
         return f"{type(similarity).__name__} is not a function of an inner product and of positions"
     return None
@@ -222,14 +225,13 @@ def _band(before: int | None, after: int | None, rows: int, cols: int, device: t
         reaches = torch.ones_like(ahead, dtype=torch.bool) if before is None else ahead >= -before
         return reaches if after is None else reaches & (ahead <= after)
 
-    return create_block_mask(seen, None, None, rows, cols, device=device)
+    return torchs.create_block_mask(seen, None, None, rows, cols, device=device)
 
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Any]:
-    return torch.compile(
-        flex_attention, fullgraph=True, dynamic=False
-    )  # for shapes of variables it fails in torch 2.11
+    # torch 2.11 fails to compile some of these functions for shapes of variables, so each shape is compiled by itself.
+    return torch.compile(torchs.flex_attention, fullgraph=True, dynamic=False)
 
 
 def _attention(
@@ -238,7 +240,7 @@ def _attention(
     """(out, lse) of FlexAttention."""
     try:
         out, more = _compiled()(
-            q, k, v, score_mod=score_mod, block_mask=block_mask, scale=1.0, return_aux=AuxRequest(lse=True)
+            q, k, v, score_mod=score_mod, block_mask=block_mask, scale=1.0, return_aux=torchs.AuxRequest(lse=True)
         )
     except Exception as error:  # the class of this error is private to torch
         if "recompile" not in type(error).__name__.lower():
