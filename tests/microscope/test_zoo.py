@@ -42,5 +42,7 @@ def test_a_type_runs_with_all_its_heads_computed_by_the_operator(name):
         plain = compare.run(model, given)
     with scope.intervene(microscope.Temperature(1.0)):
         out = compare.run(model, given)
-    for key, own in plain.items():
-        torch.testing.assert_close(out[key].nan_to_num(), own.nan_to_num(), atol=1e-4, rtol=1e-3)
+    for key, own in plain.items():  # some types return sound, whose samples go from 1 to 30,000
+        mine, right = (x.nan_to_num().double() for x in (out[key], own))
+        assert mine.shape == right.shape
+        assert (mine - right).norm() <= 1e-4 * right.norm()
