@@ -1,19 +1,9 @@
-"""A large study: results of a claim with a hundred arms, written without being measured.
+"""A large study: results of a claim with a hundred arms, written without being measured."""
 
-`python -m tests.experiment.large FOLDER SEEDS` writes them and times `list`, `show`, `report` and `export`, each as a
-process of its own: the first `list` makes the index.
-"""
-
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from limelight.__main__ import main as limelight
-from limelight.experiment import catalog, unchanged
 from limelight.experiment.claim import Picture
 from limelight.experiment.conditions import plain
 from limelight.experiment.fingerprint import trial_keys, versions
@@ -58,32 +48,3 @@ def write_results(folder, claim, seeds):
             unfinished = place / f".{seed}-{number}.tmp"
             unfinished.write_text(text_of(record), encoding="utf-8")
             unfinished.replace(place / f"{key(arm, seed)}.json")
-
-
-def main(folder, seeds):
-    """Write the results of `Grid` if they are not there, and print the seconds that each command takes."""
-    if not Path(folder).exists():
-        started = time.perf_counter()
-        write_results(folder, Grid(), range(seeds))
-        print(f"wrote {seeds * len(Grid.arms)} results in {time.perf_counter() - started:.1f} s")
-    commands = ["list", "list", "show grid", "show grid", "report", "report", f"export --output {folder}/all.csv"]
-    for command in commands:
-        started, busy = time.perf_counter(), os.times()
-        program = [sys.executable, "-c", "from tests.experiment import large; large.command()", *command.split()]
-        done = subprocess.run([*program, "--results", folder], stdout=subprocess.DEVNULL, check=False)
-        took, since = time.perf_counter() - started, os.times()
-        cpu = since.children_user + since.children_system - busy.children_user - busy.children_system
-        print(f"{command:12} {took:6.2f} s, {cpu:6.2f} s of the processor, exit code {done.returncode}")
-
-
-def command():
-    """The command line as it is with `Grid` among the claims that come with Limelight."""
-    catalog.names, catalog.is_built_in, catalog.claim = lambda: ["grid"], lambda name: True, lambda name: Grid()
-    unchanged._SETTLED_CODE = 0
-    limelight()
-
-
-if __name__ == "__main__":
-    from tests.experiment import large  # the code of a claim in the program itself cannot be read
-
-    large.main(sys.argv[1], int(sys.argv[2]))
