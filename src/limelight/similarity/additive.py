@@ -99,10 +99,6 @@ class GAT(Similarity):
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return F.leaky_relu(parts.queries[0] + parts.keys[0].mT, self.slope)
 
-    @property
-    def has_pair_function(self) -> bool:
-        return True
-
     def pair_function(
         self,
         q: Float[Tensor, "*#batch n d"],

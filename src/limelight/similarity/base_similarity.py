@@ -139,7 +139,7 @@ class Similarity(nn.Module, ABC):
     @property
     def has_pair_function(self) -> bool:
         """True if `pair_function` is defined."""
-        return self.is_inner_product and not self.has_pair_bias
+        return type(self).pair_function is not Similarity.pair_function or _is_product(self)
 
     def pair_function(
         self,

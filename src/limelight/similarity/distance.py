@@ -263,10 +263,6 @@ class StudentT(Similarity):
     def block(self, parts: Parts, i: Int[Tensor, " r"], j: Int[Tensor, " c"]) -> Float[Tensor, "*#batch r c"]:
         return (parts.queries[0] @ parts.keys[0].mT).log1p()
 
-    @property
-    def has_pair_function(self) -> bool:
-        return True
-
     def pair_function(
         self,
         q: Float[Tensor, "*#batch n d"],
