@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limelight.kernels import backends
-from limelight.kernels.backends import Tile, cuda, cuda_pairs
+from limelight.kernels.backends import Tile, cuda, sdpa_backends
 
 
 def operands(dtype, n=19, m=23, d=8, e=5, device="cpu"):
@@ -89,9 +89,9 @@ def test_the_cuda_calls_are_well_formed(dtype, allowed):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("pair", [cuda_pairs.CUDNN, cuda_pairs.FLASH], ids=lambda pair: pair.name)
-def test_the_calls_of_the_faster_pairs_are_well_formed(pair, has_bias, dtype, monkeypatch):
-    monkeypatch.setattr(cuda, "pair_for", lambda *_: pair)
+@pytest.mark.parametrize("backend", [sdpa_backends.CUDNN, sdpa_backends.FLASH], ids=lambda backend: backend.name)
+def test_the_calls_of_the_faster_backends_are_well_formed(backend, has_bias, dtype, monkeypatch):
+    monkeypatch.setattr(cuda, "backend_for", lambda *_: backend)
     q, k, v, bias, dout, dlse = operands(dtype, m=19, device="meta")
     own = bias if has_bias else None
     tile = Tile(None, True, 0.4)
@@ -103,10 +103,10 @@ def test_the_calls_of_the_faster_pairs_are_well_formed(pair, has_bias, dtype, mo
     assert gradients.bias is None or gradients.bias.shape == bias.shape
 
 
-def test_the_faster_pairs_take_half_precision_without_a_mask_alone(monkeypatch):
-    monkeypatch.setattr(cuda_pairs.CUDNN, "_can_use", lambda arguments: True, raising=False)
+def test_the_faster_backends_take_half_precision_without_a_mask_alone(monkeypatch):
+    monkeypatch.setattr(sdpa_backends.CUDNN, "_can_use", lambda arguments: True, raising=False)
     q, k, *_ = operands(torch.bfloat16, m=19)
-    serves = cuda_pairs.CUDNN.serves
+    serves = sdpa_backends.CUDNN.serves
     assert serves(q, k, 32, Tile(None, True, 0.4))
     assert not serves(q.float(), k.float(), 32, Tile(None, True, 0.4))
     assert not serves(q, k, 32, Tile(torch.ones(1, 1, 1, 19, dtype=torch.bool), False, 0.4))

@@ -142,7 +142,7 @@ def test_biases_keep_float32s_accuracy_in_half_precision(similarity, dtype):
     torch.manual_seed(0)
     q, k = (30 * torch.randn(1, HEADS, N, D).to(dtype) for _ in range(2))
     factors = own.pair_function(q, k).factors
-    left, right = flex._Columns.apply(factors.q, factors.k, factors.query_bias[..., None], factors.key_bias[..., None])
+    left, right = flex._Columns.apply(factors.q, factors.k, factors.query_bias, factors.key_bias)
     assert left.dtype == right.dtype == dtype
     found = left.double() @ right.double().mT
     terms = factors.query_bias[..., :, None].double(), factors.key_bias[..., None, :].double()
@@ -172,7 +172,7 @@ def test_what_it_cannot_do_is_said(monkeypatch):
     with pytest.raises(KernelError, match="not torch\\.float64"):
         Attention(q.double(), q.double(), StudentT(), kernel="flex")
     with monkeypatch.context() as older:
-        older.delattr(flex.torchs, "AuxRequest")
+        older.delattr(flex.flex_attention, "AuxRequest")
         with pytest.raises(KernelError, match="has no AuxRequest"):
             Attention(q, q, StudentT(), kernel="flex")
     monkeypatch.undo()

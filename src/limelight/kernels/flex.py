@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention import flex_attention as torchs
+from torch.nn.attention import flex_attention
 from torch.nn.attention.flex_attention import BlockMask
 
 from limelight.errors import KernelError
+from limelight.kernels.backends.bias_columns import bias_columns, column_constant, column_count
 from limelight.kernels.backends.tile import pad, rounded_up
 from limelight.kernels.chunked import ChunkedScores, chunked_scores
 from limelight.mask import Band, Mask, Padding, conjuncts, real_keys
@@ -34,9 +35,8 @@ from limelight.similarity.forms import PairFunction
 _DEVICES = ("cuda",)
 _DTYPES = (torch.bfloat16, torch.float16)  # in float32 it takes many times as long as the chunked kernel
 _MULTIPLE = 16  # the kernel takes no narrower tensors
-_SPLIT = 3  # columns of half precision that hold a number of float32
 
-_Seen = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, row, column) ↦ True if the pair is not masked
+_MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, row, column) ↦ True if the pair is not masked
 
 
 def reason_not_flex(device: torch.device, dtype: torch.dtype, similarity: Similarity) -> str | None:
@@ -45,7 +45,7 @@ def reason_not_flex(device: torch.device, dtype: torch.dtype, similarity: Simila
         return f"it runs on {' and '.join(_DEVICES)}, not on {device.type}, where FlexAttention has no derivative"
     if dtype not in _DTYPES:
         return f"it takes {', '.join(map(str, _DTYPES))}, not {dtype}"
-    if not hasattr(torchs, "AuxRequest"):
+    if not hasattr(flex_attention, "AuxRequest"):
         return f"torch {torch.__version__} has no AuxRequest, by which FlexAttention returns a log-sum-exp"
     if not similarity.has_pair_function:
         return f"{type(similarity).__name__} is not a function of an inner product and of positions"
@@ -60,7 +60,7 @@ class FlexScores(ChunkedScores):
     """The scores of the chunked kernel, and the function of pairs by which FlexAttention computes them."""
 
     function: PairFunction = _NOTHING
-    of_tokens: torch.dtype = torch.float32  # the dtype of queries and keys, in which the kernel computes
+    compute_dtype: torch.dtype = torch.float32  # the dtype of queries and keys, in which the kernel computes
 
     def reduce(
         self, v: Float[Tensor, "*#batch m e"]
@@ -72,7 +72,7 @@ class FlexScores(ChunkedScores):
         batch = _Batch(broadcast_shapes(self.batch, v.shape[:-2]))
         left, right = self._factors(batch)
         values = F.pad(batch.merge(v), (0, rounded_up(v.shape[-1], _MULTIPLE) - v.shape[-1]))
-        out, lse = _attention(left, right, values.to(self.of_tokens), self._score_mod(batch), self._block_mask())
+        out, lse = _attention(left, right, values.to(self.compute_dtype), self._score_mod(batch), self._block_mask())
         out, lse = (x.reshape(*batch.shape, *x.shape[2:]) for x in (out[..., : v.shape[-1]].to(v.dtype), lse))
         return out, lse if self.row_bias is None else lse + self.row_bias
 
@@ -85,20 +85,20 @@ class FlexScores(ChunkedScores):
         n, m = (self.cols, self.rows) if self.swapped else (self.rows, self.cols)
         factors = self.function.factors
         if factors is None:
-            nothing = torch.zeros((), dtype=self.of_tokens, device=self._device)
+            nothing = torch.zeros((), dtype=self.compute_dtype, device=self._device)
             left, right = (batch.merge(nothing.expand(length, _MULTIPLE)) for length in (n, m))
         else:
-            a, b = (None if x is None else batch.merge(x[..., None]) for x in (factors.query_bias, factors.key_bias))
-            q, k = (batch.merge(x).to(self.of_tokens) for x in (factors.q, factors.k))
+            a, b = (None if x is None else batch.merge_rows(x) for x in (factors.query_bias, factors.key_bias))
+            q, k = (batch.merge(x).to(self.compute_dtype) for x in (factors.q, factors.k))
             left, right = _Columns.apply(q, k, a, b)  # type: ignore[no-untyped-call]
         return (right, left) if self.swapped else (left, right)
 
     def _score_mod(self, batch: _Batch) -> Callable[..., Tensor]:
         """The score of one pair, as FlexAttention wants it: a function of ⟨q, k⟩, batch, head, row and column."""
-        of, shared = self.function.of, [batch.merge(x)[..., 0, :].contiguous() for x in self.function.shared]
+        of, shared = self.function.of, [batch.merge_rows(x[..., 0, :]) for x in self.function.shared]
         shared = [x[..., 0] if x.shape[-1] == 1 else x for x in shared]
-        bias = None if self.col_bias is None else batch.merge(self.col_bias[..., None, :])[..., 0, :].contiguous()
-        seen, swapped, has_product = self._seen(batch), self.swapped, self.function.factors is not None
+        bias = None if self.col_bias is None else batch.merge_rows(self.col_bias)
+        allowed, swapped, has_product = self._mask_mod(batch), self.swapped, self.function.factors is not None
 
         def score_mod(s: Tensor, b: Tensor, h: Tensor, row: Tensor, column: Tensor) -> Tensor:
             def read(t: int, c: Tensor | None = None) -> Tensor:
@@ -108,21 +108,18 @@ class FlexScores(ChunkedScores):
             s = of(s if has_product else torch.zeros_like(s), i, j, read)
             if bias is not None:
                 s = s + bias[b, h, column]
-            return s if seen is None else torch.where(seen(b, h, row, column), s, float("-inf"))
+            return s if allowed is None else torch.where(allowed(b, h, row, column), s, float("-inf"))
 
         return score_mod
 
-    def _seen(self, batch: _Batch) -> _Seen | None:
+    def _mask_mod(self, batch: _Batch) -> _MaskMod | None:
         """The masks other than bands, which the score itself obeys."""
         parts = [part for part in conjuncts(self.mask) if not isinstance(part, Band)]
-        return reduce(_both, [self._seen_of(part, batch) for part in parts]) if parts else None
+        return reduce(_both, [self._mask_mod_of(part, batch) for part in parts]) if parts else None
 
-    def _seen_of(self, mask: Mask, batch: _Batch) -> _Seen:
+    def _mask_mod_of(self, mask: Mask, batch: _Batch) -> _MaskMod:
         if isinstance(mask, Padding):
-            rows, columns = (
-                None if x is None else batch.merge(x[..., None, :])[..., 0, :].contiguous()
-                for x in (mask.queries, mask.keys)
-            )
+            rows, columns = (None if x is None else batch.merge_rows(x) for x in (mask.queries, mask.keys))
             if columns is None:
                 assert rows is not None
                 return lambda b, h, row, column: rows[b, h, row]
@@ -158,7 +155,7 @@ def flex_scores(
     kept = k if real is None else torch.where(real[..., None], k, 0)
     function = similarity.pair_function(q, kept, real).times(scale)
     own = {each.name: getattr(chunked, each.name) for each in fields(chunked)}
-    return FlexScores(**own, function=function, of_tokens=q.dtype)
+    return FlexScores(**own, function=function, compute_dtype=q.dtype)
 
 
 @dataclass(frozen=True)
@@ -172,66 +169,58 @@ class _Batch:
         heads = self.shape[-1] if self.shape else 1
         return x.expand(*self.shape, *x.shape[-2:]).reshape(math.prod(self.shape[:-1]), heads, *x.shape[-2:])
 
+    def merge_rows(self, x: Tensor) -> Tensor:
+        """x (*#batch, length) as (batch, heads, length), without gaps in memory."""
+        return self.merge(x[..., None, :])[..., 0, :].contiguous()
+
 
 class _Columns(torch.autograd.Function):
     """(q, k, a, b) ↦ q' and k' with ⟨q', k'⟩ = ⟨q, k⟩ + a + b, to float32's accuracy.
 
-    As in `backends/cuda.py`, a bias is the sum of three numbers of half precision, in three columns beside columns of
-    a constant. Each of the three has the same derivative, so the first gives the gradient of the bias.
+    A bias is in columns (`backends/bias_columns.py`). Each has the same derivative, so the first gives the gradient of
+    the bias.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.d, ctx.has = q.shape[-1], (a is not None, b is not None)
-        ctx.constant = 16.0 if q.dtype == torch.float16 else 1.0  # float16 would overflow at 65504
         lefts, rights = [q], [k]
-        if a is not None:
-            lefts += _split(a / ctx.constant, q.dtype)
-            rights.append(k.new_full((*k.shape[:-1], len(lefts) - 1), ctx.constant))
-        if b is not None:
-            split = _split(b / ctx.constant, k.dtype)
-            lefts.append(q.new_full((*q.shape[:-1], len(split)), ctx.constant))
-            rights += split
+        for bias, own, other in ((a, lefts, rights), (b, rights, lefts)):
+            if bias is not None:
+                columns = bias_columns(bias, q.dtype)
+                own.append(columns)
+                other.append(other[0].new_full((*other[0].shape[:-1], columns.shape[-1]), column_constant(q.dtype)))
         left, right = torch.cat(lefts, -1), torch.cat(rights, -1)
         width = rounded_up(left.shape[-1], _MULTIPLE)
         return pad(left, width), pad(right, width)
 
     @staticmethod
     def backward(ctx: Any, dleft: Tensor, dright: Tensor) -> tuple[Tensor | None, ...]:
-        d, (has_a, has_b) = ctx.d, ctx.has
-        after = d + _SPLIT * has_a
-        da = dleft[..., d : d + 1].float() / ctx.constant if has_a else None
-        db = dright[..., after : after + 1].float() / ctx.constant if has_b else None
+        d, (has_a, has_b), constant = ctx.d, ctx.has, column_constant(dleft.dtype)
+        after = d + column_count(dleft.dtype) * has_a
+        da = dleft[..., d].float() / constant if has_a else None
+        db = dright[..., after].float() / constant if has_b else None
         return dleft[..., :d], dright[..., :d], da, db
 
 
-def _split(bias: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Numbers of this dtype whose sum is the bias."""
-    parts: list[Tensor] = []
-    for _ in range(_SPLIT):
-        parts.append(bias.to(dtype))
-        bias = bias - parts[-1]
-    return parts
-
-
-def _both(first: _Seen, second: _Seen) -> _Seen:
+def _both(first: _MaskMod, second: _MaskMod) -> _MaskMod:
     return lambda b, h, row, column: first(b, h, row, column) & second(b, h, row, column)
 
 
 @lru_cache(maxsize=32)
 def _band(before: int | None, after: int | None, rows: int, cols: int, device: torch.device) -> BlockMask:
-    def seen(b: Tensor, h: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def allowed(b: Tensor, h: Tensor, row: Tensor, column: Tensor) -> Tensor:
         ahead = column - row
         reaches = torch.ones_like(ahead, dtype=torch.bool) if before is None else ahead >= -before
         return reaches if after is None else reaches & (ahead <= after)
 
-    return torchs.create_block_mask(seen, None, None, rows, cols, device=device)
+    return flex_attention.create_block_mask(allowed, None, None, rows, cols, device=device)
 
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Any]:
     # torch 2.11 fails to compile some of these functions for shapes of variables, so each shape is compiled by itself.
-    return torch.compile(torchs.flex_attention, fullgraph=True, dynamic=False)
+    return torch.compile(flex_attention.flex_attention, fullgraph=True, dynamic=False)
 
 
 def _attention(
@@ -240,7 +229,13 @@ def _attention(
     """(out, lse) of FlexAttention."""
     try:
         out, more = _compiled()(
-            q, k, v, score_mod=score_mod, block_mask=block_mask, scale=1.0, return_aux=torchs.AuxRequest(lse=True)
+            q,
+            k,
+            v,
+            score_mod=score_mod,
+            block_mask=block_mask,
+            scale=1.0,
+            return_aux=flex_attention.AuxRequest(lse=True),
         )
     except Exception as error:  # the class of this error is private to torch
         if "recompile" not in type(error).__name__.lower():

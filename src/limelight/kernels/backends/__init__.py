@@ -2,7 +2,7 @@
 
     out_i = Σ_j p_ij v_j,   lse_i = log Σ_j exp s_ij,   s_ij = scale·⟨q_i, k_j⟩ + b_j (−∞ where masked)
 
-The operations are private to torch: `operations.py` looks them up, `cpu.py` and `cuda.py` call them. Two more
+The operations are private to torch: `operations.py` looks them up, `cpu.py` and `sdpa_backends.py` call them. Two more
 columns give results that the operations do not offer:
 
 - A column of ones in q and of zeros in k does not change the scores, and dk in this column is scale·Σ_i dS_ij,

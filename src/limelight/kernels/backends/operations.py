@@ -90,31 +90,37 @@ EXPECTED = {
     "flash": (_FLASH, _FLASH_BACKWARD),
 }
 
-_reasons: dict[str, str | None] = {}  # by name of a pair: why its operations cannot be used, or None
+_reasons: dict[str, str | None] = {}  # by device or name: why its operations cannot be used, or None
 
 
 def operations(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and the backward operation of a device, "cpu" or "cuda", or of the faster pairs "cudnn", "flash"."""
+    """The forward and the backward operation named "cpu", "cuda" (the efficient one), "cudnn" or "flash"."""
     forward, backward = EXPECTED[name]
     return getattr(torch.ops.aten, forward.name), getattr(torch.ops.aten, backward.name)
 
 
 def reason_missing(device: str) -> str | None:
     """Why torch's operations for this device ("cpu" or "cuda") cannot be used, or None if they can; it warns once."""
-    if device not in _reasons:
-        if torch.compiler.is_compiling():
-            return None  # the compiler cannot trace this check
-        reason = _reasons[device] = next(filter(None, map(_missing, EXPECTED[device])), None)
-        if reason is not None:
-            warnings.warn(f"{reason}: on {device} attention runs on the slower chunked kernel", stacklevel=2)
-    return _reasons[device]
+    if device in _reasons:
+        return _reasons[device]
+    if torch.compiler.is_compiling():
+        return None  # the compiler cannot trace this check
+    reason = _reason(device)
+    if reason is not None:
+        warnings.warn(f"{reason}: on {device} attention runs on the slower chunked kernel", stacklevel=2)
+    return reason
 
 
 def is_available(name: str) -> bool:
     """True if torch has both operations of this name as they are called here."""
+    return _reason(name) is None
+
+
+def _reason(name: str) -> str | None:
+    """Why the operations of this name cannot be used, or None if they can; it is found once."""
     if name not in _reasons:
         _reasons[name] = next(filter(None, map(_missing, EXPECTED[name])), None)
-    return _reasons[name] is None
+    return _reasons[name]
 
 
 def _missing(expected: _Expected) -> str | None:

@@ -1,8 +1,8 @@
-"""The pairs of operations, forward and backward, that torch has on CUDA: cuDNN's, FlashAttention's, the efficient one.
+"""The backends of torch's attention on CUDA, each a forward and a backward operation: cuDNN, flash and efficient.
 
 In half precision and without a mask the first two take a quarter of the time of the third, which serves float32, masks
 and any width of v. Their results mean the same (a natural log-sum-exp, no dropout), so a backward pass may use another
-pair than the forward pass did.
+backend than the forward pass did.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from limelight.kernels.backends.operations import is_available, operations
 from limelight.kernels.backends.tile import Tile, infinite_lse_of_empty_rows, pad, rounded_up
 
 _HOPPER = 9  # from this compute capability on torch prefers cuDNN to FlashAttention
-_LSE_ROWS = 32  # the efficient pair pads the rows of lse to a multiple of 32, with +∞
+_LSE_ROWS = 32  # the efficient backend pads the rows of lse to a multiple of 32, with +∞
 
 
-class Pair(ABC):
-    """A forward and a backward operation. q and k have the `width` that the pair needs; v is padded here."""
+class SDPABackend(ABC):
+    """A forward and a backward operation. q and k have the `width` that the backend needs; v is padded here."""
 
     @abstractmethod
     def width(self, columns: int, values: int) -> int:
@@ -40,7 +40,7 @@ class Pair(ABC):
         """The gradients for q, k and v, of which v's may be wider than v."""
 
 
-class _Efficient(Pair):
+class _Efficient(SDPABackend):
     def width(self, columns: int, values: int) -> int:
         return rounded_up(columns, 8)
 
@@ -64,8 +64,8 @@ class _Efficient(Pair):
         return dq, dk, dv
 
 
-class HalfPair(Pair):
-    """A pair for bfloat16 and float16 without a mask, which takes one width for q, k and v."""
+class HalfPrecisionBackend(SDPABackend):
+    """A backend for bfloat16 and float16 without a mask, which takes one width for q, k and v."""
 
     name: str
 
@@ -108,7 +108,7 @@ class HalfPair(Pair):
     ) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
-class _CuDNN(HalfPair):
+class _CuDNN(HalfPrecisionBackend):
     name = "cudnn"
 
     def _can_use(self, arguments: SDPAParams) -> bool:
@@ -129,7 +129,7 @@ class _CuDNN(HalfPair):
         return dq, dk, dv
 
 
-class _Flash(HalfPair):
+class _Flash(HalfPrecisionBackend):
     name = "flash"
 
     def _can_use(self, arguments: SDPAParams) -> bool:
@@ -153,13 +153,13 @@ class _Flash(HalfPair):
 EFFICIENT, CUDNN, FLASH = _Efficient(), _CuDNN(), _Flash()
 
 
-def pair_for(q: Tensor, k: Tensor, columns: int, values: int, tile: Tile) -> Pair:
-    """The fastest pair that serves these queries and keys, with this many columns, and values of so many."""
+def backend_for(q: Tensor, k: Tensor, columns: int, values: int, tile: Tile) -> SDPABackend:
+    """The fastest backend that serves these queries and keys, with this many columns, and values of so many."""
     if not q.is_cuda or torch.compiler.is_compiling():
         return EFFICIENT
     hopper = torch.cuda.get_device_capability(q.device)[0] >= _HOPPER
     order = (CUDNN, FLASH) if hopper else (FLASH, CUDNN)
-    return next((pair for pair in order if pair.serves(q, k, pair.width(columns, values), tile)), EFFICIENT)
+    return next((each for each in order if each.serves(q, k, each.width(columns, values), tile)), EFFICIENT)
 
 
 def _no_random_state(q: Tensor) -> Tensor:
