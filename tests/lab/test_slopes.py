@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from limelight.claims.slopes import grid, relative_error, slopes_of, surface_of
+from limelight.data.slope_bands import X_MAX
 from limelight.errors import DivergenceError, InputError
 from limelight.lab.address import read
 from limelight.lab.history import History
@@ -37,9 +39,34 @@ def test_the_same_seed_learns_the_same_and_another_does_not():
     for playing in runs:
         for _ in range(5):
             playing.step()
-    surfaces = [playing._surfaces()["gate"] for playing in runs]
+    surfaces = [playing._now()["gate"].surface for playing in runs]
     np.testing.assert_array_equal(surfaces[0], surfaces[1])
     assert not np.allclose(surfaces[0], surfaces[2])
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_one_pass_through_a_network_gives_the_numbers_of_the_claim(outside):
+    playing = live(outside=outside)
+    for _ in range(20):
+        playing.step()
+    x, y = grid(2 * X_MAX if outside else X_MAX)
+    for name, found in playing._now().items():
+        with torch.no_grad():
+            model = playing._models[name]
+            np.testing.assert_allclose(found.surface, surface_of(model, x, y), atol=1e-5)
+            np.testing.assert_allclose(found.slopes, slopes_of(model), atol=1e-5)
+            assert found.error == pytest.approx(relative_error(model, *playing._data), rel=1e-4)
+
+
+@pytest.mark.parametrize("changed", [{"outside": False}, {"temperature": 0.5}, {"a1": 3}, {"experts": 2}, {"seed": 1}])
+def test_what_the_networks_say_follows_the_settings(changed):
+    playing = live()
+    playing.labels()
+    playing.change(playing.values | changed)
+    fresh = {name: playing._now()[name].surface for name in playing._models}
+    playing._answers = {}
+    for name, surface in fresh.items():
+        np.testing.assert_array_equal(surface, playing._now()[name].surface)
 
 
 def test_updates_change_the_traces_that_were_drawn():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from plotly.graph_objects import Figure
 from torch import Tensor, nn
 
 from limelight import figures
-from limelight.claims.slopes import gate_of, grid, grid_points, relative_error, slopes_of, surface_of
+from limelight.claims.slopes import gate_of, grid, grid_points
 from limelight.data.slope_bands import CENTERS, X_MAX
 from limelight.data.slope_points import slopes
 from limelight.figures.surfaces import clip_heights
@@ -32,7 +33,27 @@ _NEAR = 0.2  # a slope is found if the error is less, as in the claim
 _PAUSE = 0.5  # at least so many seconds between two counts of the linear pieces
 
 _SURFACES = ("slopes-gate", "slopes-relu")
+_ENDS = torch.tensor([(x, y) for x in (-X_MAX, X_MAX) for y in CENTERS])  # the two ends of each band
 _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a network says now: its surface over the grid, its relative error, and its five slopes."""
+
+    surface: np.ndarray
+    error: float
+    slopes: np.ndarray
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: nn.Module, data: tuple[Tensor, Tensor], x: np.ndarray, y: np.ndarray) -> _Answers:
+        """All of it from one pass through the network, whose time depends little on the number of points."""
+        points = [grid_points(x, y), data[0], _ENDS]
+        surface, fitted, ends = model(torch.cat(points)).split([len(each) for each in points])
+        left, right = ends.view(2, -1)
+        error = float((fitted - data[1]).square().mean()) / _variance(data[1])
+        return cls(surface.view(len(y), len(x)).numpy(), error, ((right - left) / (2 * X_MAX)).numpy())
 
 
 class SlopesSimulation(Simulation):
@@ -63,11 +84,12 @@ class SlopesSimulation(Simulation):
         self._steps, self._history = 0, History(len(self._models))
         self._pieces: dict[str, int] = {}
         self._pace = Pace(_PAUSE)
-        self._history.add(0, [self._error(model) for model in self._models.values()])
         self._start_descents()
+        self._history.add(0, [found.error for found in self._now().values()])
 
     def _start_descents(self) -> None:
         """Start new descents from the present weights, for example with another learning rate or on other data."""
+        self._answers: dict[str, _Answers] = {}
         gate = self._models[GATE][0]
         assert isinstance(gate, MixtureOfLinearExperts)
         gate.temperature = float(self.values["temperature"])
@@ -82,8 +104,8 @@ class SlopesSimulation(Simulation):
         return descent(model, loss, float(self.values["rate"]))
 
     def step(self) -> bool:
-        variance = float(self._data[1].var()) or 1.0
-        errors = [loss / variance for loss in stepped(self._descents)]
+        self._answers = {}
+        errors = [loss / _variance(self._data[1]) for loss in stepped(self._descents)]
         if self._steps:  # `_begin` has added the first error
             self._history.add(self._steps, errors)
         self._steps += 1
@@ -118,9 +140,11 @@ class SlopesSimulation(Simulation):
     def _grid(self) -> tuple[np.ndarray, np.ndarray]:
         return grid(2 * X_MAX if self.values["outside"] else X_MAX)
 
-    @torch.no_grad()
-    def _surfaces(self) -> dict[str, np.ndarray]:
-        return {name: surface_of(model, *self._grid) for name, model in self._models.items()}
+    def _now(self) -> dict[str, _Answers]:
+        """What each network says, computed once for the texts and the pictures of a frame."""
+        if not self._answers:
+            self._answers = {name: _Answers.of(model, self._data, *self._grid) for name, model in self._models.items()}
+        return self._answers
 
     @torch.no_grad()
     def _weights(self) -> np.ndarray:
@@ -130,8 +154,8 @@ class SlopesSimulation(Simulation):
         return Figures(
             {
                 **{
-                    place: partial(figures.surface, name, *self._grid, surface, self._data)
-                    for place, (name, surface) in zip(_SURFACES, self._surfaces().items(), strict=True)
+                    place: partial(figures.surface, name, *self._grid, found.surface, self._data)
+                    for place, (name, found) in zip(_SURFACES, self._now().items(), strict=True)
                 },
                 "slopes-weights": lambda: figures.stacked_area(
                     grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
@@ -149,8 +173,8 @@ class SlopesSimulation(Simulation):
     def updates(self) -> Updates:
         z = self._data[1].numpy()
         surfaces = {
-            place: [(0, {"z": numbers(clip_heights(surface, z))})]
-            for place, surface in zip(_SURFACES, self._surfaces().values(), strict=True)
+            place: [(0, {"z": numbers(clip_heights(found.surface, z))})]
+            for place, found in zip(_SURFACES, self._now().values(), strict=True)
         }
         weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
         steps = numbers(self._history.steps)
@@ -164,22 +188,13 @@ class SlopesSimulation(Simulation):
         self._count()
         said = {"slopes-step": f"step {self._steps}"}
         for name, place in ((GATE, "gate"), (RELU, "relu")):
-            model = self._models[name]
-            error, found = self._error(model), self._found(model)
-            pieces = self._pieces[name]
+            now, pieces = self._now()[name], self._pieces[name]
+            found = int((np.abs(now.slopes - self._true) < _NEAR).sum())
             said[f"slopes-said-{place}"] = (
-                f"error {error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
+                f"error {now.error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
                 + ("" if self._own is not None else f" · {found} of {len(CENTERS)} slopes found")
             )
         return said
-
-    @torch.no_grad()
-    def _error(self, model: nn.Module) -> float:
-        return relative_error(model, *self._data)
-
-    @torch.no_grad()
-    def _found(self, model: nn.Module) -> int:
-        return int((np.abs(slopes_of(model) - self._true) < _NEAR).sum())
 
     def _count(self) -> None:
         """Count the linear pieces of both networks if the count is due, since it takes longer than ten steps."""
@@ -188,6 +203,11 @@ class SlopesSimulation(Simulation):
         points = grid_points(*grid(X_MAX))
         with self._pace.measuring():
             self._pieces = {name: count_linear_regions(model, points) for name, model in self._models.items()}
+
+
+def _variance(z: Tensor) -> float:
+    """The variance of z, by which errors are divided; 1 if all are equal."""
+    return float(z.var()) or 1.0
 
 
 SIMULATION = SlopesSimulation
