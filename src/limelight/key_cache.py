@@ -108,7 +108,8 @@ class KeyCache:
         If `mask` is given, it must allow a pair too: a boolean tensor that broadcasts to (…, n, m), or a `Mask` such as
         `padding(keys=…)`.
         """
-        check.operands(query, self.keys, self.similarity.same_width)
+        keys, values = self._keys.all(), self._values.all()
+        check.operands(query, keys, self.similarity.same_width)
         n, m = query.shape[-2], len(self)
         if self.mask is not None and n > m:
             raise InputError(f"got {n} queries for {m} positions, of which they are the last; append their keys first")
@@ -116,21 +117,21 @@ class KeyCache:
         if self.mask is not None and not (n == 1 and self.mask.before is None and self.mask.after == 0):
             own = self.mask.at(m - n)
             allowed = own if allowed is None else allowed & own
-        groups = self._groups(query)
+        groups = self._groups(query, keys)
         position = m - n if self.mask is not None else 0
         scores = None
-        if is_row_softmax(self.normalization):
-            scores = self._kept.scores(query, self.keys, position, groups, self._scale)
+        if is_row_softmax(self.normalization) and is_finite(query):
+            scores = self._kept.scores(query, keys, position, groups, self._scale)
         if scores is not None:
-            return average(scores, self.normalization, allowed, self.values, groups)
+            return average(scores, self.normalization, allowed, values, groups)
         return heads_operator(
-            query, self.keys, self.similarity.at(position), self.normalization, allowed, scale=self._scale,
+            query, keys, self.similarity.at(position), self.normalization, allowed, scale=self._scale,
             grouped=groups > 1,
-        ).apply(self.values)  # fmt: skip
+        ).apply(values)  # fmt: skip
 
-    def _groups(self, query: Tensor) -> int:
+    def _groups(self, query: Tensor, keys: Tensor) -> int:
         """The number of query heads that share one key head."""
-        heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, self.keys))
+        heads, key_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, keys))
         groups = groups_of(heads, key_heads)
         if groups is None:
             raise InputError(

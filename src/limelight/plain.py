@@ -19,8 +19,8 @@ from limelight.kernels.backends.cpu import DTYPES
 from limelight.kernels.fused import InnerProductScores
 from limelight.mask import causal
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Dot, Similarity, are_finite, is_finite
-from limelight.tracing import in_transform, is_autocast
+from limelight.similarity import Dot, Similarity, are_finite, is_finite, is_wide
+from limelight.tracing import in_transform, is_autocast, is_readable
 
 
 def plain_attention(
@@ -39,7 +39,8 @@ def plain_attention(
         return None
     if torch.compiler.is_compiling() or in_transform() or is_autocast(query):
         return None
-    is_few, is_dot = not is_causal and few.are_few(query), type(similarity) is Dot
+    is_dot = type(similarity) is Dot
+    is_few = not is_causal and query.shape[2] <= few.QUERIES and is_wide(query) and is_readable(query)
     if not (is_few or is_dot):
         return None
     scale = similarity.default_scale(query.shape[-1]) if scale is None else scale
@@ -47,8 +48,27 @@ def plain_attention(
         return None
     if not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
         return None
-    out = _of_few(query, key, value, similarity, float(scale), shares) if is_few else None
-    return _of_products(query, key, value, is_causal, float(scale)) if out is None and is_dot and not shares else out
+    if is_few and not few.anything_learns(query, key, similarity, scale):
+        if is_dot:
+            out = _of_few_products(query, key, value, float(scale))
+        else:
+            out = _of_few(query, key, value, similarity, float(scale), shares)
+        if out is not None:
+            return out
+    return _of_products(query, key, value, is_causal, float(scale)) if is_dot and not shares else None
+
+
+def _of_few_products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor | None:
+    """The output for a few queries, or None if not all is finite.
+
+    Among a thousand keys each operation and each view can be measured, so that there are no more than needed.
+    """
+    # Query heads that share a key head are more queries of it, so that its keys are read once.
+    key, value = key.flatten(0, 1), value.flatten(0, 1)
+    scores = torch.bmm(query.reshape(len(key), -1, query.shape[3]), key.mT).mul_(scale)
+    if not math.isfinite(scores.sum().item()):
+        return None
+    return torch.bmm(torch.softmax(scores, -1), value).view(query.shape)
 
 
 def _of_few(

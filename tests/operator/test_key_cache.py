@@ -218,6 +218,8 @@ def test_invalid_calls_are_refused():
     assert len(cache) == k.shape[-2]  # refused keys are not kept
     with pytest.raises(InputError, match="a multiple of the cache's 4 key heads, got 3"):
         cache.attend(q[:, :3, -1:])
+    with pytest.raises(InputError, match="q has 1 NaN or infinite"):
+        cache.attend(q[..., -1:, :].index_put((*torch.zeros(4, 1).long(),), torch.tensor(math.inf)))
     with pytest.raises(InputError, match="needs all queries at once"):
         KeyCache(normalization=Softmax(1.0))
     with pytest.raises(InputError, match="expects causal, a window or None"):
