@@ -6,13 +6,14 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 
 from limelight import ClusterError, InputError, MissingExtraError, UnknownNameError
 from limelight.experiment import backends, runner
 from limelight.experiment.store import Store
 from limelight.experiment.trial import run_trial
-from tests.experiment.toy import GATE, Diverging, Faulty, Toy
+from tests.experiment.toy import GATE, Diverging, Faulty, Sharing, Toy
 
 SEEDS = 10
 
@@ -111,6 +112,31 @@ def test_one_fault_leaves_the_verdict_open(tmp_path, monkeypatch):
 def test_cells_go_seed_by_seed():
     trials = runner.trials([Toy()], 2, ["zero", "one"])
     assert [(trial.arm, trial.seed) for trial in trials] == [("one", 0), ("zero", 0), ("one", 1), ("zero", 1)]
+
+
+def test_trials_that_share_something_are_one_group_unless_workers_would_be_idle():
+    trials = runner.trials([Sharing(), Toy()], 3)
+    groups = runner.grouped(trials, workers=2)
+    assert sorted(len(group) for group in groups) == [1] * 9 + [3] * 3
+    assert [trial for group in groups for trial in group if trial.claim.name == "toy"] == trials_of(trials, "toy")
+    for group in groups:
+        assert len({(trial.claim.name, trial.claim.shares(trial.arm, trial.seed)) for trial in group}) == 1
+    alone = runner.grouped(trials_of(trials, "sharing"), workers=4)
+    assert [trial for group in alone for trial in group] == trials_of(trials, "sharing")
+    assert {len(group) for group in alone} == {1}
+
+
+def trials_of(trials, name):
+    return [trial for trial in trials if trial.claim.name == name]
+
+
+def test_trials_that_share_something_run_in_one_process(tmp_path):
+    store, seen = Store(tmp_path), []
+    runner.run(runner.trials([Sharing()], 6), store, workers=2, done=seen.append)
+    assert len(seen) == 18
+    results = store.results(Sharing())
+    sizes = np.stack([results.values(arm, "size") for arm in Sharing.arms])
+    assert (sizes == sizes[0]).all()
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,18 @@ class Toy(Claim):
         return [Picture("A caption with <b>markup</b>", curves(lines, 1, "x", "y"))]
 
 
+class Sharing(Toy):
+    """Its arms share the process of the first one, whose number is what it measures."""
+
+    name = "sharing"
+
+    def shares(self, arm, seed):
+        return seed
+
+    def measure(self, arm, seed):
+        return Measurement({"size": os.getpid()}, {"line": np.arange(3.0)})
+
+
 class Faulty(Toy):
     name = "faulty"
     arms = Toy.arms | {

@@ -78,6 +78,9 @@ class AttentionAndAblation(Claim):
     def missing(self) -> str:
         return SENTENCE_ENCODER.missing()
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the runs of the model
+
     def measure(self, arm: str, seed: int) -> Measurement:
         found = studied(passages.passages()[seed % PASSAGES])
         effect, guess = (found.tokens, found.received) if arm == RECEIVED else (found.heads, found.guesses(arm, seed))

@@ -129,6 +129,9 @@ class AutoencodersAndGeneration(Claim):
     def data(self) -> dict[str, str]:
         return {"digits": digits.fingerprint()}
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the autoencoder
+
     def measure(self, arm: str, seed: int) -> Measurement:
         (seen, _), (unseen, labels) = data_of(seed)
         model, generator = ARMS[arm](seen, seed), torch.Generator().manual_seed(seed)

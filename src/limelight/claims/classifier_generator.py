@@ -212,6 +212,9 @@ class ClassifierGenerator(Claim):
     def data(self) -> dict[str, str]:
         return {"digits": digits.fingerprint()}
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the networks
+
     def measure(self, arm: str, seed: int) -> Measurement:
         data = data_of(seed)
         images, labels = ARMS[arm](seed)

@@ -88,6 +88,9 @@ class DriftToDoublyStochastic(Claim):
     def missing(self) -> str:
         return missing_readers()
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the trained encoder's sums
+
     def measure(self, arm: str, seed: int) -> Measurement:
         if arm in TRAINED_HERE:
             sums, accuracy = while_learning(*TRAINED_HERE[arm], seed)

@@ -85,6 +85,9 @@ class FaithfulTranslation(Claim):
         return TRANSLATOR.missing()
 
     @torch.no_grad()
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the translation
+
     def measure(self, arm: str, seed: int) -> Measurement:
         model, _ = english_to_portuguese()
         source, own, right = translated(seed)

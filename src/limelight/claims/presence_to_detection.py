@@ -79,6 +79,9 @@ class PresenceToDetection(Claim):
     def data(self) -> dict[str, str]:
         return {"digits": digits.fingerprint()}
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the trained networks
+
     def measure(self, arm: str, seed: int) -> Measurement:
         generator = torch.Generator().manual_seed(seed)
         known, others = digits.split(TRAIN, TEST, generator)

@@ -88,6 +88,9 @@ class PseudoMetricFarFromMetric(Claim):
     def missing(self) -> str:
         return missing_readers()
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the tokens of a passage
+
     def measure(self, arm: str, seed: int) -> Measurement:
         kind, name = ARMS[arm]
         layers = maps(kind, name, seed if kind == RANDOM else 0)

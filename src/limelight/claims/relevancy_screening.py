@@ -125,6 +125,9 @@ class RelevancyScreeningClaim(TunedClaim):
         ),
     }  # fmt: skip
 
+    def shares(self, arm: str, seed: int) -> tuple[str, int]:
+        return arm, seed // RUNS  # networks that are trained side by side
+
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
         first = seed - seed % RUNS
         runs = {task: trained(arm, task, rate, first, RUNS, STEPS) for task in TASKS}

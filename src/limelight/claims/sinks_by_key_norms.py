@@ -160,6 +160,9 @@ class SinksByKeyNorms(Claim):
     def missing(self) -> str:
         return missing_readers()
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the run of the model
+
     def measure(self, arm: str, seed: int) -> Measurement:
         kind, name = ARMS[arm]
         own = studied(name, seed)

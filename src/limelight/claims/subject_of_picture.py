@@ -116,6 +116,9 @@ class SubjectOfPicture(Claim):
     def missing(self) -> str:
         return "; ".join(problem for problem in (VISION_TRANSFORMER.missing(), missing()) if problem)
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share what the networks see
+
     def measure(self, arm: str, seed: int) -> Measurement:
         numbers = [PILOT + EACH * seed + i for i in range(EACH)]
         seen = [marked(arm, number) for number in numbers]

@@ -99,6 +99,9 @@ class TokensClusterWithDepth(Claim):
     def missing(self) -> str:
         return missing_readers()
 
+    def shares(self, arm: str, seed: int) -> int:
+        return seed  # arms share the states of the model
+
     def measure(self, arm: str, seed: int) -> Measurement:
         kind, name = ARMS[arm]
         path = states_of(kind, name, seed).double()

@@ -7,7 +7,7 @@ judgment. Its thresholds are in `judge`, and were written before any result was 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from limelight.errors import UnknownNameError
@@ -37,6 +37,14 @@ class Experiment(ABC):
     @abstractmethod
     def measure(self, arm: str, seed: int) -> Measurement:
         """One trial: train and measure `arm` on the data of `seed`. Arms of one seed share their data."""
+
+    def shares(self, arm: str, seed: int) -> Hashable:
+        """A value that is the same for trials that share what they compute, such as the training of one network.
+
+        One worker measures these one after another, so that what it keeps for the first serves the others. By default
+        no two trials share anything.
+        """
+        return arm, seed
 
     def data(self) -> Mapping[str, str]:
         """Fingerprints of the data sets that are loaded from files. They are part of a result's name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from limelight.experiment.claim_file import file_of
 from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
-from limelight.experiment.trial import run_trial
+from limelight.experiment.trial import run_trials
 
 QUICK, FULL = 10, 30  # numbers of seeds
 MOST_SEEDS = 10_000  # a larger number is a typing error, and its list of trials would not fit in memory
@@ -84,6 +84,8 @@ def run(
 ) -> None:
     """Compute these trials and write their results to the store; `done` is called with each record.
 
+    Trials that share what they compute are run by one worker, unless there are fewer such groups than workers.
+
     Workers write their results themselves where they share the folder. Where they do not, a result is written here when
     it arrives. If the run is interrupted, the results of all finished trials are kept. Raises `StoreError` where the
     folder cannot be written.
@@ -96,13 +98,24 @@ def run(
     claims = {trial.claim.name: trial.claim for trial in wanted}
     expected = {name: circumstances(claim) for name, claim in claims.items()}
     sent = {name: file_of(type(claim)) or claim for name, claim in claims.items()}  # a file travels as its text
-    calls = [
-        (sent[trial.claim.name], trial.arm, trial.seed, Path(folder), expected[trial.claim.name]) for trial in wanted
-    ]
-    with backends.workers(backend, min(count, len(wanted)), address) as parallel_map:
+    calls = {
+        trial: (sent[trial.claim.name], trial.arm, trial.seed, Path(folder), expected[trial.claim.name])
+        for trial in wanted
+    }
+    groups = [[calls[trial] for trial in group] for group in grouped(wanted, count)]
+    with backends.workers(backend, min(count, len(groups)), address) as parallel_map:
         store.require_writable(claims.values())
-        for record in parallel_map(run_trial, calls):
-            claim = claims[record.claim]
-            if store.load(claim, record.arm, record.seed) != record:
-                store.save(claim, record)
-            done(record)
+        for records in parallel_map(run_trials, [(group,) for group in groups]):
+            for record in records:
+                claim = claims[record.claim]
+                if store.load(claim, record.arm, record.seed) != record:
+                    store.save(claim, record)
+                done(record)
+
+
+def grouped(wanted: Sequence[Trial], workers: int) -> list[list[Trial]]:
+    """The trials in groups that share what they compute; each by itself if there are fewer groups than workers."""
+    groups: dict[Hashable, list[Trial]] = {}
+    for trial in wanted:
+        groups.setdefault((trial.claim.name, trial.claim.shares(trial.arm, trial.seed)), []).append(trial)
+    return list(groups.values()) if len(groups) >= workers else [[trial] for trial in wanted]

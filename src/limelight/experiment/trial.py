@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,14 @@ from limelight.experiment.store import Store
 
 # Seeds are set for the whole process, so the threads of one worker must take turns.
 _LOCK = threading.Lock()
+
+
+Call = tuple[Experiment | ClaimFile, str, int, Path, Mapping[str, Any] | None]  # the arguments of `run_trial`
+
+
+def run_trials(calls: Sequence[Call]) -> list[Record]:
+    """The results of several trials, one after another."""
+    return [run_trial(*call) for call in calls]
 
 
 def run_trial(
