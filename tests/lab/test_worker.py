@@ -199,29 +199,6 @@ def test_the_worker_of_a_hidden_page_takes_no_step(monkeypatch):
     ours.close()
 
 
-@pytest.mark.parametrize(("since_the_last_frame", "steps"), [(0.01, 3), (0.3, 1)])
-def test_a_frame_that_is_late_is_sent_after_one_step(monkeypatch, since_the_last_frame, steps):
-    now = 100.0
-    monkeypatch.setattr("limelight.lab.worker.time.monotonic", lambda: now)
-
-    class Slow(Counting):
-        def step(self):
-            nonlocal now
-            now += 0.008
-            return super().step() or True
-
-    ours, theirs = Pipe()
-    player = Player(theirs, Slow, {"n": 0})
-    player._handle({"do": "frame", "after": -1})
-    player._answer()
-    player._handle({"do": "play"})
-    now += since_the_last_frame
-    player._handle({"do": "frame", "after": player._version})
-    player._play()
-    assert player._live.steps == steps
-    ours.close()
-
-
 def test_an_unchanged_frame_is_sent_after_a_while(monkeypatch):
     monkeypatch.setattr("limelight.lab.worker._PATIENCE", 0.05)
     with playing() as (_, frame):

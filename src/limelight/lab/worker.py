@@ -28,7 +28,6 @@ from limelight.lab.simulation import Change, Simulation, load
 _PATIENCE = 2.0  # seconds after which an unchanged frame is sent, so that the page knows that the worker lives
 _ATTENTION = 2.0  # seconds after a request for a frame in which the simulation plays, while the page draws the last one
 _BURST = 0.02  # seconds of steps between two checks for messages
-_LATE = 0.15  # seconds between two frames from which on there is one step for each frame
 _LEISURE = 2.0  # seconds left for the first drawing of a page
 
 
@@ -67,7 +66,6 @@ class Player:
         self._listed: dict[str, Any] = {}  # the last choices sent
         self._note = ""
         self._asked: tuple[int, float] | None = None  # the requested frame is newer than this; deadline
-        self._sent_at = 0.0  # the time of the last frame
         self._seen_until = 0.0  # the time at which the page is taken to be hidden, unless it requests a frame
 
     def run(self) -> None:
@@ -108,16 +106,11 @@ class Player:
         self._version += 1
 
     def _play(self) -> None:
-        """Take the steps that are due, for at most `_BURST` seconds.
-
-        Where many workers share a processor, a frame may be late already. Then one step is taken before it is sent.
-        """
+        """Take the steps that are due, for at most `_BURST` seconds."""
         start = time.monotonic()
         while self._playing and self._due <= (now := time.monotonic()) < start + _BURST:
             self._due = max(self._due + 1 / self._live.rate, now - _BURST)
             self._step()
-            if self._asked is not None and time.monotonic() > self._sent_at + _LATE:
-                break
 
     def _step(self) -> None:
         try:
@@ -169,7 +162,6 @@ class Player:
             return
         self._asked = None
         self._connection.send_bytes(self._frame(after).encode())
-        self._sent_at = time.monotonic()
 
     def _frame(self, after: int) -> str:
         frame: dict[str, Any] = {"n": self._version, "playing": self._playing, "note": self._note}
