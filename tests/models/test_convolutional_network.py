@@ -45,12 +45,12 @@ def test_a_place_sees_twelve_pixels_each_way():
 
 
 def share_named(train, test, channels, steps, generator):
-    """The share of unseen images whose class the network names after `steps` batches at each of two rates."""
+    """The share of unseen images whose class the network names after these numbers of batches at two rates."""
     (images, labels), (unseen, truth) = train, test
     model = ClassActivationNetwork(10, channels)
     loss = batch_loss(model, images, labels, 64, generator)
-    for rate in (0.01, 0.001):
-        for _ in descend(model, loss, steps, rate):
+    for rate, count in zip((0.01, 0.001), steps, strict=True):
+        for _ in descend(model, loss, count, rate):
             pass
     with torch.no_grad():
         named = torch.cat([model.eval()(some).argmax(-1) for some in unseen.split(500)])
@@ -63,7 +63,7 @@ def test_it_names_98_percent_of_unseen_digits():
     generator = torch.Generator().manual_seed(0)
     (images, labels), (unseen, truth) = digits.split(1297, 500, generator)
     framed, tested = (torch.nn.functional.pad(shown, (2, 2, 2, 2)) for shown in (images, unseen))
-    assert share_named((framed, labels), (tested, truth), 24, 300, generator) >= 0.98
+    assert share_named((framed, labels), (tested, truth), 24, (300, 300), generator) >= 0.98
 
 
 @pytest.mark.slow
@@ -71,4 +71,4 @@ def test_it_names_98_percent_of_unseen_digits():
 def test_it_names_90_percent_of_unseen_clothes():
     torch.manual_seed(0)
     train, test = fashion_mnist.fashion_mnist()
-    assert share_named(train, test, 32, 3000, torch.Generator().manual_seed(0)) >= 0.9
+    assert share_named(train, test, 32, (3000, 500), torch.Generator().manual_seed(0)) >= 0.9
