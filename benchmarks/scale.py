@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -37,14 +38,14 @@ CASES: dict[str, tuple[Similarity, float, bool]] = {
 }
 
 
-def _rank(rank: int, ranks: int, folder: str, tokens: int, name: str) -> None:
-    """One process: what it measured is written into the folder."""
+def _process(index: int, ranks: int, folder: str, tokens: int, name: str) -> None:
+    """One process of a group of `ranks`: what it measured is written into the folder."""
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    store = dist.FileStore(f"{folder}/store{index // ranks}", ranks)
+    dist.init_process_group("gloo", store=store, rank=index % ranks, world_size=ranks)
     _passes(name, 16 * ranks, [0])  # what is imported and allocated once is not counted
     found = _passes(name, tokens, bytes_sent())
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    Path(folder, f"{index}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -89,24 +90,26 @@ def measured(name: str, ranks: int, tokens: int) -> dict[str, Any]:
     """What each rank measured of one case."""
     # Once glibc has freed large blocks it keeps much of what is freed, and a process would have grown by all of its
     # heap. With a fixed threshold each tensor has its own pages, which the system gets back. That costs time, which is
-    # therefore taken in other processes.
-    found = _on_all(name, ranks, tokens, {})
-    memory = _on_all(name, ranks, tokens, {"MALLOC_MMAP_THRESHOLD_": "131072"})["memory"]
+    # therefore taken in other processes. Cores also slow each other down, since they share caches and memory: so one
+    # process is timed while others compute the same, on as many cores as the largest group has.
+    groups = max(1, min(mp.cpu_count(), max(RANKS)) // ranks)
+    found = _on_all(name, ranks, tokens, groups, {})
+    memory = _on_all(name, ranks, tokens, 1, {"MALLOC_MMAP_THRESHOLD_": "131072"})["memory"]
     return {"case": name, "ranks": ranks, **found, "memory": memory}
 
 
-def _on_all(name: str, ranks: int, tokens: int, environment: dict[str, str]) -> dict[str, list[float]]:
-    """What new processes with these variables in their environment measured."""
+def _on_all(name: str, ranks: int, tokens: int, groups: int, environment: dict[str, str]) -> dict[str, list[float]]:
+    """What the ranks of new groups, with these variables in their environment, measured: their mean over the groups."""
     before = dict(os.environ)
     os.environ.update(environment)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(_rank, args=(ranks, folder, tokens, name), nprocs=ranks)  # type: ignore[no-untyped-call]
-            found = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(ranks)]
+            mp.spawn(_process, args=(ranks, folder, tokens, name), nprocs=groups * ranks)  # type: ignore[no-untyped-call]
+            found = [json.loads(Path(folder, f"{index}.json").read_text()) for index in range(groups * ranks)]
     finally:
         os.environ.clear()
         os.environ.update(before)
-    return {key: [each[key] for each in found] for key in found[0]}
+    return {key: [mean(each[key] for each in found[rank::ranks]) for rank in range(ranks)] for key in found[0]}
 
 
 def _comparable(kept: Path, about: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -127,7 +130,7 @@ def main() -> None:
     kept = DOCS / "scale.json"
     if not asked.stored:
         about = {"tokens": asked.tokens, "heads": HEADS, "width": WIDTH, "torch": torch.__version__}
-        about |= {"processor": platform.machine(), "cores": torch.multiprocessing.cpu_count()}
+        about |= {"processor": platform.machine(), "cores": mp.cpu_count()}
         before = _comparable(kept, about) if asked.only else {}
         rows = []
         for name in CASES:

@@ -114,7 +114,14 @@ def run(
 
 
 def grouped(wanted: Sequence[Trial], workers: int) -> list[list[Trial]]:
-    """The trials in groups that share what they compute; each by itself if there are fewer groups than workers."""
+    """The trials in groups that share what they compute; each by itself if there are fewer groups than workers.
+
+    >>> from limelight.experiment.catalog import claim
+    >>> from limelight.experiment.runner import grouped, trials
+    >>> wanted = trials([claim('batch_norm_shift')], seeds=10)  # five arms, which share the networks of a seed
+    >>> [len(group) for group in grouped(wanted, workers=4)][:3], len(grouped(wanted, workers=40))
+    ([5, 5, 5], 50)
+    """
     groups: dict[Hashable, list[Trial]] = {}
     for trial in wanted:
         groups.setdefault((trial.claim.name, trial.claim.shares(trial.arm, trial.seed)), []).append(trial)
