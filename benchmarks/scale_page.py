@@ -26,9 +26,9 @@ and writes this page.
 {results["tokens"]:,} tokens, {results["heads"]} heads of width {results["width"]}, float32, one forward and one backward pass,
 gloo, one thread for each process, {results["cores"]} cores ({results["processor"]}, torch {results["torch"]}). One process alone calls `limelight.attend`. Work is the
 processor time of all processes divided by that of one: 1 would be perfect. That one is timed while the other cores compute the same,
-since cores that share caches and memory slow each other down; where there are more processes than cores, they also take turns, and
-lose what they had in the caches. Sent is divided by what the [cost model](#the-cost-model) says, and memory, which is the largest
-growth of a process (with glibc's `MALLOC_MMAP_THRESHOLD_` fixed, so that what was freed does not count), by that of one process.
+since cores that share caches and memory slow each other down; where there are more processes than cores, they also take turns. Sent
+is divided by what the [cost model](#the-cost-model) says, and memory, which is the largest growth of a process (with glibc's
+`MALLOC_MMAP_THRESHOLD_` fixed, so that what was freed does not count), by that of one process.
 With α = 1 the keys go round once more, for the sums over their columns: there the model's number is 1.5.
 
 {_measured(results)}

@@ -19,8 +19,8 @@ from limelight.kernels.backends.cpu import DTYPES
 from limelight.kernels.fused import InnerProductScores
 from limelight.mask import causal
 from limelight.normalization import Normalization, Softmax
-from limelight.similarity import Dot, Similarity, are_finite, is_finite, is_wide
-from limelight.tracing import in_transform, is_autocast, is_readable
+from limelight.similarity import Dot, Similarity, are_finite, is_finite
+from limelight.tracing import in_transform, is_autocast
 
 
 def plain_attention(
@@ -39,8 +39,7 @@ def plain_attention(
         return None
     if torch.compiler.is_compiling() or in_transform() or is_autocast(query):
         return None
-    is_dot = type(similarity) is Dot
-    is_few = not is_causal and query.shape[2] <= few.QUERIES and is_wide(query) and is_readable(query)
+    is_few, is_dot = not is_causal and few.are_few(query), type(similarity) is Dot
     if not (is_few or is_dot):
         return None
     scale = similarity.default_scale(query.shape[-1]) if scale is None else scale
@@ -48,7 +47,7 @@ def plain_attention(
         return None
     if not 0 < scale < math.inf:  # torch's causal mask is −∞ times the scale
         return None
-    if is_few and not few.anything_learns(query, key, similarity, scale):
+    if is_few:
         if is_dot:
             out = _of_few_products(query, key, value, float(scale))
         else:
@@ -59,10 +58,12 @@ def plain_attention(
 
 
 def _of_few_products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor | None:
-    """The output for a few queries, or None if not all is finite.
+    """The output for a few queries, or None if queries or keys learn or not all is finite.
 
     Among a thousand keys each operation and each view can be measured, so that there are no more than needed.
     """
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
+        return None
     # Query heads that share a key head are more queries of it, so that its keys are read once.
     key, value = key.flatten(0, 1), value.flatten(0, 1)
     scores = torch.bmm(query.reshape(len(key), -1, query.shape[3]), key.mT).mul_(scale)

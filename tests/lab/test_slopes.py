@@ -39,7 +39,7 @@ def test_the_same_seed_learns_the_same_and_another_does_not():
     for playing in runs:
         for _ in range(5):
             playing.step()
-    surfaces = [playing._now()["gate"].surface for playing in runs]
+    surfaces = [playing._evaluate()["gate"].surface for playing in runs]
     np.testing.assert_array_equal(surfaces[0], surfaces[1])
     assert not np.allclose(surfaces[0], surfaces[2])
 
@@ -50,7 +50,7 @@ def test_one_pass_through_a_network_gives_the_numbers_of_the_claim(outside):
     for _ in range(20):
         playing.step()
     x, y = grid(2 * X_MAX if outside else X_MAX)
-    for name, found in playing._now().items():
+    for name, found in playing._evaluate().items():
         with torch.no_grad():
             model = playing._models[name]
             np.testing.assert_allclose(found.surface, surface_of(model, x, y), atol=1e-5)
@@ -63,10 +63,10 @@ def test_what_the_networks_say_follows_the_settings(changed):
     playing = live()
     playing.labels()
     playing.change(playing.values | changed)
-    fresh = {name: playing._now()[name].surface for name in playing._models}
-    playing._answers = {}
+    fresh = {name: playing._evaluate()[name].surface for name in playing._models}
+    playing._evaluations = {}
     for name, surface in fresh.items():
-        np.testing.assert_array_equal(surface, playing._now()[name].surface)
+        np.testing.assert_array_equal(surface, playing._evaluate()[name].surface)
 
 
 def test_updates_change_the_traces_that_were_drawn():

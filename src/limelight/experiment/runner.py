@@ -14,7 +14,7 @@ from limelight.experiment.claim_file import file_of
 from limelight.experiment.fingerprint import circumstances
 from limelight.experiment.results import Record
 from limelight.experiment.store import Store
-from limelight.experiment.trial import run_trials
+from limelight.experiment.trial import Call, run_trials
 
 QUICK, FULL = 10, 30  # numbers of seeds
 MOST_SEEDS = 10_000  # a larger number is a typing error, and its list of trials would not fit in memory
@@ -98,11 +98,12 @@ def run(
     claims = {trial.claim.name: trial.claim for trial in wanted}
     expected = {name: circumstances(claim) for name, claim in claims.items()}
     sent = {name: file_of(type(claim)) or claim for name, claim in claims.items()}  # a file travels as its text
-    calls = {
-        trial: (sent[trial.claim.name], trial.arm, trial.seed, Path(folder), expected[trial.claim.name])
-        for trial in wanted
-    }
-    groups = [[calls[trial] for trial in group] for group in grouped(wanted, count)]
+
+    def call(trial: Trial) -> Call:
+        name = trial.claim.name
+        return sent[name], trial.arm, trial.seed, Path(folder), expected[name]
+
+    groups = [[call(trial) for trial in group] for group in grouped(wanted, count)]
     with backends.workers(backend, min(count, len(groups)), address) as parallel_map:
         store.require_writable(claims.values())
         for records in parallel_map(run_trials, [(group,) for group in groups]):

@@ -23,7 +23,6 @@ from limelight.experiment.store import Store
 # Seeds are set for the whole process, so the threads of one worker must take turns.
 _LOCK = threading.Lock()
 
-
 Call = tuple[Experiment | ClaimFile, str, int, Path, Mapping[str, Any] | None]  # the arguments of `run_trial`
 
 

@@ -23,12 +23,12 @@ from limelight.similarity import Bias, Positional, Similarity, is_finite, is_wid
 from limelight.similarity.tensors import times
 from limelight.tracing import in_transform, is_readable
 
-QUERIES = 4  # for more, a product of matrices is faster
+_QUERIES = 4  # for more, a product of matrices is faster
 
 
 def are_few(q: Tensor) -> bool:
     """True if there are so few queries that their scores may be stored; False on a GPU and in half precision."""
-    if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= QUERIES or in_transform():
+    if torch.compiler.is_compiling() or not 0 < q.shape[-2] <= _QUERIES or in_transform():
         return False
     return q.is_cpu and is_wide(q) and is_readable(q)
 

@@ -38,22 +38,12 @@ _OF_THE_DATA = {"noise", "seed", "a1", "a2", "a3", "a4", "a5"}
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _Evaluation:
     """What a network says now: its surface over the grid, its relative error, and its five slopes."""
 
     surface: np.ndarray
     error: float
     slopes: np.ndarray
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, model: nn.Module, data: tuple[Tensor, Tensor], x: np.ndarray, y: np.ndarray) -> _Answers:
-        """All of it from one pass through the network, whose time depends little on the number of points."""
-        points = [grid_points(x, y), data[0], _ENDS]
-        surface, fitted, ends = model(torch.cat(points)).split([len(each) for each in points])
-        left, right = ends.view(2, -1)
-        error = float((fitted - data[1]).square().mean()) / _variance(data[1])
-        return cls(surface.view(len(y), len(x)).numpy(), error, ((right - left) / (2 * X_MAX)).numpy())
 
 
 class SlopesSimulation(Simulation):
@@ -85,11 +75,11 @@ class SlopesSimulation(Simulation):
         self._pieces: dict[str, int] = {}
         self._pace = Pace(_PAUSE)
         self._start_descents()
-        self._history.add(0, [found.error for found in self._now().values()])
+        self._history.add(0, [found.error for found in self._evaluate().values()])
 
     def _start_descents(self) -> None:
         """Start new descents from the present weights, for example with another learning rate or on other data."""
-        self._answers: dict[str, _Answers] = {}
+        self._evaluations: dict[str, _Evaluation] = {}
         gate = self._models[GATE][0]
         assert isinstance(gate, MixtureOfLinearExperts)
         gate.temperature = float(self.values["temperature"])
@@ -104,8 +94,9 @@ class SlopesSimulation(Simulation):
         return descent(model, loss, float(self.values["rate"]))
 
     def step(self) -> bool:
-        self._answers = {}
-        errors = [loss / _variance(self._data[1]) for loss in stepped(self._descents)]
+        self._evaluations = {}
+        variance = _variance(self._data[1])
+        errors = [loss / variance for loss in stepped(self._descents)]
         if self._steps:  # `_begin` has added the first error
             self._history.add(self._steps, errors)
         self._steps += 1
@@ -140,11 +131,26 @@ class SlopesSimulation(Simulation):
     def _grid(self) -> tuple[np.ndarray, np.ndarray]:
         return grid(2 * X_MAX if self.values["outside"] else X_MAX)
 
-    def _now(self) -> dict[str, _Answers]:
-        """What each network says, computed once for the texts and the pictures of a frame."""
-        if not self._answers:
-            self._answers = {name: _Answers.of(model, self._data, *self._grid) for name, model in self._models.items()}
-        return self._answers
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, _Evaluation]:
+        """What each network says, computed once for the texts and the pictures of a frame.
+
+        One pass through a network, whose time depends little on the number of points, gives the numbers of
+        `surface_of`, `relative_error` and `slopes_of` of the claim.
+        """
+        if not self._evaluations:
+            (x, y), (points, z) = self._grid, self._data
+            parts = [grid_points(x, y), points, _ENDS]
+            sizes, together, variance = [len(part) for part in parts], torch.cat(parts), _variance(z)
+            for name, model in self._models.items():
+                surface, fitted, ends = model(together).split(sizes)
+                left, right = ends.view(2, -1)
+                self._evaluations[name] = _Evaluation(
+                    surface.view(len(y), len(x)).numpy(),
+                    float((fitted - z).square().mean()) / variance,
+                    ((right - left) / (2 * X_MAX)).numpy(),
+                )
+        return self._evaluations
 
     @torch.no_grad()
     def _weights(self) -> np.ndarray:
@@ -155,7 +161,7 @@ class SlopesSimulation(Simulation):
             {
                 **{
                     place: partial(figures.surface, name, *self._grid, found.surface, self._data)
-                    for place, (name, found) in zip(_SURFACES, self._now().items(), strict=True)
+                    for place, (name, found) in zip(_SURFACES, self._evaluate().items(), strict=True)
                 },
                 "slopes-weights": lambda: figures.stacked_area(
                     grid()[1], self._weights(), "expert", "y", "weight of each expert, at x = 0"
@@ -174,7 +180,7 @@ class SlopesSimulation(Simulation):
         z = self._data[1].numpy()
         surfaces = {
             place: [(0, {"z": numbers(clip_heights(found.surface, z))})]
-            for place, found in zip(_SURFACES, self._now().values(), strict=True)
+            for place, found in zip(_SURFACES, self._evaluate().values(), strict=True)
         }
         weights = [(i, {"y": numbers(column)}) for i, column in enumerate(self._weights().T)]
         steps = numbers(self._history.steps)
@@ -188,7 +194,7 @@ class SlopesSimulation(Simulation):
         self._count()
         said = {"slopes-step": f"step {self._steps}"}
         for name, place in ((GATE, "gate"), (RELU, "relu")):
-            now, pieces = self._now()[name], self._pieces[name]
+            now, pieces = self._evaluate()[name], self._pieces[name]
             found = int((np.abs(now.slopes - self._true) < _NEAR).sum())
             said[f"slopes-said-{place}"] = (
                 f"error {now.error:.2g} of the variance of z · {pieces} linear piece{'' if pieces == 1 else 's'}"
