@@ -136,7 +136,7 @@ def anew(function):
 
 FEW_STEPS = {"MODELS": {arm: (build, 5) for arm, (build, _) in translation_prior.MODELS.items()}}
 FEWER = {
-    "slopes": (slopes, {"STEPS": 50, "LATE": 20}),
+    "slopes": (slopes, {"STEPS": 50, "LATE": 20, "RUNS": 2}),
     "explaining_away": (explaining_away, {"STEPS": 20, "TEST": 100}),
     "translation_prior": (translation_prior, FEW_STEPS),
     "translation_prior_clothes": (translation_prior, FEW_STEPS),

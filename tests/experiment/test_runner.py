@@ -121,9 +121,11 @@ def test_trials_that_share_something_are_one_group_unless_workers_would_be_idle(
     assert [trial for group in groups for trial in group if trial.claim.name == "toy"] == trials_of(trials, "toy")
     for group in groups:
         assert len({(trial.claim.name, trial.claim.shares(trial.arm, trial.seed)) for trial in group}) == 1
-    alone = runner.grouped(trials_of(trials, "sharing"), workers=4)
-    assert [trial for group in alone for trial in group] == trials_of(trials, "sharing")
-    assert {len(group) for group in alone} == {1}
+    for workers, sizes in ((4, [3, 3, 3]), (6, [1, 1, 1, 2, 2, 2]), (8, [1, 1, 1, 2, 2, 2]), (50, [1] * 9)):
+        parts = runner.grouped(trials_of(trials, "sharing"), workers)
+        assert sorted(len(part) for part in parts) == sizes
+        assert {trial for part in parts for trial in part} == set(trials_of(trials, "sharing"))
+    assert runner.grouped([], workers=2) == []
 
 
 def trials_of(trials, name):

@@ -57,6 +57,13 @@ def test_results_of_a_search_are_named_by_the_code_of_the_claim(monkeypatch):
     assert trial_key(search, arm, 0) != trial_key(Slopes(), "gate of five", 0)
 
 
+def test_what_a_claim_shares_its_search_shares_for_each_rate():
+    search = Search(Slopes())
+    groups = runner.grouped(runner.trials([search], SEEDS, first=FIRST_SEED), workers=1)
+    assert len(groups) == len(search.arms)
+    assert all(len({trial.arm for trial in group}) == 1 for group in groups)
+
+
 def test_the_command_prints_the_table(store, monkeypatch):
     monkeypatch.setattr(catalog, "claim", lambda name: {"tuned": Tuned, "toy": Toy}[name]())
 

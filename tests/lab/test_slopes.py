@@ -55,7 +55,7 @@ def test_one_pass_through_a_network_gives_the_numbers_of_the_claim(outside):
             model = playing._models[name]
             np.testing.assert_allclose(found.surface, surface_of(model, x, y), atol=1e-5)
             np.testing.assert_allclose(found.slopes, slopes_of(model), atol=1e-5)
-            assert found.error == pytest.approx(relative_error(model, *playing._data), rel=1e-4)
+            assert found.error == pytest.approx(float(relative_error(model, *playing._data)), rel=1e-4)
 
 
 @pytest.mark.parametrize("changed", [{"outside": False}, {"temperature": 0.5}, {"a1": 3}, {"experts": 2}, {"seed": 1}])

@@ -40,6 +40,17 @@ def test_a_gate_is_its_equation():
     torch.testing.assert_close(gate(x), (weights * (with_one @ gate.experts.T)).sum(-1))
 
 
+def test_stacked_gates_are_each_what_one_gate_is_alone():
+    gates, x = MixtureOfLinearExperts(2, 3, temperature=0.5, networks=4), torch.randn(4, 7, 2)
+    for which in range(4):
+        alone = MixtureOfLinearExperts(2, 3, temperature=0.5)
+        with torch.no_grad():
+            alone.keys.copy_(gates.keys[which])
+            alone.experts.copy_(gates.experts[which])
+        torch.testing.assert_close(gates(x)[which], alone(x[which]))
+        torch.testing.assert_close(gates(x[0])[which], alone(x[0]))
+
+
 def test_one_sharp_query_picks_the_highest_priority():
     tokens, target, _ = argmax_retrieval(200, torch.Generator().manual_seed(0))
     model = AttentionPooling(inputs=2, width=1, heads=1)

@@ -18,6 +18,7 @@ def test_each_network_is_a_fully_connected_one():
                 layer.weight.copy_(weight[which].T)
                 layer.bias.copy_(bias[which, 0])
         torch.testing.assert_close(stacked(x)[which], alone(x[which]))
+    torch.testing.assert_close(stacked(x[0]), stacked(x[:1].expand(3, -1, -1)))
 
 
 def test_each_layer_is_attention_written_out():

@@ -8,32 +8,41 @@ Here both are trained on the same points.
 A gate of as many experts as there are lines often loses one: two lines share an expert, and the others find none that
 is free. So three remedies compete beside it: more experts than lines, a start from clusters of y, and the best of
 five starts.
+
+The networks of ten seeds are trained side by side, each on its own points.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limelight import figures
 from limelight.data.slope_bands import CENTERS, SLOPES, X_MAX
 from limelight.data.slope_points import slopes
+from limelight.errors import DivergenceError
 from limelight.experiment.claim import Picture
 from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.results import Results
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
-from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts, ParallelStarts
-from limelight.models.mlp import mlp
-from limelight.models.training import descend
+from limelight.models.fresh import fresh
+from limelight.models.mixture_of_linear_experts import MixtureOfLinearExperts
+from limelight.models.side_by_side import descend_side_by_side
+from limelight.models.stacked import StackedMLP
 from limelight.report.comparison import comparison
 from limelight.report.effect_text import number
 
 POINTS, NOISE, STEPS = 500, 0.02, 2000
+RUNS = 10  # networks that are trained side by side: those of the seeds 0 to 9, of 10 to 19, and so on
 GOAL = 0.1  # an error, as a share of the variance of z; the steps to reach it are counted
 CLOSE = 0.2  # a slope counts as found if its error is below this
 LATE = 200  # steps at the end over which it is measured whether the error still falls
@@ -51,36 +60,48 @@ GATES = (GATE, TEN, STARTED, BEST)
 
 @dataclass(frozen=True)
 class Arm:
-    """How a model is built and prepared from its data, and the weight decay of its training."""
+    """How so many networks are built side by side and prepared from their data, and how they are trained.
 
-    build: Callable[[], nn.Module]
-    prepare: Callable[[nn.Module, Tensor], None] = lambda model, points: None
+    Of several `starts` of each run the one with the least training error is kept.
+    """
+
+    build: Callable[[int], nn.Module]
+    prepare: Callable[[nn.Module, Tensor], None] = lambda networks, points: None
     decay: float = 0.0
+    starts: int = 1
 
 
 @torch.no_grad()
-def start_from_clusters(gate: nn.Module, points: Tensor) -> None:
-    """Set the keys of a gate so that its experts share out the y axis: expert k is chosen where y is nearest to center k.
+def start_from_clusters(gates: nn.Module, points: Float[Tensor, "r n 2"]) -> None:
+    """Set the keys of gates so that their experts share out the y axis: expert k is chosen where y is nearest to center k.
 
     ⟨(x, y, 1), (0, 2 s c_k, −s c_k²)⟩ = s y² − s (y − c_k)², of which the first term is the same for all experts.
     """
     from sklearn.cluster import KMeans  # here, since it takes a second
 
-    keys = gate.get_parameter("keys")
-    found = KMeans(len(keys), random_state=0).fit(points[:, 1:].numpy()).cluster_centers_[:, 0]
-    centers = torch.tensor(found, dtype=torch.float32)
-    keys.copy_(SHARPNESS * torch.stack([torch.zeros_like(centers), 2 * centers, -centers.square()], 1))
+    for keys, mine in zip(gates.get_parameter("keys"), points, strict=True):
+        found = KMeans(len(keys), random_state=0).fit(mine[:, 1:].numpy()).cluster_centers_[:, 0]
+        centers = torch.tensor(found, dtype=torch.float32)
+        keys.copy_(SHARPNESS * torch.stack([torch.zeros_like(centers), 2 * centers, -centers.square()], 1))
+
+
+def gates(experts: int) -> Callable[[int], nn.Module]:
+    return lambda networks: MixtureOfLinearExperts(inputs=2, experts=experts, networks=networks)
+
+
+def relu(*hidden: int) -> Callable[[int], nn.Module]:
+    return lambda networks: StackedMLP(networks, 2, *hidden, 1)
 
 
 ARMS = {
-    GATE: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5)),
-    TEN: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=10)),
-    STARTED: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=5), start_from_clusters),
-    BEST: Arm(lambda: ParallelStarts(inputs=2, experts=5, starts=5)),
-    SMALL: Arm(lambda: mlp(2, 7, 1)),
-    LARGE: Arm(lambda: mlp(2, 16, 16, 1)),
-    DECAYED: Arm(lambda: mlp(2, 16, 16, 1), decay=1e-4),
-    LINE: Arm(lambda: MixtureOfLinearExperts(inputs=2, experts=1)),
+    GATE: Arm(gates(5)),
+    TEN: Arm(gates(10)),
+    STARTED: Arm(gates(5), start_from_clusters),
+    BEST: Arm(gates(5), starts=5),
+    SMALL: Arm(relu(7)),
+    LARGE: Arm(relu(16, 16)),
+    DECAYED: Arm(relu(16, 16), decay=1e-4),
+    LINE: Arm(gates(1)),
 }
 
 
@@ -123,27 +144,15 @@ class Slopes(TunedClaim):
         "parameters": Measure("trained numbers", "parameters", "neither", 0.0, "exact"),
     }
 
+    def shares(self, arm: str, seed: int) -> tuple[str, int]:
+        return arm, seed // RUNS  # networks that are trained side by side
+
     def measure_at(self, arm: str, rate: float, seed: int) -> Measurement:
-        generator = torch.Generator().manual_seed(seed)
-        train = slopes(POINTS, generator, noise=NOISE)
-        inside, outside = slopes(2000, generator), slopes(2000, generator, x=(X_MAX, 2 * X_MAX))
-        model, errors = fit(ARMS[arm], train, rate)
-        reached = np.flatnonzero(errors <= GOAL)
-        with torch.no_grad():
-            found = slopes_of(model)
-            return Measurement(
-                values={
-                    "error": relative_error(model, *inside),
-                    "outside": relative_error(model, *outside),
-                    "slope error": float(np.abs(found - SLOPES).mean()),
-                    "slopes found": float((np.abs(found - SLOPES) < CLOSE).sum()),
-                    "steps": float(reached[0]) if len(reached) else float(STEPS),
-                    "late": float(errors[-LATE:].mean() / errors[-2 * LATE : -LATE].mean()),
-                    "parameters": float(sum(p.numel() for p in model.parameters())),
-                },
-                arrays={"error": errors[::EVERY], "slopes": found, "surface": surface_of(model, *grid())}
-                | gate_of(next(model.children())),
-            )
+        first = seed - seed % RUNS
+        found = measured(arm, rate, first, RUNS, STEPS)[seed - first]
+        if np.isnan(found.values["late"]):
+            raise DivergenceError("the loss or its gradient became NaN or infinite")
+        return found
 
     def judge(self, results: Results) -> Verdict:
         finds_all = [
@@ -224,28 +233,72 @@ class Slopes(TunedClaim):
         ]
 
 
-def fit(arm: Arm, train: tuple[Tensor, Tensor], rate: float) -> tuple[nn.Module, np.ndarray]:
-    """A trained model, and its error before each step; of several starts, that of the least error at the end."""
-    points, z = train
-    layer = arm.build()
+@cache
+def measured(arm: str, rate: float, first: int, runs: int, steps: int) -> list[Measurement]:
+    """The measurements of the seeds `first`, `first` + 1, …, whose networks are trained side by side.
+
+    They are kept, since trials ask for one seed after the other. What a network becomes does not depend on the
+    others, but for rounding, and its companions are the same whichever seeds are asked for.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in range(first, first + runs)]
+    train, inside = points_of(generators, POINTS, noise=NOISE), points_of(generators, 2000)
+    outside = points_of(generators, 2000, x=(X_MAX, 2 * X_MAX))
+    networks, errors = fit(ARMS[arm], train, rate, steps, seed=first)
+    with torch.no_grad():
+        found, surfaces = slopes_of(networks), surface_of(networks, *grid())
+        gate = gate_of(next(networks.children()))
+        error, beyond = (relative_error(networks, *data).tolist() for data in (inside, outside))
+    parameters = sum(p.numel() for p in networks.parameters()) / runs * ARMS[arm].starts
+    return [
+        Measurement(
+            values={
+                "error": error[run],
+                "outside": beyond[run],
+                "slope error": float(np.abs(found[run] - SLOPES).mean()),
+                "slopes found": float((np.abs(found[run] - SLOPES) < CLOSE).sum()),
+                "steps": float((*np.flatnonzero(history <= GOAL), steps)[0]),
+                "late": float(history[-LATE:].mean() / history[-2 * LATE : -LATE].mean()),
+                "parameters": parameters,
+            },
+            arrays={"error": history[::EVERY], "slopes": found[run], "surface": surfaces[run]}
+            | {name: weights[run] for name, weights in gate.items()},
+        )
+        for run, history in enumerate(errors)
+    ]
+
+
+def points_of(generators: Sequence[torch.Generator], n: int, **how: Any) -> tuple[Tensor, Tensor]:
+    """n points of each generator, (r, n, 2), and their z, (r, n)."""
+    points, z = zip(*(slopes(n, generator, **how) for generator in generators), strict=True)
+    return torch.stack(points), torch.stack(z)
+
+
+def fit(
+    arm: Arm, train: tuple[Float[Tensor, "r n 2"], Float[Tensor, "r n"]], rate: float, steps: int, seed: int
+) -> tuple[nn.Module, np.ndarray]:
+    """Trained networks, and their errors before each step, (r, steps); of several starts those of the best one."""
+    runs = len(train[0])
+    points, z = (x.repeat_interleave(arm.starts, 0) for x in train)
+    layer = fresh(lambda: arm.build(len(points)), 2**32 + seed)  # other random numbers than those of the data
     arm.prepare(layer, points)
-    errors: list[Tensor] = []
+    networks = nn.Sequential(layer, nn.Flatten(1))
 
-    def loss() -> Tensor:
-        squares = (layer(points).view(-1, len(points)) - z).square().mean(-1)  # one for each start
-        errors.append(squares.detach() / z.var())
-        return squares.sum()
+    def losses() -> Tensor:
+        return (networks(points) - z).square().mean(-1)
 
-    for _ in descend(layer, loss, STEPS, rate, arm.decay):
-        pass
-    history = torch.stack(errors, 1).numpy()
-    best = int(history[:, -LATE:].mean(1).argmin())
-    return nn.Sequential(layer.gate(best) if isinstance(layer, ParallelStarts) else layer, nn.Flatten(0)), history[best]
+    history = torch.stack(list(descend_side_by_side(networks, losses, steps, rate, math.inf, arm.decay)), 1)
+    late = history[:, -LATE:].mean(1).nan_to_num(nan=math.inf).view(runs, arm.starts)
+    kept = late.argmin(1) + arm.starts * torch.arange(runs)
+    for x in networks.parameters():
+        x.data = x.data[kept]
+    return networks, (history[kept] / train[1].var(-1, keepdim=True)).numpy()
 
 
-def relative_error(model: nn.Module, points: Tensor, z: Tensor) -> float:
+def relative_error(
+    model: nn.Module, points: Float[Tensor, "*r n 2"], z: Float[Tensor, "*r n"]
+) -> Float[Tensor, "*r"]:
     """The mean squared error divided by the variance of z."""
-    return float((model(points) - z).square().mean() / z.var())
+    return (model(points) - z).square().mean(-1) / z.var(-1)
 
 
 def slopes_of(model: nn.Module) -> np.ndarray:
@@ -262,7 +315,7 @@ def grid(reach: float = 2 * X_MAX) -> tuple[np.ndarray, np.ndarray]:
 
 def surface_of(model: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """z on a grid, with a row for each y and a column for each x."""
-    return model(grid_points(x, y)).view(len(y), len(x)).numpy()
+    return model(grid_points(x, y)).unflatten(-1, (len(y), len(x))).numpy()
 
 
 def grid_points(x: np.ndarray, y: np.ndarray) -> Tensor:

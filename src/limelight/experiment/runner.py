@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Compute these trials and write their results to the store; `done` is called with each record.
 
-    Trials that share what they compute are run by one worker, unless there are fewer such groups than workers.
+    Trials that share what they compute are run by one worker, or by several if others had nothing to do.
 
     Workers write their results themselves where they share the folder. Where they do not, a result is written here when
     it arrives. If the run is interrupted, the results of all finished trials are kept. Raises `StoreError` where the
@@ -115,15 +115,16 @@ def run(
 
 
 def grouped(wanted: Sequence[Trial], workers: int) -> list[list[Trial]]:
-    """The trials in groups that share what they compute; each by itself if there are fewer groups than workers.
+    """The trials in groups that share what they compute. A group is divided as long as each part has its own worker.
 
     >>> from limelight.experiment.catalog import claim
     >>> from limelight.experiment.runner import grouped, trials
     >>> wanted = trials([claim('batch_norm_shift')], seeds=10)  # five arms, which share the networks of a seed
     >>> [len(group) for group in grouped(wanted, workers=4)][:3], len(grouped(wanted, workers=40))
-    ([5, 5, 5], 50)
+    ([5, 5, 5], 40)
     """
     groups: dict[Hashable, list[Trial]] = {}
     for trial in wanted:
         groups.setdefault((trial.claim.name, trial.claim.shares(trial.arm, trial.seed)), []).append(trial)
-    return list(groups.values()) if len(groups) >= workers else [[trial] for trial in wanted]
+    parts = max(workers // max(len(groups), 1), 1)
+    return [group[part::parts] for group in groups.values() for part in range(min(parts, len(group)))]

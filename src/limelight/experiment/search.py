@@ -8,7 +8,7 @@ trials is a result like any other: it is stored and can be shown, and the rate o
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +57,9 @@ class Search(Experiment):
     def measure(self, arm: str, seed: int) -> Measurement:
         found = self.claim.measure_at(*self._trained[arm], seed)
         return Measurement({self.claim.score: found.values[self.claim.score]})  # all that a search compares
+
+    def shares(self, arm: str, seed: int) -> Hashable:
+        return arm, self.claim.shares(self._trained[arm][0], seed)
 
     def data(self) -> Mapping[str, str]:
         return self.claim.data()

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 
 def descend_side_by_side(
-    networks: nn.Module, losses: Callable[[], Float[Tensor, " r"]], steps: int, lr: float, clip: float = 1.0
+    networks: nn.Module,
+    losses: Callable[[], Float[Tensor, " r"]],
+    steps: int,
+    lr: float,
+    clip: float = 1.0,
+    weight_decay: float = 0.0,
 ) -> Iterator[Float[Tensor, " r"]]:
     """Adam on the loss of each of r networks; yields their losses before each step.
 
@@ -24,7 +29,7 @@ def descend_side_by_side(
     others can go on.
     """
     parameters = list(networks.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     diverged = torch.zeros(parameters[0].shape[0], dtype=torch.bool)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)

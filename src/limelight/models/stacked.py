@@ -20,7 +20,8 @@ from limelight.models.positions import require_size
 class StackedMLP(nn.Module):
     """y_m = W_{m,L} relu(… relu(W_{m,1} x_m + b_{m,1}) …) + b_{m,L}: r fully connected networks of these widths.
 
-    They start as `torch.nn.Linear` does. Raises `InputError` for a number of networks or a width below 1.
+    They start as `torch.nn.Linear` does. Inputs (n, inputs) go to each of them. Raises `InputError` for a number of
+    networks or a width below 1.
 
     >>> import torch
     >>> from limelight.models.stacked import StackedMLP
@@ -35,7 +36,8 @@ class StackedMLP(nn.Module):
         self.weights = nn.ParameterList(stacked_matrices(networks, *pair) for pair in pairwise(widths))
         self.biases = nn.ParameterList(_uniform(networks, 1, to, inputs=of) for of, to in pairwise(widths))
 
-    def forward(self, x: Float[Tensor, "r n inputs"]) -> Float[Tensor, "r n outputs"]:
+    def forward(self, x: Float[Tensor, "*r n inputs"]) -> Float[Tensor, "r n outputs"]:
+        x = x.expand(len(self.weights[0]), *x.shape[-2:])
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight)
