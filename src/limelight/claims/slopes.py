@@ -130,7 +130,7 @@ class Slopes(TunedClaim):
     rates = (0.01, 0.03, 0.1, 0.3)
     score = "error"
     chosen = {
-        GATE: 0.1, TEN: 0.1, STARTED: 0.1, BEST: 0.3, SMALL: 0.03, LARGE: 0.1, DECAYED: 0.01, LINE: 0.3,
+        GATE: 0.3, TEN: 0.1, STARTED: 0.1, BEST: 0.3, SMALL: 0.01, LARGE: 0.01, DECAYED: 0.01, LINE: 0.3,
     }  # fmt: skip
     measures = {
         "error": Measure("error inside the range of the data", "of the variance of z", "lower", np.inf, "median"),
@@ -294,9 +294,7 @@ def fit(
     return networks, (history[kept] / train[1].var(-1, keepdim=True)).numpy()
 
 
-def relative_error(
-    model: nn.Module, points: Float[Tensor, "*r n 2"], z: Float[Tensor, "*r n"]
-) -> Float[Tensor, "*r"]:
+def relative_error(model: nn.Module, points: Float[Tensor, "*r n 2"], z: Float[Tensor, "*r n"]) -> Float[Tensor, "*r"]:
     """The mean squared error divided by the variance of z."""
     return (model(points) - z).square().mean(-1) / z.var(-1)
 

@@ -17,8 +17,9 @@ class MixtureOfLinearExperts(nn.Module):
     Each expert is a linear function of the inputs; the attention weights choose among them, and
     are themselves a function of the inputs. x is (n, inputs), the result (n,).
 
-    With a number of `networks` there are as many independent gates, whose parameters are stacked along a first dimension
-    for `descend_side_by_side`: x is (networks, n, inputs), or (n, inputs) for all of them, and the result (networks, n).
+    With a number of `networks` there are as many independent gates, whose parameters are stacked along a first
+    dimension for `descend_side_by_side`: x is (networks, n, inputs), or (n, inputs) for all of them, and the result
+    (networks, n).
     """
 
     def __init__(self, inputs: int, experts: int, temperature: float = 1.0, networks: int | None = None) -> None:
