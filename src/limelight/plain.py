@@ -29,11 +29,18 @@ def plain_attention(
 ) -> Tensor | None:  # fmt: skip
     """The output for finite tensors (batch, heads, length, d) of one kind, or None if the operator is needed.
 
-    With `grouped`, keys and values may have fewer heads than queries, if H is a multiple of their number. None also
-    stands for input that the operator refuses: it tells what is wrong with it.
+    The batch, or the batch and the heads, may be missing. With `grouped`, keys and values may have fewer heads than
+    queries, if H is a multiple of their number. None also stands for input that the operator refuses: it tells what is
+    wrong with it.
     """
     if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value)):
         return None
+    if query.ndim < 4:
+        if query.ndim == 2 and similarity.batch_shape:  # heads of the similarity
+            return None
+        query, key, value = query[None], key[None], value[None]
+        out = plain_attention(query, key, value, similarity, normalization, is_causal, scale, grouped)
+        return None if out is None else out[0]
     shares = query.shape[:2] != key.shape[:2]
     if (shares and not (grouped and _is_shared_out(query, key))) or (is_causal and query.shape != key.shape):
         return None
@@ -111,13 +118,15 @@ def _is_softmax(normalization: Normalization) -> bool:
 
 
 def _fit(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """True for CPU tensors (batch, heads, length, d) of one dtype, without gaps between the numbers of a row."""
+    """True for CPU tensors (…, length, d) of one dtype, without gaps between the numbers of a row."""
     if not type(query) is type(key) is type(value) is Tensor:
         return False
     if query.is_nested or key.is_nested or value.is_nested:
         return False
     shape, keys, dtype = query.shape, key.shape, query.dtype
-    if len(shape) != 4 or len(keys) != 4 or value.shape != keys or shape[3] != keys[3] or 0 in shape or 0 in keys:
+    if len(shape) not in (2, 3, 4) or len(keys) != len(shape) or value.shape != keys or shape[-1] != keys[-1]:
+        return False
+    if 0 in shape or 0 in keys:
         return False
     if dtype not in DTYPES or key.dtype != dtype or value.dtype != dtype:
         return False

@@ -85,6 +85,43 @@ def test_it_equals_the_operator_for_any_number_of_queries(dtype, n, scale):
     assert short(q, k[:, :1], v[:, :1]) is None
 
 
+@pytest.mark.parametrize("missing", [1, 2])
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_without_a_batch_or_heads_it_is_the_same(dtype, is_causal, learns, missing):
+    whole = [x.to(dtype, copy=True).requires_grad_(learns) for x in (Q, K, V)]
+    q, k, v = (x[(0,) * missing] for x in whole)
+    found = short(q, k, v, is_causal=is_causal)
+    assert torch.equal(found, Attention(q, k, mask=causal if is_causal else None) @ v)
+    assert torch.equal(found, attend(q, k, v, is_causal=is_causal))
+    if learns:
+        gradients = torch.autograd.grad(found.sin().sum(), whole)
+        of_all = short(*whole, is_causal=is_causal)[(0,) * missing]
+        torch.testing.assert_close(gradients, torch.autograd.grad(of_all.sin().sum(), whole))
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_queries_without_a_batch_or_heads_take_it_too(name):
+    similarity = copy.deepcopy(FEW[name]).double()
+    q, k, v = (x[0].double() for x in (ONE, K, V))
+    with torch.no_grad():
+        found = short(q, k, v, similarity=similarity)
+        torch.testing.assert_close(found, Attention(q, k, similarity, kernel="reference") @ v)
+        alone, expected = short(q[0], k[0], v[0], similarity=similarity), Attention(q[0], k[0], similarity) @ v[0]
+        assert (alone is None) == bool(similarity.batch_shape)
+        torch.testing.assert_close(attend(q[0], k[0], v[0], similarity=similarity), expected)
+        assert alone is None or alone.shape == expected.shape
+    assert short(q, k[:1], v[:1], similarity=similarity) is None
+
+
+def test_heads_without_a_batch_may_share_keys():
+    q, k, v = torch.cat([Q[0], K[0]])[:, :2], K[0], V[0]
+    expected = Attention(q, k.repeat_interleave(2, 0)) @ v.repeat_interleave(2, 0)
+    torch.testing.assert_close(short(q, k, v, grouped=True), expected)
+    assert short(q, k, v) is None
+
+
 @pytest.mark.parametrize("name", FEW)
 def test_a_few_queries_take_it_with_any_similarity(name):
     similarity = copy.deepcopy(FEW[name]).double()
@@ -181,7 +218,7 @@ LEFT = {
     "heads that cannot be shared out": {"q": torch.cat([Q, Q], 1)[:, :4, :1], "grouped": True},
     "groups in another batch": {"q": ONE[:1].repeat(1, 2, 1, 1), "grouped": True},
     "groups under a causal mask": {"k": K[:, :1], "v": V[:, :1], "grouped": True, "is_causal": True},
-    "no batch": {"q": Q[0], "k": K[0], "v": V[0]},
+    "five dimensions": {"q": Q[None], "k": K[None], "v": V[None]},
     "another width of values": {"v": V[..., :5]},
     "nothing": {"q": Q[:0], "k": K[:0], "v": V[:0]},
     "integers": {"q": Q.int(), "k": K.int(), "v": V.int()},
