@@ -110,8 +110,9 @@ def with_words(ideas, found):
 HEAD = f"""# The claims and their verdicts
 
 Everything on this page comes from stored results of thirty paired seeds of each claim, or of as many as its section says:
-fewer, where a trial takes long. `python docs/verdicts.py results` writes it from them. `limelight report` draws the results,
-`limelight show CLAIM` prints a verdict, and `limelight replicate CLAIM` repeats a claim on other seeds.
+fewer where a trial takes long, more where thirty decide little. `python docs/verdicts.py results` writes it from them.
+`limelight report` draws the results, `limelight show CLAIM` prints a verdict, and `limelight replicate CLAIM` repeats a claim
+on other seeds.
 
 A part *holds* if its whole {CONFIDENCE:.0%} interval lies on the expected side of the threshold, *fails* if it lies on the other
 side, and is *undecided* otherwise. It is also undecided if its p-value is above 5 % after Holm's correction for the number of
