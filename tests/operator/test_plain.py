@@ -115,6 +115,13 @@ def test_a_few_queries_without_a_batch_or_heads_take_it_too(name):
     assert short(q, k[:1], v[:1], similarity=similarity) is None
 
 
+def test_one_head_of_the_similarity_is_a_dimension_of_the_output():
+    similarity = Euclidean(torch.tensor([2.0], dtype=torch.float64))
+    q, k, v = (x[0, 0].double() for x in (ONE, K, V))
+    assert short(q, k, v, similarity=similarity) is None
+    assert attend(q, k, v, similarity=similarity).shape == (1, 1, 8)
+
+
 def test_heads_without_a_batch_may_share_keys():
     q, k, v = torch.cat([Q[0], K[0]])[:, :2], K[0], V[0]
     expected = Attention(q, k.repeat_interleave(2, 0)) @ v.repeat_interleave(2, 0)
