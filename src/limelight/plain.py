@@ -36,8 +36,6 @@ def plain_attention(
     if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value)):
         return None
     if query.ndim < 4:
-        if query.ndim == 2 and similarity.batch_shape:  # heads of the similarity
-            return None
         query, key, value = query[None], key[None], value[None]
         out = plain_attention(query, key, value, similarity, normalization, is_causal, scale, grouped)
         return None if out is None else out[0]
