@@ -35,6 +35,8 @@ def plain_attention(
     """
     if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value)):
         return None
+    if grouped and query.ndim == 2:
+        return None
     if query.ndim < 4:
         query, key, value = query[None], key[None], value[None]
         out = plain_attention(query, key, value, similarity, normalization, is_causal, scale, grouped)

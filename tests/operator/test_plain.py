@@ -127,6 +127,8 @@ def test_heads_without_a_batch_may_share_keys():
     expected = Attention(q, k.repeat_interleave(2, 0)) @ v.repeat_interleave(2, 0)
     torch.testing.assert_close(short(q, k, v, grouped=True), expected)
     assert short(q, k, v) is None
+    with pytest.raises(InputError, match="enable_gqa expects"):
+        attend(q[0], k[0], v[0], enable_gqa=True)
 
 
 @pytest.mark.parametrize("name", FEW)
