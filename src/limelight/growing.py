@@ -26,7 +26,7 @@ class Growing:
         """The rows so far: a view, which later rows do not change."""
         if self._buffer is None:
             raise InputError("the cache holds no keys yet; append some first")
-        return self._buffer[..., : self.length, :]
+        return self._buffer.narrow(-2, 0, self.length)
 
     def require_fits(self, rows: Tensor) -> None:
         """Raise `InputError` unless the rows have the shape, dtype and device of the earlier rows."""

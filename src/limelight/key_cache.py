@@ -14,6 +14,7 @@ from limelight.heads_operator import heads_operator
 from limelight.kept_keys import KeptKeys, average, is_row_softmax
 from limelight.mask import Band, Mask, as_mask, causal
 from limelight.normalization import Normalization, Softmax
+from limelight.plain import plain_attention
 from limelight.similarity import Dot, Similarity, is_finite
 
 
@@ -109,12 +110,16 @@ class KeyCache:
         `padding(keys=…)`.
         """
         keys, values = self._keys.all(), self._values.all()
+        if mask is None and type(self.similarity) is Dot and self._sees_all(query):  # nothing is kept of the keys
+            out = plain_attention(query, keys, values, self.similarity, self.normalization, False, self._scale, True)
+            if out is not None:
+                return out
         check.operands(query, keys, self.similarity.same_width)
         n, m = query.shape[-2], len(self)
         if self.mask is not None and n > m:
             raise InputError(f"got {n} queries for {m} positions, of which they are the last; append their keys first")
         allowed = None if mask is None else as_mask(mask)
-        if self.mask is not None and not (n == 1 and self.mask.before is None and self.mask.after == 0):
+        if self.mask is not None and not self._sees_all(query):
             own = self.mask.at(m - n)
             allowed = own if allowed is None else allowed & own
         groups = self._groups(query, keys)
@@ -128,6 +133,13 @@ class KeyCache:
             query, keys, self.similarity.at(position), self.normalization, allowed, scale=self._scale,
             grouped=groups > 1,
         ).apply(values)  # fmt: skip
+
+    def _sees_all(self, query: object) -> bool:
+        """True if the cache's own mask hides no key from these queries."""
+        if self.mask is None:
+            return True
+        is_last = isinstance(query, Tensor) and query.ndim > 1 and query.shape[-2] == 1
+        return is_last and self.mask.before is None and self.mask.after == 0
 
     def _groups(self, query: Tensor, keys: Tensor) -> int:
         """The number of query heads that share one key head."""
