@@ -35,7 +35,7 @@ def plain_attention(
     """
     if not (_is_softmax(normalization) and isinstance(similarity, Similarity) and _fit(query, key, value)):
         return None
-    if grouped and query.ndim == 2:
+    if grouped and query.ndim == 2:  # there are no heads that could be in groups
         return None
     if query.ndim < 4:
         query, key, value = query[None], key[None], value[None]

@@ -72,24 +72,26 @@ class Arm:
 
 
 @torch.no_grad()
-def start_from_clusters(gates: nn.Module, points: Float[Tensor, "r n 2"]) -> None:
+def start_from_clusters(networks: nn.Module, points: Float[Tensor, "r n 2"]) -> None:
     """Set the keys of gates so that their experts share out the y axis: expert k is chosen where y is nearest to center k.
 
     ⟨(x, y, 1), (0, 2 s c_k, −s c_k²)⟩ = s y² − s (y − c_k)², of which the first term is the same for all experts.
     """
     from sklearn.cluster import KMeans  # here, since it takes a second
 
-    for keys, mine in zip(gates.get_parameter("keys"), points, strict=True):
+    for keys, mine in zip(networks.get_parameter("keys"), points, strict=True):
         found = KMeans(len(keys), random_state=0).fit(mine[:, 1:].numpy()).cluster_centers_[:, 0]
         centers = torch.tensor(found, dtype=torch.float32)
         keys.copy_(SHARPNESS * torch.stack([torch.zeros_like(centers), 2 * centers, -centers.square()], 1))
 
 
 def gates(experts: int) -> Callable[[int], nn.Module]:
+    """A function from a number of networks to so many gates side by side, each with this number of experts."""
     return lambda networks: MixtureOfLinearExperts(inputs=2, experts=experts, networks=networks)
 
 
 def relu(*hidden: int) -> Callable[[int], nn.Module]:
+    """The same for ReLU networks with hidden layers of these widths."""
     return lambda networks: StackedMLP(networks, 2, *hidden, 1)
 
 

@@ -24,9 +24,9 @@ def descend_side_by_side(
 ) -> Iterator[Float[Tensor, " r"]]:
     """Adam on the loss of each of r networks; yields their losses before each step.
 
-    The gradient of a network is scaled down to the length `clip` where it is longer. A network whose loss or gradient
-    is NaN or infinite has diverged: its loss is NaN from that step on, and its weights are set to zero, so that the
-    others can go on.
+    The gradient of a network is scaled down to the length `clip` where it is longer; with `math.inf` it never is. A
+    network whose loss or gradient is NaN or infinite has diverged: its loss is NaN from that step on, and its weights
+    are set to zero, so that the others can go on.
     """
     parameters = list(networks.parameters())
     optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
