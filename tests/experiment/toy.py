@@ -12,6 +12,7 @@ from limelight.experiment.measure import Measure, Measurement
 from limelight.experiment.search import TunedClaim
 from limelight.experiment.verdict import Part, Verdict
 from limelight.figures import curves
+from limelight.models.resumable import descend_resumably
 
 GATE = "LIMELIGHT_TOY_GATE"  # if set, a FIFO at which seeds from 5 on wait
 HARD = "LIMELIGHT_TOY_HARD"  # if set, a trial computes for a while
@@ -45,6 +46,36 @@ class Toy(Claim):
     def figures(self, results):
         lines = {arm: results.stack(arm, "line") for arm in self.arms}
         return [Picture("A caption with <b>markup</b>", curves(lines, 1, "x", "y"))]
+
+
+class Learning(Toy):
+    """Two models learn one after another, from numbers of three generators.
+
+    `losses` counts the losses that were computed; in place of the one with the number `stop_after`, `stop` is called.
+    """
+
+    name = "learning"
+
+    def __init__(self, stop_after=None, stop=None):
+        self.losses, self._stop_after, self._stop = 0, stop_after, stop or self._interrupt
+
+    def _interrupt(self):
+        raise KeyboardInterrupt
+
+    def measure(self, arm, seed):
+        generator, reached = torch.Generator().manual_seed(seed), []
+        for _ in range(2):
+            model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.2), torch.nn.Linear(4, 1))
+
+            def loss(model=model):
+                self.losses += 1
+                x = torch.randn(8, 3, generator=generator) + float(np.random.normal())  # noqa: NPY002 (claims may draw from it)
+                if self.losses == self._stop_after:
+                    self._stop()
+                return model(x).square().mean()
+
+            reached += descend_resumably(model, loss, 20, 0.01, generators=[generator])
+        return Measurement({"size": sum(reached)}, {"line": np.array(reached)})
 
 
 class Sharing(Toy):

@@ -43,7 +43,7 @@ from limelight.models.propagation_network import (
     UniformBlock,
     linear_map,
 )
-from limelight.models.training import descend
+from limelight.models.resumable import descend_resumably
 from limelight.report.comparison import comparison
 
 BLOCKS, STEPS, WEIGHT_DECAY = 2, 150, 1e-4
@@ -244,13 +244,13 @@ def learn(arm: str, recipe: Recipe, task: Task, rate: float) -> tuple[np.ndarray
     classes = int(task.labels.max()) + 1
     known = torch.arange(len(points)) < task.known
     model = recipe.network(points.shape[1], task.width, classes, BLOCKS, lambda: BLOCK[arm](task.width))
-    losses = descend(
+    losses = descend_resumably(
         model,
         lambda: F.cross_entropy(model(points, known)[: task.known], task.labels[: task.known]),
         recipe.steps,
         rate if recipe.rate is None else recipe.rate,
         WEIGHT_DECAY,
     )
-    history = np.array(list(losses)) / np.log(classes)
+    history = np.array(losses) / np.log(classes)
     with torch.no_grad():
         return history, model(points, known).argmax(-1)

@@ -19,6 +19,7 @@ from limelight.experiment.machine import commit, processor
 from limelight.experiment.measure import Measurement
 from limelight.experiment.results import Record, Status
 from limelight.experiment.store import Store
+from limelight.experiment.unfinished import Unfinished
 
 # Seeds are set for the whole process, so the threads of one worker must take turns.
 _LOCK = threading.Lock()
@@ -37,8 +38,9 @@ def run_trial(
     """The result of a trial: read from the folder if it has been written there, otherwise computed and saved.
 
     A claim in a file of one's own is given to a worker as `ClaimFile`. The result is the same on every worker: one
-    thread, and torch and NumPy seeded alike. If the folder cannot be used, as may be on another machine, the result is
-    returned without being saved. Raises `ClusterError` if the circumstances on this worker are not the `expected` ones.
+    thread, and torch and NumPy seeded alike. A trial whose training can be resumed goes on where an earlier run of it
+    was interrupted. If the folder cannot be used, as may be on another machine, the result is returned without being
+    saved. Raises `ClusterError` if the circumstances on this worker are not the `expected` ones.
     """
     with _LOCK:
         experiment = _opened(claim) if isinstance(claim, ClaimFile) else claim
@@ -48,10 +50,13 @@ def run_trial(
         known = None if store is None else store.load(experiment, arm, seed)
         if known is not None and known.status != "error":
             return known
-        record = _measure(experiment, arm, seed)
-        if store is not None:
+        unfinished = None if store is None else Unfinished(store.path(experiment, arm, seed))
+        record = _measure(experiment, arm, seed, unfinished)
+        if store is not None and unfinished is not None:
             with contextlib.suppress(StoreError):
                 store.save(experiment, record)
+                if record.status != "error":
+                    unfinished.remove()
     return record
 
 
@@ -92,12 +97,15 @@ def _require_same_circumstances(claim: Experiment, expected: Mapping[str, Any]) 
     )
 
 
-def _measure(claim: Experiment, arm: str, seed: int) -> Record:
+def _measure(claim: Experiment, arm: str, seed: int, unfinished: Unfinished | None) -> Record:
+    from limelight.models.resumable import saving_to  # here, since torch takes a second
+
     claim.require_arm(arm)
     prepare(seed)
     started = time.perf_counter()
     try:
-        found = claim.measure(arm, seed)
+        with saving_to(unfinished):
+            found = claim.measure(arm, seed)
         status, reason = _validate_measurement(claim, found)
     except DivergenceError as divergence:
         found, status, reason = Measurement({}), "diverged", str(divergence)
@@ -109,7 +117,7 @@ def _measure(claim: Experiment, arm: str, seed: int) -> Record:
         seed=seed,
         status=status,
         reason=reason,
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=round(time.perf_counter() - started if unfinished is None else unfinished.seconds, 3),
         values=dict(found.values) if status == "done" else {},
         arrays=plain(found.arrays) if status == "done" else {},
         versions=versions() | ({"commit": commit()} if commit() else {}),

@@ -20,16 +20,26 @@ def descend(
 
     Raises `DivergenceError` when the loss is NaN or infinite.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = adam(model, lr, weight_decay)
     for step in range(steps):
-        optimizer.zero_grad(set_to_none=True)
-        value = loss()
-        current = value.item()
-        if not math.isfinite(current):
-            raise DivergenceError(f"the loss became {current} at step {step}")
-        value.backward()
-        optimizer.step()
-        yield current
+        yield step_down(optimizer, loss, step)
+
+
+def adam(model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Adam for all parameters of a model."""
+    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def step_down(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], step: int) -> float:
+    """Take the step of this number, and return the loss before it. Raises `DivergenceError` where it is not finite."""
+    optimizer.zero_grad(set_to_none=True)
+    value = loss()
+    current = value.item()
+    if not math.isfinite(current):
+        raise DivergenceError(f"the loss became {current} at step {step}")
+    value.backward()
+    optimizer.step()
+    return current
 
 
 def batch_loss(
