@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
-from limelight.figures.theme import COLORS, colors, decades, styled, translucent
+from limelight.figures.theme import COLORS, decades, strokes, styled, translucent
 
 
 def curves(
@@ -22,7 +22,7 @@ def curves(
 
     series: arm → values (seeds, points); at: the x of each point, or, if an integer, the distance between two points.
     """
-    figure, color = Figure(), colors(series)
+    figure, stroke = Figure(), strokes(series)
     shown: list[float] = []
     for arm, values in series.items():
         if values.size == 0:
@@ -37,7 +37,7 @@ def curves(
                 mode="lines",
                 line={"width": 0},
                 fill="toself",
-                fillcolor=translucent(color[arm], 0.18),
+                fillcolor=translucent(stroke[arm]["color"], 0.18),
                 hoverinfo="skip",
                 showlegend=False,
                 legendgroup=arm,
@@ -45,7 +45,7 @@ def curves(
         )
         mode = "lines" if len(across) > 10 else "lines+markers"
         figure.add_trace(
-            Scatter(x=across, y=middle, name=arm, mode=mode, line={"color": color[arm], "width": 2}, legendgroup=arm)
+            Scatter(x=across, y=middle, name=arm, mode=mode, line={"width": 2, **stroke[arm]}, legendgroup=arm)
         )
     figure.update_xaxes(title=x, type="log" if log_x else "linear")
     if log_x:

@@ -32,6 +32,15 @@ def colors(names: Iterable[str]) -> dict[str, str]:
     return {name: NEUTRAL if name == listed[-1] else COLORS[i % len(COLORS)] for i, name in enumerate(listed)}
 
 
+def strokes(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The line of each arm: its color as in `colors`, dotted where an earlier arm has the same color."""
+    found: dict[str, dict[str, str]] = {}
+    for name, color in colors(names).items():
+        repeated = any(stroke["color"] == color for stroke in found.values())
+        found[name] = {"color": color, "dash": "dot" if repeated else "solid"}
+    return found
+
+
 def translucent(color: str, opacity: float) -> str:
     """A hex color with an opacity."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
@@ -39,8 +48,14 @@ def translucent(color: str, opacity: float) -> str:
 
 
 def decades(least: float, most: float, labels: int = 7) -> dict[str, object]:
-    """The settings of a logarithmic axis for these positive numbers, with at most so many labels."""
-    return {"type": "log", "dtick": 1 + int(math.log10(most / least) / labels), "exponentformat": "power"}
+    """The settings of a logarithmic axis for these positive numbers, with at most so many labels.
+
+    They are powers of ten; where there would be too few of these, two and five times a power of ten are between them.
+    """
+    powers = math.log10(most / least)
+    if 3 * powers < labels:
+        return {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    return {"type": "log", "dtick": 1 + int(powers / labels), "exponentformat": "power"}
 
 
 # Plotly's own slider colors are white on any page.

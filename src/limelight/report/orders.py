@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
 
 from limelight.experiment.statistics import CONFIDENCE, mean
-from limelight.figures.theme import NEUTRAL, colors, styled, translucent
+from limelight.figures.theme import NEUTRAL, colors, decades, styled, translucent
 
 
 def orders(
@@ -24,7 +25,7 @@ def orders(
     series: arm → errors (seeds, points), positive; at: arm → the size at each point; predicted: arm → its order. The
     legend gives the fitted slope with its interval over seeds.
     """
-    figure, color = Figure(), colors(series)
+    figure, color, lines = Figure(), colors(series), 1
     shown = [arm for arm, errors in series.items() if errors.size]
     for arm in shown:
         errors = series[arm]
@@ -34,10 +35,12 @@ def orders(
         slope = f"{slopes.estimate:.2f}"
         if np.isfinite([slopes.low, slopes.high]).all():
             slope += f" ({slopes.low:.2f} to {slopes.high:.2f})"
+        label = textwrap.wrap(f"{arm}: slope {slope}", 38)
+        lines += len(label)
         _band(figure, arm, sizes, logs, color[arm])
         figure.add_trace(
             Scatter(
-                x=np.exp(sizes), y=np.exp(logs.mean(0)), name=f"{arm}: slope {slope}", mode="lines+markers",
+                x=np.exp(sizes), y=np.exp(logs.mean(0)), name="<br>".join(label), mode="lines+markers",
                 line={"color": color[arm], "width": 2}, legendgroup=arm,
                 hovertemplate=f"{arm}: %{{y:.3g}} at %{{x:.3g}}; slope {slope} at {CONFIDENCE:.0%}<extra></extra>",
             )
@@ -51,10 +54,10 @@ def orders(
             )
         )  # fmt: skip
     drawn = [trace.y for trace in figure.data]
-    decades = np.log10(np.max([y.max() for y in drawn]) / np.min([y.min() for y in drawn])) if drawn else 0.0
-    figure.update_xaxes(title=x, type="log", exponentformat="power", dtick="D2")
-    figure.update_yaxes(title=y, type="log", exponentformat="power", dtick="D2" if decades < 2 else 1)
-    styled(figure, 330 + 22 * (len(series) + 1), title)
+    least, most = (np.min([y.min() for y in drawn]), np.max([y.max() for y in drawn])) if drawn else (1.0, 1.0)
+    figure.update_xaxes(title=x, type="log", dtick="D2", tickformat="~g")
+    figure.update_yaxes(title=y, **decades(least, most))
+    styled(figure, 330 + 22 * lines, title)
     return figure.update_layout(legend={"orientation": "v", "y": -0.2, "yanchor": "top"})
 
 

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from plotly.graph_objects import Figure, Scatter
 
 from limelight.experiment.search import Found, TunedClaim
-from limelight.figures.theme import COLORS, colors, decades, styled
+from limelight.figures.theme import decades, strokes, styled
 
 
 def sensitivity(claim: TunedClaim, found: Sequence[Found]) -> Figure:
     """The score of each arm by rate; the rate that it has is marked by a larger dot."""
-    figure, color, score = Figure(), colors([each.arm for each in found]), claim.measures[claim.score]
-    for number, each in enumerate(found):
-        tried = sorted(each.scores)
+    figure, stroke, score = Figure(), strokes([each.arm for each in found]), claim.measures[claim.score]
+    for each in found:
+        tried, line = sorted(each.scores), stroke[each.arm]
         figure.add_trace(
             Scatter(
                 x=tried, y=[each.scores[rate] for rate in tried], name=each.arm, mode="lines+markers",
-                line={"color": color[each.arm], "dash": "solid" if number < len(COLORS) else "dot"},
-                marker={"size": [13 if rate == each.chosen else 7 for rate in tried], "color": color[each.arm]},
+                line=line,
+                marker={"size": [13 if rate == each.chosen else 7 for rate in tried], "color": line["color"]},
             )
         )  # fmt: skip
     figure.update_xaxes(
