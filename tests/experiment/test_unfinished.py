@@ -154,15 +154,15 @@ def test_the_losses_are_those_of_descend():
         descend_resumably(model, lambda: model.weight.sum() * torch.inf, 3, 0.1)
 
 
-def test_schedules_and_buffers_and_every_kind_of_number(tmp_path):
+def test_a_schedule_a_buffer_dropout_and_numpy_go_on_too(tmp_path):
     def train(stop=None):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002 (claims may draw from it)
         model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5)).double()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
         own, seen = torch.Generator().manual_seed(1), []
-        for step in resumable_steps(12, model, optimizer, own, seen):
-            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        for step in resumable_steps(12, model, optimizer, schedule, own, seen):
             x = torch.randn(8, 3, generator=own, dtype=torch.float64) + float(np.random.normal())  # noqa: NPY002
             if step == stop:
                 raise KeyboardInterrupt
@@ -170,9 +170,9 @@ def test_schedules_and_buffers_and_every_kind_of_number(tmp_path):
             loss = model(x).square().mean()
             loss.backward()
             optimizer.step()
+            schedule.step()
             seen.append(loss.item())
-        seen.append(float("nan"))
-        return model.state_dict(), seen[:-1]
+        return model.state_dict(), seen
 
     whole, result = train(), tmp_path / "toy" / "a.json"
     with pytest.raises(KeyboardInterrupt), saving_to(Unfinished(result)):
@@ -184,12 +184,23 @@ def test_schedules_and_buffers_and_every_kind_of_number(tmp_path):
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="modules, optimizers, generators and lists of numbers, got dict"):
+    with pytest.raises(InputError, match="modules, optimizers, schedules, generators and lists of numbers, got dict"):
         resumable_steps(3, {})
     with pytest.raises(InputError, match="steps expects a whole number ≥ 0, got -1"):
         resumable_steps(-1)
     with pytest.raises(InputError, match="tensors, numbers and text in what is saved, got object"):
-        resumable._packed([object()], [])
+        resumable_steps(3, [object()])
+
+
+def test_the_generators_of_gpus_are_saved_too(tmp_path, monkeypatch):
+    states, restored = [torch.arange(16, dtype=torch.uint8), torch.ones(16, dtype=torch.uint8)], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    for steps_left in (3, 0):
+        with saving_to(Unfinished(tmp_path / "toy" / "a.json")):
+            assert len(list(resumable_steps(3))) == steps_left
+    assert all(torch.equal(x, y) for x, y in zip(restored, states, strict=True))
 
 
 def test_toy_has_nothing_to_save(tmp_path):

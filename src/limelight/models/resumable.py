@@ -27,7 +27,15 @@ from limelight.models.training import adam, step_down
 
 INTERVAL = 60.0  # seconds between two saves
 
-State = nn.Module | torch.optim.Optimizer | torch.Generator | list[float]
+
+class Stateful(Protocol):
+    """A module, an optimizer, a schedule of rates, or another object whose state is a dictionary."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+State = Stateful | torch.Generator | list[float]
 
 
 class Storage(Protocol):
@@ -54,12 +62,13 @@ def saving_to(storage: Storage | None) -> Iterator[None]:
 def resumable_steps(steps: int, *state: State) -> Iterator[int]:
     """The numbers 0, 1, …, steps − 1, or what is left of them if an interrupted run of the same trial got further.
 
-    `state` is all that the body of the loop changes: modules, optimizers, generators, and lists of numbers, for example
-    the losses. Their state is saved every minute, together with torch's and NumPy's own generators, and it is set to
-    what was saved before the first number is returned. What else the body changes starts anew, so a loop that also
+    `state` is all that the body of the loop changes: modules, optimizers, schedules, generators, and lists of numbers,
+    for example the losses. Every minute it is saved, together with torch's and NumPy's own generators. Before the first
+    number is returned, it is set to what was saved. Whatever else the body changes would start anew, so a loop that
     changes something else must not be resumed. A loop shorter than a minute is not saved.
 
-    Raises `InputError` for other kinds of state, and for fewer than zero steps.
+    Raises `InputError` for other kinds of state, for a state that holds something else than tensors, numbers and text,
+    and for fewer than zero steps.
 
     >>> import torch
     >>> from limelight.models.resumable import resumable_steps
@@ -76,10 +85,12 @@ def resumable_steps(steps: int, *state: State) -> Iterator[int]:
     if steps < 0:
         raise InputError(f"steps expects a whole number ≥ 0, got {steps}")
     for part in state:
-        if not isinstance(part, (nn.Module, torch.optim.Optimizer, torch.Generator, list)):
+        if not isinstance(part, (torch.Generator, list)) and not hasattr(part, "load_state_dict"):
             raise InputError(
-                f"state expects modules, optimizers, generators and lists of numbers, got {type(part).__name__}"
+                "state expects modules, optimizers, schedules, generators and lists of numbers, got "
+                f"{type(part).__name__}"
             )
+        _packed(_state_of(part), [])  # raises for what cannot be saved now, not after a minute
     storage = _storage.get()
     return iter(range(steps)) if storage is None else _saved_steps(storage, steps, state)
 
@@ -122,7 +133,7 @@ def _resume(storage: Storage, loop: int, state: Sequence[State]) -> int:
     parts = _unpacked(json.loads(text), tensors)
     for part, content in zip(state, parts["state"], strict=True):
         _set(part, content)
-    _set_own_generators(parts["torch"], parts["numpy"])
+    _set_own_generators(parts["torch"], parts["gpus"], parts["numpy"])
     return int(parts["steps"])
 
 
@@ -153,11 +164,18 @@ def _own_generators() -> dict[str, Any]:
     """The states of torch's and NumPy's own generators, which belong to the process."""
     of_numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002 (libraries draw from it)
     key = torch.from_numpy(of_numpy["state"]["key"].astype(np.int64))
-    return {"torch": torch.get_rng_state(), "numpy": of_numpy | {"state": of_numpy["state"] | {"key": key}}}
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "gpus": gpus,
+        "numpy": of_numpy | {"state": of_numpy["state"] | {"key": key}},
+    }
 
 
-def _set_own_generators(of_torch: Tensor, of_numpy: dict[str, Any]) -> None:
+def _set_own_generators(of_torch: Tensor, of_gpus: list[Tensor], of_numpy: dict[str, Any]) -> None:
     torch.set_rng_state(of_torch)
+    if of_gpus:
+        torch.cuda.set_rng_state_all(of_gpus)
     key = of_numpy["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state(of_numpy | {"state": of_numpy["state"] | {"key": key}})  # noqa: NPY002
 
