@@ -216,7 +216,7 @@ def test_interrupted_it_says_what_is_kept(tmp_path):
 
 
 def test_the_library_alone_needs_no_extra_and_a_part_without_its_extra_says_what_to_install():
-    extras = ["scipy", "sklearn", "joblib", "plotly", "jinja2", "typer", "rich", "psutil"]
+    extras = ["scipy", "sklearn", "joblib", "plotly", "jinja2", "typer", "rich", "psutil", "safetensors"]
     program = (
         f"""
 import sys

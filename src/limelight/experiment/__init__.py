@@ -5,4 +5,6 @@ Needs the extra `claims`.
 
 from limelight.errors import require
 
-require("claims", "limelight.experiment", "scipy", "sklearn", "joblib", "plotly", "jinja2", "rich", "psutil")
+require(
+    "claims", "limelight.experiment", "scipy", "sklearn", "joblib", "plotly", "jinja2", "rich", "psutil", "safetensors"
+)
