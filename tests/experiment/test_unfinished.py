@@ -85,6 +85,16 @@ def test_the_seconds_before_count(tmp_path):
     assert 100 <= resumed.seconds < 160
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.complex64, torch.bool])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_numbers_of_every_kind_are_kept(tmp_path, dtype, shape):
+    numbers = torch.ones(shape).to(dtype)
+    Unfinished(tmp_path / "toy" / "a.json").save(0, [numbers], "text")
+    (read,), text = Unfinished(tmp_path / "toy" / "a.json").load(0)
+    assert (read.dtype, read.shape, text) == (dtype, numbers.shape, "text")
+    assert read.tolist() == numbers.tolist()
+
+
 def test_another_trial_is_not_resumed(tmp_path):
     interrupted(tmp_path, 7)
     other = Learning()
@@ -126,7 +136,7 @@ def test_what_is_saved_is_not_taken_for_a_result(tmp_path):
     assert store.damaged == []
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / ".unfinished").write_text("a file")
     assert run_trial(Learning(), ARM, SEED, tmp_path).status == "done"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ class Unfinished:
         return self._before + time.perf_counter() - self._begun
 
     def next_loop(self) -> int:
+        """The number of a loop that begins now: 0, 1, …"""
         self._loops += 1
         return self._loops - 1
 
@@ -60,7 +60,7 @@ class Unfinished:
         from safetensors.torch import save
 
         named = {str(number): tensor.cpu().contiguous().clone() for number, tensor in enumerate(tensors)}
-        seconds = json.dumps(round(self.seconds, 3))
+        seconds = f"{self.seconds:.3f}"
         kept = {"text": text, "seconds": seconds, "sha256": _digest(named, text, seconds)}
         with contextlib.suppress(StoreError):
             write_atomically(self._path(loop), save(named, metadata=kept))
@@ -76,8 +76,10 @@ class Unfinished:
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str, seconds: str) -> str:
+    import torch  # here, since it takes a second
+
     digest = hashlib.sha256(f"{seconds} {text}".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return digest.hexdigest()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from limelight.errors import InputError
-from limelight.models.training import adam, step_down
+from limelight.models.training import adam, gradient_step
 
 INTERVAL = 60.0  # seconds between two saves
 
@@ -110,7 +110,7 @@ def descend_resumably(
     """
     optimizer, losses = adam(model, lr, weight_decay), list[float]()
     for step in resumable_steps(steps, model, optimizer, losses, *generators):
-        losses.append(step_down(optimizer, loss, step))
+        losses.append(gradient_step(optimizer, loss, step))
     return losses
 
 

@@ -22,7 +22,7 @@ def descend(
     """
     optimizer = adam(model, lr, weight_decay)
     for step in range(steps):
-        yield step_down(optimizer, loss, step)
+        yield gradient_step(optimizer, loss, step)
 
 
 def adam(model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
@@ -30,8 +30,8 @@ def adam(model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.
     return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def step_down(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], step: int) -> float:
-    """Take the step of this number, and return the loss before it. Raises `DivergenceError` where it is not finite."""
+def gradient_step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], step: int) -> float:
+    """One step of the optimizer; returns the loss before it. Raises `DivergenceError` where that is not finite."""
     optimizer.zero_grad(set_to_none=True)
     value = loss()
     current = value.item()
