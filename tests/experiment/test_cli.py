@@ -229,7 +229,8 @@ for extra in extras:
 """
         + """
 for part, module in (
-    ("figures", "plotly"), ("claims.slopes", "joblib"), ("experiment", "joblib"), ("classical", "sklearn")
+    ("figures", "plotly"), ("claims.slopes", "joblib"), ("experiment", "joblib"), ("experiment", "safetensors"),
+    ("classical", "sklearn"),
 ):
     hidden = sys.modules.pop(module, None)
     sys.modules[module] = None
@@ -243,7 +244,7 @@ for part, module in (
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     reporting_errors = done.stdout.splitlines()
-    assert len(reporting_errors) == 4
+    assert len(reporting_errors) == 5
     for line in reporting_errors:
         module = line.split()[0]
         assert f"needs {module}, which is not installed; in a clone of Limelight, run: pip install -e '.[cla" in line
